@@ -1,0 +1,54 @@
+# The commands of this repository; `make` alone lists them.
+PYTHON ?= python3
+UV_VERSION = 0.13.9
+BIN = .venv/bin
+READY = .venv/.ready
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--custom-compile-command "make lock" pyproject.toml
+
+.DEFAULT_GOAL = help
+.PHONY: help setup loop sample test prepare lock clean
+
+help: ## List the commands
+	@awk -F ': .*## ' '/^[a-z]+:.* ## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
+
+setup: $(READY) ## Create .venv with the locked packages; the other commands do so by themselves
+
+loop: $(READY) ## Train on a year of real flights, from raw data to a registered model
+	$(BIN)/mlops-nb run pipelines/training/pipeline.yml
+
+sample: $(READY) ## Run the stage notebooks on the small sample that Jupyter needs
+	$(BIN)/mlops-nb sample
+
+test: $(READY) ## Check what is generated, then test notebooks and machinery
+	$(BIN)/mlops-nb check
+	$(BIN)/mlops-nb sample
+	$(BIN)/nbdev-test --path nbs/core
+	$(BIN)/nbdev-test --path nbs/training --n_workers 1
+	$(BIN)/python -m pytest
+
+prepare: $(READY) ## Regenerate and clean everything before a commit
+	$(BIN)/mlops-nb export
+	$(BIN)/nbdev-clean
+	$(BIN)/mlops-nb check
+
+lock: .venv/.uv ## Resolve the dependencies again, within the ranges of pyproject.toml
+	$(LOCK) --upgrade --extra all --output-file requirements.lock
+	$(LOCK) --extra job --constraints requirements.lock --output-file pipelines/environment/requirements.txt
+
+clean: ## Remove what a run leaves behind; keeps .venv and the workspace .mlops
+	rm -rf build dist outputs .pytest_cache .hypothesis .coverage *.egg-info
+	find mlops_nb nbs tests -name __pycache__ -prune -exec rm -rf {} +
+
+# uv lives in the environment, so that nothing is needed but Python: old versions of pip cannot resolve this lock file.
+.venv/.uv: Makefile
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("Python %d.%d is here; 3.11, 3.12 or 3.13 is needed. Name one: make PYTHON=python3.12" % v)'
+	@$(PYTHON) -c 'import ensurepip, venv' || { echo "Python has no venv; on Debian or Ubuntu: apt install python3-venv"; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@touch $@
+
+$(READY): .venv/.uv requirements.lock pyproject.toml
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@

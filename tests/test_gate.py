@@ -1,0 +1,131 @@
+"The gate: its statistics against a slow reference, and what it lets through"
+import numpy as np
+import pytest
+from mlops_nb.core.errors import UserError
+from mlops_nb.core.gate import Limits, judge, paired_bootstrap, verdict_metrics, verdict_table, verdict_tags
+
+
+def days(seed, mean, n=60, rows=40, spread=0.1):
+    "Differences that are mostly a matter of the day"
+    rng = np.random.default_rng(seed)
+    day = np.repeat(np.arange(n), rng.integers(rows // 2, rows * 2, n))
+    return mean + rng.normal(0, spread, n)[day] + rng.normal(0, 0.2, len(day)), day
+
+
+def test_bounds_equal_those_of_a_bootstrap_that_really_copies_rows():
+    diff, day = days(1, -0.03, n=12)
+    drawn = np.random.default_rng(5).multinomial(12, np.full(12, 1 / 12), size=400)
+    means = [np.concatenate([np.tile(diff[day == d], k) for d, k in enumerate(copies)]).mean() for copies in drawn]
+    found = paired_bootstrap(diff, day, n_boot=400, confidence=0.9, seed=5)
+    assert (found.mean, found.low, found.high) == pytest.approx((diff.mean(), *np.quantile(means, [.1, .9])))
+
+
+def test_equal_models_are_promoted_at_most_about_as_often_as_was_asked_for():
+    wrong = [paired_bootstrap(*days(seed, 0.0), n_boot=300, seed=seed).high < 0 for seed in range(300)]
+    assert np.mean(wrong) < 0.09
+
+
+def test_rows_taken_for_independent_would_promote_far_too_often():
+    pairs = [days(seed, 0.0) for seed in range(60)]
+    wrong = [paired_bootstrap(diff, np.arange(len(diff)), n_boot=200).high < 0 for diff, _ in pairs]
+    assert np.mean(wrong) > 0.2
+
+
+def test_order_of_rows_and_names_of_days_do_not_matter():
+    diff, day = days(2, -0.02)
+    order = np.random.default_rng(0).permutation(len(diff))
+    names = np.array([f"2013-{d:03}" for d in day])
+    assert paired_bootstrap(diff, day).high == pytest.approx(paired_bootstrap(diff[order], names[order]).high)
+
+
+def test_shifting_all_losses_shifts_the_bounds():
+    diff, day = days(3, 0.0)
+    one, two = paired_bootstrap(diff, day), paired_bootstrap(diff - 0.5, day)
+    assert (two.mean, two.low, two.high) == pytest.approx((one.mean - 0.5, one.low - 0.5, one.high - 0.5))
+
+
+@pytest.fixture
+def losses():
+    "Losses of a champion, and their days"
+    diff, day = days(4, 0.0)
+    return np.abs(diff) + 0.3, day
+
+
+def test_better_everywhere_is_accepted_and_says_so(losses):
+    champion, day = losses
+    verdict = judge(champion - 0.05, champion, day, slices={"month": day // 30}, limits=Limits(min_slice_rows=100))
+    assert verdict.accepted and verdict.reason.startswith("Accepted: the challenger's loss is lower by 0.0500")
+    assert "none of 2 slices" in verdict.reason
+    assert list(verdict_table(verdict).passed) == ["yes"] * 4
+
+
+@pytest.mark.parametrize("gain, wanted, accepted",
+                         [(0.05, 0.04, True), (0.05, 0.05, False), (0.0, 0.0, False), (-0.01, 0.0, False)])
+def test_improvement_must_exceed_what_was_asked_for(losses, gain, wanted, accepted):
+    champion, day = losses
+    assert judge(champion - gain, champion, day, limits=Limits(min_improvement=wanted + 1e-9)).accepted is accepted
+
+
+def test_a_slice_that_surely_loses_blocks_and_is_named(losses):
+    champion, day = losses
+    carrier = np.where(np.arange(len(day)) % 5 == 0, "HA", "UA")
+    challenger, limits = champion - np.where(carrier == "HA", -0.05, 0.1), Limits(min_slice_rows=100)
+    verdict = judge(challenger, champion, day, slices={"carrier": carrier}, limits=limits)
+    assert not verdict.accepted and "carrier=HA surely got worse" in verdict.reason
+    assert verdict.slices.index[0] == "carrier=HA" and not verdict.slices.passed.iloc[0]
+
+
+def test_a_slice_that_loses_by_chance_does_not_block():
+    rng = np.random.default_rng(9)
+    day, champion = np.repeat(np.arange(50), 100), rng.exponential(0.5, 5000)
+    carrier = rng.integers(0, 30, 5000)
+    challenger = champion - 0.05 + rng.normal(0, 0.5, 5000)
+    limits = Limits(min_slice_rows=100, max_slice_regression=0.0)
+    verdict = judge(challenger, champion, day, slices={"carrier": carrier}, limits=limits)
+    assert (verdict.slices["mean"] > 0).any(), "by their means, some of thirty slices look worse"
+    assert verdict.accepted
+
+
+def test_small_slices_are_not_judged(losses):
+    champion, day = losses
+    rare = np.where(np.arange(len(day)) < 20, "rare", "common")
+    challenger = champion + np.where(rare == "rare", 1.0, -0.1)
+    verdict = judge(challenger, champion, day, slices={"kind": rare}, limits=Limits(min_slice_rows=100))
+    assert verdict.accepted and list(verdict.slices.index) == ["kind=common"]
+
+
+@pytest.mark.parametrize("facts, said", [
+    (dict(calibration_error=0.11), "calibration error is 0.11, more than 0.1"),
+    (dict(latency_ms=[1.0] * 90 + [80.0] * 10), "latency p99 is 80 ms, more than 50 ms"),
+    (dict(calibration_error=np.nan), "calibration error is nan")])
+def test_a_challenger_must_be_honest_and_quick(losses, facts, said):
+    champion, day = losses
+    verdict = judge(champion - 0.05, champion, day, **facts)
+    assert not verdict.accepted and said in verdict.reason and "lower" not in verdict.reason
+
+
+def test_every_objection_is_named(losses):
+    champion, day = losses
+    reason = judge(champion, champion, day, calibration_error=0.5, latency_ms=99.0).reason
+    assert all(text in reason for text in ("not proven better", "calibration error", "latency"))
+
+
+def test_same_seed_same_verdict(losses):
+    champion, day = losses
+    noisy = champion + np.random.default_rng(1).normal(-0.01, 0.1, len(day))
+    assert verdict_metrics(judge(noisy, champion, day)) == verdict_metrics(judge(noisy, champion, day))
+
+
+def test_tags_are_text_and_metrics_are_numbers(losses):
+    verdict = judge(*[losses[0]] * 2, losses[1])
+    assert {type(v) for v in verdict_tags(verdict).values()} == {str} and verdict_tags(verdict)["gate"] == "refused"
+    assert {type(v) for v in verdict_metrics(verdict).values()} == {float}
+
+
+@pytest.mark.parametrize("change, message", [
+    (lambda c, d: (c[:-1], c, d), "the challenger has"),
+    (lambda c, d: (c, np.where(d == 3, np.inf, c), d), "the champion has .* not finite"),
+    (lambda c, d: (c - 1, c, np.zeros_like(d)), r"belong to 1 cluster")])
+def test_what_cannot_be_judged_is_refused(losses, change, message):
+    with pytest.raises(UserError, match=message):
+        judge(*change(*losses))
