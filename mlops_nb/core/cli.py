@@ -79,13 +79,13 @@ def run(file, given, start, jobs, isolate, dry_run, json):
     from mlops_nb.core.running import run_file
     sys.exit(run_file(file, assignments(given), start=start, slots=jobs or 0, isolate=isolate, dry_run=dry_run, json=json))
 
-# %% ../../nbs/core/24_cli.ipynb #b3b61792
+# %% ../../nbs/core/24_cli.ipynb #38f266c8
 @main.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @as_json
 def create(file, json):
     "Register a data, model, component or environment YAML in the local workspace."
-    from mlops_nb.core.assets import create as register
+    from mlops_nb.core.creation import create as register
     from mlops_nb.core.validation import check_file
     from mlops_nb.core.workspace import Workspace
     check_file(file)

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['SCHEMA', 'GENERATED', 'port', 'command', 'component_name', 'component', 'component_path', 'Folded', 'component_yaml',
-           'notebooks', 'stages', 'refuse_twins', 'closure']
+           'notebooks', 'stages', 'refuse_twins', 'closure', 'imports']
 
-# %% ../../nbs/core/03_components.ipynb #6bacedb4
+# %% ../../nbs/core/03_components.ipynb #6b31fff8
 import ast,os,re
+from functools import lru_cache
 from pathlib import Path
 
 import yaml
@@ -145,21 +146,41 @@ def _files(root, name):
         stem = root.joinpath(*parts[:i])
         yield from (f for f in (stem/"__init__.py", stem.with_suffix(".py")) if f.is_file())
 
-# %% ../../nbs/core/03_components.ipynb #c5f4a161
+# %% ../../nbs/core/03_components.ipynb #00f15374
+@lru_cache(maxsize=None)
+def _imported(file: Path, root: Path, stamp: int) -> frozenset:
+    "What a module of the repository imports; parsed once while it does not change"
+    return frozenset(_names(_tree(file.read_text(encoding="utf-8"), file), [*file.relative_to(root).parent.parts]))
+
+# %% ../../nbs/core/03_components.ipynb #835da0d3
+def _reach(root: Path, notebook: Path) -> tuple[set, set]:
+    "The files that a notebook's job runs, and every name that it and they import"
+    cells = [source_of(c) for c in split(read_notebook(notebook))[1]]
+    names = {"mlops_nb.core.step", "mlops_nb.core.execution", *(n for text in cells for n in _names(_tree(text, notebook), []))}
+    new, found = names, set()
+    while new:
+        files = {f for name in new for f in _files(root, name)} - found
+        found |= files
+        new = {n for f in files for n in _imported(f, root, f.stat().st_mtime_ns)} - names
+        names |= new
+    return found, names
+
+# %% ../../nbs/core/03_components.ipynb #1763c983
 def closure(
     root: "Path|str",       # Root of the repository, the step's code folder
     notebook: "Path|str",   # A stage notebook
 ) -> list[Path]:            # Sorted, all under `root`
     "The notebook and every module of the repository that its job imports, directly or not"
     root, notebook = Path(root).absolute(), Path(notebook).absolute()
-    cells = [source_of(c) for c in split(read_notebook(notebook))[1]]
-    names, found = {"mlops_nb.core.step", "mlops_nb.core.execution"}, set()
-    for text in cells: names.update(_names(_tree(text, notebook), []))
-    while names:
-        new = {f for name in names for f in _files(root, name)} - found
-        found |= new
-        names = {n for f in new for n in _names(_tree(f.read_text(encoding="utf-8"), f), [*f.relative_to(root).parent.parts])}
-    return sorted({notebook, *found})
+    return sorted({notebook, *_reach(root, notebook)[0]})
+
+# %% ../../nbs/core/03_components.ipynb #eae527e3
+def imports(
+    root: "Path|str",       # Root of the repository
+    notebook: "Path|str",   # A stage notebook
+) -> set[str]:              # Dotted names of modules, and of what is taken from them
+    "Everything that the job of a notebook imports, directly or not"
+    return _reach(Path(root).absolute(), Path(notebook).absolute())[1]
 
 # %% ../../nbs/core/03_components.ipynb #d3a614ee
 def _tree(text, file):

@@ -6,7 +6,7 @@
 __all__ = ['run_file', 'component_file', 'preview', 'intention', 'took', 'notebooks', 'near', 'report', 'failure', 'dump',
            'described', 'list_jobs', 'show_job', 'print_log', 'cancel_job', 'check_project']
 
-# %% ../../nbs/core/23_running.ipynb #3c415d84
+# %% ../../nbs/core/23_running.ipynb #b4e52f01
 import json
 import sys
 import time
@@ -15,11 +15,10 @@ from pathlib import Path
 
 from .errors import UserError
 from .progress import MARKS, duration, view
-from .planning import Finding, Plan, plan, survey
-from .runner import Outcome, run
+from .planning import Finding, Plan, plan, survey, unchanged
 from .workspace import DONE, Workspace, bury, find_job, project_root, steps_of
 
-# %% ../../nbs/core/23_running.ipynb #6a380c6c
+# %% ../../nbs/core/23_running.ipynb #2190dda4
 def run_file(
     file: Path,  # A job
     inputs: dict[str, str],  # Values of --set, as text
@@ -37,9 +36,12 @@ def run_file(
     workspace = Workspace()
     planned = plan(workspace, file, values, start=start, slots=slots, isolate=isolate, say=say)
     if dry_run: return preview(workspace, planned, json)
+    if id := unchanged(workspace, planned): return report(workspace, id, 0, json, fresh=False)
+    from mlops_nb.core.environments import explain
+    from mlops_nb.core.runner import run
+    if not isolate: explain(workspace, [step.component for step in planned.job.steps.values()], say)
     with view(planned.job, json) as seen: outcome = run(workspace, planned, seen)
-    report(workspace, planned, outcome, json)
-    return outcome.exit_code
+    return report(workspace, outcome.id, outcome.exit_code, json)
 
 # %% ../../nbs/core/23_running.ipynb #dee7db0a
 def component_file(
@@ -97,22 +99,27 @@ def near(path: Path) -> Path:
     "A path relative to the current folder where it is below it"
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
-# %% ../../nbs/core/23_running.ipynb #94a74b96
+# %% ../../nbs/core/23_running.ipynb #440c6b4c
 def report(
     workspace: Workspace,
-    planned: Plan,
-    outcome: Outcome,
+    id: str,  # The job that ran, or that stands
+    code: int,  # The exit code
     json: bool,
-):
+    fresh: bool = True,  # False where nothing had to run
+) -> int:  # The exit code again
     "Tell how a job went"
-    if json: return dump(described(workspace, find_job(workspace, outcome.id)) | {"fresh": outcome.fresh})
-    reused = sum(bool(row["reused"]) for row in outcome.steps.values())
-    if not outcome.fresh: print(f"Nothing has changed since {outcome.id}: all {len(outcome.steps)} steps stand")
-    else: print(f"{outcome.status}: {outcome.id}, {len(outcome.steps)} step{'s' * (len(outcome.steps) > 1)}" + (f", {reused} reused" if reused else ""))
-    for name, row in outcome.steps.items():
-        if row["status"] == "Failed": print(failure(workspace, outcome.id, name, row), file=sys.stderr)
-    for name, page in notebooks(workspace, outcome.id).items(): print(f"  {name}: {near(page)}")
-    print(f"  more: mlops-nb show {outcome.id}")
+    job, steps = find_job(workspace, id), steps_of(workspace, id)
+    if json:
+        dump(described(workspace, job) | {"fresh": fresh})
+        return code
+    reused = sum(bool(row["reused"]) for row in steps.values())
+    if not fresh: print(f"Nothing has changed since {id}: {'its step stands' if len(steps) == 1 else f'all {len(steps)} steps stand'}")
+    else: print(f"{job['status']}: {id}, {len(steps)} step{'s' * (len(steps) > 1)}" + (f", {reused} reused" if reused else ""))
+    for name, row in steps.items():
+        if row["status"] == "Failed": print(failure(workspace, id, name, row), file=sys.stderr)
+    for name, page in notebooks(workspace, id).items(): print(f"  {name}: {near(page)}")
+    print(f"  more: mlops-nb show {id}")
+    return code
 
 # %% ../../nbs/core/23_running.ipynb #986039b3
 def failure(workspace: Workspace, id: str, name: str, row: dict) -> str:
