@@ -23,8 +23,8 @@ sample: $(READY) ## Run the stage notebooks on the small sample that Jupyter nee
 test: $(READY) ## Check what is generated, then test notebooks and machinery
 	$(BIN)/mlops-nb check
 	$(BIN)/mlops-nb sample
-	$(BIN)/nbdev-test --path nbs/core
-	$(BIN)/nbdev-test --path nbs/training --n_workers 1
+	$(BIN)/nbdev-test nbs/core
+	$(BIN)/nbdev-test nbs/training --n-workers 1
 	$(BIN)/python -m pytest
 
 prepare: $(READY) ## Regenerate and clean everything before a commit

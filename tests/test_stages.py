@@ -84,7 +84,10 @@ def test_any_csv_or_parquet_gives_the_same_table(year, tmp_path, name):
 
 
 @pytest.mark.parametrize("source, message", [
-    ("missing.csv", "does not exist"), ("azureml:flights:3", "bind the asset to the input `table`"),
+    ("missing.csv", r'does not exist in .*, where this step runs[\s\S]*inputs\.source="\$PWD/missing\.csv"'),
+    ("/missing/flights.csv", "does not exist on the machine that runs this step"),
+    (str(ROOT / "pipelines"), "holds no CSV or Parquet file"),
+    ("azureml:flights:3", r"give the step `ingest` the input table: \{type: uri_folder, path: azureml:flights:3\}"),
     ("abfss://c@a.dfs.core.windows.net/f.parquet", r"mlops-nb\[azure\]"), ("http://127.0.0.1:9/f.csv", "cannot be read")])
 def test_a_source_that_cannot_be_read_is_one_message(source, message):
     if source.startswith("abfss") and importlib.util.find_spec("adlfs"): pytest.skip("adlfs is installed")
@@ -94,6 +97,15 @@ def test_a_source_that_cannot_be_read_is_one_message(source, message):
 def test_an_address_is_shown_without_its_key():
     with pytest.raises(UserError) as error: ingest.read_table("http://127.0.0.1:9/f.csv?sig=secret")
     assert "secret" not in str(error.value)
+    assert ingest.public("https://a/f.csv?sig=secret") == "https://a/f.csv" and ingest.public("odd?name.csv") == "odd?name.csv"
+
+
+def test_ingest_reads_what_it_wrote(year, tmp_path):
+    "The label is made anew, whatever the file says"
+    labelled = lambda table: table.assign(late=ingest.label(table))
+    facts = ingest.write_table(labelled(ingest.validate(year.head(300), "memory")), tmp_path)
+    again = labelled(ingest.validate(ingest.read_table(str(tmp_path)), "folder"))
+    assert ingest.fingerprint(again) == facts
 
 
 BAD = {"no rows": lambda t: t.head(0), "humid is entirely empty": lambda t: t.assign(humid=np.nan),
@@ -270,6 +282,19 @@ def test_a_refused_challenger_leaves_its_reasons(tmp_path):
     decision = register.write_decision(tmp_path, judge(loss, loss, day), "# card", model="m", version=None)
     assert decision == json.loads((tmp_path / "verdict.json").read_text()) and decision["accepted"] is False
     assert decision["reason"].startswith("Refused: it is not proven better") and decision["version"] is None
+
+
+def test_the_card_opens_with_the_verdict(prepared):
+    "A release manager reads accepted or refused, the reason, and which check failed"
+    day, roles = np.repeat(np.arange(20), 40), train.read_roles(prepared)
+    facts = {"model_sha256": "cd34", "metrics": {"auc": 0.71234}, "bounds": {"auc": {"low": 0.69, "high": 0.73}}}
+    refused = judge(np.full(800, .6), np.full(800, .5), day, slices={"origin": np.full(800, "JFK")})
+    card = register.model_card("m", refused, facts, roles, opponent="m version 3", judged=800, days=20)
+    lines = card.splitlines()
+    assert lines[0] == "# m: challenger refused" and lines[2] == refused.reason
+    assert "| loss difference upper bound | 0.1 | 0 | **no** |" in lines
+    assert "| auc | 0.712 | 0.690 | 0.730 |" in lines
+    assert "| origin=JFK | 800 | +0.1000 | +0.1000 | +0.1000 | **no** |" in lines
 
 
 def test_limits_of_the_gate_are_those_of_the_settings():

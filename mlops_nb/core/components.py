@@ -49,7 +49,7 @@ def component_name(
         raise UserError(f"its component would be called {name!r}", accepted="letters, digits and _", fix="rename it", file=notebook)
     return name
 
-# %% ../../nbs/core/03_components.ipynb #b930951b
+# %% ../../nbs/core/03_components.ipynb #01e6cce0
 SCHEMA = "https://azuremlschemas.azureedge.net/latest/commandComponent.schema.json"
 
 def component(
@@ -63,7 +63,7 @@ def component(
     here, name = component_path(nb.path, root, settings).parent, component_name(nb.path)
     ports = {kind: {p.name: port(p) for p in params if p.kind == kind} for kind in ("input", "output")}
     marks = parameters_cell(nb).tags
-    reads = {"reads": "model registry"} if "reads-model-registry" in marks else {}
+    reads = {"reads": mark.removeprefix("reads-").replace("-", " ") for mark in marks if mark.startswith("reads-")}
     return {"$schema": SCHEMA, "type": "command", "name": name, "version": version,
             "display_name": nb.title or name, "description": nb.purpose,
             "is_deterministic": "not-deterministic" not in marks, "tags": {"notebook": path, **reads},

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['quiet', 'Interrupted', 'Stop', 'listening', 'forget', 'write_atomically', 'Record', 'close_streams', 'settle',
-           'InProcess', 'guarded', 'Failure', 'execute', 'write_html']
+           'InProcess', 'guarded', 'Failure', 'execute', 'page_cells', 'write_html']
 
 # %% ../../nbs/core/04c_execution.ipynb #689f2f70
 import json,logging,os,signal,threading,time
@@ -242,7 +242,22 @@ def execute(
     if failure and not stop.number: raise failure
     return stop.number
 
-# %% ../../nbs/core/04c_execution.ipynb #e2d3a980
+# %% ../../nbs/core/04c_execution.ipynb #653147e8
+def page_cells(
+    nb: NotebookNode,       # An executed stage notebook
+    values: dict,           # Its parameters in this run
+    where: str,             # The job and step, or the sample
+) -> list:                  # The title, a table of the values, and the job
+    "The cells that the page of a job shows"
+    from nbformat.v4 import new_markdown_cell
+    start = next((i for i, c in enumerate(nb.cells) if c.cell_type == "markdown" and "## Run" in c.source.splitlines()), 0)
+    rows = "".join(f"| `{name}` | `{str(value).replace('|', chr(92) + '|')}` |\n" for name, value in values.items())
+    head = f"{where}\n\n| parameter | value |\n| --- | --- |\n{rows}"
+    hidden = ("injected-parameters", "parameters")
+    return [*nb.cells[:min(1, start)], new_markdown_cell(head),
+            *(c for c in nb.cells[start:] if not set(hidden) & set(c.metadata.get("tags", ())) and not c.source.startswith("#| hide"))]
+
+# %% ../../nbs/core/04c_execution.ipynb #541335a4
 _offline = "".join(f"{{% block {b} %}}{{% endblock %}}" for b in
                    ("html_head_js", "jupyter_widgets", "html_head_js_mathjax", "html_head_js_mermaidjs"))
 
@@ -250,12 +265,16 @@ quiet = logging.getLogger("mlops_nb.html")
 quiet.setLevel("ERROR")     # nbconvert warns about every figure without alternative text
 
 def write_html(
-    path: Path,         # An executed notebook
-) -> Path:              # The page beside it
-    "Renders a notebook as one page that needs no network to be read"
+    path: Path,             # An executed notebook
+    values: dict,           # Its parameters in this run
+    where: str,             # The job and step, or the sample
+) -> Path:                  # The page beside it
+    "Renders a job as one page that needs no network to be read"
     import nbformat
     from nbconvert.exporters import HTMLExporter
     exporter = HTMLExporter(template_name="lab", log=quiet, raw_template="{% extends 'lab/index.html.j2' %}" + _offline)
-    body, _ = exporter.from_notebook_node(nbformat.read(path, 4), resources={"metadata": {"name": path.stem}})
+    nb = nbformat.read(path, 4)
+    nb.cells = page_cells(nb, values, where)
+    body, _ = exporter.from_notebook_node(nb, resources={"metadata": {"name": path.stem}})
     write_atomically(page := path.with_suffix(".html"), body)
     return page

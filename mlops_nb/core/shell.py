@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['STREAM_LIMIT', 'Outputs', 'on_screen', 'Tee', 'ResultHook', 'Displays', 'Shell', 'shell']
 
-# %% ../../nbs/core/04b_shell.ipynb #99051d5e
+# %% ../../nbs/core/04b_shell.ipynb #dff0e7e3
 import base64,os,re,sys,tempfile
 from contextlib import contextmanager
 
@@ -15,6 +15,8 @@ from IPython.core.error import StdinNotImplementedError
 from IPython.core.interactiveshell import InteractiveShell
 from nbformat import NotebookNode
 from traitlets.config import Config
+
+from .errors import MlopsError
 
 # %% ../../nbs/core/04b_shell.ipynb #8f79a0ac
 class Outputs:
@@ -106,7 +108,7 @@ class Displays(DisplayPublisher):
 def _refuse_input(prompt=""):
     raise StdinNotImplementedError("input() is not available in a job: make the answer a parameter")
 
-# %% ../../nbs/core/04b_shell.ipynb #c378de02
+# %% ../../nbs/core/04b_shell.ipynb #6c4e16bd
 class Shell(InteractiveShell):
     "An IPython shell whose every output goes to `outputs`"
     displayhook_class, display_pub_class = ResultHook, Displays
@@ -119,6 +121,7 @@ class Shell(InteractiveShell):
     def enable_gui(self, gui=None): pass
 
     def _showtraceback(self, etype, evalue, stb):
+        if isinstance(evalue, MlopsError): stb = [f"{etype.__name__}: {evalue}"]     # a user's mistake needs no traceback
         self.outputs.add("error", ename=etype.__name__, evalue=str(evalue), traceback=list(stb))
         print("\n".join(stb), file=self.terminal, flush=True)
 

@@ -82,14 +82,15 @@ def _prepared(nb: Notebook):
         if number in library: cell.metadata["tags"] = [*cell.metadata.get("tags", []), "skip-execution"]
     return node
 
-# %% ../../nbs/core/04_step.ipynb #fc57b631
-def _page(target):
+# %% ../../nbs/core/04_step.ipynb #17fcf044
+def _page(target, params, values):
     "The page is a convenience: a notebook that cannot be rendered has still run"
     from mlops_nb.core.execution import write_html
-    try: write_html(target)
+    where = next((f"{what} `{os.environ[name]}`" for name, what in (("MLOPS_NB_STEP", "Step"), ("AZUREML_RUN_ID", "Run")) if name in os.environ), "On the sample")
+    try: write_html(target, {p.name: p.default for p in params} | values, where)
     except Exception as e: print(f"no HTML page for {target}: {type(e).__name__}: {e}", file=sys.stderr)
 
-# %% ../../nbs/core/04_step.ipynb #a512efff
+# %% ../../nbs/core/04_step.ipynb #7f801547
 def run_step(
     notebook: str,              # The stage notebook
     given: dict[str, str],      # The text of each value
@@ -103,10 +104,10 @@ def run_step(
     from mlops_nb.core.execution import Failure, execute
     try: number = execute(node, values, source, target)
     except Failure as e:
-        _page(target)
+        _page(target, params, values)
         raise StepFailed(f"{notebook}: cell {e.number} failed\n\n{textwrap.indent(e.source, '    ')}\n\n{e.error}\n"
                          f"executed notebook: {target}") from None
-    _page(target)
+    _page(target, params, values)
     end = f"{'stopped' if number else 'done'} in {time.monotonic() - start:.1f} s"
     print(f"{notebook}: {end}, executed notebook: {target}", flush=True)
     return number and 128 + number

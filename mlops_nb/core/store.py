@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['REVISION', 'sqlite_uri', 'uri', 'create_store', 'connect', 'ignoring', 'experiment_id', 'database', 'now',
-           'experiment', 'tag_run', 'open_run', 'close_run', 'metric_history', 'keep_folder', 'ui']
+           'experiment', 'tag_run', 'open_run', 'close_run', 'metric_history', 'tags_named', 'keep_folder', 'ui']
 
-# %% ../../nbs/core/19_store.ipynb #f411483b
-import getpass, os, shutil, signal, socket, sqlite3, subprocess, sys, time, uuid, webbrowser
+# %% ../../nbs/core/19_store.ipynb #7e350321
+import getpass, logging, os, shutil, signal, socket, sqlite3, subprocess, sys, time, uuid, webbrowser
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,10 +15,11 @@ from urllib.request import url2pathname
 
 from .errors import UserError
 
-# %% ../../nbs/core/19_store.ipynb #da46cbfa
+# %% ../../nbs/core/19_store.ipynb #45efbacf
 for _name, _value in {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
                       "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool"}.items():
     os.environ.setdefault(_name, _value)
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # it reports every connection
 
 # %% ../../nbs/core/19_store.ipynb #2b514d07
 def sqlite_uri(
@@ -61,14 +62,12 @@ def create_store(
             if not path.exists():
                 _build(path)
 
-# %% ../../nbs/core/19_store.ipynb #bd57cebf
+# %% ../../nbs/core/19_store.ipynb #f2806029
 def _build(
     path: Path,  # The database to make
 ) -> None:
     "Make an empty MLflow database"
-    import logging
     from mlflow import MlflowClient
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     new = path.with_suffix(".new")
     new.unlink(missing_ok=True)
     MlflowClient(sqlite_uri(new)).search_experiments()
@@ -197,6 +196,14 @@ def metric_history(
     with database(uri) as db:
         rows = db.execute("SELECT step, value, is_nan FROM metrics WHERE run_uuid = ? AND key = ? ORDER BY timestamp, step", (run_id, name)).fetchall()
     return [(step, float("nan") if is_nan else value) for step, value, is_nan in rows]
+
+# %% ../../nbs/core/19_store.ipynb #8679fbbc
+def tags_named(
+    uri: str,   # The address of a local store
+    name: str,  # A tag
+) -> dict[str, str]:  # Its value by run
+    "One tag of all runs that have it"
+    with database(uri) as db: return dict(db.execute("SELECT run_uuid, value FROM tags WHERE key = ?", (name,)).fetchall())
 
 # %% ../../nbs/core/19_store.ipynb #c5853677
 def keep_folder(

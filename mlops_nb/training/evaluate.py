@@ -6,11 +6,12 @@
 __all__ = ['probabilities', 'log_losses', 'reliability', 'calibration_error', 'calibration_line', 'auc_interval', 'measure',
            'measure_slices', 'plot_reliability', 'plot_slices', 'plot_days', 'judged_rows', 'write_evaluation']
 
-# %% ../../nbs/training/05_evaluate.ipynb #17adf6e6
+# %% ../../nbs/training/05_evaluate.ipynb #7d53e528
 import json
 from pathlib import Path
 import numpy as np
 import pandas as pd
+from matplotlib.dates import ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from sklearn.linear_model import LogisticRegression
@@ -123,7 +124,7 @@ def measure_slices(
                                            log_loss=part.loss.mean(), auc=roc_auc_score(part.late, part.probability))
     return pd.DataFrame.from_dict(found, orient="index").rename_axis(["slice", "label"])
 
-# %% ../../nbs/training/05_evaluate.ipynb #7f4945de
+# %% ../../nbs/training/05_evaluate.ipynb #b911d2f4
 def plot_reliability(
     table: pd.DataFrame,  # From `reliability`
     p: np.ndarray,        # All probabilities
@@ -133,15 +134,15 @@ def plot_reliability(
     top = max(table.said.max(), table.happened.max()) * 1.08
     left.plot([0, top], [0, top], color=GREY, linestyle="--", linewidth=1)
     left.plot(table.said, table.happened, color=BLUE, marker="o", markersize=4)
-    title(left, "Reliability (dashed: honest)")
+    title(left, "Said and happened (dashed: honest)")
     left.set(xlabel="probability said", ylabel="share late", xlim=(0, top), ylim=(0, top))
     right.hist(p, bins=40, color=BLUE)
-    title(right, "How often it is said")
+    title(right, "How often each probability is said")
     right.set(xlabel="probability said", ylabel="flights")
     for axis in (left.xaxis, left.yaxis, right.xaxis): axis.set_major_formatter(PercentFormatter(1, decimals=0))
     return fig
 
-# %% ../../nbs/training/05_evaluate.ipynb #4ffe4d0b
+# %% ../../nbs/training/05_evaluate.ipynb #63044b9d
 def plot_slices(
     slices: pd.DataFrame,  # From `measure_slices`
     overall: float,        # AUC of all rows
@@ -157,10 +158,10 @@ def plot_slices(
         ax.margins(x=0.12)
         ax.tick_params(axis="x", labelsize=7)
         title(ax, f"By {name}")
-    panels[0].set_ylabel("AUC (line: all)")
+    panels[0].set_ylabel("AUC (line: all flights)")
     return fig
 
-# %% ../../nbs/training/05_evaluate.ipynb #af25776f
+# %% ../../nbs/training/05_evaluate.ipynb #14f00e9b
 def plot_days(
     rows: pd.DataFrame,  # With late, probability, day
 ) -> Figure:
@@ -170,10 +171,10 @@ def plot_days(
     ax.plot(daily.index, daily.late, color=ORANGE, linewidth=1.2, label="happened")
     ax.plot(daily.index, daily.probability, color=BLUE, linewidth=1.8, label="said")
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    ax.set_ylabel("share late")
-    ax.tick_params(axis="x", labelsize=8)
-    title(ax, "Day by day")
-    ax.legend(loc="upper left", ncols=2)
+    ax.xaxis.set_major_formatter(ConciseDateFormatter(ax.xaxis.get_major_locator(), show_offset=False))
+    ax.set(ylabel="share late", ylim=(0, None), xlabel=f"{daily.index[0]:%Y-%m-%d} to {daily.index[-1]:%Y-%m-%d}")
+    title(ax, "Share of late flights, day by day")
+    ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, fontsize=8)
     return fig
 
 # %% ../../nbs/training/05_evaluate.ipynb #9379b4a7

@@ -6,7 +6,7 @@
 __all__ = ['CARD', 'read_evaluation', 'load_champion', 'unseen', 'baseline_losses', 'champion_losses', 'latencies', 'model_card',
            'write_decision', 'register_judged']
 
-# %% ../../nbs/training/06_register.ipynb #bfbf1232
+# %% ../../nbs/training/06_register.ipynb #a9eb95d7
 import json
 import shutil
 import tempfile
@@ -17,8 +17,9 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 from ..core import models, registry, seal
 from ..core.errors import UserError
-from ..core.gate import Limits, Verdict, judge, verdict_table, verdict_tags
-from .evaluate import log_losses, probabilities
+from ..core.gate import Verdict
+from .evaluate import log_losses
+from .explore import readable
 
 # %% ../../nbs/training/06_register.ipynb #cf79d960
 def read_evaluation(
@@ -91,41 +92,76 @@ def latencies(
         times = [min(timeit.repeat(lambda: pipeline.predict_proba(row), number=1, repeat=repeats)) for row in asked]
     return 1000 * np.array(times)
 
-# %% ../../nbs/training/06_register.ipynb #8d462819
-def _markdown(
-    table: pd.DataFrame,  # Small
-) -> str:
-    "A table in Markdown"
-    head = [[table.index.name or "", *table.columns], ["---"] * (table.shape[1] + 1)]
-    body = table.reset_index().astype(str).to_numpy().tolist()
-    return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in head + body)
+# %% ../../nbs/training/06_register.ipynb #40715e76
+CARD = """# {name}: challenger {decided}
 
-# %% ../../nbs/training/06_register.ipynb #1a030f7c
-CARD = """# {name}
-
-Predicts the probability that a flight from New York arrives more than {late_after} minutes late, from what is known when it
-is due to leave: timetable, weather, and the shares of late flights of the last weeks. Not for safety, crew or air traffic
-decisions; not for airports, carriers or years that are not in its data.
-
-## Data
-{rows:,} flights, {first_day} to {last_day}, sha256 `{sha256}`.
-Trained from {train_start} to {train_end}, judged from then to {test_end} (end days not included).
-
-## Verdict
 {reason}
 
-Compared with {opponent}, on {judged:,} flights of {days} days.
+Judged against {opponent}, on {judged:,} flights of {days} days that neither has seen. Loss is the log loss of a flight,
+latency is in milliseconds; in every check, lower is better.
 
 {checks}
 
-## Measures on the later window
+### What it is for
+
+The probability that a flight from New York arrives more than {late_after} minutes late, from what is known when it is due to
+leave: timetable, weather, and the shares of late flights of the last weeks. Not for safety, crew or air traffic decisions;
+not for airports, carriers or years that are not in its data.
+
+### Data
+
+{rows:,} flights, {first_day} to {last_day}, sha256 `{sha256}`. Trained from {train_start} to {train_end}, judged from then to
+{test_end} (end days not included). The model's own sha256 is `{model_sha256}`.
+
+### How well it does
+
+`low` and `high` are one-sided bounds from resampled days, here and below.
+
 {metrics}
 
-## Slices, challenger's loss minus opponent's (the worst first)
+### For whom
+
+Loss of the challenger minus loss of its opponent, the worst slice first; below 0 the challenger is better.
+
 {slices}
 """
 
-# %% ../../nbs/training/06_register.ipynb #fbda22a9
+# %% ../../nbs/training/06_register.ipynb #9bab8e19
+def _markdown(
+    table: pd.DataFrame,  # Small, of text
+) -> str:
+    "A table in Markdown"
+    head = [[table.index.name, *table.columns], ["---", *["---:"] * table.shape[1]]]
+    return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in head + table.reset_index().to_numpy().tolist())
+
+# %% ../../nbs/training/06_register.ipynb #d8e15787
+def _checks(
+    verdict: Verdict,  # From the gate
+) -> pd.DataFrame:     # check, measured, limit, passed
+    "What was demanded and what came out, in four digits"
+    rows = [(c.name, f"{c.value:.4g}", f"{c.limit:g}", "yes" if c.passed else "**no**") for c in verdict.checks]
+    return pd.DataFrame(rows, columns=["check", "measured", "limit", "passed"]).set_index("check")
+
+# %% ../../nbs/training/06_register.ipynb #dace21de
+def _measures(
+    facts: dict,       # metrics.json of `evaluate`
+) -> pd.DataFrame:     # value, low, high
+    "The scores with their bounds; the numbers of calibration have none"
+    rows = [(name, value, *(facts.get("bounds", {}).get(name, {}).get(end) for end in ("low", "high")))
+            for name, value in facts["metrics"].items()]
+    table = pd.DataFrame(rows, columns=["measure", "value", "low", "high"]).set_index("measure")
+    return table.map(lambda number: "" if pd.isna(number) else f"{number:.3f}")
+
+# %% ../../nbs/training/06_register.ipynb #4413bd7b
+def _slices(
+    verdict: Verdict,  # From the gate
+) -> pd.DataFrame:     # flights, difference, low, high, passed
+    "The slices that were judged"
+    table = verdict.slices.rename(columns={"rows": "flights", "mean": "difference"})
+    signed = dict.fromkeys(["difference", "low", "high"], "{:+.4f}")
+    return readable(table, flights="{:,}", **signed).assign(passed=np.where(table.passed, "yes", "**no**"))
+
+# %% ../../nbs/training/06_register.ipynb #6b99bccc
 def model_card(
     name: str,         # The registered model
     verdict: Verdict,  # From the gate
@@ -134,19 +170,20 @@ def model_card(
     **judged,          # opponent, judged (rows), days
 ) -> str:
     "The model card in Markdown"
-    metrics = pd.Series(facts["metrics"], name="value").round(4).rename_axis("measure").to_frame()
+    tables = dict(checks=_checks(verdict), metrics=_measures(facts), slices=_slices(verdict))
     windows = {key: roles[key] for key in ("train_start", "train_end", "test_end")}
-    return CARD.format(name=name, reason=verdict.reason, checks=_markdown(verdict_table(verdict)), metrics=_markdown(metrics),
-                       slices=_markdown(verdict.slices.round(4)), **windows, **roles["data"], **judged)
+    return CARD.format(name=name, decided="accepted" if verdict.accepted else "refused", reason=verdict.reason,
+                       model_sha256=facts["model_sha256"], **{key: _markdown(table) for key, table in tables.items()},
+                       **windows, **roles["data"], **judged)
 
-# %% ../../nbs/training/06_register.ipynb #436ca13c
+# %% ../../nbs/training/06_register.ipynb #cae0123e
 def write_decision(
     folder: "str|Path",  # Is made if missing
     verdict: Verdict,    # From the gate
     card: str,           # Markdown
     **facts,             # model, version (None if refused), opponent, sha256 of the judged model
 ) -> dict:
-    "Write verdict.json and model_card.md, for an accepted and for a refused challenger"
+    "Write verdict.json and model_card.md"
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     checks = [dict(name=c.name, value=c.value, limit=c.limit, passed=c.passed, why=c.why) for c in verdict.checks]
