@@ -15,11 +15,11 @@ from urllib.request import url2pathname
 
 from .errors import UserError
 
-# %% ../../nbs/core/19_store.ipynb #45efbacf
+# %% ../../nbs/core/19_store.ipynb #780f01bc
 for _name, _value in {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
                       "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool"}.items():
     os.environ.setdefault(_name, _value)
-logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # it reports every connection
+logging.getLogger("mlflow.store.db.utils").addFilter(lambda record: record.levelno > logging.INFO)  # it reports every connection
 
 # %% ../../nbs/core/19_store.ipynb #2b514d07
 def sqlite_uri(
