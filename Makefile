@@ -21,8 +21,8 @@ sample: $(READY) ## Run the stage notebooks on the small sample that Jupyter nee
 	$(BIN)/mlops-nb sample
 
 test: $(READY) ## Check what is generated, then test notebooks and machinery
-	$(BIN)/mlops-nb check
 	$(BIN)/mlops-nb sample
+	$(BIN)/mlops-nb check
 	$(BIN)/nbdev-test nbs/core
 	$(BIN)/nbdev-test nbs/training --n-workers 1
 	$(BIN)/python -m pytest

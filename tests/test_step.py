@@ -86,13 +86,26 @@ def test_displays_streams_and_figures(stage):
     assert printed(magic).strip() == "1"
 
 
-@pytest.mark.parametrize("source, status", [("raise SystemExit", 0), ("import sys; sys.exit(0)", 0), ("import sys; sys.exit(3)", 1),
+@pytest.mark.parametrize("source, status", [("raise SystemExit", 0), ("import sys; sys.exit(0)", 0), ("import sys; sys.exit(3)", 1), ("raise SystemExit('0')", 1),
                                             ("input('?')", 1), ("def f(:", 1), ("%no_such_magic", 1), ("raise KeyboardInterrupt", 1)])
 def test_other_ends_of_a_cell(stage, source, status):
-    nb = stage("x: int = 1   # a number", source, "print('after')")
+    nb = stage("x: int = 1   # a number", "print('before')", source, "print('after')")
     done = run(nb, stdin=subprocess.DEVNULL)
     assert done.returncode == status, done.stderr
-    assert "after" not in done.stdout and statuses(nb)[-1] == "pending"
+    assert "print('after')" not in done.stdout and "after\n" not in done.stdout
+    assert statuses(nb)[-2:] == (["failed", "pending"] if status else ["completed", "skipped"])
+    whole = json.loads((nb.parent/"outputs/stage.ipynb").read_text())["metadata"]["papermill"]
+    assert bool(whole.get("exception")) == bool(status)
+    if source.startswith("input"): assert "make the answer a parameter" in done.stderr
+
+
+def test_half_a_surrogate_pair_is_saved_and_a_failed_write_leaves_nothing(tmp_path):
+    from mlops_nb.core.execution import write_atomically
+    write_atomically(tmp_path/"a.json", json.dumps("\ud800", ensure_ascii=False))
+    assert json.loads((tmp_path/"a.json").read_text()) == "\ud800"
+    (tmp_path/"folder").mkdir()
+    with pytest.raises(OSError): write_atomically(tmp_path/"folder", "text")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "folder"]
 
 
 def test_a_dead_process_leaves_no_cell_completed(stage):

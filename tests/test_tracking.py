@@ -27,9 +27,15 @@ def model_folder(folder: Path, C: float = 1.0) -> Path:
     return folder
 
 
+def opened_by_azure(address: str) -> str:
+    "Open a run on a server, as Azure ML does for a step"
+    client = store.connect(address)
+    return client.create_run(store.experiment_id(client, address, "tests"), run_name="step").info.run_id
+
+
 def job(monkeypatch, address: str) -> str:
     "Open a run as the runner does and put it in the environment as a step finds it"
-    run_id = store.open_run(address, "tests", "step")
+    run_id = store.open_run(address, "tests", "step") if address.startswith("sqlite") else opened_by_azure(address)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
     return run_id
@@ -306,9 +312,12 @@ def test_a_step_that_died_between_upload_and_version_is_retried(step, tmp_path, 
     assert registry.versions(name) == []
     with tracking.run():
         assert registry.register(folder, name) == 1
-        with pytest.raises(UserError, match="is not what was saved|has the digest"):
-            registry.register(model_folder(tmp_path / "other", C=0.1), name)
-    assert len(registry.versions(name)) == 1
+        other = model_folder(tmp_path / "other", C=0.1)
+        assert registry.register(other, name) == registry.register(other, name) == 2
+    newer, older = registry.versions(name)
+    assert older.source.endswith("/model") and newer.source.endswith(f"/model-{newer.digest[:12]}")
+    for version, sent in ((newer, other), (older, folder)):
+        assert models.verify(registry.fetch(name, version.version, tmp_path / f"f{version.version}")) == seal.digest(sent)
 
 
 def three_versions(tmp_path: Path, monkeypatch) -> str:
@@ -348,6 +357,110 @@ def test_there_is_one_champion_wherever_a_promotion_dies(tmp_path, monkeypatch, 
     assert calls
     registry.promote(name, new)
     assert registry.champion(name).version == new
+
+
+RACE = """import sys, time
+from pathlib import Path
+from mlops_nb.core import registry, tracking
+name, version, against, ready, go = sys.argv[1:]
+registry.versions(name)
+Path(ready).touch()
+while not Path(go).exists(): time.sleep(0.001)
+try: registry.promote(name, version, instead_of=int(against) or None)
+except registry.ChampionChanged: print('refused')
+else: print('promoted')"""
+
+
+def race(name: str, numbers, against: int, folder: Path) -> dict:
+    "Processes that promote versions at the same moment, each judged against the same champion; what became of each"
+    folder.mkdir()
+    ready = {n: folder / f"ready{n}" for n in numbers}
+    workers = {n: python(RACE, name, n, against, ready[n], folder / "go") for n in numbers}
+    while not all(path.exists() for path in ready.values()):
+        assert all(worker.poll() is None for worker in workers.values())
+        time.sleep(0.02)
+    (folder / "go").touch()
+    return {n: finish(worker).strip() for n, worker in workers.items()}
+
+
+def in_charge(name: str) -> list:
+    "All versions tagged champion"
+    return [v.version for v in registry.versions(name) if v.tags.get("status") == "champion"]
+
+
+@pytest.mark.parametrize("against", [0, 1])
+def test_of_two_that_were_judged_against_the_same_champion_one_wins(tmp_path, monkeypatch, against):
+    name = three_versions(tmp_path, monkeypatch)
+    if against:
+        registry.promote(name, against)
+    ends = race(name, (2, 3), against, tmp_path / "race")
+    assert sorted(ends.values()) == ["promoted", "refused"]
+    winner, loser = sorted(ends, key=ends.get)
+    assert in_charge(name) == [winner]
+    registry.promote(name, loser, instead_of=winner)
+    assert in_charge(name) == [loser]
+
+
+def test_in_azure_at_most_one_wins_and_there_is_always_a_champion(azure, tmp_path, monkeypatch):
+    for number in (1, 2, 3):
+        job(monkeypatch, azure.url)
+        with tracking.run():
+            registry.register(model_folder(tmp_path / f"m{number}", C=number), "raced")
+    for turn in range(3):
+        registry.promote("raced", 1)
+        ends = race("raced", (2, 3), 1, tmp_path / f"race{turn}")
+        winners = [n for n, end in ends.items() if end == "promoted"]
+        assert len(winners) <= 1 and in_charge("raced") == (winners or [1])
+
+
+@pytest.mark.parametrize("mine, theirs", [(2, 3), (3, 2)])
+def test_who_sees_another_flag_withdraws(tmp_path, monkeypatch, mine, theirs):
+    "Without a lock, as in Azure ML: another challenger is tagged between the first look and the second"
+    name = three_versions(tmp_path, monkeypatch)
+    registry.promote(name, 1)
+    real = registry.tag
+
+    def overtaken(model, version, tags):
+        real(model, version, tags)
+        if tags == {"status": "champion"}:
+            real(model, theirs, tags)
+
+    with monkeypatch.context() as patch, pytest.raises(registry.ChampionChanged, match=f"version {theirs} in charge"):
+        patch.setattr(registry, "tag", overtaken)
+        registry.promote(name, mine, instead_of=1)
+    assert in_charge(name) == [theirs, 1]
+
+
+def test_a_version_whose_opponent_is_gone_is_not_registered(step, tmp_path, request, monkeypatch):
+    name = f"gone-{request.node.callspec.params['step']}"
+    address = os.environ["MLFLOW_TRACKING_URI"]
+    with tracking.run():
+        assert registry.register_champion(model_folder(tmp_path / "m1"), name, None) == 1
+    job(monkeypatch, address)
+    with tracking.run(), pytest.raises(registry.ChampionChanged, match=r"(?s)has version 1 in charge.*accepted: no champion.*fix: judge it again"):
+        registry.register_champion(model_folder(tmp_path / "m2", C=2), name, None)
+    assert [v.version for v in registry.versions(name)] == [1]
+    with tracking.run():
+        assert registry.register_champion(tmp_path / "m2", name, 1) == 2
+    assert in_charge(name) == [2]
+
+
+def test_a_champion_that_is_gone_is_a_changed_one(tmp_path, monkeypatch):
+    name = three_versions(tmp_path, monkeypatch)
+    with pytest.raises(registry.ChampionChanged, match=r"has no champion in charge"):
+        registry.promote(name, 2, instead_of=1)
+    assert in_charge(name) == []
+
+
+def test_a_promotion_that_died_is_completed_and_does_not_block_the_next(tmp_path, monkeypatch):
+    name = three_versions(tmp_path, monkeypatch)
+    for number in (1, 2):
+        registry.tag(name, number, {"status": "champion"})
+    registry.promote(name, 2, instead_of=1)
+    assert in_charge(name) == [2]
+    registry.tag(name, 1, {"status": "champion"})
+    registry.promote(name, 3, instead_of=2)
+    assert in_charge(name) == [3]
 
 
 def test_fetch_refuses_what_was_altered_in_the_store(local, tmp_path):

@@ -432,3 +432,42 @@ def test_it_is_fast_and_leaves_azure_alone():
 def test_positions_survive_in_text_given_by_programs():
     doc = parse("type: command\ncommand: x\n", "job.yml")
     assert [p.line for p in ref.command_job.check(doc, Place(doc))] == [1]
+
+
+# What no process can be told, and what is no job
+
+ENV = "environment: {image: python}\n"
+
+@pytest.mark.parametrize("text, words, line", [
+    ("type: pipeline\njobs: {}\n", "jobs is empty", 2),
+    ("type: pipeline\n", "no jobs", 1),
+    (f"command: x\ninputs: [a]\n{ENV}", "inputs is ['a']", 2),
+    (f'command: "a\\0b"\n{ENV}', "command is", 1),
+    (f'command: x\ninputs: {{x: "a\\0b"}}\n{ENV}', "inputs.x is", 2),
+    (f'command: x\ninputs: {{"a\\0": 1}}\n{ENV}', "the key", 2),
+    (f"command: x\nenvironment_variables: {{'A=B': x}}\n{ENV}", "'A=B'", 2),
+    (f"command: x\nenvironment_variables: {{'': x}}\n{ENV}", "''", 2),
+    ("command: x\nenvironment: {image: p, conda_file: {dependencies: [{pip: numpy}]}}\n", "pip is 'numpy'", 2),
+])
+def test_a_job_that_could_only_crash_is_refused(tmp_path, text, words, line):
+    (tmp_path/"job.yml").write_text(text)
+    assert [(words in p.what, p.line) for p in validate(tmp_path/"job.yml")] == [(True, line)]
+
+
+def test_only_jobs_run(tmp_path):
+    from mlops_nb.core.validation import check_job
+    for text, fix in ((f"type: command\ncommand: x\nversion: 1\n{ENV}", "mlops-nb create"), ("trigger: {}\ncreate_job: a.yml\n", "az ml schedule create"),
+                      ("path: a\ntype: mlflow_model\n", "mlops-nb create"), ("path: a\n", "mlops-nb create"), ("image: a\n", "mlops-nb create")):
+        (tmp_path/"file.yml").write_text(text)
+        with pytest.raises(UserError, match=fix) as e: check_job(tmp_path/"file.yml")
+        assert e.value.exit_code == 2
+    (tmp_path/"file.yml").write_text(f"command: x ${{{{inputs.n}}}}\ninputs: {{n: 1}}\n{ENV}")
+    assert check_job(tmp_path/"file.yml", {"n": "2"}) == {"n": 2}
+    for value in ("[1", "'", "!!x y", "2013-13-45"):
+        with pytest.raises(UserError, match="inputs.n is .* cannot read"): check_job(tmp_path/"file.yml", {"n": value})
+
+
+def test_data_that_is_still_to_be_made(tmp_path):
+    (tmp_path/"data.yml").write_text("name: d\ntype: uri_folder\npath: ../.mlops/sample/d\n")
+    assert [(p.kind, p.fix) for p in validate(tmp_path/"data.yml")] == [("not_made_yet", "make sample")]
+    with pytest.raises(UserError, match="does not exist"): check_file(tmp_path/"data.yml")

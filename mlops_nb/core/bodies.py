@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['unclosed', 'in_command', 'body', 'AnyPort', 'environment', 'conda', 'loaded']
 
-# %% ../../nbs/core/08d_bodies.ipynb #432c5ba6
+# %% ../../nbs/core/08d_bodies.ipynb #da6a3054
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +15,7 @@ from .documents import load
 from .errors import UserError
 from .expressions import EXPRESSION, OPTIONAL, references
 from .ports import Port
-from .schema import Place, Problem, as_mapping, closest, local
+from .schema import Place, Problem, as_mapping, closest, local, shown, with_nul
 
 # %% ../../nbs/core/08d_bodies.ipynb #4da6a496
 def unclosed(
@@ -103,7 +103,7 @@ def environment(
         yield from ref.inline_environment.check(value, at)
     if isinstance(value, dict): yield from conda(value.get("conda_file"), at)
 
-# %% ../../nbs/core/08d_bodies.ipynb #d502f6be
+# %% ../../nbs/core/08d_bodies.ipynb #103ad9d8
 def conda(
     value,                  # A conda file: its path or content
     place: Place,           # Where its environment stands
@@ -114,13 +114,21 @@ def conda(
     if isinstance(value, dict) and not isinstance(value.get("dependencies"), list):
         yield Place(value).problem("the conda file has no list of dependencies", "dependencies: [python=3.11, pip, {pip: [...]}]",
                                    "add `dependencies:`")
+    for item in as_mapping(value).get("dependencies") or []:
+        if isinstance(item, dict) and "pip" in item and not isinstance(item["pip"], list):
+            yield Place(item, "pip").problem(f"pip is {shown(item['pip'])}", "a list of requirements", "start each one with `- `")
 
-# %% ../../nbs/core/08d_bodies.ipynb #2468d541
+# %% ../../nbs/core/08d_bodies.ipynb #09387f09
 def loaded(path: Path, place: Place) -> "Iterator[Problem]":
     "The document at a path; its parse errors become problems"
     if not path.is_file():
         beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         yield place.problem(f"{place.name}: {path} does not exist", "a YAML file", closest(path.name, beside) or "check the path")
         return None
-    try: return load(path)
-    except UserError as e: yield Problem(e.what, e.accepted, e.fix, e.file, e.line)
+    try: doc = load(path)
+    except UserError as e:
+        yield Problem(e.what, e.accepted, e.fix, e.file, e.line)
+        return None
+    bad = list(with_nul(doc, Place(doc)))
+    yield from bad
+    return None if bad else doc

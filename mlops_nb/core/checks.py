@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['free_names', 'job_problems', 'dirty', 'gate_problems', 'check']
 
-# %% ../../nbs/core/03c_checks.ipynb #a0767300
+# %% ../../nbs/core/03c_checks.ipynb #6ea07c04
 import ast,builtins,os,re,symtable
 from dataclasses import fields
 from pathlib import Path
@@ -16,7 +16,7 @@ from .errors import UserError
 from .freshness import differences, generated
 from .notebooks import Notebook, read_notebook, source_of, split
 from .parameters import read_parameters
-from .settings import Gates, Settings, load_settings
+from .settings import Gates, Project, Settings, load_settings
 
 # %% ../../nbs/core/03c_checks.ipynb #00e62439
 _given = {*dir(builtins), "get_ipython", "display", "In", "Out", "exit", "quit", "__name__"}
@@ -84,18 +84,32 @@ def _stated(value):
     value = value.get("value", value.get("default")) if isinstance(value, dict) else value
     return None if isinstance(value, str) and "${{" in value else value
 
-# %% ../../nbs/core/03c_checks.ipynb #1b9ddab7
+# %% ../../nbs/core/03c_checks.ipynb #7efad4cf
 def _agrees(value, limit):
     try: return value is None or float(value) == float(limit)
     except (TypeError, ValueError): return False
 
+def _inputs(doc):
+    "The inputs of a pipeline and of each of its jobs"
+    jobs = doc.get("jobs")
+    jobs = jobs.values() if isinstance(jobs, Map) else ()
+    return [p for p in (doc.get("inputs"), *(job.get("inputs") for job in jobs if isinstance(job, Map))) if isinstance(p, Map)]
+
 def _yaml_limits(doc, gates):
     "Limits stated by a pipeline, at its top or for one job"
-    places = [doc.get("inputs"), *(job.get("inputs") for job in (doc.get("jobs") or {}).values() if isinstance(job, dict))]
-    for inputs in (p for p in places if isinstance(p, Map)):
+    for inputs in _inputs(doc):
         for name in _limits(inputs):
             value, limit = _stated(inputs[name]), getattr(gates, name)
             if not _agrees(value, limit): yield mistake(f"{name} is {value}", inputs, name, accepted=f"{limit}, as in settings.ini")
+
+# %% ../../nbs/core/03c_checks.ipynb #31899d94
+def _yaml_names(doc, project):
+    "Another model beside the limits of the gate, or another experiment"
+    stated = [(inputs, "name", project.model) for inputs in _inputs(doc) if _limits(inputs)]
+    stated += [(doc, "experiment_name", project.experiment)] if "jobs" in doc else []
+    for holder, key, name in stated:
+        value = _stated(holder.get(key))
+        if value not in (None, name): yield mistake(f"{key} is {value}", holder, key, accepted=f"{name}, as in settings.ini")
 
 # %% ../../nbs/core/03c_checks.ipynb #074e7225
 def _default_limits(nb, gates):
@@ -106,17 +120,17 @@ def _default_limits(nb, gates):
         if not _agrees(params[name], limit):
             yield UserError(f"{name} is {params[name]}", accepted=f"{limit}, as in settings.ini", file=nb.path)
 
-# %% ../../nbs/core/03c_checks.ipynb #b8647091
+# %% ../../nbs/core/03c_checks.ipynb #3c2da3e7
 def gate_problems(
     root: Path,                 # Root of the repository
     settings: Settings,         # Holds the limits
     found: list[Notebook],      # Stage notebooks
 ) -> list[UserError]:
-    "Limits of the gate that differ from settings.ini, in notebooks and pipelines"
+    "Limits of the gate, and names, that differ from settings.ini, in notebooks and pipelines"
     problems = [p for nb in found for p in _default_limits(nb, settings.gates)]
     for path in sorted((root/settings.project.pipelines).glob("*/*.yml")):
         doc = load(path)
-        if isinstance(doc, Map): problems += _yaml_limits(doc, settings.gates)
+        if isinstance(doc, Map): problems += [*_yaml_limits(doc, settings.gates), *_yaml_names(doc, settings.project)]
     return problems
 
 # %% ../../nbs/core/03c_checks.ipynb #80a93288

@@ -25,12 +25,14 @@ from .workspace import Workspace
 KINDS = {"data": ("uri_file", "uri_folder", "mltable"), "model": ("mlflow_model", "custom_model", "triton_model"),
          "component": ("command", "parallel", "pipeline", "sweep")}
 
-# %% ../../nbs/core/14b_creation.ipynb #11767a8d
+# %% ../../nbs/core/14b_creation.ipynb #9eadc8dd
 def kind_of(
     spec: dict,  # The file's content
     file: Path,  # For the message
 ) -> str:  # `data`, `model`, `component` or `environment`
     "What a YAML file declares: by its schema, or else by its type"
+    if "jobs" in spec and "component" not in str(spec.get("$schema", "")).lower() and spec.get("name") is None:
+        raise UserError("this is a job, which is run and not created", fix=f"mlops-nb run {file}", file=file)
     schema = str(spec.get("$schema", "")).rpartition("/")[2].lower()
     for kind in ("data", "model", "environment", "component"):
         if schema.startswith(kind) or (kind == "component" and "component" in schema): return kind

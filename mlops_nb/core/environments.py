@@ -7,7 +7,7 @@ __all__ = ['PYPI', 'FOREIGN', 'Required', 'required', 'pip_name', 'from_conda', 
            'from_build', 'Difference', 'compare', 'environment_hash', 'held', 'isolated', 'interpreter', 'tell',
            'explain']
 
-# %% ../../nbs/core/12_environments.ipynb #147cebba
+# %% ../../nbs/core/12_environments.ipynb #72dcb2e6
 import re
 import sys
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from pathlib import Path
 from shutil import rmtree, which
 from tempfile import mkdtemp
 
-from .documents import load
+from .documents import load, mistake
 from .errors import UserError
 from .workspace import write_whole
 
@@ -93,7 +93,7 @@ def _versions(
     number = spec.lstrip("=").split("=")[0]
     return f"=={number}" if number.endswith("*") or spec.count("=") == 2 or (spec[0] != "=") else f"=={number}.*"
 
-# %% ../../nbs/core/12_environments.ipynb #f4e1125c
+# %% ../../nbs/core/12_environments.ipynb #4221a111
 def from_conda(
     conda: dict,                    # A conda file
     base: Path,                     # Where its relative paths start
@@ -102,7 +102,7 @@ def from_conda(
 ) -> Required:
     "What a conda file asks for, its pip section included"
     packages = [p for p in conda.get("dependencies") or [] if isinstance(p, str)]
-    pips = [line for p in conda.get("dependencies") or [] if isinstance(p, dict) for line in p.get("pip") or []]
+    pips = [line for p in conda.get("dependencies") or [] if isinstance(p, dict) for line in _pip_lines(p)]
     python = next((re.sub(r"[^\d.]", "", p.removeprefix("python").split(",")[0].split("=py")[0]) for p in packages
                    if re.match(r"python\b(?!-)", p)), None)
     others = [p for p in packages if not re.match(r"(python|pip|setuptools|wheel)\b(?!-)", p)]
@@ -110,6 +110,12 @@ def from_conda(
     named = {p: pip_name(p) for p in others}
     return Required("conda", source, (*filter(None, named.values()), *lines), _short(python), image, options,
                     tuple(p for p in others if named[p] is None))
+
+def _pip_lines(section: dict) -> list:
+    "The pip section of a conda file"
+    lines = section.get("pip") or []
+    if isinstance(lines, list): return lines
+    raise mistake(f"pip is {lines!r}", section, "pip", accepted="a list of requirements", fix="start each one with `- `")
 
 def _short(version: "str|None") -> "str|None":
     "The first two numbers of a version"
@@ -219,7 +225,7 @@ def held(
         yield
     finally: db.close()
 
-# %% ../../nbs/core/12_environments.ipynb #d4b8ea18
+# %% ../../nbs/core/12_environments.ipynb #1e48ed97
 def isolated(
     required: Required,             # What is asked for
     cache: Path,                    # Where environments are kept
@@ -237,7 +243,11 @@ def isolated(
         if not built.exists():
             say(f"building the environment of {required.source or 'the step'}: {len(required.requirements)} packages")
             for left in cache.glob(f"{name}-*"): rmtree(left, ignore_errors=True)
-            write_whole(built, str(_build(Path(mkdtemp(prefix=f"{name}-", dir=cache)), required)))
+            folder = Path(mkdtemp(prefix=f"{name}-", dir=cache))
+            try: write_whole(built, str(_build(folder, required)))
+            except BaseException:
+                rmtree(folder, ignore_errors=True)
+                raise
     return Path(built.read_text(encoding="utf-8"))
 
 # %% ../../nbs/core/12_environments.ipynb #14351c90

@@ -6,7 +6,7 @@
 __all__ = ['quiet', 'Interrupted', 'Stop', 'listening', 'forget', 'write_atomically', 'Record', 'close_streams', 'settle',
            'InProcess', 'guarded', 'Failure', 'execute', 'page_cells', 'write_html']
 
-# %% ../../nbs/core/04c_execution.ipynb #689f2f70
+# %% ../../nbs/core/04c_execution.ipynb #9370efa9
 import json,logging,os,signal,threading,time
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +17,7 @@ from papermill.exceptions import PapermillExecutionError
 from papermill.execute import execute_notebook
 from papermill.log import logger
 
-from .shell import Shell, on_screen, shell
+from .shell import Shell, leaves, on_screen, shell
 
 # %% ../../nbs/core/04c_execution.ipynb #f2f016f3
 class Interrupted(KeyboardInterrupt):
@@ -79,17 +79,19 @@ def forget() -> None:
 
 if hasattr(os, "register_at_fork"): os.register_at_fork(after_in_child=forget)
 
-# %% ../../nbs/core/04c_execution.ipynb #c07f51c8
+# %% ../../nbs/core/04c_execution.ipynb #944d49e0
 def write_atomically(
     path: Path,     # The file
     text: str,      # Its new content
 ) -> None:
     "Replaces a file so that a reader sees either the old or the new content"
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    try:
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")     # half of a surrogate pair is no UTF-8
+        os.replace(temporary, path)
+    finally: temporary.unlink(missing_ok=True)
 
-# %% ../../nbs/core/04c_execution.ipynb #5742f563
+# %% ../../nbs/core/04c_execution.ipynb #c0356a37
 class Record(NotebookExecutionManager):
     "The executed notebook on disk, saved before every cell and at the end"
     SKIPPED = "skipped"
@@ -113,6 +115,10 @@ class Record(NotebookExecutionManager):
         duration = (end - type(end).fromisoformat(meta.start_time)).total_seconds() if meta.start_time else None
         meta.update(end_time=end.isoformat(), duration=duration)
         if meta.status != self.FAILED: meta.status = self.COMPLETED
+
+    def skip(self, index: int):
+        "A cell ended the notebook with success: what follows does not run"
+        for cell in self.nb.cells[index:]: cell.metadata.papermill.status = self.SKIPPED
 
     def notebook_complete(self, **kwargs):
         end = self.now()
@@ -140,7 +146,7 @@ def settle(
     if running: write_atomically(Path(path), json.dumps(nb, indent=1, ensure_ascii=False) + "\n")
     return bool(running)
 
-# %% ../../nbs/core/04c_execution.ipynb #0eb79c2a
+# %% ../../nbs/core/04c_execution.ipynb #90570e8b
 class InProcess(Engine):
     "papermill's engine without a kernel: no second process, no ports"
     @classmethod
@@ -158,7 +164,9 @@ class InProcess(Engine):
             if stop.number: break
             if "skip-execution" in cell.metadata.get("tags", ()): cell.metadata.papermill.status = record.SKIPPED
             elif cell.cell_type != "code" or not cell.source.strip(): cell.metadata.papermill.status = record.COMPLETED
-            elif not cls.run_cell(record, stop, it, cell, i): break
+            elif not (ok := cls.run_cell(record, stop, it, cell, i)):
+                if ok is None: record.skip(i + 1)
+                break
 
     @staticmethod
     def run_cell(record, stop, it, cell, index):
@@ -167,16 +175,16 @@ class InProcess(Engine):
         cell.execution_count = it.execution_count
         ok = guarded(it, stop, cell.source)
         close_streams(cell)
-        if not ok: record.cell_exception(cell, index)
+        if ok is False: record.cell_exception(cell, index)
         record.cell_complete(cell)
         return ok
 
-# %% ../../nbs/core/04c_execution.ipynb #f3040c54
+# %% ../../nbs/core/04c_execution.ipynb #664bd5bd
 def guarded(
     it: Shell,      # The shell
     stop: Stop,     # Signals
     source: str,    # Text of the cell
-) -> bool:          # Did it succeed?
+) -> "bool|None":   # Did it succeed? None: it did, and left with `sys.exit(0)`
     "Runs one cell; every failure ends as an error output"
     stop.running = True
     try: error = (result := it.run_cell(source, store_history=True)).error_before_exec or result.error_in_exec
@@ -184,6 +192,7 @@ def guarded(
     finally: stop.running = False
     shown = any(o.output_type == "error" for o in it.outputs.items)
     if stop.number and not shown: error = Interrupted(signal.Signals(stop.number).name)
+    if leaves(error) and not shown: return None
     if error is not None and not shown: it._showtraceback(type(error), error, [f"{type(error).__name__}: {error}"])
     return error is None and not shown
 
@@ -202,13 +211,12 @@ class Failure(Exception):
         self.number, self.source, self.error = number, source, error
         super().__init__(error)
 
-# %% ../../nbs/core/04c_execution.ipynb #1dbf47b5
-def _failure(record, numbers, stop):
+# %% ../../nbs/core/04c_execution.ipynb #ed967f9a
+def _failure(record, numbers):
     "The first failed cell of the record, if any"
     for cell in record.nb.cells:
         if cell.metadata.get("papermill", {}).get("status") != record.FAILED: continue
         error = next(o for o in cell.outputs if o.output_type == "error")
-        if error.ename == "SystemExit" and error.evalue in ("", "0", "None") and not stop.number: return None
         return Failure(numbers.get(cell.get("id"), 0), cell.source, f"{error.ename}: {error.evalue}".rstrip(": "))
 
 # %% ../../nbs/core/04c_execution.ipynb #2846a826
@@ -223,7 +231,7 @@ def _last_words(record):
         record.notebook_complete()
     return save
 
-# %% ../../nbs/core/04c_execution.ipynb #e5006cbe
+# %% ../../nbs/core/04c_execution.ipynb #d41c0df4
 def execute(
     nb: NotebookNode,   # The notebook, with `skip-execution` where a cell is not to run
     values: dict,       # Typed parameters to inject
@@ -238,7 +246,7 @@ def execute(
         execute_notebook(nb, None, parameters=values, engine_name="in-process", kernel_name="python3", language="python",
                          progress_bar=False, record=record, stop=stop)
     except PapermillExecutionError: record.save()
-    failure = _failure(record, numbers, stop)
+    failure = _failure(record, numbers)
     if failure and not stop.number: raise failure
     return stop.number
 

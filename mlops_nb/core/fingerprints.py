@@ -32,7 +32,7 @@ def hash_json(
     from blake3 import blake3
     return blake3(json.dumps(value, sort_keys=True, default=str, separators=(",", ":")).encode()).hexdigest()
 
-# %% ../../nbs/core/11_fingerprints.ipynb #e34773fb
+# %% ../../nbs/core/11_fingerprints.ipynb #9207715d
 class Memory:
     "Hashes of files, kept in SQLite by path, size, time of change and inode"
     settled = 2.0  # seconds after which a file's time of change can be trusted
@@ -47,7 +47,8 @@ class Memory:
         path: Path,  # An existing file
     ) -> str:  # 64 hexadecimal digits
         "The hash of `path`, read only if it may have changed"
-        stat = path.stat()
+        try: stat = path.stat()
+        except FileNotFoundError: raise UserError(f"{path} does not exist", accepted="an existing file; a link must lead to one") from None
         stamp = f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ino}"
         row = self.db.execute("SELECT stamp, hash FROM fingerprints WHERE path = ?", (str(path),)).fetchone()
         if row and row[0] == stamp: return row[1]
@@ -56,14 +57,18 @@ class Memory:
             self.db.execute("INSERT OR REPLACE INTO fingerprints VALUES (?, ?, ?)", (str(path), stamp, found))
         return found
 
-# %% ../../nbs/core/11_fingerprints.ipynb #fd04382a
+# %% ../../nbs/core/11_fingerprints.ipynb #49982eaa
 def files(
     path: Path,  # A file or a folder
 ) -> Iterator[Path]:  # Files in a fixed order; symbolic links to files are followed
-    "Every file of `path`, sorted, or `path` itself"
+    "Every file of `path`, sorted, or `path` itself; a workspace inside does not count"
     if not path.is_dir(): yield path; return
-    for folder, names, leaves in os.walk(path):
-        names.sort()
+    seen = set()
+    for folder, names, leaves in os.walk(path, followlinks=True):
+        here = os.stat(folder)
+        if (here.st_dev, here.st_ino) in seen: names.clear(); continue
+        seen.add((here.st_dev, here.st_ino))
+        names[:] = sorted(name for name in names if name != ".mlops")
         for leaf in sorted(leaves): yield Path(folder, leaf)
 
 # %% ../../nbs/core/11_fingerprints.ipynb #738f572f
@@ -77,12 +82,12 @@ def fingerprint(
     if not path.is_dir(): return memory.hash(path)
     return hash_json([(file.relative_to(path).as_posix(), memory.hash(file)) for file in files(path)])
 
-# %% ../../nbs/core/11_fingerprints.ipynb #f07fb55a
+# %% ../../nbs/core/11_fingerprints.ipynb #bb7eb614
 def snapshot(
     path: Path,  # A file or a folder
 ) -> dict[str, tuple[int, int, int]]:  # Size in bytes, time of change in ns and inode of each file
     "What the file system says of `path`, without reading it"
-    return {str(file): (s.st_size, s.st_mtime_ns, s.st_ino) for file in files(path) for s in [file.stat()]}
+    return {str(file): (s.st_size, s.st_mtime_ns, s.st_ino) for file in files(path) if file.exists() for s in [file.stat()]}
 
 # %% ../../nbs/core/11_fingerprints.ipynb #7ae3c19a
 def changed(

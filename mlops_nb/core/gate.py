@@ -6,9 +6,9 @@
 __all__ = ['Interval', 'paired_bootstrap', 'Limits', 'Check', 'Verdict', 'verdict_table', 'verdict_tags', 'verdict_metrics',
            'judge']
 
-# %% ../../nbs/core/22_gate.ipynb #e8f62300
+# %% ../../nbs/core/22_gate.ipynb #c00e8800
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 from .errors import UserError
@@ -79,7 +79,7 @@ class Limits:
     max_latency_ms: float = 50.0        # 99th percentile of the challenger's time per row
     seed: int = 0                       # Of the bootstrap
 
-# %% ../../nbs/core/22_gate.ipynb #d065f401
+# %% ../../nbs/core/22_gate.ipynb #0ea0ac58
 @dataclass(frozen=True)
 class Check:
     "One demand and how it was met"
@@ -88,6 +88,21 @@ class Check:
     limit: float  # What was allowed
     passed: bool  # Whether the value is within the limit
     why: str      # In words, for whoever decides about a release
+    unit: str = ""  # Of the value: "ms" is reported in whole milliseconds
+
+    @property
+    def shown(self) -> float:
+        "The value as it is reported: a time is rounded up, though not past a limit that it is within"
+        return _whole(self.value, self.limit) if self.unit == "ms" else self.value
+
+# %% ../../nbs/core/22_gate.ipynb #e719a7ae
+def _whole(
+    value: float,  # Milliseconds; a NaN stays one
+    limit: float,  # Milliseconds
+) -> float:
+    "Whole milliseconds, upward"
+    up = float(np.ceil(value))
+    return min(up, limit) if value <= limit else up
 
 # %% ../../nbs/core/22_gate.ipynb #3c692aa3
 @dataclass(frozen=True)
@@ -132,14 +147,23 @@ def verdict_metrics(
     checks = {"gate_" + c.name.replace(" ", "_"): c.value for c in verdict.checks}
     return checks | {"gate_mean_difference": verdict.interval.mean, "gate_accepted": float(verdict.accepted)}
 
-# %% ../../nbs/core/22_gate.ipynb #11902044
+# %% ../../nbs/core/22_gate.ipynb #7d428458
+def _by(
+    difference: float,  # Challenger's loss minus champion's
+    amount: str,        # `by`, `by at least`, `by at most`
+) -> str:
+    "A difference in words"
+    return f"{'lower' if difference < 0 else 'higher'} {amount} {abs(difference):.4f}"
+
+# %% ../../nbs/core/22_gate.ipynb #7dba3098
 def _improvement(interval: Interval, limits: Limits) -> Check:
     "The upper bound of the difference must be below minus the improvement that was asked for"
     limit, sure = 0.0 - limits.min_improvement, f"with {limits.confidence:.0%} confidence"
     passed = interval.high < limit
-    why = (f"the challenger's loss is lower by {-interval.mean:.4f}, {sure} by at least {-interval.high:.4f}" if passed else
-           f"it is not proven better: its loss differs by {interval.mean:+.4f}, {sure} by at most {interval.high:+.4f}, "
-           f"and that must be below {limit:g}")
+    surely = _by(interval.high, "by at least" if interval.high < 0 else "by at most")
+    wanted = f"lower by more than {limits.min_improvement:g}" if limits.min_improvement else "lower"
+    why = (f"the challenger's loss is {_by(interval.mean, 'by')}, {sure} {surely}" if passed else
+           f"it is not proven better: its loss is {_by(interval.mean, 'by')}, {sure} {surely}, and it must be {wanted}")
     return Check("loss difference upper bound", interval.high, limit, passed, why)
 
 # %% ../../nbs/core/22_gate.ipynb #157dd480
@@ -179,12 +203,13 @@ def _worst_slice(table: pd.DataFrame, limits: Limits) -> Check:
            f"none of {len(table)} slices is surely worse by more than {margin:g}")
     return Check(name, worst, margin, not failed, why)
 
-# %% ../../nbs/core/22_gate.ipynb #7b44e105
-def _within(name: str, value: float, limit: float, unit: str) -> Check:
+# %% ../../nbs/core/22_gate.ipynb #fd0af26f
+def _within(name: str, value: float, limit: float, unit: str = "") -> Check:
     "A value that must not exceed its limit; a NaN never passes"
-    passed = bool(value <= limit)
-    said = f"{name} is {value:.4g}{unit}"
-    return Check(name, float(value), limit, passed, f"{said}, {'within' if passed else 'more than'} {limit:g}{unit}")
+    passed, end = bool(value <= limit), f" {unit}" if unit else ""
+    check = Check(name, float(value), limit, passed, "", unit)
+    why = f"{name} is {check.shown:.4g}{end}, {'within' if passed else 'more than'} {limit:g}{end}"
+    return replace(check, why=why)
 
 # %% ../../nbs/core/22_gate.ipynb #c9abf5cb
 def _check_losses(losses: dict, n: int) -> None:
@@ -196,7 +221,7 @@ def _check_losses(losses: dict, n: int) -> None:
             raise UserError(f"{who} has {bad} losses that are not finite numbers", accepted="finite losses",
                             fix="clip the predicted probabilities, or look for NaN among the features")
 
-# %% ../../nbs/core/22_gate.ipynb #2ded9957
+# %% ../../nbs/core/22_gate.ipynb #42a6749f
 def judge(
     challenger: np.ndarray,          # Loss of the challenger, one per row
     champion: np.ndarray,            # Loss of the champion (or of a baseline) on the same rows, same order
@@ -214,6 +239,6 @@ def judge(
     interval = paired_bootstrap(diff, cluster, limits.bootstrap, limits.confidence, limits.seed)
     table = _slice_table(_slice_intervals(diff, cluster, slices or {}, limits), limits)
     checks = (_improvement(interval, limits), _worst_slice(table, limits),
-              _within("calibration error", calibration_error, limits.max_calibration_error, ""),
-              _within("latency p99", float(np.percentile(latency_ms, 99)), limits.max_latency_ms, " ms"))
+              _within("calibration error", calibration_error, limits.max_calibration_error),
+              _within("latency p99", float(np.percentile(latency_ms, 99)), limits.max_latency_ms, "ms"))
     return Verdict(checks, interval, table)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['RUNNER', 'ALWAYS', 'FORKABLE', 'THREADLESS', 'step_arguments', 'can_fork', 'preload', 'become', 'fresh', 'run_step',
-           'child', 'Launcher', 'main', 'Launch']
+           'child', 'marked', 'end_marked', 'Launcher', 'main', 'Launch']
 
 # %% ../../nbs/core/13_launcher.ipynb #b97d5709
 import json
@@ -98,12 +98,13 @@ def run_step(
     from mlops_nb.core.step import main
     return main(arguments)
 
-# %% ../../nbs/core/13_launcher.ipynb #e5c5817d
+# %% ../../nbs/core/13_launcher.ipynb #2f925f87
 def child(
     request: dict,  # What to run
 ) -> int:  # Exit code; it does not return where the step is an ordinary command
     "All that happens in the child after the fork"
     import atexit
+    import threading
     import traceback
     code = 1
     try:
@@ -111,12 +112,35 @@ def child(
         code = run_step(request["step"], request.get("threads", 0))
     except SystemExit as leave: code = leave.code if isinstance(leave.code, int) else 0 if leave.code is None else 1
     except BaseException: traceback.print_exc()
+    threading._shutdown()  # as the interpreter does at its end: wait for threads that are not daemons, and close pools
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
     return code
 
-# %% ../../nbs/core/13_launcher.ipynb #8e363f48
+# %% ../../nbs/core/13_launcher.ipynb #47c71791
+def marked(
+    mark: str,  # `MLOPS_NB_STEP=<job>/<step>` or `MLOPS_NB_JOB=<job>`
+) -> list[int]:  # Process ids, this one's excepted; none where there is no /proc
+    "Processes of this user that were started with a mark in their environment"
+    found = []
+    for entry in os.listdir("/proc") if os.path.isdir("/proc") else []:
+        try:
+            if entry.isdigit() and int(entry) != os.getpid() and mark.encode() in Path("/proc", entry, "environ").read_bytes().split(b"\0"): found.append(int(entry))
+        except OSError: continue
+    return found
+
+# %% ../../nbs/core/13_launcher.ipynb #e0b24e8d
+def end_marked(mark: str, seconds: float = 5.0):
+    "Kill every process with a mark, and wait until they are gone"
+    deadline = time.monotonic() + seconds
+    while (left := marked(mark)) and time.monotonic() < deadline:
+        for pid in left:
+            try: os.kill(pid, signal.SIGKILL)
+            except (ProcessLookupError, PermissionError): pass
+        time.sleep(0.02)
+
+# %% ../../nbs/core/13_launcher.ipynb #0e7920fd
 class Launcher:
     "Starts steps on request and reports how they end; runs in a process of its own"
     grace = 10.0  # seconds between asking a step to stop and killing it
@@ -190,7 +214,7 @@ class Launcher:
     def attempt(self, request: dict):
         "Start a step, and say so where it cannot even start"
         try: self.start(request)
-        except OSError as error: self.say(id=request["id"], exit=127, error=str(error))
+        except (OSError, ValueError) as error: self.say(id=request["id"], exit=127, error=str(error))
 
     def serve(self):
         "Work until the runner goes away, then end every step"
@@ -198,14 +222,14 @@ class Launcher:
         for end in (wake, signaled): os.set_blocking(end, False)
         signal.set_wakeup_fd(signaled, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        for number in (signal.SIGINT, signal.SIGTERM): signal.signal(number, signal.SIG_IGN)
+        for number in (signal.SIGINT, signal.SIGTERM): signal.signal(number, lambda *_: None)  # SIG_IGN would be inherited by steps
         alive = True
         while alive or self.running:
             ready, _, _ = select.select([wake] + [self.link] * alive, [], [], 0.2 if self.killing else 5.0)
             if wake in ready: os.read(wake, 4096)
             if self.link in ready and not self.read():
                 alive = False
-                for pid in self.running: self.stop(pid)
+                for pid in self.running: self.send(pid, signal.SIGKILL)  # a resumed run may start the same step at once
             self.reap()
             for pid, deadline in self.killing.items():
                 if time.monotonic() > deadline: self.send(pid, signal.SIGKILL)
@@ -215,14 +239,16 @@ def main():
     "The launcher's process: its socket is file descriptor 3's number in the first argument"
     Launcher(socket.socket(fileno=int(sys.argv[1]))).serve()
 
-# %% ../../nbs/core/13_launcher.ipynb #20840e46
+# %% ../../nbs/core/13_launcher.ipynb #3b0293ac
 class Launch:
     "A launcher, as the runner sees it"
-    def __init__(self):
+    def __init__(self,
+        job: str = "",  # Whose processes these are
+    ):
         here, there = socket.socketpair()
         self.link, self.buffer, self.last = here, b"", 0
         self.process = subprocess.Popen([sys.executable, "-c", "from mlops_nb.core.launcher import main; main()", str(there.fileno())],
-                                        pass_fds=[there.fileno()], start_new_session=True)
+                                        pass_fds=[there.fileno()], start_new_session=True, env={**os.environ, "MLOPS_NB_JOB": job})
         there.close()
 
     def start(self,

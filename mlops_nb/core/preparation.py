@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['NEVER', 'Value', 'value', 'plain', 'code_files', 'notebook_of', 'kept', 'python_state', 'key', 'command_of',
-           'Prepared', 'output_paths', 'variables', 'prepare', 'lookups', 'copy_code', 'describe', 'results', 'publish']
+           'Prepared', 'output_paths', 'variables', 'ports', 'prepare', 'lookups', 'copy_code', 'describe', 'results',
+           'publish']
 
-# %% ../../nbs/core/14_preparation.ipynb #23cd90c9
+# %% ../../nbs/core/14_preparation.ipynb #d6597f62
 import json
 import os
 import platform
+import re
 import shutil
 import sys
 import sysconfig
@@ -60,13 +62,14 @@ def plain(
     except FileExistsError: pass
     return str(link/path.name) if target == path.parent else str(link)
 
-# %% ../../nbs/core/14_preparation.ipynb #3238355c
-def _one_word(text: str) -> bool: return not any(letter.isspace() or letter in "'\"$&;()`" for letter in text)
+# %% ../../nbs/core/14_preparation.ipynb #0f98c9c4
+def _one_word(text: str) -> bool: return re.fullmatch(r"[\w@%+=:,./~-]*", text) is not None
 
-# %% ../../nbs/core/14_preparation.ipynb #f7df9e38
+# %% ../../nbs/core/14_preparation.ipynb #8f1fc3c0
 def _links() -> Path:
     "The folder of links, which must be this user's own"
-    folder = Path(tempfile.gettempdir())/f"mlops-nb-{os.getuid() if hasattr(os, 'getuid') else 'links'}"
+    home = tempfile.gettempdir()
+    folder = Path(home if _one_word(home) else "/tmp")/f"mlops-nb-{os.getuid() if hasattr(os, 'getuid') else 'links'}"
     folder.mkdir(mode=0o700, exist_ok=True)
     if hasattr(os, "getuid") and folder.stat().st_uid != os.getuid():
         raise UserError(f"{folder} belongs to another user", fix="set TMPDIR to a folder of your own, or move the project to a path without blanks")
@@ -188,22 +191,26 @@ def output_paths(
         (path.parent if step.outputs[name].type == "uri_file" else path).mkdir(parents=True, exist_ok=True)
     return paths
 
-# %% ../../nbs/core/14_preparation.ipynb #0e6e91db
+# %% ../../nbs/core/14_preparation.ipynb #c7a25eb9
 def variables(
-    values: dict[str, Value],
-    outputs: dict[str, Path],
-    tracking: dict[str, str],  # MLflow's variables
     python: Path,  # The interpreter that `python` shall mean
     threads: int,  # For numerical libraries
 ) -> dict[str, str]:
-    "The environment variables that Azure ML sets for a step"
+    "The user's environment, with the step's Python first and its share of the machine"
     share = {name: str(threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-    ports = {f"AZURE_ML_INPUT_{name}": value.text for name, value in values.items()} | \
-            {f"AZURE_ML_OUTPUT_{name}": plain(path) for name, path in outputs.items()}
     own = {"PATH": f"{python.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}", "PYTHONUNBUFFERED": "1"}
-    return {**share, **os.environ, **own, **ports, **tracking}
+    return {**share, **os.environ, **own}
 
-# %% ../../nbs/core/14_preparation.ipynb #3c4fe57c
+# %% ../../nbs/core/14_preparation.ipynb #1359926e
+def ports(
+    values: dict[str, Value],
+    outputs: dict[str, Path],
+) -> dict[str, str]:
+    "The variables that tell a step where its inputs and outputs are"
+    return {f"AZURE_ML_INPUT_{name}": value.text for name, value in values.items()} | \
+           {f"AZURE_ML_OUTPUT_{name}": plain(path) for name, path in outputs.items()}
+
+# %% ../../nbs/core/14_preparation.ipynb #6368912c
 def prepare(
     step: Step,
     folder: Path,  # Of this step in this job; made anew
@@ -222,11 +229,11 @@ def prepare(
     values = {**values, **{name: Value(text, text) for name, text in (searched or {}).items()}}
     spots = {name: plain(path) for name, path in outputs.items()}
     lookup = lambda parts: lookups(parts, values, spots, searched or {}, names)
-    extra = {name: substitute(text, lookup) for name, text in step.variables.items()}
-    env = {**variables(values, outputs, tracking, python, threads), **extra}
+    given = {**ports(values, outputs), **tracking, **{name: substitute(text, lookup) for name, text in step.variables.items()}}
+    env = {**variables(python, threads), **given}
     command = substitute(command_of(step.component), lookup)
     made = Prepared(folder, command, env, outputs, folder/"std_log.txt", values)
-    describe(made, extra)
+    describe(made, given)
     return made
 
 # %% ../../nbs/core/14_preparation.ipynb #9e663cc2
@@ -257,17 +264,16 @@ def copy_code(
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(path, target)
 
-# %% ../../nbs/core/14_preparation.ipynb #b1a09e89
+# %% ../../nbs/core/14_preparation.ipynb #3756a716
 def describe(
     made: Prepared,
-    extra: dict[str, str],  # The job file's own variables
+    given: dict[str, str],  # The variables that the job gave it
 ):
     "Write down what the step was given; the user's own environment is left out, for it may hold secrets"
-    env = {name: text for name, text in made.env.items() if name.startswith(("AZURE_ML_", "AZUREML_", "MLFLOW_")) or name in extra}
     inputs = {name: {**asdict(value), "path": str(value.path or "")} for name, value in made.values.items()}
-    write_whole(made.folder/"step.json", json.dumps({"command": made.command, "inputs": inputs, "outputs": made.outputs, "variables": env}, indent=1, default=str))
+    write_whole(made.folder/"step.json", json.dumps({"command": made.command, "inputs": inputs, "outputs": made.outputs, "variables": given}, indent=1, default=str))
 
-# %% ../../nbs/core/14_preparation.ipynb #d45fb8a6
+# %% ../../nbs/core/14_preparation.ipynb #2ca5bb18
 def results(
     workspace: Workspace,
     step: Step,
@@ -278,6 +284,8 @@ def results(
     found = {}
     for name, path in outputs.items():
         if not path.exists(): raise UserError(f"the step ended without writing its output {name}", accepted=f"a file at ${{{{outputs.{name}}}}}")
+        if path.is_dir() == (step.outputs[name].type == "uri_file"):
+            raise UserError(f"the step left a {'folder' if path.is_dir() else 'file'} as its output {name}", accepted=f"a {step.outputs[name].type}")
         found[name] = {"path": str(path), "fingerprint": fingerprint(path, workspace.memory)}
         publish(workspace, step.outputs[name].path, path, {**names, "output_name": name})
     return found

@@ -10,10 +10,11 @@ __all__ = ['asset_name', 'job_name', 'component_name', 'port_key', 'read_only', 
            'parallel_component_node', 'parallel_node', 'pipeline_node', 'AZURE_ONLY', 'NODE_TYPES', 'settings',
            'pipeline_job', 'component_input', 'command_component', 'inline_component', 'parallel_component',
            'inline_parallel_component', 'pipeline_component', 'inline_pipeline_component', 'one_source', 'right_form',
-           'ordered', 'trials_fit', 'can_sample']
+           'ordered', 'trials_fit', 'can_sample', 'has_steps']
 
-# %% ../../nbs/core/08b_reference.ipynb #28e02b18
+# %% ../../nbs/core/08b_reference.ipynb #65644edc
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from .expressions import EXPRESSION
@@ -94,14 +95,14 @@ environment_keys = asset_keys | {
 environment = Shape("environment", environment_keys, ("name",), (one_source,))
 inline_environment = Shape("inline environment", environment_keys, (), (one_source,))
 
-# %% ../../nbs/core/08b_reference.ipynb #83702bb0
+# %% ../../nbs/core/08b_reference.ipynb #1cae6744
 reference = Scalar("a reference such as azureml:name:version, azureml:name@latest or azureml://registries/...",
                     lambda v: isinstance(v, str) and v.startswith("azureml:") and len(v) > 8, 'write "azureml:{}"')
 _file_reference = Scalar("file: and a path", lambda v: isinstance(v, str) and v.startswith("file:"))
 environment_value = Either("azureml:name:version, file:PATH, or a mapping with image, conda_file or build",
                            (reference, _file_reference, inline_environment))
 code = Local("a folder with the step's code", Path.exists)
-variables = Names(literal)
+variables = Names(literal, key=r"[^\s=][^=]*", says="a name without = that is not empty")
 
 # %% ../../nbs/core/08b_reference.ipynb #28fd7ee1
 ASSET_TYPES = ("uri_file", "uri_folder", "mltable", "mlflow_model", "custom_model", "triton_model")
@@ -252,7 +253,7 @@ _parallel = {"task": score_task, "mini_batch_size": named(r"\d+([kKmMgG][bB])*",
              "logging_level": OneOf(("debug", "info", "warning")),
              "max_concurrency_per_instance": whole, "error_threshold": whole, "mini_batch_error_threshold": whole}
 
-# %% ../../nbs/core/08b_reference.ipynb #8ccc409b
+# %% ../../nbs/core/08b_reference.ipynb #cc456e7c
 _node = {"$schema": anything, "inputs": job_inputs, "outputs": _outputs, "properties": Names(text_or_null), "comment": text}
 _component_file = Local("a component file, or azureml:name:version", Path.is_file)
 _component = Either("a component file, azureml:name:version, or a component inline", (_component_file, mapping))
@@ -263,24 +264,32 @@ component_node = Shape("command node", _node | _run | {
 command_node = Shape("command node", command_job.keys | {"outputs": _outputs, "comment": text}, ("command", "environment"))
 sweep_node = Shape("sweep node", _node | _sweep | {"type": OneOf(("sweep",)), "compute": text, "trial": _component},
                    ("trial", "objective", "limits"), (can_sample,), "ignored")
-_parallel_node = _node | _parallel | {"environment_variables": Names(text), "type": OneOf(("parallel",)), "compute": text}
+_parallel_node = _node | _parallel | {"environment_variables": replace(variables, kind=text), "type": OneOf(("parallel",)), "compute": text}
 parallel_component_node = Shape("parallel node", _parallel_node | {"component": _component, "identity": identity}, ("component",),
                                 kind="ignored")
 parallel_node = Shape("parallel node", _parallel_node | {"environment": environment_value}, ("task",))
 pipeline_node = Shape("pipeline node", _node | {"type": OneOf(("pipeline",)), "component": _component_file}, ("component",),
                       kind="ignored")
 
-# %% ../../nbs/core/08b_reference.ipynb #564fa909
+# %% ../../nbs/core/08b_reference.ipynb #597c4d7f
 AZURE_ONLY = ("spark", "automl", "import", "data_transfer", "if_else", "do_while", "parallel_for")
 NODE_TYPES = ("command", "sweep", "parallel", "pipeline", *AZURE_ONLY)
-_jobs = Names(mapping, key=r"[a-z_][a-z\d_]*", says="lower-case letters, digits and _ that start with a letter")
+_jobs = Names(mapping, key=r"[a-z_][a-z\d_]*", says="lower-case letters, digits and _ that start with a letter", least=1)
 settings = Shape("settings", {"default_datastore": reference,
                               "default_compute": Either("azureml:NAME, or serverless", (OneOf(("serverless",)), reference)),
                               "continue_on_step_failure": flag, "force_rerun": flag}, kind="ignored")
+
+def has_steps(
+    value: dict,        # A pipeline job
+    place: Place,       # Where it stands
+) -> Iterator[Problem]:
+    "Neither jobs nor a component that has them"
+    if "jobs" not in value and "component" not in value: yield place.problem("the pipeline has no jobs", "jobs, or component: a file", "add `jobs:`")
+
 pipeline_job = Shape("pipeline job", job_keys | {
     "type": OneOf(("pipeline",)), "settings": settings, "inputs": job_inputs, "outputs": job_outputs, "jobs": _jobs,
                                                  "component": _component_file,
-    "identity": identity, "services": Names(service)}, ("type",))
+    "identity": identity, "services": Names(service)}, ("type",), (has_steps,))
 
 # %% ../../nbs/core/08b_reference.ipynb #43b2db92
 _modes = OneOf(("ro_mount", "rw_mount", "mount", "download", "upload", "direct", "eval_mount", "eval_download", "link"))

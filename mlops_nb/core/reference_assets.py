@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['data', 'model', 'trigger', 'create_job', 'schedule', 'endpoint_name', 'endpoint', 'deployment', 'sums', 'sized']
 
-# %% ../../nbs/core/08b2_reference_assets.ipynb #4628508b
+# %% ../../nbs/core/08b2_reference_assets.ipynb #51ebf4eb
 from collections.abc import Iterator
 from pathlib import Path
 
 from .reference import (asset_keys, code, command_job, environment_value, identity, job_inputs, job_keys, job_name,
                                      job_outputs, read_only, reference,
-                                     right_form, service, settings)
+                                     right_form, service, settings, variables)
 from .schema import (ByType, Either, Local, Many, Names, OneOf, Place, Problem, Shape, anything, flag, mapping,
                                   named, text, text_or_null, whole,
                                   whole_within)
@@ -82,7 +82,7 @@ def sized(
         yield place.problem("online deployment needs 'instance_type'", "a size of virtual machine",
                             "add `instance_type: Standard_DS3_v2`")
 
-# %% ../../nbs/core/08b2_reference_assets.ipynb #a6ae587c
+# %% ../../nbs/core/08b2_reference_assets.ipynb #52f1b9bb
 _online = read_only | {"name": endpoint_name, "description": text, "tags": Names(anything), "properties": mapping,
                        "provisioning_state": text}
 endpoint = Shape("online endpoint", _online | {
@@ -96,7 +96,7 @@ deployment = Shape("online deployment", _online | {
                                                    "model": Either("azureml:name:version, or a model inline",
                                                                    (reference, Shape("model", model.keys))),
     "code_configuration": Shape("code_configuration", {"code": code, "scoring_script": text}), "environment": environment_value,
-    "environment_variables": mapping, "app_insights_enabled": flag, "instance_count": whole_within(0, 1000),
+    "environment_variables": variables, "app_insights_enabled": flag, "instance_count": whole_within(0, 1000),
                                                    "instance_type": text, "model_mount_path": text,
     "egress_public_network_access": OneOf(("enabled", "disabled")), "private_network_connection": flag, "resources": mapping,
                                                    "data_collector": mapping,

@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['Active', 'Runner', 'imported', 'begin_ready', 'begin', 'reuse', 'watch', 'open_parent', 'tags', 'preparer', 'share',
            'fill', 'start', 'listen', 'ended', 'halt', 'heed_cancel', 'finish', 'judge', 'keep_outputs',
-           'settle_notebooks', 'name_assets', 'Outcome', 'open_job', 'run', 'drive', 'kill', 'signals']
+           'settle_notebooks', 'unfinished', 'name_assets', 'Outcome', 'open_job', 'run', 'drive', 'give_up', 'kill',
+           'signals']
 
-# %% ../../nbs/core/18_runner.ipynb #12e11c58
+# %% ../../nbs/core/18_runner.ipynb #eed8adc9
 import json
 import os
 import signal
@@ -22,13 +23,13 @@ from .errors import MlopsError, UserError
 from .executors import Context, executor
 from .fingerprints import changed, snapshot
 from .graph import Step
-from .launcher import Launch
+from .launcher import Launch, end_marked
 from .planning import Finding, Plan, lookup_step, registry_state, survey
 from .preparation import Prepared, Value, notebook_of, prepare, results, value
 from .runs import RUN_STATUS, Tracker, git_commit
 from .workspace import Workspace, add_job, bury, find_job, hold, remember, steps_of
 
-# %% ../../nbs/core/18_runner.ipynb #0d5ab625
+# %% ../../nbs/core/18_runner.ipynb #d780585b
 @dataclass
 class Active:
     "A step that is running"
@@ -39,8 +40,9 @@ class Active:
     values: dict[str, Value]
     before: dict[str, dict]  # Snapshots of read-only inputs
     timed_out: bool = False
+    trouble: str | None = None  # Why a process of it could not start
 
-# %% ../../nbs/core/18_runner.ipynb #cbd96644
+# %% ../../nbs/core/18_runner.ipynb #6c72e7df
 class Runner:
     "Runs one job to its end"
     def __init__(self,
@@ -71,7 +73,7 @@ class Runner:
 
     def run(self) -> str:
         "Run until nothing is left to do; the job's status"
-        self.launch = Launch()
+        self.launch = Launch(self.id)
         if names := imported(self.workspace, self.plan): self.launch.preload(names)
         try:
             while self.ready or self.active:
@@ -152,12 +154,12 @@ def tags(runner: Runner, step: Step, found: str, values: dict[str, Value]) -> di
     return {"mlops_nb.job": runner.id, "mlops_nb.step": step.name, "mlops_nb.key": found, "mlops_nb.environment": runner.plan.environments[step.name],
             "mlops_nb.folder": str(runner.workspace.step_folder(runner.id, step.name)), **git_commit(runner.workspace.root), **prints}
 
-# %% ../../nbs/core/18_runner.ipynb #caf35be7
+# %% ../../nbs/core/18_runner.ipynb #647fe0cb
 def preparer(runner: Runner, step: Step, values: dict[str, Value]):
     "A function that makes the folder of a task of this step"
     names = {"name": runner.id, "default_datastore": runner.job.settings.get("default_datastore", "workspaceblobstore").removeprefix("azureml:")}
     def make(folder: Path, run_id: str, searched: dict | None = None) -> Prepared:
-        tracking = {**runner.tracker.variables(run_id), "MLOPS_NB_STEP": f"{runner.id}/{step.name}"}
+        tracking = {**runner.tracker.variables(run_id), "MLOPS_NB_STEP": f"{runner.id}/{step.name}", "MLOPS_NB_JOB": runner.id}
         return prepare(step, folder, values, tracking, python=runner.plan.python[step.name], threads=share(runner), names=names, searched=searched)
     return make
 
@@ -167,12 +169,18 @@ def share(runner: Runner) -> int:
     busy = min(runner.plan.slots, max(1, len(runner.tasks) + 1, len(runner.active) + len(runner.ready)))
     return max(1, runner.plan.slots // busy)
 
-# %% ../../nbs/core/18_runner.ipynb #bf262b05
+# %% ../../nbs/core/18_runner.ipynb #9fe8fc0e
 def fill(runner: Runner):
     "Give free processes to active steps"
     for active in list(runner.active.values()):
-        while len(runner.tasks) < runner.plan.slots and not runner.stop and (tasks := active.executor.next()):
-            for task in tasks: start(runner, active, task)
+        try:
+            while len(runner.tasks) < runner.plan.slots and not runner.stop and (tasks := active.executor.next()):
+                for task in tasks: start(runner, active, task)
+        except (MlopsError, OSError) as error:
+            active.trouble = str(error)
+            if any(one is active for one, _ in runner.tasks.values()): halt(runner, lambda task: any(one is active and task is other for one, other in runner.tasks.values()))
+            else: finish(runner, active)
+            continue
         if active.executor.finished: finish(runner, active)
 
 # %% ../../nbs/core/18_runner.ipynb #1d7ff580
@@ -184,7 +192,7 @@ def start(runner: Runner, active: Active, task: Prepared):
     runner.tasks[number] = (active, task)
     if limit: runner.deadlines[number] = time.monotonic() + float(limit)
 
-# %% ../../nbs/core/18_runner.ipynb #3e8eabd1
+# %% ../../nbs/core/18_runner.ipynb #853303ab
 def listen(runner: Runner):
     "Hear what happened; look after time limits, early termination and cancellation"
     for message in runner.launch.messages(0.2):
@@ -192,6 +200,7 @@ def listen(runner: Runner):
         if "pid" in message:
             runner.pids[message["id"]] = message["pid"]
             runner.workspace.update("steps", {"job": runner.id, "name": active.step.name}, pid=message["pid"])
+        if active and message.get("error"): active.trouble = f"it could not start: {message['error']}"
         if "exit" in message: ended(runner, message["id"], message["exit"])
     for number in [number for number, deadline in runner.deadlines.items() if time.monotonic() > deadline]:
         runner.tasks[number][0].timed_out = True
@@ -202,14 +211,14 @@ def listen(runner: Runner):
     heed_cancel(runner)
     runner.view.tick()
 
-# %% ../../nbs/core/18_runner.ipynb #808d8919
+# %% ../../nbs/core/18_runner.ipynb #57586067
 def ended(runner: Runner, number: int, code: int):
     "A process has ended"
     active, task = runner.tasks.pop(number)
     runner.deadlines.pop(number, None)
     runner.pids.pop(number, None)
     active.executor.ended(task, code)
-    if active.executor.finished or (runner.stop and not any(one is active for one, _ in runner.tasks.values())): finish(runner, active)
+    if active.executor.finished or ((runner.stop or active.trouble) and not any(one is active for one, _ in runner.tasks.values())): finish(runner, active)
 
 # %% ../../nbs/core/18_runner.ipynb #b7591c62
 def halt(runner: Runner, which=lambda task: True):
@@ -228,11 +237,12 @@ def heed_cancel(runner: Runner):
         for active in list(runner.active.values()):
             if not any(one is active for one, _ in runner.tasks.values()): finish(runner, active)
 
-# %% ../../nbs/core/18_runner.ipynb #88879f4f
+# %% ../../nbs/core/18_runner.ipynb #32c55a0b
 def finish(runner: Runner, active: Active):
     "A step has ended: keep its outputs or say why it failed"
     step, made = active.step, active.executor
     if runner.active.pop(step.name, None) is None: return
+    end_marked(f"MLOPS_NB_STEP={runner.id}/{step.name}")
     status, error, outputs = "Canceled", "canceled", {}
     if not runner.stop: status, error, outputs = judge(runner, active)
     if status == "Completed":
@@ -244,12 +254,14 @@ def finish(runner: Runner, active: Active):
     runner.tracker.close(active.run_id, RUN_STATUS[status])
     runner.set(step.name, status, ended=time.time(), outputs=json.dumps(outputs), error=error, pid=None)
 
-# %% ../../nbs/core/18_runner.ipynb #810eb32c
+# %% ../../nbs/core/18_runner.ipynb #0073f6f8
 def judge(runner: Runner, active: Active) -> tuple[str, str | None, dict]:
     "Did a step do what it should?"
+    if active.trouble: return "Failed", active.trouble, {}
     try:
         active.executor.conclude()
         if error := active.executor.error: return "Failed", f"it ran longer than {active.step.timeout:g} s" if active.timed_out and active.step.timeout else error, {}
+        if unfinished(runner.workspace.step_folder(runner.id, active.step.name)): return "Failed", "its process ended before its notebook did", {}
         for name, before in active.before.items():
             if touched := changed(before, snapshot(active.values[name].path)):
                 return "Failed", f"it wrote to its read-only input {name}: {touched[0]}", {}
@@ -262,16 +274,22 @@ def keep_outputs(runner: Runner, active: Active, made):
     folder = runner.workspace.step_folder(runner.id, active.step.name)/"code"/"outputs"
     if folder.is_dir() and any(folder.iterdir()): runner.tracker.keep(active.run_id, folder)
 
-# %% ../../nbs/core/18_runner.ipynb #138af6bb
+# %% ../../nbs/core/18_runner.ipynb #26e10f48
 def settle_notebooks(
     folder: Path,  # Of the step
     reason: str,  # What became of it
 ):
     "Mark the cell in which a step died as failed"
-    for path in folder.glob("code/outputs/*.ipynb"):
-        if '"status": "running"' in path.read_text(encoding="utf-8"):
-            from mlops_nb.core.execution import settle
-            settle(path, reason)
+    for path in unfinished(folder):
+        from mlops_nb.core.execution import settle
+        settle(path, reason)
+
+# %% ../../nbs/core/18_runner.ipynb #e1737f14
+def unfinished(
+    folder: Path,  # Of the step
+) -> list[Path]:
+    "Executed notebooks that say that a cell is running"
+    return [path for path in folder.glob("code/outputs/*.ipynb") if '"status": "running"' in path.read_text(encoding="utf-8")]
 
 # %% ../../nbs/core/18_runner.ipynb #5f0b3658
 def name_assets(runner: Runner, step: Step, outputs: dict):
@@ -320,7 +338,7 @@ def run(
         if not mine: raise UserError(f"job {id} is running already", fix=f"mlops-nb cancel {id}, or wait for it")
         return drive(workspace, plan, id, view)
 
-# %% ../../nbs/core/18_runner.ipynb #9cfa2304
+# %% ../../nbs/core/18_runner.ipynb #172013d2
 def drive(workspace: Workspace, plan: Plan, id: str, view) -> Outcome:
     "Run a job that this process holds, and write down how it ended whatever happens"
     workspace.update("jobs", {"id": id}, status="Running", ended=None, error=None)
@@ -328,6 +346,7 @@ def drive(workspace: Workspace, plan: Plan, id: str, view) -> Outcome:
     runner = Runner(workspace, plan, id, view)
     try:
         with signals(runner): status = runner.run()
+    except KeyboardInterrupt: status, error = "Canceled", "canceled"
     except ConnectionError as problem:
         error = str(problem)
         kill(runner.pids.values())
@@ -335,10 +354,17 @@ def drive(workspace: Workspace, plan: Plan, id: str, view) -> Outcome:
         error = f"{type(problem).__name__}: {problem}"
         raise
     finally:
-        for name in [name for name, now in runner.status.items() if now == "Running"]: runner.set(name, "Failed", ended=time.time(), error=error or "its runner stopped")
+        for name in [name for name, now in runner.status.items() if now == "Running"]: give_up(runner, name, status, error or "its runner stopped")
         workspace.update("jobs", {"id": id}, status=status, ended=time.time(), error=error)
         if runner.opened: runner.tracker.close(runner.tracker.parent, RUN_STATUS[status])
     return Outcome(id, status, steps_of(workspace, id), signal=runner.stop if isinstance(runner.stop, int) else None)
+
+# %% ../../nbs/core/18_runner.ipynb #1591c9f8
+def give_up(runner: Runner, name: str, status: str, error: str):
+    "Write down that a step did not end by itself"
+    settle_notebooks(runner.workspace.step_folder(runner.id, name), error)
+    if active := runner.active.get(name): runner.tracker.close(active.run_id, RUN_STATUS[status])
+    runner.set(name, status, ended=time.time(), error=error)
 
 # %% ../../nbs/core/18_runner.ipynb #8b6b5f9f
 def kill(

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['anything', 'text', 'text_or_null', 'whole', 'whole_or_null', 'number', 'number_or_null', 'flag', 'version', 'literal',
            'mapping', 'Problem', 'Place', 'closest', 'shown', 'is_expression', 'as_mapping', 'Scalar', 'is_whole',
-           'is_number', 'is_flag', 'whole_within', 'named', 'OneOf', 'Names', 'Many', 'Shape', 'local', 'Local',
-           'Either', 'ByType']
+           'is_number', 'is_flag', 'whole_within', 'named', 'OneOf', 'Names', 'Many', 'Shape', 'with_nul', 'local',
+           'Local', 'Either', 'ByType']
 
 # %% ../../nbs/core/08_schema.ipynb #597d9e78
 import re
@@ -17,7 +17,7 @@ from pathlib import Path
 from .documents import Map, where
 from .errors import UserError
 
-# %% ../../nbs/core/08_schema.ipynb #15fdf0e0
+# %% ../../nbs/core/08_schema.ipynb #bbd5d1de
 @dataclass(frozen=True)
 class Problem:
     "One mistake in a document, in the three parts of every error"
@@ -26,7 +26,8 @@ class Problem:
     fix: str = ""                       # What to do about it
     file: "Path|None" = None            # The file that holds it
     line: "int|None" = None             # Its line, counted from 1
-    kind: str = "error"                 # `error`; `ignored`: Azure skips it; `azure_only`: right, but not for a laptop
+    kind: str = "error"                 # `error`; `ignored`: Azure skips it; `azure_only`: right, but not for a laptop;
+                                        # `not_made_yet`: right, but what it names is still to be made
 
     def __str__(self): return str(UserError(self.what, accepted=self.accepted, fix=self.fix, file=self.file, line=self.line))
 
@@ -144,13 +145,14 @@ class OneOf:
         if (isinstance(value, str) and value.lower() in self.words) or (place.bindable and is_expression(value)): return
         yield place.problem(f"{place.name} is {shown(value)}", "one of " + ", ".join(self.words), closest(value, self.words))
 
-# %% ../../nbs/core/08_schema.ipynb #708643eb
+# %% ../../nbs/core/08_schema.ipynb #2359fe6a
 @dataclass(frozen=True)
 class Names:
     "A mapping whose keys are chosen by the user"
     kind: object                                # The kind of each value
     key: str = r"\S.*"                          # The form of a key
     says: str = "text"                          # The form of a key, in words
+    least: int = 0                              # Fewest keys
 
     def check(self, value, place: Place) -> Iterator[Problem]:
         "The problems of all keys and values"
@@ -158,6 +160,7 @@ class Names:
             yield place.problem(f"{place.name} is {shown(value)}", "a mapping: `name: value`",
                                 "" if value else "remove the line, or fill it")
             return
+        if len(value) < self.least: yield place.problem(f"{place.name} is empty", f"at least {self.least}: `name: ...`", "fill it")
         for key, item in value.items():
             if not (isinstance(key, str) and re.fullmatch(self.key, key)):
                 yield place.at(value, key).problem(f"{place.name} holds the name {key!r}", self.says,
@@ -222,6 +225,19 @@ def _says(
     "What a kind accepts, for the message about a missing key"
     return getattr(kind, "says", None) or getattr(kind, "title", None) or ", ".join(getattr(kind, "words", ())) or "a value"
 
+# %% ../../nbs/core/08_schema.ipynb #65d2e826
+def with_nul(
+    value,              # A document, or a part of one
+    place: Place,       # Where it stands
+) -> Iterator[Problem]:
+    "Texts and keys with the character NUL"
+    if isinstance(value, str) and "\0" in value:
+        yield place.problem(f"{place.name} is {shown(value)}", "text without the character NUL", "remove \\0")
+    for key, item in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        if "\0" in str(key):
+            yield place.at(value, key).problem(f"{place.name or 'the file'} has the key {key!r}", "text without the character NUL", "remove \\0")
+        else: yield from with_nul(item, place.at(value, key))
+
 # %% ../../nbs/core/08_schema.ipynb #8a7b3ae2
 def local(
     value,              # A path of a document
@@ -233,7 +249,17 @@ def local(
     remote = re.match(r"[A-Za-z][A-Za-z0-9+.\-]+:", value) and not value.startswith("///")
     return None if remote else folder / value.removeprefix("//")
 
-# %% ../../nbs/core/08_schema.ipynb #9515880d
+# %% ../../nbs/core/08_schema.ipynb #75709c26
+def _missing(place: Place, value, path: Path, says: str) -> Problem:
+    "What is said of a path where there is nothing"
+    beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    made_here = ".mlops" in Path(str(value).removeprefix("file:")).parts and not path.exists()
+    return place.problem(f"{place.name}: {value} {'is of the wrong kind' if path.exists() else 'does not exist'}",
+                         f"{says}; a relative path starts at {place.folder}",
+                         closest(path.name, beside) or ("make sample" if made_here else "check the path"),
+                         "not_made_yet" if made_here else "error")
+
+# %% ../../nbs/core/08_schema.ipynb #c10ac3c0
 @dataclass(frozen=True)
 class Local:
     "A path; where it is local, it must exist"
@@ -247,12 +273,7 @@ class Local:
         if not isinstance(value, str) or not value or (is_expression(value) and not self.binds):
             yield place.problem(f"{place.name} is {shown(value)}", self.says)
         path = local(value, place.folder) if self.remote else place.folder/str(value)
-        if path is not None and not self.test(path):
-            beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-            yield place.problem(f"{place.name}: {value} does not exist" if not path.exists()
-                                else f"{place.name}: {value} is of the wrong kind",
-                                f"{self.says}; a relative path starts at {place.folder}",
-                                closest(path.name, beside) or "check the path")
+        if path is not None and not self.test(path): yield _missing(place, value, path, self.says)
 
 # %% ../../nbs/core/08_schema.ipynb #88eb709c
 @dataclass(frozen=True)
