@@ -222,7 +222,7 @@ def test_a_step_logs_to_the_run_of_its_job(step):
     assert run.info.status == "RUNNING"
     assert run.data.params == {"rate": "0.1", "name": "007"}
     assert (run.data.tags["dataset.rows"], run.data.tags["dataset.sha256"]) == ("3", "ab")
-    assert store.metric_history(address, step, "auc") == [(1, 0.5), (2, 0.75)]
+    assert [(one.step, one.value) for one in store.connect(address).get_metric_history(step, "auc")] == [(1, 0.5), (2, 0.75)]
 
 
 def test_a_failing_cell_leaves_the_run_to_the_runner(local):
