@@ -34,7 +34,7 @@ prepare: $(READY) ## Regenerate and clean everything before a commit
 
 lock: .venv/.uv ## Resolve the dependencies again, within the ranges of pyproject.toml
 	$(LOCK) --upgrade --extra all --output-file requirements.lock
-	$(LOCK) --extra job --constraints requirements.lock --output-file pipelines/environment/requirements.txt
+	$(LOCK) --extra job --extra serve --constraints requirements.lock --output-file pipelines/environment/requirements.txt
 
 clean: ## Remove what a run leaves behind; keeps .venv and the workspace .mlops
 	rm -rf build dist outputs .pytest_cache .hypothesis .coverage *.egg-info
