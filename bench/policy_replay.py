@@ -3,14 +3,14 @@
     OMP_NUM_THREADS=1 python bench/policy_replay.py        # models are kept in .mlops/bench, so a second run takes seconds
 
 On features and models directly, without an endpoint. Each strategy serves a month with the model that it had at its start.
-`always` trains on all flights up to that day and releases without a gate. The policy trains without the last month, and the gate of
-[gates] judges the challenger against the champion on it.
+`always` trains on all flights up to that day and releases without a gate. The policy trains without the last `test_days`, and the gate of
+[gates] judges the challenger against the champion on them.
 """
 import json
 import sys
 import time
 from dataclasses import asdict, replace
-from datetime import datetime, timezone
+from datetime import timezone
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ import pandas as pd
 from mlops_nb.core.gate import Limits, judge, paired_bootstrap
 from mlops_nb.core.settings import load_settings
 from mlops_nb.core.workspace import write_whole
-from mlops_nb.monitoring.policy import Policy, decide, policy_of
+from mlops_nb.monitoring.policy import Policy, decide, policy_of, training_window
 from mlops_nb.training.evaluate import calibration_error, log_losses, reliability
 from mlops_nb.training.ingest import label, read_package
 from mlops_nb.training.prepare import column_roles, features
@@ -37,24 +37,29 @@ def flights() -> pd.DataFrame:
     return made[made.late.notna()].assign(late=lambda t: t.late.astype(int), number=lambda t: t.date.dt.month).reset_index(drop=True)
 
 
+def day(month: int, number: int = 1) -> pd.Timestamp:
+    "A day of 2013; month 13 is the January after"
+    return pd.Timestamp(2013 + (month - 1) // 12, (month - 1) % 12 + 1, number)
+
+
 class Models:
-    "The probabilities of a model trained on months first..last, for every flight; each model is fitted once"
+    "The losses of a model trained on the days from `first` to before `end`, for every flight; each model is fitted once"
 
     def __init__(self, table: pd.DataFrame):
         self.table, self.roles, self.y = table, column_roles(), table.late.to_numpy()
         self.X = inputs(table, self.roles)
         KEPT.mkdir(parents=True, exist_ok=True)
 
-    def losses(self, first: int, last: int) -> np.ndarray:
+    def losses(self, first: pd.Timestamp, end: pd.Timestamp) -> np.ndarray:
         "Log loss of each flight"
-        return log_losses(self.y, self.probabilities(first, last))
+        return log_losses(self.y, self.probabilities(first, end))
 
-    def probabilities(self, first: int, last: int) -> np.ndarray:
+    def probabilities(self, first: pd.Timestamp, end: pd.Timestamp) -> np.ndarray:
         "As `train` does it: stop by the last 28 days, then fit again on all"
-        file = KEPT / f"{first}-{last}.npy"
+        file = KEPT / f"{first:%m%d}-{end:%m%d}.npy"
         if file.exists(): return np.load(file)
-        part = self.table[self.table.number.between(first, last)]
-        cut = part.date.max() - pd.Timedelta(days=27)
+        part = self.table[(self.table.date >= first) & (self.table.date < end)]
+        cut = end - pd.Timedelta(days=28)
         early, late = (part[rows].reset_index(drop=True) for rows in (part.date < cut, part.date >= cut))
         pipeline = fit(ESTIMATORS["hist_gradient_boosting"](self.roles, **ESTIMATOR), early, late, self.roles)
         found = refit(pipeline, part.reset_index(drop=True), self.roles).predict_proba(self.X)[:, 1]
@@ -62,20 +67,18 @@ class Models:
         file.with_suffix(".part").rename(file)
         return found
 
-    def month(self, losses: np.ndarray, number: int) -> float:
-        "Mean loss of a month"
-        return float(losses[self.table.number == number].mean())
+    def rows(self, first: pd.Timestamp, end: pd.Timestamp) -> np.ndarray:
+        "The flights of some days"
+        return ((self.table.date >= first) & (self.table.date < end)).to_numpy()
+
+    def month(self, model: tuple, number: int) -> float:
+        "Mean loss of a model in a month"
+        return float(self.losses(*model)[self.rows(day(number), day(number + 1))].mean())
 
 
-def trained_on(policy: Policy, month: int) -> tuple:
-    "First and last month of a challenger that is decided at the end of a month and judged on that month"
-    last = month - 1
-    return (1 if not policy.train_days else max(1, last - round(policy.train_days / 30.4) + 1)), last
-
-
-def gate(models: Models, challenger: tuple, champion: tuple, month: int, limits: Limits):
-    "The verdict on one month that neither has seen"
-    rows = (models.table.number == month).to_numpy()
+def gate(models: Models, challenger: tuple, champion: tuple, window: tuple, limits: Limits):
+    "The verdict on days that neither has seen"
+    rows = models.rows(max(window[0], champion[1]), window[1])
     part, p = models.table[rows], models.probabilities(*challenger)[rows]
     slices = {name: part[name] for name in models.roles["slices"]}
     error = calibration_error(reliability(models.y[rows], p))
@@ -84,28 +87,32 @@ def gate(models: Models, challenger: tuple, champion: tuple, month: int, limits:
 
 def performance(models: Models, champion: tuple, month: int, baseline: float) -> dict:
     "What the monitor would say of a matured month"
-    rows = (models.table.number == month).to_numpy()
+    rows = models.rows(day(month), day(month + 1))
     found = paired_bootstrap(models.losses(*champion)[rows], models.table.date[rows], n_boot=1000)
     return dict(metric="log_loss", value=found.mean, low=found.low, high=found.high, baseline=baseline, n=int(rows.sum()))
 
 
+FIRST = (day(1), day(4))    # January to March
+
+
 def by_policy(models: Models, policy: Policy, limits: Limits) -> dict:
     "Serve April to December by the policy: the champion of each month, and what was decided at the end of each"
-    champion, history, served, log = (1, 3), [], {}, []
-    baseline = models.month(models.losses(1, 2), 3)
+    champion, history, served, log = FIRST, [], {}, []
+    baseline = models.month((day(1), day(3)), 3)
     for month in range(4, 13):
-        served[month] = models.month(models.losses(*champion), month)
+        served[month] = models.month(champion, month)
         if month == 12: break
-        now = datetime(2013, month + 1, 1, tzinfo=timezone.utc)
-        result = dict(window=[f"2013-{month:02d}-01", f"{now:%Y-%m-%d}"], signals={}, performance=performance(models, champion, month, baseline))
+        now = day(month + 1).to_pydatetime().replace(tzinfo=timezone.utc)
+        result = dict(window=[f"{day(month):%Y-%m-%d}", f"{now:%Y-%m-%d}"], signals={}, performance=performance(models, champion, month, baseline))
         action = decide(result, history, policy, now)
-        history.append(dict(at=now, action=action.action))
         entry = dict(month=month, action=action.action, reason=action.reason)
         if action.action == "retrain":
-            challenger = trained_on(policy, month)
-            verdict = gate(models, challenger, champion, month, limits) if challenger != champion else None
-            entry |= dict(challenger=challenger, accepted=bool(verdict and verdict.accepted), verdict=verdict.reason if verdict else "the same window as the champion's")
-            if entry["accepted"]: champion, baseline = challenger, models.month(models.losses(*challenger), month)
+            history.append(dict(at=now, action="retrain"))
+            days = {name: pd.Timestamp(text) for name, text in training_window(now, policy, "2013-01-01").items()}
+            challenger, window = (days["train_start"], days["train_end"]), (days["train_end"], days["test_end"])
+            verdict = gate(models, challenger, champion, window, limits)
+            entry |= dict(challenger=[f"{d:%Y-%m-%d}" for d in challenger], accepted=verdict.accepted, verdict=verdict.reason)
+            if verdict.accepted: champion, baseline = challenger, float(models.losses(*challenger)[models.rows(*window)].mean())
         log.append(entry)
     return dict(served=served, log=log, releases=sum(entry.get("accepted", False) for entry in log))
 
@@ -121,18 +128,19 @@ def study() -> dict:
     began, models = time.time(), Models(flights())
     settings = load_settings(ROOT)
     limits = Limits(**asdict(settings.gates))
-    never = {month: models.month(models.losses(1, 3), month) for month in range(4, 13)}
-    always = {month: models.month(models.losses(1, month - 1), month) for month in range(4, 13)}
+    never = {month: models.month(FIRST, month) for month in range(4, 13)}
+    always = {month: models.month((day(1), day(month)), month) for month in range(4, 13)}
     policies = dict(settings=policy_of(settings.monitoring)) | {name: replace(policy_of(settings.monitoring), **change) for name, change in VARIANTS.items()}
     found = dict(never=dict(served=never, releases=0), always=dict(served=always, releases=8))
     found |= {name: by_policy(models, policy, limits) for name, policy in policies.items()}
     gain = mean(never, models) - mean(always, models)
     for one in found.values(): one |= dict(mean=mean(one["served"], models), share=(mean(never, models) - mean(one["served"], models)) / gain)
-    october = {f"judged against {champion}": gate(models, (7, 9), champion, 10, limits).reason for champion in ((1, 6), (1, 3), (1, 9 - 1))}
-    return dict(strategies=found, october_trailing_three_months=october, seconds=time.time() - began)
+    trailing, october = (day(7), day(10)), (day(10), day(11))
+    verdicts = {f"trained before {champion[1]:%Y-%m-%d}": gate(models, trailing, champion, october, limits).reason for champion in (FIRST, (day(1), day(7)), (day(1), day(9)))}
+    return dict(strategies=found, october_trailing_three_months=verdicts, seconds=time.time() - began)
 
 
-VARIANTS = {"cool-down 0": dict(cooldown_days=0), "any": dict(retrain_on="any", cooldown_days=0), "trailing 90 days": dict(train_days=91)}
+VARIANTS = {f"test_days {n}": dict(test_days=n) for n in (7, 14, 30)} | {"cool-down 0": dict(cooldown_days=0), "any": dict(retrain_on="any", cooldown_days=0), "trailing 90 days": dict(train_days=90)}
 
 
 def main():
@@ -144,7 +152,7 @@ def main():
         print(name.ljust(18), *(f"{one['served'][month]:6.4f}" for month in months), f"{one['mean']:.4f}  {one['share']:4.0%}  {one['releases']}")
     for name in ("settings", *VARIANTS):
         for entry in found["strategies"][name]["log"]: print(name, entry["month"], entry["action"], entry["reason"][:110], entry.get("challenger", ""), entry.get("verdict", "")[:150])
-    for champion, reason in found["october_trailing_three_months"].items(): print("October's challenger of the trailing three months,", champion, "->", reason)
+    for champion, reason in found["october_trailing_three_months"].items(): print("July to September, judged on October against the champion", champion, "->", reason)
     write_whole(KEPT / "result.json", json.dumps(found, indent=1))
     print(f"{found['seconds']:.0f} s; {KEPT / 'result.json'}")
 

@@ -59,7 +59,7 @@ class Monitoring:
     emails: str = ""                                        # Addresses to notify, with commas between them
     retrain_on: str = "harm"                                # performance, harm, any or never: see nbs/monitoring/10_policy.ipynb
     min_harm: Annotated[float, Range(0)] = 0.0              # Performance must surely be worse by more than this to be harm
-    min_rows: Annotated[int, Range(1)] = 500                # Outcomes that a measured performance needs
+    min_outcomes: Annotated[int, Range(1)] = 500            # Outcomes that a measured performance needs
     cooldown_days: Annotated[int, Range(0)] = 20            # Days after a retraining in which no other one starts
     daily_budget: Annotated[int, Range(0)] = 1              # Retrainings that may start on one day
     train_days: Annotated[int, Range(0)] = 0                # Trailing days to train on; 0 is all there is

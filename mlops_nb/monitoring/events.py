@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['TABLES', 'BREACH', 'AZURE', 'TAG', 'WORDS', 'outbox', 'identity', 'breach_event', 'azure_result', 'read_one',
-           'read_payload', 'receive', 'emit', 'pending', 'history_of', 'settle', 'alone', 'act', 'handle', 'listing']
+           'read_payload', 'receive', 'emit', 'pending', 'history_of', 'settle', 'alone', 'act', 'listing', 'told',
+           'handle']
 
 # %% ../../nbs/monitoring/11_events.ipynb #3fb94cf3
 import hashlib
@@ -203,6 +204,32 @@ def act(
     return acted
 
 # %% ../../nbs/monitoring/11_events.ipynb #87eca692
+_ROWS = """SELECT e.id, e.breach, e.time, e.source, e.deliveries, e.body, e.received, a.at, a.action, a.reason, a.status, a.window, a.outcome,
+    a.started, a.ended FROM events e LEFT JOIN actions a ON a.breach = e.breach"""
+
+def listing(
+    root: "Path|str",   # The project's folder
+    limit: int = 50,    # Of the latest events; -1 for all
+) -> list:              # Of dicts, the newest first
+    "Events and what each led to"
+    with outbox(root) as db:
+        return [_told(dict(row)) for row in db.execute(f"{_ROWS} ORDER BY e.time DESC, e.received DESC LIMIT ?", (limit,))]
+
+def told(
+    root: "Path|str",   # The project's folder
+    ids: list,          # Of events
+) -> list:              # One for each id, in their order
+    "What became of some events"
+    with outbox(root) as db: return [_told(dict(db.execute(f"{_ROWS} WHERE e.id = ?", (id,)).fetchone())) for id in ids]
+
+def _told(row: dict) -> dict:
+    "A row with its JSON read, and what to say where nothing was decided"
+    row["result"] = read_one(json.loads(row.pop("body")))["result"]
+    for name in ("window", "outcome"): row[name] = json.loads(row[name]) if row[name] else None
+    if not row["action"]: row |= dict(action="pending", status="pending", reason="") if row["breach"] else dict(action="none", status="done", reason=f"not a breach: {row['source']}")
+    return row
+
+# %% ../../nbs/monitoring/11_events.ipynb #e249c5c7
 def handle(
     root: "Path|str",          # The project's folder
     payload,                   # Ours or Azure's: see `read_payload`; an empty list handles what is pending
@@ -215,23 +242,4 @@ def handle(
     ids = receive(root, payload)
     settle(root, policy, now or datetime.now(timezone.utc), window)
     act(root, perform)
-    known = {row["id"]: row for row in listing(root, limit=-1)} if ids else {}
-    return [known[id] for id in ids]
-
-# %% ../../nbs/monitoring/11_events.ipynb #e249c5c7
-def listing(
-    root: "Path|str",   # The project's folder
-    limit: int = 50,    # Of the latest events; -1 for all
-) -> list:              # Of dicts, the newest first
-    "Events and what each led to"
-    with outbox(root) as db:
-        rows = db.execute("""SELECT e.id, e.breach, e.time, e.source, e.deliveries, e.body, e.received, a.at, a.action, a.reason, a.status, a.window, a.outcome, a.started, a.ended
-            FROM events e LEFT JOIN actions a ON a.breach = e.breach ORDER BY e.time DESC, e.received DESC LIMIT ?""", (limit,)).fetchall()
-    return [_told(dict(row)) for row in rows]
-
-def _told(row: dict) -> dict:
-    "A row with its JSON read, and what to say where nothing was decided"
-    row["result"] = read_one(json.loads(row.pop("body")))["result"]
-    for name in ("window", "outcome"): row[name] = json.loads(row[name]) if row[name] else None
-    if not row["action"]: row |= dict(action="pending", status="pending", reason="") if row["breach"] else dict(action="none", status="done", reason=f"not a breach: {row['source']}")
-    return row
+    return told(root, ids)
