@@ -64,6 +64,9 @@ class Monitoring:
     daily_budget: Annotated[int, Range(0)] = 1              # Retrainings that may start on one day
     train_days: Annotated[int, Range(0)] = 0                # Trailing days to train on; 0 is all there is
     test_days: Annotated[int, Range(2)] = 30                # Last days, kept for the gate
+    alarm: str = "ours"                                     # `ours`: past the threshold of the file and past chance; `azure`: past the threshold
+    min_rows: Annotated[int, Range(1)] = 200                # Fewer rows in a window, or in its reference, are not judged
+    false_alarms: Annotated[float, Range(1e-9, 0.5)] = 0.01 # Chance that a signal raises an alarm in a window when nothing has changed
 
 # %% ../../nbs/core/01_settings.ipynb #d3b10ca7
 @dataclass(frozen=True)

@@ -18,10 +18,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from ..core.documents import load
-from ..core.errors import MlopsError, UserError
+from ..core.errors import UserError
 from ..core.settings import load_settings
 from ..core.ticks import ticks
-from ..core.workspace import write_whole
 from .events import alone, outbox, pending
 
 # %% ../../nbs/monitoring/13_watch.ipynb #b8505628
@@ -36,7 +35,7 @@ class Schedule:
     @property
     def command(self) -> list:
         "What `mlops-nb` is asked to do at a tick"
-        return ["monitor", "run", str(self.file)] if self.kind == "monitor" else ["run", str((self.file.parent / load(self.file)["create_job"]["job"]).resolve())]
+        return ["monitor", str(self.file)] if self.kind == "monitor" else ["run", str((self.file.parent / load(self.file)["create_job"]["job"]).resolve())]
 
 # %% ../../nbs/monitoring/13_watch.ipynb #326d0d54
 def schedules(
