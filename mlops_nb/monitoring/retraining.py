@@ -92,7 +92,7 @@ def release_version(
     approve_as: str,     # Who approves
 ) -> dict:               # id, status, reason
     "Release a version"
-    command = [sys.executable, "-c", "from mlops_nb.core.cli import main; main()", "release", f"{model}:{version}", "--approve-as", approve_as, "--json"]
+    command = [sys.executable, "-c", "from mlops_nb.core.cli import main; main()", "release", "--model", model, "--version", str(version), "--approve-as", approve_as, "--json"]
     done = subprocess.run(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try: found = json.loads(done.stdout)
     except ValueError: return dict(id=None, status="Failed", reason=done.stderr.strip()[-2000:])
