@@ -36,16 +36,18 @@ def options(
     parser.add_argument("--timeout", type=int, default=300)         # Seconds after which a silent worker is replaced
     return parser.parse_args(arguments)
 
-# %% ../../nbs/deployment/06_worker.ipynb #d8e52773
+# %% ../../nbs/deployment/06_worker.ipynb #97b70885
 def main(
     arguments: list[str],  # Of the command line
 ):
     "Serve until told to stop"
     from gunicorn.app.base import BaseApplication
+    os.umask(0o077)
     asked = options(arguments)
     end_with(asked.alive)
     settings = {"bind": f"unix:{asked.socket}", "workers": asked.workers, "timeout": asked.timeout, "graceful_timeout": asked.timeout, "proc_name": "score",
                 "backlog": 1024, "accesslog": None, "errorlog": "-", "loglevel": "warning", "control_socket_disable": True,
+                "preload_app": os.environ.get("WORKER_PRELOAD", "").lower() == "true",  # as for Azure ML's own command
                 "post_fork": lambda server, worker: end_with(asked.alive), "post_worker_init": lambda worker: quiet()}
 
     class Server(BaseApplication):
