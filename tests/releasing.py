@@ -15,7 +15,7 @@ alpha: 0.01
 p99_latency_ms: 5000
 promotion: {max_bad_rate: 0.2, confidence: 0.9}
 stages:
-  - {name: shadow, mirror: 50, min_requests: 10, max_ks: 0.9}
+  - {name: shadow, mirror: 50, min_requests: 40, max_ks: 0.9}
   - {traffic: 25, min_requests: 10}
   - {traffic: 50, min_requests: 10}
   - {traffic: 100}
@@ -23,7 +23,7 @@ stages:
 BEHAVIOUR = {  # What a version does with its rows
     "good": "pass",
     "failing": 'if row.get("n", 0) % 2 == 0: raise RuntimeError("made to fail")',
-    "slow": 'if row.get("n", 0) % 2 == 0: time.sleep(0.3)',
+    "slow": 'if row.get("n", 0) % 2 == 0: time.sleep(1.0)',
     "strange": 'row["p"] = 1 - row["p"]'}
 
 
@@ -34,9 +34,9 @@ def make_files(root: Path) -> Path:
         code = root / f"code-{name}"
         code.mkdir()
         (code / "score.py").write_text(ECHO.replace("    for row in found:\n", f"    for row in found:\n        {line}\n"))
-        text = FILES["deployment.yml"].replace("code: code,", f"code: code-{name},").replace("canary", "canary").replace('"2"', '"1"')
+        text = FILES["deployment.yml"].replace("code: code,", f"code: code-{name},").replace("echo", "canary").replace('"2"', '"1"')
         (root / f"{name}.yml").write_text(text)
-    (root / "endpoint.yml").write_text(FILES["endpoint.yml"].replace("canary", "canary"))
+    (root / "endpoint.yml").write_text(FILES["endpoint.yml"].replace("echo", "canary"))
     (root / "rollout.yml").write_text(ROLLOUT)
     return root
 

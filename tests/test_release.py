@@ -63,7 +63,7 @@ def test_a_good_version_is_promoted_and_rolled_back_by_hand_as_often_as_one_like
 
 @pytest.mark.parametrize("version, stage", [("failing", "shadow"), ("slow", "shadow"), ("strange", "shadow"), ("failing", "live"), ("slow", "live")])
 def test_a_bad_version_goes_back_and_is_kept_without_traffic(tools, version, stage):
-    text = (tools.root / "release/rollout.yml").read_text().replace("5000", "200")
+    text = (tools.root / "release/rollout.yml").read_text().replace("5000", "700")
     (tools.root / "release/bad.yml").write_text("\n".join(line for line in text.splitlines() if stage == "shadow" or "shadow" not in line).replace("max_ks: 0.9", "max_ks: 0.02" if version == "strange" else "max_ks: 0.9"))
     traffic = Traffic(tools, each=40)
     found = released(tools, version, rollout="release/bad.yml", wait=traffic)
@@ -107,7 +107,7 @@ def test_qa_that_fails_refuses_the_version(tools):
 
 def test_too_little_traffic_holds_with_the_champion_and_goes_on_later(tools):
     found = released(tools, wait=Traffic(tools, each=0), timeout=0)
-    assert (found.status, found.exit_code, found.stage) == ("Held", 4, "shadow") and "0 of 10 requests" in found.reason
+    assert (found.status, found.exit_code, found.stage) == ("Held", 4, "shadow") and "0 of 40 requests" in found.reason
     assert tools.control.show("canary").mirror_traffic == {} and state(tools) == ({"blue": 100}, 2)
     live = begun(tools)
     while live.stage != "25 %" or not live.stages[-1]["applied"]:
