@@ -6,10 +6,11 @@
 import argparse
 import json
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 
-from mlops_nb.deployment.canary import bar, log_e, requests_needed
+from mlops_nb.deployment.canary import bar, log_e, requests_needed, upper_bound
 from mlops_nb.deployment.rollout import Rollout, load_rollout
 
 POLL = 10           # Requests of the canary between two looks of the controller, in the middle
@@ -22,6 +23,7 @@ def bad_rates(rates: tuple, incident: "tuple|None", at: np.ndarray) -> tuple:
     return tuple(np.minimum(np.where(inside, 10 * rate, rate), 1.0) for rate in rates)
 
 
+@cache
 def needed(rollout: Rollout, most: int = 3000) -> np.ndarray:
     "Requests that have to be seen before promotion, by the number of bad events among them; none suffices beyond the table"
     table, bad = [], 0
@@ -73,10 +75,12 @@ def simulate(rollout: Rollout, champion: float, canary: float, runs: int, seed: 
 
 def row(name: str, rollout: Rollout, state: Runs) -> dict:
     "The figures of one kind of release"
-    caught, promoted, table = state.outcome == 2, state.outcome == 1, needed(rollout)
-    early = promoted & (state.seen < table[np.minimum(state.bad, len(table) - 1)])
+    caught, promoted = state.outcome == 2, state.outcome == 1
+    shown = {(bad, seen): upper_bound(bad, seen, rollout.confidence) < rollout.max_bad_rate for bad, seen in {*zip(state.bad[promoted], state.seen[promoted])}}
+    early = sum(not shown[pair] for pair in zip(state.bad[promoted], state.seen[promoted]))
+    early += sum(state.seen[promoted] < sum(stage.min_requests for stage in rollout.stages if stage.traffic))
     return {"releases": name, "runs": len(state.outcome), "rolled back": round(caught.mean(), 5), "promoted": round(promoted.mean(), 5),
-            "on hold": round((state.outcome == 0).mean(), 5), "promoted without evidence": int(early.sum()),
+            "on hold": round((state.outcome == 0).mean(), 5), "promoted without evidence": int(early),
             "median canary requests until caught": float(np.median(state.caught_at[caught])) if caught.any() else None,
             "median canary requests until promoted": float(np.median(state.seen[promoted])) if promoted.any() else None}
 

@@ -361,7 +361,7 @@ def _drive(tools: Tools, now: Release, approve_as, ask, timeout, poll, wait, say
         before, now = (now.stage, now.status), _tried(tools, now, say)
         told = _told(now, told, say)
         if (now.stage, now.status) != before: continue
-        if time.monotonic() > end: now = hold(tools, now.id, f"not decided within {timeout:.0f} s")
+        if time.monotonic() > end and not now.verdict: now = hold(tools, now.id, f"not decided within {timeout:.0f} s")
         else: wait(poll)
     return now
 
