@@ -99,7 +99,7 @@ def test_a_quiet_week_is_ok_and_kept(site):
     kept = json.loads((site.root/".mlops/monitors/m/20130708T000000Z.json").read_text())
     assert kept == {**result, "path": kept["path"]} or kept["signals"] == result["signals"]
     assert abs(result["performance"]["value"] - result["performance"]["baseline"]) < 0.05 and result["performance"]["days"] == 7
-    assert result["counts"]["missing"] + result["counts"]["late"] < 10
+    assert result["counts"]["missing"] + result["counts"]["late"] < 40
 
 
 def test_a_shift_is_found_where_it_is(site):
