@@ -1222,6 +1222,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                          'mlops_nb/monitoring/monitor.py'),
                                              'mlops_nb.monitoring.monitor.given_path': ( 'monitoring/monitor.html#given_path',
                                                                                          'mlops_nb/monitoring/monitor.py'),
+                                             'mlops_nb.monitoring.monitor.is_collected': ( 'monitoring/monitor.html#is_collected',
+                                                                                           'mlops_nb/monitoring/monitor.py'),
                                              'mlops_nb.monitoring.monitor.production': ( 'monitoring/monitor.html#production',
                                                                                          'mlops_nb/monitoring/monitor.py'),
                                              'mlops_nb.monitoring.monitor.read_monitor': ( 'monitoring/monitor.html#read_monitor',
