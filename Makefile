@@ -52,6 +52,6 @@ clean: ## Remove what a run leaves behind; keeps .venv and the workspace .mlops
 	@touch $@
 
 $(READY): .venv/.uv requirements.lock pyproject.toml
-	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@

@@ -42,7 +42,7 @@ def peer(
     python, stamp = home/"bin"/"python", home/".installed"
     if stamp.exists() and stamp.read_text() == wanted: return python
     uv = ROOT/".venv"/"bin"/"uv"
-    for words in (["venv", "--clear", "--python", PYTHON, home], ["pip", "install", "--python", python, "-r", BENCH/"peers"/f"{name}.txt"]):
+    for words in (["venv", "--clear", "--python", PYTHON, home], ["pip", "install", "--compile-bytecode", "--python", python, "-r", BENCH/"peers"/f"{name}.txt"]):
         done = subprocess.run([uv, *words, "--quiet"], text=True, capture_output=True)
         if done.returncode: raise Missing(f"{name} could not be installed: {done.stderr.strip().splitlines()[-1] if done.stderr.strip() else done.returncode}")
     stamp.write_text(wanted)
@@ -67,9 +67,10 @@ def spawn(
     timeout: float = 300,  # Seconds
 ) -> dict[str, float]:  # `cpu` and `wall` in seconds, `rss` in megabytes
     "Run a command and measure it together with the processes that it started and waited for"
+    settings = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}  # or every import compiles anew
     with tempfile.TemporaryFile() as output:
         start = time.perf_counter()
-        process = subprocess.Popen([str(word) for word in argv], cwd=cwd, env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL, stdout=output,
+        process = subprocess.Popen([str(word) for word in argv], cwd=cwd, env={**settings, **(env or {})}, stdin=subprocess.DEVNULL, stdout=output,
                                    stderr=output, start_new_session=True)
         usage = _wait(process, start + timeout)
         wall = time.perf_counter() - start
