@@ -40,7 +40,7 @@ def can_fork() -> bool:
     return len(os.listdir("/proc/self/task")) == 1
 
 # %% ../../nbs/core/13_launcher.ipynb #9ad88a94
-ALWAYS = ("IPython.core.interactiveshell", "matplotlib_inline.backend_inline", "papermill", "nbconvert")
+ALWAYS = ("mlops_nb.core.execution", "mlops_nb.core.page")
 FORKABLE = {"numpy", "pandas", "pandera", "pyarrow", "scipy", "sklearn", "skops", "matplotlib", "mlflow", "threadpoolctl"}  # start no thread when imported
 
 # %% ../../nbs/core/13_launcher.ipynb #45e22483
@@ -54,7 +54,9 @@ def preload(
     import gc
     import importlib
     os.environ.update(THREADLESS, MPLBACKEND="agg", MLFLOW_DISABLE_TELEMETRY="true")
-    for name in (*ALWAYS, *sorted(name for name in names if name.partition(".")[0] in FORKABLE)):
+    wanted = sorted(name for name in names if name.partition(".")[0] in FORKABLE)
+    figures = ["matplotlib_inline.backend_inline"] if any(name.startswith("matplotlib") for name in wanted) else []
+    for name in (*ALWAYS, *wanted, *figures):
         try: importlib.import_module(name)
         except ImportError: continue
     gc.collect()
