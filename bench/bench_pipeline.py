@@ -20,7 +20,7 @@ PEERS = {  # row: (environment, function of drive.py, packages whose versions co
     "Prefect with papermill": ("prefect", "prefect", ["prefect"]), "dagstermill": ("dagstermill", "dagstermill", ["dagstermill"]),
     "Kedro, functions": ("kedro", "kedro", ["kedro"]), "ZenML, functions": ("zenml", "zenml", ["zenml"])}
 QUIET = {"PREFECT_HOME": str(HOME/"prefect-home"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1", "PLOOMBER_STATS_ENABLED": "false",
-         "DAGSTER_HOME": "", "ZENML_CONFIG_PATH": str(HOME/"zenml-home"), "ZENML_ANALYTICS_OPT_IN": "false", "KEDRO_DISABLE_TELEMETRY": "true", "AUTO_OPEN_DASHBOARD": "false"}
+         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120", "ZENML_CONFIG_PATH": str(HOME/"zenml-home"), "ZENML_ANALYTICS_OPT_IN": "false", "KEDRO_DISABLE_TELEMETRY": "true", "AUTO_OPEN_DASHBOARD": "false"}
 TYPES = "from mlops_nb.core.parameters import Output, uri_file"
 
 
@@ -107,4 +107,4 @@ def main(count: int = 3):
     result.write()
 
 
-if __name__ == "__main__": main()
+if __name__ == "__main__": main(*map(int, sys.argv[1:]))

@@ -9,6 +9,7 @@
 
 A candidate is a function that returns numbers by name: `{"cpu": seconds, "wall": seconds, "rss": megabytes}` or any others.
 """
+import html
 import json
 import os
 import platform
@@ -169,11 +170,26 @@ class Result:
         text = f"{one['median']:.3g} ({one['min']:.3g} to {one['max']:.3g})"
         return f"{text} | {one['ratio']:.2f}" if "ratio" in one else text + (" |" if self.baseline else "")
 
+    def svg(self) -> str:
+        "A bar for each row: the median of the first measurement"
+        key = next(key for key in self.units if any(key in row for row in self.rows.values()))
+        bars = sorted(((row[key]["median"], name) for name, row in self.rows.items() if key in row))
+        largest, lines = max(value for value, _ in bars) or 1, []
+        for number, (value, name) in enumerate(bars):
+            y, width = 34 + 22*number, max(1, 300*value/largest)
+            lines += [f'<text x="300" y="{y + 12}" text-anchor="end">{html.escape(name)}</text><rect x="308" y="{y}" width="{width:.0f}" height="16" fill="{"#0969da" if "mlops-nb" in name else "#8c959f"}"/>'
+                      f'<text x="{314 + width:.0f}" y="{y + 12}">{value:.3g}</text>']
+        return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 680 {44 + 22*len(bars)}" font-family="system-ui, sans-serif" font-size="12" role="img">'
+                f'<title>{html.escape(self.title)}: {html.escape(self.units[key])}</title><rect width="100%" height="100%" fill="white"/>'
+                f'<text x="308" y="20" font-weight="bold">{html.escape(self.units[key])}</text>{"".join(lines)}</svg>\n')
+
     def write(self):
         "Print the table and keep it in bench/results"
+        self.missing = {name: reason.replace(str(ROOT), ".").replace(str(Path.home()), "~") for name, reason in self.missing.items()}
         RESULTS.mkdir(exist_ok=True)
         kept = {"name": self.name, "title": self.title, "date": str(date.today()), "machine": machine(), "versions": self.versions, "units": self.units,
                 "baseline": self.baseline, "rows": self.rows, "targets": self.targets, "notes": self.notes, "missing": self.missing}
         (RESULTS/f"{self.name}.json").write_text(json.dumps(kept, indent=1) + "\n")
         (RESULTS/f"{self.name}.md").write_text(self.markdown())
+        if self.rows: (RESULTS/f"{self.name}.svg").write_text(self.svg())
         print(self.markdown())
