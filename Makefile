@@ -7,7 +7,7 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 	--custom-compile-command "make lock" pyproject.toml
 
 .DEFAULT_GOAL = help
-.PHONY: help setup loop sample test prepare lock clean
+.PHONY: help setup loop sample test docs prepare lock clean
 
 help: ## List the commands
 	@awk -F ': .*## ' '/^[a-z]+:.* ## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
@@ -26,6 +26,9 @@ test: $(READY) ## Check what is generated, then test notebooks and machinery
 	$(BIN)/nbdev-test nbs/core
 	$(BIN)/nbdev-test nbs/training --n-workers 1
 	$(BIN)/python -m pytest
+
+docs: $(READY) ## Build the site into _docs, without network
+	$(BIN)/mlops-nb docs
 
 prepare: $(READY) ## Regenerate and clean everything before a commit
 	$(BIN)/mlops-nb export

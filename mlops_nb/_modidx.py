@@ -1623,6 +1623,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'mlops_nb.site.pages.fenced': ('site/pages.html#fenced', 'mlops_nb/site/pages.py'),
                                      'mlops_nb.site.pages.folded': ('site/pages.html#folded', 'mlops_nb/site/pages.py'),
                                      'mlops_nb.site.pages.front': ('site/pages.html#front', 'mlops_nb/site/pages.py'),
+                                     'mlops_nb.site.pages.lead': ('site/pages.html#lead', 'mlops_nb/site/pages.py'),
                                      'mlops_nb.site.pages.output_block': ('site/pages.html#output_block', 'mlops_nb/site/pages.py'),
                                      'mlops_nb.site.pages.page_of': ('site/pages.html#page_of', 'mlops_nb/site/pages.py'),
                                      'mlops_nb.site.pages.picture': ('site/pages.html#picture', 'mlops_nb/site/pages.py'),

@@ -127,12 +127,13 @@ def configuration(
                "markdown_extensions": EXTENSIONS, "extra_css": ["style.css"], "extra": {"generator": False}}
     return "[project]\n" + "".join(f"{key} = {toml(value)}\n" for key, value in project.items())
 
-# %% ../../nbs/site/07_build.ipynb #2de484b0
+# %% ../../nbs/site/07_build.ipynb #f60226b3
 STYLE = """
-.md-typeset .purpose { font-size: 1.05rem; opacity: .8; margin-top: -.6em; }
+.md-typeset .purpose { font-size: 1.05rem; line-height: 1.5; opacity: .8; margin-top: -.6em; }
 .md-typeset .open-in { font-size: .64rem; margin: -.6em 0 1.6em; }
 .md-typeset .output { overflow-x: auto; margin: -.6em 0 1.2em; border-left: .15rem solid var(--md-default-fg-color--lightest); padding-left: .6rem; }
 .md-typeset .output pre > code { background: transparent; padding-top: .3em; padding-bottom: .3em; }
+.md-typeset .output .md-code__nav { display: none; }
 .md-typeset .output table { display: table; font-size: .64rem; border-collapse: collapse; }
 .md-typeset .output table th, .md-typeset .output table td { padding: .35em .9em; text-align: right; border: 0; border-bottom: .05rem solid var(--md-default-fg-color--lightest); min-width: 0; }
 .md-typeset img { background: #fff; border-radius: .3rem; max-width: 100%; }
@@ -143,15 +144,16 @@ STYLE = """
 .md-typeset details.fold > summary::before { left: 0; top: .35em; }
 .md-typeset details.fold > summary::after { display: none; }
 .md-typeset .diagram { overflow-x: auto; margin: 1.2em 0; }
-.diagram svg { display: block; min-width: 26rem; max-width: 100%; height: auto; margin: 0 auto; font-family: inherit; }
+.diagram svg { display: block; max-width: 100%; height: auto; margin: 0 auto; font-family: inherit; }
+.diagram a, .diagram a:hover { text-decoration: none; }
 .diagram rect { fill: var(--md-code-bg-color); stroke: var(--md-default-fg-color--light); stroke-width: 1.2; }
 .diagram a rect { stroke: var(--md-typeset-a-color); stroke-width: 1.6; }
 .diagram a:hover rect, .diagram a:focus rect { fill: var(--md-default-fg-color--lightest); }
 .diagram text { fill: var(--md-typeset-color); text-anchor: middle; }
-.diagram .title { font-size: 14px; font-weight: 600; }
+.diagram .title { font-size: 15px; font-weight: 600; }
 .diagram a .title { fill: var(--md-typeset-a-color); }
-.diagram .more { font-size: 10.5px; }
-.diagram .label { font-size: 10.5px; paint-order: stroke; stroke: var(--md-default-bg-color); stroke-width: 4px; }
+.diagram .more { font-size: 11.5px; }
+.diagram .label { font-size: 11.5px; paint-order: stroke; stroke: var(--md-default-bg-color); stroke-width: 4px; }
 .diagram path { fill: none; stroke: var(--md-default-fg-color--light); stroke-width: 1.3; }
 .diagram marker path { fill: var(--md-default-fg-color--light); stroke: none; }
 .diagram .dotted { stroke-dasharray: 4 3; }
