@@ -23,7 +23,8 @@ def wheel(tmp_path_factory):
 
 def test_it_holds_every_module_and_nothing_else(wheel):
     inside = {n for n in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in n}
-    assert inside == {p.relative_to(ROOT).as_posix() for p in (ROOT / "mlops_nb").rglob("*.py")}
+    template = [p for p in (ROOT / "mlops_nb/start/template").rglob("*") if p.is_file() and "__pycache__" not in p.parts]
+    assert inside == {p.relative_to(ROOT).as_posix() for p in [*(ROOT / "mlops_nb").rglob("*.py"), *template]}
 
 
 def test_it_installs_alone_and_its_light_modules_import(wheel, tmp_path):

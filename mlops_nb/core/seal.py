@@ -96,12 +96,12 @@ def verify(
 def add_file(
     folder: "Path|str",  # A sealed model folder
     name: str,           # The new file's name
-    text: str,           # Its content
+    content: "str|bytes",  # What is in it
 ) -> str:
-    "Add a text file to a sealed folder and seal it again; return the new digest"
+    "Add a file to a sealed folder and seal it again; return the new digest"
     verify(folder)
     path = Path(folder) / name
     if path.exists():
         raise UserError(f"{path} exists", accepted="the name of a new file", fix="choose another name")
-    path.write_text(text, encoding="utf-8")
+    path.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
     return seal(folder)

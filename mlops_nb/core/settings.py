@@ -57,6 +57,9 @@ class Monitoring:
     max_psi: Annotated[float, Range(0)] = 0.2               # Population stability index at which a feature has drifted
     reference_days: Annotated[int, Range(1)] = 90           # Days of data that production is compared with
     emails: str = ""                                        # Addresses to notify, with commas between them
+    alarm: str = "ours"                                     # `ours`: past the threshold of the file and past chance; `azure`: past the threshold
+    min_rows: Annotated[int, Range(1)] = 200                # Fewer rows in a window, or in its reference, are not judged
+    false_alarms: Annotated[float, Range(1e-9, 0.5)] = 0.01 # Chance that a signal raises an alarm in a window when nothing has changed
 
 # %% ../../nbs/core/01_settings.ipynb #d3b10ca7
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import yaml
 
 import mlops_nb.core.reference as ref
 import mlops_nb.core.reference_assets as assets
+from .reference_monitors import monitor
 from .bodies import body, conda, environment, loaded
 from .documents import Document, Map, load
 from .errors import UserError
@@ -33,7 +34,7 @@ TABLES = {
           "command component": ref.command_component,
     "parallel component": ref.parallel_component, "pipeline component": ref.pipeline_component, "data": assets.data,
           "environment": ref.environment,
-    "model": assets.model, "schedule": assets.schedule, "online endpoint": assets.endpoint,
+    "model": assets.model, "schedule": assets.schedule, "monitor schedule": monitor, "online endpoint": assets.endpoint,
           "online deployment": assets.deployment}
 
 # %% ../../nbs/core/08f_validation.ipynb #c62c1eb4
@@ -43,6 +44,7 @@ def kind_of(
     "What a document describes"
     stem = str(doc.get("$schema", "")).rpartition("/")[2].partition(".")[0]
     words = re.sub("([A-Z])", r" \1", stem.replace("managed", "").replace("kubernetes", "")).lower().strip()
+    if words == "schedule" and "create_monitor" in doc: return "monitor schedule"
     if words in TABLES: return words
     if stem: return "azure" if words.endswith((" job", " component")) else "other"
     return _kind_by_keys(doc)
@@ -52,7 +54,7 @@ def _kind_by_keys(doc: dict) -> "str|None":
     "What a document without a schema describes"
     kind = doc.get("type", "pipeline" if "jobs" in doc else "sweep" if "trial" in doc else "command" if "command" in doc
                    else None)
-    if "trigger" in doc: return "schedule" if "create_job" in doc else "other"
+    if "trigger" in doc: return "schedule" if "create_job" in doc else "monitor schedule" if "create_monitor" in doc else "other"
     if "endpoint_name" in doc: return "online deployment"
     if "traffic" in doc or "auth_mode" in doc: return "online endpoint"
     if kind in ref.AZURE_ONLY: return "azure"
@@ -199,7 +201,7 @@ def check_file(
 
 # %% ../../nbs/core/08f_validation.ipynb #7c6f3dd4
 _jobs = ("pipeline job", "command job", "sweep job", "azure")
-_created = {"schedule": "schedule", "online endpoint": "online-endpoint", "online deployment": "online-deployment"}
+_created = {"schedule": "schedule", "monitor schedule": "schedule", "online endpoint": "online-endpoint", "online deployment": "online-deployment"}
 
 # %% ../../nbs/core/08f_validation.ipynb #2355de13
 def check_job(

@@ -53,10 +53,14 @@ def told(
     lines += [f"  needs {found['source']}" + (", which is on this machine only: see pyproject.toml" if "file://" in found["source"] else "")]
     return "\n".join([*lines, f"  next: cd {found['path']} && make loop"])
 
-# %% ../../nbs/start/08_cli.ipynb #419f56b2
+# %% ../../nbs/start/08_cli.ipynb #a1af1459
 @click.group()
 def stage():
-    "Add a stage to a pipeline."
+    """Add a stage to a pipeline.
+
+    \b
+    mlops-nb stage new clean_rows --pipeline training
+    """
 
 # %% ../../nbs/start/08_cli.ipynb #594dae49
 @stage.command("new")

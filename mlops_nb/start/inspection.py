@@ -79,7 +79,7 @@ def period_of(
     raise UserError(f"the last quarter of the rows falls into {last.dt.floor('h').nunique()} hours", accepted="at least 10 days or hours to judge on",
                     fix="leave --time out, and the rows are split at random")
 
-# %% ../../nbs/start/01_inspection.ipynb #96249743
+# %% ../../nbs/start/01_inspection.ipynb #25b5c8f2
 @dataclass(frozen=True)
 class Inspected:
     "What was found"
@@ -93,6 +93,7 @@ class Inspected:
     left_out: dict              # Column to the reason
     time: "str|None" = None     # The time column
     period: str = "D"           # What the gate draws
+    values: int = 0             # Distinct values of the target
 
 # %% ../../nbs/start/01_inspection.ipynb #e965d017
 def _named(
@@ -119,7 +120,7 @@ def _refuse(
     if task == "regression" and kind(target) == "text": raise UserError(f"{target.name} is text", accepted="numbers, for a regression")
     if twice := [*table.columns[table.columns.duplicated()]]: raise UserError(f"two columns are called {twice[0]}", accepted="names of their own")
 
-# %% ../../nbs/start/01_inspection.ipynb #86379431
+# %% ../../nbs/start/01_inspection.ipynb #1b0df5a2
 def inspect(
     file: Path,                 # CSV or Parquet
     target: str,                # What is predicted
@@ -135,4 +136,5 @@ def inspect(
     useless = {name: reason for name in others if (reason := left_out(table[name]))}
     columns = {name: kind(table[name]) for name in others if name not in useless}
     if not columns: raise UserError(f"no column can be used: {', '.join(f'{n} {r}' for n, r in useless.items())}", accepted="at least one feature")
-    return Inspected(file, len(table), target, kind(y), task, why, columns, useless, time, period_of(when) if time else "D")
+    return Inspected(file, len(table), target, kind(y), task, why, columns, useless, time,
+                     period_of(when) if time else "D", y.nunique())
