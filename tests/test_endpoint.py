@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from serving import FLIGHT, Client, Load, flights, processes_of, until
+from serving import FLIGHT, Client, Load, flights, until
 
 from mlops_nb.core.errors import MlopsError, UserError
 from mlops_nb.deployment.state import Folder, host_pid
@@ -29,16 +29,16 @@ def flight(serving):
 @pytest.fixture
 def echo(serving):
     "A client of the endpoint `echo`, with all traffic on blue"
-    yield Client(serving, "echo")
+    client = Client(serving, "echo")
+    client([{}])
+    yield client
     serving.set_traffic("echo", {"blue": 100}, {})
 
 
-@pytest.fixture
-def green(serving, echo):
+@pytest.fixture(scope="module")
+def green(serving):
     "A second deployment of `echo`"
-    serving.deploy(serving.root / "endpoint.yml", serving.root / "deployment.yml", name="green")
-    yield "green"
-    serving.set_traffic("echo", {"blue": 100}, {})
+    yield serving.deploy(serving.root / "endpoint.yml", serving.root / "deployment.yml", name="green")
     serving.delete("echo", "green")
 
 
@@ -123,8 +123,8 @@ def test_a_model_with_another_checksum_does_not_start_and_the_old_one_serves_on(
     assert flight([FLIGHT], azureml_model_deployment="blue")[0] == 200
 
 
-def test_the_files_are_azures(monkeypatch):
-    monkeypatch.setenv("AZURE_ML_CLI_PRIVATE_FEATURES_ENABLED", "false")
+@pytest.mark.filterwarnings("ignore")
+def test_the_files_are_azures():
     from azure.ai.ml import load_online_deployment, load_online_endpoint
     endpoint, deployment = load_online_endpoint(FILES / "endpoint.yml"), load_online_deployment(FILES / "deployment.yml")
     assert (endpoint.name, deployment.endpoint_name, deployment.model) == ("flight-delay", "flight-delay", "flight-delay@latest")
@@ -276,12 +276,11 @@ def test_a_killed_host_leaves_nothing_behind_and_comes_back_as_it_was(serving, e
 
 
 def test_the_host_outlives_the_shell_and_stops_when_told(serving, tmp_path):
-    pid = host_pid(Folder(serving.root, "echo"))
+    pid, children = host_pid(Folder(serving.root, "echo")), [one.pid for one in serving.show("echo").deployments.values()]
     assert os.getsid(pid) == pid != os.getsid(0)
     assert command(serving.root, "endpoint", "stop", "echo").returncode == 0
     assert not serving.show("echo").running
-    left = [pid for pid in processes_of(serving.root) if b"echo" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-    assert left == []
+    until(lambda: not any(Path(f"/proc/{one}").exists() for one in (pid, *children)))
     serving.start("echo")
 
 

@@ -64,9 +64,19 @@ class Monitoring:
 # %% ../../nbs/core/01_settings.ipynb #d3b10ca7
 @dataclass(frozen=True)
 class Deployment:
-    "What a deployed model may keep of what it is asked"
+    "Where a model is served, what it may keep of what it is asked, and what QA asks of it"
     hash_columns: str = ""                                  # Personal columns of which only a keyed hash is collected, with commas between them
     drop_columns: str = ""                                  # Personal columns that are not collected, with commas between them
+    kind: str = "managed"                                   # managed or kubernetes: which endpoint.yml and deployment.yml are used
+    staging_cluster: str = ""                               # Kubernetes: the cluster, as it is attached to the staging workspace
+    production_cluster: str = ""                            # Kubernetes: the cluster of the production workspace
+    qa_golden_rows: Annotated[int, Range(1, 100000)] = 200  # Rows on which endpoint and model must agree to 1e-9
+    qa_requests: Annotated[int, Range(1, 1000000)] = 200    # Requests of QA's load
+    qa_concurrency: Annotated[int, Range(1, 256)] = 4       # Of them at a time
+    qa_max_p99_ms: Annotated[float, Range(0)] = 250.0       # 99th percentile of their latency, milliseconds
+    qa_rows: Annotated[int, Range(1, 10000000)] = 2000      # Most recent labelled rows that QA judges
+    qa_metric: str = "log_loss"                             # log_loss, brier, auc, mae or rmse
+    qa_limit: float = 0.65                                  # Of the metric: at most; for auc at least
 
 # %% ../../nbs/core/01_settings.ipynb #2e43c50c
 @dataclass(frozen=True)

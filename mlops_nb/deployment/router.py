@@ -128,7 +128,7 @@ def _keep(self: Router, call: Call, target: Target, reply: Reply, mirror: bool) 
     except OSError as error:
         log.error("a record of %s cannot be written: %s", target.spec.name, error)
         status = 503
-    event = {"time": iso(when), "served": iso(call.now), "request_id": call.id, "deployment": target.spec.name, "version": target.spec.version, "mirror": mirror,
+    event = {"time": iso(when), "served": iso(call.now), "request_id": call.id, "deployment": target.spec.name, "version": target.spec.version, "mirror": mirror, "pinned": "azureml-model-deployment" in call.headers,
              "status": status, "milliseconds": round(1000 * (time.perf_counter() - call.began), 3), "valid": good and status == 200}
     try: self.served.append(call.now, (json.dumps(event, separators=(",", ":")) + "\n").encode())
     except OSError as error:
