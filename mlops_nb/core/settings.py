@@ -57,6 +57,13 @@ class Monitoring:
     max_psi: Annotated[float, Range(0)] = 0.2               # Population stability index at which a feature has drifted
     reference_days: Annotated[int, Range(1)] = 90           # Days of data that production is compared with
     emails: str = ""                                        # Addresses to notify, with commas between them
+    retrain_on: str = "harm"                                # performance, harm, any or never: see nbs/monitoring/10_policy.ipynb
+    min_harm: Annotated[float, Range(0)] = 0.0              # Performance must surely be worse by more than this to be harm
+    min_outcomes: Annotated[int, Range(1)] = 500            # Outcomes that a measured performance needs
+    cooldown_days: Annotated[int, Range(0)] = 20            # Days after a retraining in which no other one starts
+    daily_budget: Annotated[int, Range(0)] = 1              # Retrainings that may start on one day
+    train_days: Annotated[int, Range(0)] = 0                # Trailing days to train on; 0 is all there is
+    test_days: Annotated[int, Range(2)] = 30                # Last days, kept for the gate
     alarm: str = "ours"                                     # `ours`: past the threshold of the file and past chance; `azure`: past the threshold
     min_rows: Annotated[int, Range(1)] = 200                # Fewer rows in a window, or in its reference, are not judged
     false_alarms: Annotated[float, Range(1e-9, 0.5)] = 0.01 # Chance that a signal raises an alarm in a window when nothing has changed
