@@ -13,7 +13,6 @@ import sys
 from contextlib import closing
 from errno import EACCES, EDQUOT, EFBIG, ENOSPC, EPERM, EROFS
 from functools import cache
-from importlib.metadata import EntryPoint, distribution
 from pathlib import Path
 
 import click
@@ -22,9 +21,14 @@ from .errors import MlopsError, UserError
 
 # %% ../../nbs/core/24_cli.ipynb #dbc997a6
 @cache
-def elsewhere() -> dict[str, EntryPoint]:  # By name of the command
+def elsewhere(
+    group: str = "mlops_nb.commands",  # A group of entry points of this package
+) -> dict[str, str]:  # `package.module:function` by name
     "Commands that live outside `core`"
-    return {entry.name: entry for entry in distribution("mlops-nb").entry_points.select(group="mlops_nb.commands")}
+    found = (file for folder in sys.path for file in Path(folder).glob("mlops_nb-*.dist-info/entry_points.txt"))
+    texts = (file.read_text(encoding="utf-8").split(f"[{group}]\n") for file in found)
+    lines = next(texts, [""])[1:]
+    return {name.strip(): place.strip() for line in "".join(lines).partition("\n[")[0].splitlines() for name, _, place in [line.partition("=")] if place}
 
 # %% ../../nbs/core/24_cli.ipynb #bb3c4d00
 class Commands(click.Group):
@@ -45,7 +49,9 @@ class Commands(click.Group):
     def list_commands(self, context): return [*self.commands, *elsewhere()]
 
     def get_command(self, context, name):
-        return self.commands.get(name) or (elsewhere()[name].load() if name in elsewhere() else None)
+        if name in self.commands or name not in elsewhere(): return self.commands.get(name)
+        from pkgutil import resolve_name
+        return resolve_name(elsewhere()[name])
 
 # %% ../../nbs/core/24_cli.ipynb #bf9f1217
 def trouble(

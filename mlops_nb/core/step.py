@@ -6,7 +6,7 @@
 __all__ = ['USAGE', 'arguments', 'typed', 'read_values', 'is_smoke_run', 'run_step', 'main']
 
 # %% ../../nbs/core/04_step.ipynb #445a8f62
-import os,sys,textwrap,time
+import json,os,sys,textwrap,time
 from pathlib import Path
 
 from .errors import MlopsError, StepFailed, UserError
@@ -81,19 +81,20 @@ def is_smoke_run(
 
 # %% ../../nbs/core/04_step.ipynb #ecd8d1de
 def _prepared(nb: Notebook):
-    "The notebook for papermill: cells above `## Run` are marked to be skipped"
-    import nbformat
+    "The notebook to run: cells above `## Run` are marked to be skipped"
+    from mlops_nb.core.shell import Node
     library = {c.number for c in split(nb)[0]}
-    node = nbformat.read(nb.path, 4)
+    node = json.loads(nb.path.read_text(encoding="utf-8"), object_hook=Node)
+    node.update(nbformat=4, nbformat_minor=5, metadata=node.get("metadata") or Node())
     for number, cell in enumerate(node.cells, 1):
-        cell.setdefault("id", f"cell-{number}")
+        cell.update(id=cell.get("id", f"cell-{number}"), source="".join(cell.get("source", "")), metadata=cell.get("metadata") or Node())
         if number in library: cell.metadata["tags"] = [*cell.metadata.get("tags", []), "skip-execution"]
     return node
 
 # %% ../../nbs/core/04_step.ipynb #17fcf044
 def _page(target, params, values):
     "The page is a convenience: a notebook that cannot be rendered has still run"
-    from mlops_nb.core.execution import write_html
+    from mlops_nb.core.page import write_html
     where = next((f"{what} `{os.environ[name]}`" for name, what in (("MLOPS_NB_STEP", "Step"), ("AZUREML_RUN_ID", "Run")) if name in os.environ), "On the sample")
     try: write_html(target, {p.name: p.default for p in params} | values, where)
     except Exception as e: print(f"no HTML page for {target}: {type(e).__name__}: {e}", file=sys.stderr)

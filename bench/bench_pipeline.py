@@ -1,0 +1,110 @@
+"""Five small notebooks as a pipeline: what isolation and a record of every cell cost, compared with plain Python"""
+import inspect
+import json
+import os
+import shutil
+import sys
+from functools import partial
+from pathlib import Path
+
+from harness import BENCH, HOME, PYTHON, Missing, Result, peer, rounds, spawn, versions
+
+sys.path.insert(0, str(BENCH/"pipeline"))
+import stages
+
+DRIVE = BENCH/"pipeline"/"drive.py"
+PEERS = {  # row: (environment, function of drive.py, packages whose versions count)
+    "papermill, command line": ("papermill", "papermill_cli", ["papermill"]), "papermill, API": ("papermill", "papermill", []),
+    "nbclient": ("papermill", "nbclient", ["nbclient"]), "execnb, one process": ("execnb", "execnb", ["execnb"]),
+    "ploomber": ("ploomber", "ploomber", ["ploomber"]), "ploomber, own engine": ("ploomber", "ploomber_engine", ["ploomber-engine"]),
+    "Prefect with papermill": ("prefect", "prefect", ["prefect"]), "dagstermill": ("dagstermill", "dagstermill", ["dagstermill"]),
+    "Kedro, functions": ("kedro", "kedro", ["kedro"]), "ZenML, functions": ("zenml", "zenml", ["zenml"])}
+QUIET = {"PREFECT_HOME": str(HOME/"prefect-home"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1", "PLOOMBER_STATS_ENABLED": "false",
+         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120", "ZENML_CONFIG_PATH": str(HOME/"zenml-home"), "ZENML_ANALYTICS_OPT_IN": "false", "KEDRO_DISABLE_TELEMETRY": "true", "AUTO_OPEN_DASHBOARD": "false"}
+TYPES = "from mlops_nb.core.parameters import Output, uri_file"
+
+
+def notebook(path: Path, *cells: tuple[str, str, list]):
+    "Write cells of (kind, text, tags) as a notebook"
+    made = [{"cell_type": kind, "id": f"c{number}", "metadata": {"tags": tags} if tags else {}, "source": text,
+             **({"outputs": [], "execution_count": None} if kind == "code" else {})} for number, (kind, text, tags) in enumerate(cells)]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}, "language_info": {"name": "python"}}
+    path.write_text(json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": kernel, "cells": made}))
+
+
+def stage_notebook(path: Path, stage, parameters: str, extra: list = []):
+    "A stage as a notebook: the same imports and the same code, its result shown"
+    imports = "".join(line for line in inspect.getsource(stages).splitlines(keepends=True) if line.startswith(("import", "from")))
+    call = f"{stage.__name__}({', '.join(inspect.signature(stage).parameters)})"
+    notebook(path, ("markdown", f"# {stage.__name__}", []), ("markdown", "## Run", []), *extra, ("code", imports, []), ("code", parameters, ["parameters"]),
+             ("code", inspect.getsource(stage), []), ("code", call, []))
+
+
+def place(stage, name: str) -> str:
+    "The file behind a parameter of a stage"
+    return stages.OUT[stages.FROM.get(name, stage.__name__)]
+
+
+def for_peers(folder: Path):
+    "Notebooks that any tool can run: all paths are in the folder"
+    folder.mkdir(parents=True, exist_ok=True)
+    for stage in stages.STAGES:
+        lines = [f'{name} = "{folder/place(stage, name)}"' for name in inspect.signature(stage).parameters]
+        stage_notebook(folder/f"{stage.__name__}.ipynb", stage, "\n".join(lines))
+        stage_notebook(folder/f"{stage.__name__}.ploomber.ipynb", stage, "\n".join([*lines, "upstream = None", "product = None"]))
+
+
+def for_us(folder: Path) -> Path:
+    "The same stages as a pipeline of Azure ML"
+    folder.mkdir(parents=True, exist_ok=True)
+    jobs = {}
+    for stage in stages.STAGES:
+        names = [name for name in inspect.signature(stage).parameters if name != "out"]
+        lines = [f'{name}: uri_file = "{place(stage, name)}"   # a file' for name in names] + [f'out: Output[uri_file] = "{place(stage, "out")}"   # what it makes']
+        stage_notebook(folder/f"{stage.__name__}.ipynb", stage, "\n".join(lines), [("code", TYPES, [])])
+        words = " ".join(f"--{name} '${{{{inputs.{name}}}}}'" for name in names)
+        jobs[stage.__name__] = {"type": "command", "command": f"python -m mlops_nb.core.step {stage.__name__}.ipynb {words} --out '${{{{outputs.out}}}}'", "code": ".",
+                                "environment": {"image": "python"}, "outputs": {"out": {"type": "uri_file"}},
+                                "inputs": {name: "${{parent.jobs.%s.outputs.out}}" % stages.FROM[name] for name in names}}
+    file = folder/"pipeline.yml"
+    file.write_text(json.dumps({"type": "pipeline", "display_name": "five", "settings": {"force_rerun": True}, "jobs": jobs}))  # YAML reads JSON
+    (folder/"settings.ini").write_text("[project]\nexperiment = five\n")
+    return file
+
+
+def drive(environment: str, function: str, work: Path) -> dict:
+    "One run of a peer"
+    python = peer(environment)
+    path = {"PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}"}  # where its own commands are
+    return spawn([python, DRIVE, function, work], cwd=work, env={**QUIET, **path})
+
+
+def ready(environment: str, found: dict, packages: list) -> None:
+    "Install a peer before anything is measured, and note its versions"
+    try: found.update(versions(peer(environment), *packages))
+    except Missing: pass  # the round says why
+
+
+def main(count: int = 3):
+    work = HOME/"work"/"pipeline"
+    shutil.rmtree(work, ignore_errors=True)
+    for_peers(work/"peers")
+    ours = for_us(work/"ours")
+    result = Result("pipeline", "Five small notebooks as a pipeline", baseline="plain Python, one process", versions=versions(PYTHON, "mlops-nb", "numpy", "pandas", "scikit-learn"))
+    for environment, _, packages in PEERS.values(): ready(environment, result.versions, packages)
+    run = [PYTHON.with_name("mlops-nb"), "run", ours]
+    candidates = {result.baseline: partial(spawn, [PYTHON, DRIVE, "plain", work/"peers"]), "plain Python, five processes": partial(spawn, [PYTHON, DRIVE, "processes", work/"peers"]),
+                  "mlops-nb": partial(spawn, run, work/"ours"), "mlops-nb, forking off": partial(spawn, run, work/"ours", {"MLOPS_NB_FORK": "0"}),
+                  **{name: partial(drive, environment, function, work/"peers") for name, (environment, function, _) in PEERS.items()}}
+    result.add(rounds(candidates, count))
+    best = result.rows["mlops-nb"]
+    result.target("CPU, times plain Python in one process", best["cpu"]["ratio"], 1.4)
+    result.target("wall, times plain Python in one process", best["wall"]["ratio"], 1.4)
+    for name, row in result.rows.items():
+        if name in PEERS and row["cpu"]["median"] < best["cpu"]["median"]: result.notes.append(f"{name} needs less CPU than mlops-nb: {row['cpu']['ratio']:.2f} against {best['cpu']['ratio']:.2f}.")
+    result.notes += ["mlops-nb runs each notebook in a process of its own and leaves an executed notebook, a page, a log and an MLflow run; Kedro and ZenML run functions, and leave no notebook; execnb isolates nothing.",
+                     "The first run of a new workspace also makes MLflow's database; it is in the warm-up, as is the set-up of Prefect's and ZenML's databases."]
+    result.write()
+
+
+if __name__ == "__main__": main(*map(int, sys.argv[1:]))
