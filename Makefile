@@ -7,7 +7,7 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 	--custom-compile-command "make lock" pyproject.toml
 
 .DEFAULT_GOAL = help
-.PHONY: help setup loop sample test docs prepare lock clean
+.PHONY: help setup loop sample test docs bench prepare lock clean
 
 help: ## List the commands
 	@awk -F ': .*## ' '/^[a-z]+:.* ## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
@@ -29,6 +29,9 @@ test: $(READY) ## Check what is generated, then test notebooks and machinery
 
 docs: $(READY) ## Build the site into _docs, without network
 	$(BIN)/mlops-nb docs
+
+bench: $(READY) ## Measure against peers in their own environments; one of them: make bench ONLY=pipeline
+	$(BIN)/python bench/run.py $(ONLY)
 
 prepare: $(READY) ## Regenerate and clean everything before a commit
 	$(BIN)/mlops-nb export
@@ -52,6 +55,6 @@ clean: ## Remove what a run leaves behind; keeps .venv and the workspace .mlops
 	@touch $@
 
 $(READY): .venv/.uv requirements.lock pyproject.toml
-	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
