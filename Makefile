@@ -7,7 +7,7 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 	--custom-compile-command "make lock" pyproject.toml
 
 .DEFAULT_GOAL = help
-.PHONY: help setup loop sample test bench prepare lock clean
+.PHONY: help setup loop sample test docs bench prepare lock clean
 
 help: ## List the commands
 	@awk -F ': .*## ' '/^[a-z]+:.* ## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
@@ -26,6 +26,9 @@ test: $(READY) ## Check what is generated, then test notebooks and machinery
 	$(BIN)/nbdev-test nbs/core
 	$(BIN)/nbdev-test nbs/training --n-workers 1
 	$(BIN)/python -m pytest
+
+docs: $(READY) ## Build the site into _docs, without network
+	$(BIN)/mlops-nb docs
 
 bench: $(READY) ## Measure against peers in their own environments; one of them: make bench ONLY=pipeline
 	$(BIN)/python bench/run.py $(ONLY)
