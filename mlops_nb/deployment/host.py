@@ -293,7 +293,7 @@ async def _end(self: Host):
 
 Host.run, Host.end = _run, _end
 
-# %% ../../nbs/deployment/10_host.ipynb #1303fefd
+# %% ../../nbs/deployment/10_host.ipynb #3c094f93
 LOCK = None  # held until this process is gone
 
 async def serve(folder: Folder):

@@ -99,7 +99,7 @@ def read_reply(
     if not gap or int(headers.get("content-length", len(body))) != len(body): raise ConnectionError("the answer broke off")
     return Reply(int(first.split(" ", 2)[1]), headers, body)
 
-# %% ../../nbs/deployment/07_routing.ipynb #17186bb3
+# %% ../../nbs/deployment/07_routing.ipynb #0569f191
 async def ask(
     socket: str,         # Where the inference server listens
     body: "bytes|None" = None,  # What is posted; None for a GET
