@@ -75,11 +75,13 @@ def served(project: Path, rows: list) -> list:
     "Deploy the champion as the project's files say, ask it, stop it"
     try:
         command("deploy", cwd=project)
-        found = json.loads(command("endpoint", "status", "harvest", "--json", cwd=project).stdout)
+        found = json.loads(command("endpoint", "status", "harvest", "--json", cwd=project).stdout)[0]
         keys = json.loads(command("endpoint", "keys", "harvest", "--json", cwd=project).stdout)
         asked = urllib.request.Request(found["scoring_uri"], json.dumps({"input_data": rows}).encode(),
                                        {"Content-Type": "application/json", "Authorization": f"Bearer {keys['primary']}"})
-        with urllib.request.urlopen(asked, timeout=60) as answer: return json.loads(answer.read())
+        with urllib.request.urlopen(asked, timeout=60) as answer: said = json.loads(answer.read())
+        assert "not enough data" in command("monitor", cwd=project).stdout
+        return said
     finally:
         command("endpoint", "stop", "harvest", cwd=project)
 
