@@ -60,6 +60,7 @@ class Plan:
     speed: float = 0.0      # Requests a second, at most; 0 is as fast as they are answered
     seed: int = 0           # Of the training
     every: int = 1          # Train on every n-th flight
+    latency_ms: float = 500.0  # What the gate allows: the endpoint and the traffic share this machine with it
     year: int = 2013        # Of the data
 
     def start(self, month: int) -> datetime: return datetime(self.year + (month - 1) // 12, (month - 1) % 12 + 1, 1, tzinfo=timezone.utc)
@@ -141,7 +142,7 @@ class Story:
         self.state, self.endpoints, self.settings = State(root), Endpoints(root), load_settings(root)
         pipelines = self.root / self.settings.project.pipelines
         self.endpoint, self.monitor = load(pipelines / "deployment/endpoint.yml")["name"], pipelines / "monitoring/monitor.yml"
-        self.inputs = dict(seed=plan.seed, every=plan.every, first_month=f"{plan.year}-01", last_month=f"{plan.year}-12")
+        self.inputs = dict(seed=plan.seed, every=plan.every, first_month=f"{plan.year}-01", last_month=f"{plan.year}-12", max_latency_ms=plan.latency_ms)
         self.retraining = of_project(self.root, inputs=self.inputs)
 
     def requests(self, month: int) -> list:
