@@ -2331,6 +2331,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                  'mlops_nb/monitoring/story.py'),
                                            'mlops_nb.monitoring.story._first': ( 'monitoring/story.html#_first',
                                                                                  'mlops_nb/monitoring/story.py'),
+                                           'mlops_nb.monitoring.story._first_release': ( 'monitoring/story.html#_first_release',
+                                                                                         'mlops_nb/monitoring/story.py'),
                                            'mlops_nb.monitoring.story._look': ( 'monitoring/story.html#_look',
                                                                                 'mlops_nb/monitoring/story.py'),
                                            'mlops_nb.monitoring.story._month': ( 'monitoring/story.html#_month',
@@ -2810,4 +2812,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'mlops_nb.training.train.read_roles': ( 'training/train.html#read_roles',
                                                                                  'mlops_nb/training/train.py'),
                                          'mlops_nb.training.train.refit': ('training/train.html#refit', 'mlops_nb/training/train.py'),
-                                         'mlops_nb.training.train.scores': ('training/train.html#scores', 'mlops_nb/training/train.py')}}}
+                                         'mlops_nb.training.train.scores': ('training/train.html#scores', 'mlops_nb/training/train.py'),
+                                         'mlops_nb.training.train.with_holes': ( 'training/train.html#with_holes',
+                                                                                 'mlops_nb/training/train.py')}}}

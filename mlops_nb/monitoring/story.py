@@ -187,12 +187,18 @@ def _release(self: Story, version, at: datetime, traffic=lambda: True) -> dict:
     except TrafficEnded as error: found = rollback(self.root, self.endpoint, str(error))
     return dict(id=found.id, status=found.status, reason=found.reason) if found else dict(id=None, status="Promoted", reason="it serves already")
 
+def _first_release(self: Story, version) -> dict:
+    "The first one has to succeed: without it nothing serves"
+    found = self.release(version, self.plan.start(self.plan.first))
+    if found["status"] != "Promoted": raise MlopsError(f"the first release was {found['status']}: {found['reason']}")
+    return found
+
 def _dated(self: Story, id: str, at: datetime):
     "Write down when a release was, in the time of the data"
     self.state.data["released"][id] = at.isoformat()
     self.state.save()
 
-Story.first, Story.release, Story._dated = _first, _release, _dated
+Story.first, Story.release, Story.first_release, Story._dated = _first, _release, _first_release, _dated
 
 # %% ../../nbs/monitoring/19_story.ipynb #ec022704
 def _serve(self: Story, month: int, sender: "Sender|None" = None) -> int:
@@ -300,7 +306,7 @@ def _run(self: Story) -> dict:
         self.say(None, "training", "the first model")
         first = self.state.once("first model", "training", self.first)
         self.say(None, "releasing", f"version {first['version']}")
-        self.state.once("first release", "retraining and release", lambda: self.release(first["version"], self.plan.start(self.plan.first)))
+        self.state.once("first release", "retraining and release", lambda: self.first_release(first["version"]))
         self.say(None, "done", f"version {first['version']}, trained {first['window']['train_start']} to {first['window']['train_end']}")
         for month in self.plan.months:
             self.month(month)
