@@ -1,7 +1,6 @@
 "Endpoints for tests: a workspace with two registered models, a scoring script that does as it is told, a client"
 import http.client
 import json
-import os
 import threading
 import time
 from contextlib import suppress
@@ -181,13 +180,4 @@ def until(check, seconds: float = 60):
     while not (found := check()):
         assert time.monotonic() < end, "it did not happen"
         time.sleep(0.05)
-    return found
-
-
-def processes_of(root: Path) -> list[int]:
-    "Processes that were started for this workspace"
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            if str(root).encode() in (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes() and int(entry.name) != os.getpid(): found.append(int(entry.name))
     return found

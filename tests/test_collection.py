@@ -18,7 +18,9 @@ from mlops_nb.deployment.state import Folder, host_pid
 @pytest.fixture
 def call(serving):
     "A client of the endpoint `echo`"
-    return Client(serving, "echo")
+    client = Client(serving, "echo")
+    client([{}])
+    return client
 
 
 def kept(serving, id: str) -> tuple:
