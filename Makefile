@@ -24,6 +24,7 @@ test: $(READY) ## Check what is generated, then test notebooks and machinery
 	$(BIN)/mlops-nb sample
 	$(BIN)/mlops-nb check
 	$(BIN)/nbdev-test nbs/core
+	$(BIN)/nbdev-test nbs/start
 	$(BIN)/nbdev-test nbs/training --n-workers 1
 	$(BIN)/python -m pytest
 

@@ -41,14 +41,11 @@ def stage(tmp_path):
 
 @pytest.fixture(scope="session")
 def serving(tmp_path_factory):
-    "A workspace with registered models and the endpoint `echo`, which sends its telemetry to a local receiver"
+    "A workspace with registered models and the endpoint `echo`"
     pytest.importorskip("fcntl", reason="endpoints need a POSIX system")
-    from serving import Endpoints, Receiver, make_workspace
-    root, receiver, patch = make_workspace(tmp_path_factory.mktemp("serving") / "project"), Receiver(), pytest.MonkeyPatch()
+    from serving import Endpoints, make_workspace
+    root = make_workspace(tmp_path_factory.mktemp("serving") / "project")
     endpoints = Endpoints(root)
-    endpoints.receiver = receiver
-    with patch.context() as variables:
-        for name, value in {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.address, "OTEL_METRIC_EXPORT_INTERVAL": "500", "OTEL_BSP_SCHEDULE_DELAY": "200"}.items(): variables.setenv(name, value)
-        endpoints.deploy(root / "endpoint.yml", root / "deployment.yml", replay=True)
+    endpoints.deploy(root / "endpoint.yml", root / "deployment.yml", replay=True)
     yield endpoints
     for one in endpoints.list(): endpoints.stop(one.name)

@@ -4,12 +4,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from serving import FLIGHT, Client, Load, flights, until
+from serving import FLIGHT, Client, Load, Receiver, flights, until
 
 from mlops_nb.core.errors import MlopsError, UserError
 from mlops_nb.deployment.state import Folder, host_pid
@@ -296,15 +295,24 @@ def test_commands_speak_json(serving, echo):
     assert refused.returncode == 2 and "whole numbers from 0 to 100" in refused.stderr
 
 
-def test_telemetry_reaches_a_receiver_or_a_file(serving, echo, flight):
+def test_telemetry_goes_to_files(serving, flight):
+    flight([FLIGHT], x_request_id="traced")
+    def lines(): return [line for path in (serving.root / ".mlops/telemetry/flight-delay").glob("traces-*.jsonl") for line in path.read_text().splitlines() if "traced" in line]
+    span = json.loads(until(lines)[0])
+    assert span["attributes"]["mlops.deployment"] == "blue" and span["resource"]["attributes"]["service.name"] == "flight-delay"
+
+
+def test_telemetry_goes_to_a_receiver_that_the_environment_names(serving, monkeypatch):
     from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-    echo([{}], traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
-    def spans(): return [s for body in [*serving.receiver.got["/v1/traces"]] for r in ExportTraceServiceRequest.FromString(body).resource_spans for c in r.scope_spans for s in c.spans]
+    receiver = Receiver()
+    for name, value in {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.address, "OTEL_METRIC_EXPORT_INTERVAL": "500", "OTEL_BSP_SCHEDULE_DELAY": "200"}.items(): monkeypatch.setenv(name, value)
+    serving.stop("echo")
+    serving.start("echo")
+    Client(serving, "echo")([{}], traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+    def spans(): return [s for body in [*receiver.got["/v1/traces"]] for r in ExportTraceServiceRequest.FromString(body).resource_spans for c in r.scope_spans for s in c.spans]
     span = until(lambda: next((s for s in spans() if s.trace_id.hex() == "0af7651916cd43dd8448eb211c80319c"), None))
     attributes = {a.key: a.value for a in span.attributes}
     assert (attributes["mlops.deployment"].string_value, attributes["http.response.status_code"].int_value) == ("blue", 200)
-    def names(): return {m.name for body in [*serving.receiver.got["/v1/metrics"]] for r in ExportMetricsServiceRequest.FromString(body).resource_metrics for c in r.scope_metrics for m in c.metrics}
+    def names(): return {m.name for body in [*receiver.got["/v1/metrics"]] for r in ExportMetricsServiceRequest.FromString(body).resource_metrics for c in r.scope_metrics for m in c.metrics}
     assert until(lambda: {"http.server.request.duration", "http.server.active_requests"} <= names())
-    flight([FLIGHT])
-    assert until(lambda: [*(serving.root / ".mlops/telemetry/flight-delay").glob("traces-*.jsonl")])

@@ -75,11 +75,13 @@ def served(project: Path, rows: list) -> list:
     "Deploy the champion as the project's files say, ask it, stop it"
     try:
         command("deploy", cwd=project)
-        found = json.loads(command("endpoint", "status", "harvest", "--json", cwd=project).stdout)
+        found = json.loads(command("endpoint", "status", "harvest", "--json", cwd=project).stdout)[0]
         keys = json.loads(command("endpoint", "keys", "harvest", "--json", cwd=project).stdout)
         asked = urllib.request.Request(found["scoring_uri"], json.dumps({"input_data": rows}).encode(),
                                        {"Content-Type": "application/json", "Authorization": f"Bearer {keys['primary']}"})
-        with urllib.request.urlopen(asked, timeout=60) as answer: return json.loads(answer.read())
+        with urllib.request.urlopen(asked, timeout=60) as answer: said = json.loads(answer.read())
+        assert "not enough data" in command("monitor", cwd=project).stdout
+        return said
     finally:
         command("endpoint", "stop", "harvest", cwd=project)
 
@@ -120,3 +122,16 @@ def test_a_folder_that_is_not_empty_is_left_alone(tmp_path):
     assert "is not empty" in command("new", "p", "--package", "p", cwd=tmp_path, code=2).stderr
     assert [path.name for path in (tmp_path / "p").iterdir()] == ["mine.txt"]
 
+
+
+@pytest.mark.parametrize("target, options, lines", [
+    ("load", ["--time", "when"], ["regression: {rmse: ", "prediction: prediction"]),
+    ("site", [], ["ml_task: classification"]),
+])
+def test_other_kinds_of_tables_make_projects_that_pass_every_check(tmp_path, target, options, lines):
+    data = failures(tmp_path / "failures.csv")
+    command("new", "p", "--package", "p", "--data", data, "--target", target, *options, cwd=tmp_path)
+    assert "nothing is stale" in command("check", cwd=tmp_path / "p").stdout
+    monitor = (tmp_path / "p/pipelines/monitoring/monitor.yml").read_text()
+    assert all(line in monitor for line in lines)
+    assert ("prediction_drift" in monitor) == (target == "load")

@@ -55,16 +55,18 @@ def deploy(endpoint_file, deployment_file, name, model, replay, json):
     if json: return dump(shown)
     click.echo(f"{shown.scoring_uri}: {made.name} serves {made.model}:{made.version}, {shown.traffic.get(made.name, 0)} % of the traffic")
 
-# %% ../../nbs/deployment/12_cli.ipynb #6845eab5
+# %% ../../nbs/deployment/12_cli.ipynb #f8302a12
 @click.group()
 def endpoint():
     "Look at endpoints of this machine, move their traffic, rotate their keys, stop them."
 
+# %% ../../nbs/deployment/12_cli.ipynb #7ba59075
 def line(one) -> str:
     "An endpoint in one line"
     how = "running" if one.running else "stopped" if not one.wanted else f"NOT running: its host was killed; mlops-nb endpoint start {one.name}"
     return f"{one.name}  {one.scoring_uri}  {how}"
 
+# %% ../../nbs/deployment/12_cli.ipynb #e95086d8
 def row(one, shown) -> str:
     "A deployment in one line"
     share = f"{shown.traffic.get(one.name, 0)} %" + (f", mirrors {shown.mirror_traffic[one.name]} %" if one.name in shown.mirror_traffic else "")
@@ -127,7 +129,7 @@ def keys(name, regenerate, json):
     if json: return dump(found)
     for kind, key in found.items(): click.echo(f"{kind} {key}")
 
-# %% ../../nbs/deployment/12_cli.ipynb #ca9f9c92
+# %% ../../nbs/deployment/12_cli.ipynb #46120b08
 @endpoint.command()
 @click.argument("name")
 def start(name):
@@ -136,6 +138,7 @@ def start(name):
     found.start(name)
     click.echo(line(found.show(name)))
 
+# %% ../../nbs/deployment/12_cli.ipynb #619732c0
 @endpoint.command()
 @click.argument("name")
 def stop(name):
@@ -144,6 +147,7 @@ def stop(name):
     found.stop(name)
     click.echo(line(found.show(name)))
 
+# %% ../../nbs/deployment/12_cli.ipynb #7ff6825a
 @endpoint.command()
 @click.argument("name")
 @click.argument("deployment")

@@ -41,7 +41,7 @@ class Appender:
         os.ftruncate(fd, size)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-# %% ../../nbs/deployment/03_collection.ipynb #e92e1c43
+# %% ../../nbs/deployment/03_collection.ipynb #1610851b
 def _file(self: Appender, key: tuple) -> tuple:  # key: year, month, day, hour
     "The open file of an hour, and its size"
     fd, size = self.open.get(key, (None, 0))
@@ -51,6 +51,7 @@ def _file(self: Appender, key: tuple) -> tuple:  # key: year, month, day, hour
     self.open[key] = self.begin(key)
     return self.open[key]
 
+# %% ../../nbs/deployment/03_collection.ipynb #30fc59ab
 def _begin(self: Appender, key: tuple) -> tuple:
     "Open the last part of an hour's file that has room"
     folder = self.root / "{:04}/{:02}/{:02}/{:02}".format(*key)
@@ -62,10 +63,12 @@ def _begin(self: Appender, key: tuple) -> tuple:
         return fd, os.fstat(fd).st_size
     raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
 
+# %% ../../nbs/deployment/03_collection.ipynb #4905ecef
 def _close(self: Appender):
     "Close all files"
     while self.open: os.close(self.open.popitem()[1][0])
 
+# %% ../../nbs/deployment/03_collection.ipynb #fe44a64a
 Appender.file, Appender.begin, Appender.close = _file, _begin, _close
 
 # %% ../../nbs/deployment/03_collection.ipynb #f918b903
@@ -120,9 +123,10 @@ def cloud_event(
              "agent": f"mlops-nb/{__version__}", "contentrange": f"bytes 0-{len(text) - 1}/{len(text)}"}
     return f'{json.dumps(event, separators=(",", ":"))[:-1]},"data":{text}}}\n'.encode()
 
-# %% ../../nbs/deployment/03_collection.ipynb #4e1f32ac
+# %% ../../nbs/deployment/03_collection.ipynb #c69ac4f2
 COLLECTIONS = ("model_inputs", "model_outputs")
 
+# %% ../../nbs/deployment/03_collection.ipynb #62f68021
 class Collector:
     "Keeps what a deployment was asked and what it answered"
     def __init__(self,
@@ -147,7 +151,7 @@ class Collector:
     def close(self):
         for file in self.files.values(): file.close()
 
-# %% ../../nbs/deployment/03_collection.ipynb #3f0115f3
+# %% ../../nbs/deployment/03_collection.ipynb #e18cb964
 def _outcome(
     record: dict,  # request_id, value, and perhaps row and time
     number: int,   # Its position, for messages
@@ -160,6 +164,7 @@ def _outcome(
     if isinstance(value, float) and value != value or not isinstance(value, (bool, int, float, str)): raise UserError(f"outcome {number} has the value {value!r}", accepted="a number, text, true or false")
     return id, _moment(time, number), {"row": row or 0, "value": value}
 
+# %% ../../nbs/deployment/03_collection.ipynb #546eddd4
 def _moment(time, number: int) -> datetime:
     "When an outcome became known, in UTC; now if it is not said"
     try: found = datetime.fromisoformat(time) if isinstance(time, str) and time else time or datetime.now(timezone.utc)
@@ -211,7 +216,7 @@ def valid(
     whole = all(isinstance(row, dict) and row for row in answers) and all(v is not None for _, v in items)
     return whole and all(math.isfinite(v) and (not k.startswith("probability") or 0 <= v <= 1) for k, v in numbers)
 
-# %% ../../nbs/deployment/03_collection.ipynb #b328ba52
+# %% ../../nbs/deployment/03_collection.ipynb #f7545e50
 def served_events(
     root: Path,   # The folder of an endpoint's served requests
     since=None,   # A time (UTC), or the `cursor` of an event; from the beginning by default
@@ -225,6 +230,7 @@ def served_events(
         for offset, event in _lines(path, start if name == after else 0):
             if not isinstance(since, datetime) or datetime.fromisoformat(event["served"]) >= since: yield {**event, "cursor": f"{name}:{offset}"}
 
+# %% ../../nbs/deployment/03_collection.ipynb #24ff4c0f
 def _lines(path: Path, start: int):
     "The whole lines of a file from an offset, each with the offset behind it"
     with open(path, "rb") as file:

@@ -96,7 +96,7 @@ def fetch_model(
         registry.fetch(name, found.version, to)
     return {"model": name, "version": str(found.version), "digest": found.digest or ""}
 
-# %% ../../nbs/deployment/11_endpoints.ipynb #8cc7decf
+# %% ../../nbs/deployment/11_endpoints.ipynb #d85eae97
 def start(
     folder: Folder,
 ):
@@ -112,6 +112,7 @@ def start(
         if process.returncode is not None or time.monotonic() > end: raise MlopsError(f"{folder.name} cannot start: {_last(folder.path / 'host.log')}")
         time.sleep(0.02)
 
+# %% ../../nbs/deployment/11_endpoints.ipynb #75bbdb63
 def _last(path: Path) -> str: return "\n".join(path.read_text(errors="replace").strip().splitlines()[-3:])
 
 # %% ../../nbs/deployment/11_endpoints.ipynb #ec32674b
@@ -134,7 +135,7 @@ class Endpoints:
 
     def show(self, endpoint: str) -> Endpoint: return described(self.folder(endpoint))
 
-# %% ../../nbs/deployment/11_endpoints.ipynb #a589b375
+# %% ../../nbs/deployment/11_endpoints.ipynb #8cda9131
 def _deploy(self: Endpoints,
     endpoint_file: "str|Path",          # endpoint.yml
     deployment_file: "str|Path",        # deployment.yml
@@ -159,20 +160,23 @@ def _deploy(self: Endpoints,
         if before: shutil.rmtree(folder.path / "deployments" / spec.name / before["build"], ignore_errors=True)
     return self.show(folder.name).deployments[spec.name]
 
+# %% ../../nbs/deployment/11_endpoints.ipynb #f0a7161f
 def _reference(document) -> str:
     "The model that a deployment file names"
     if isinstance(document.get("model"), str): return document["model"]
     raise UserError("the file names no registered model", accepted="model: azureml:NAME:VERSION", file=document.file)
 
+# %% ../../nbs/deployment/11_endpoints.ipynb #ba78959a
 Endpoints.deploy = _deploy
 
-# %% ../../nbs/deployment/11_endpoints.ipynb #c70571f5
+# %% ../../nbs/deployment/11_endpoints.ipynb #389ab4b1
 def _enter(state: dict, spec: Spec, endpoint: dict):
     "Put a deployment into the state"
     state["deployments"][spec.name] = asdict(spec)
     begin = {name: int(share) for name, share in (endpoint.get("traffic") or {}).items() if name in state["deployments"]}
     if not any(state["traffic"].values()) and sum(begin.values()) == 100: state["traffic"] = begin
 
+# %% ../../nbs/deployment/11_endpoints.ipynb #2de8f86f
 def _stage(self: Endpoints, folder: Folder, asked: dict, reference: str, code: Path) -> Spec:
     "Copy model and code to a new build"
     build = instance()
@@ -185,6 +189,7 @@ def _stage(self: Endpoints, folder: Folder, asked: dict, reference: str, code: P
         raise
     return Spec(build=build, **model, **asked)
 
+# %% ../../nbs/deployment/11_endpoints.ipynb #c8148de5
 def _settle(self: Endpoints, folder: Folder, spec: Spec):
     "Wait until a build serves; an error if it cannot"
     def done(status):
@@ -194,6 +199,7 @@ def _settle(self: Endpoints, folder: Folder, spec: Spec):
     if (failed := folder.status.get("failed", {}).get(spec.name, {})).get("build") == spec.build:
         raise MlopsError(f"{spec.name} cannot start: {failed['why']}\n  its log: {folder.path / 'deployments' / spec.name / spec.build / 'worker.log'}")
 
+# %% ../../nbs/deployment/11_endpoints.ipynb #a7ea1274
 Endpoints.stage, Endpoints.settle = _stage, _settle
 
 # %% ../../nbs/deployment/11_endpoints.ipynb #ce734cb7
@@ -212,7 +218,7 @@ def check_traffic(
     for name in (name for name, share in (*traffic.items(), *mirror.items()) if share):
         if known[name].state != "Ready": raise UserError(f"{name} is {known[name].state}", accepted="a deployment that is Ready", fix=f"mlops-nb endpoint status {endpoint.name}")
 
-# %% ../../nbs/deployment/11_endpoints.ipynb #f0351ed7
+# %% ../../nbs/deployment/11_endpoints.ipynb #c36e94bd
 def _set_traffic(self: Endpoints,
     endpoint: str,
     traffic: dict,                  # Percent by deployment: 100 in all, or 0
@@ -229,15 +235,17 @@ def _set_traffic(self: Endpoints,
         state["traffic"], state["mirror"] = traffic, mirror
     self.reach(folder)
 
+# %% ../../nbs/deployment/11_endpoints.ipynb #2822cd89
 def _reach(self: Endpoints, folder: Folder):
     "Wait until the host has done what the state asks"
     generation = folder.state["generation"]
     poke(folder)
     wait(folder, lambda status: status.get("generation", -1) >= generation, 30, "the change")
 
+# %% ../../nbs/deployment/11_endpoints.ipynb #97e4f2de
 Endpoints.set_traffic, Endpoints.reach = _set_traffic, _reach
 
-# %% ../../nbs/deployment/11_endpoints.ipynb #41b045c8
+# %% ../../nbs/deployment/11_endpoints.ipynb #e23449c9
 def _keys(self: Endpoints,
     endpoint: str,
     regenerate: "str|None" = None,  # primary or secondary
@@ -250,6 +258,7 @@ def _keys(self: Endpoints,
         self.reach(folder)
     return found
 
+# %% ../../nbs/deployment/11_endpoints.ipynb #f1b43043
 def _delete(self: Endpoints, endpoint: str, deployment: str):
     "Remove a deployment, which must not have traffic; what it collected stays"
     folder = self.folder(endpoint)
@@ -260,9 +269,10 @@ def _delete(self: Endpoints, endpoint: str, deployment: str):
     if host_pid(folder): self.reach(folder)
     shutil.rmtree(folder.path / "deployments" / deployment, ignore_errors=True)
 
+# %% ../../nbs/deployment/11_endpoints.ipynb #19df6c6f
 Endpoints.keys, Endpoints.delete = _keys, _delete
 
-# %% ../../nbs/deployment/11_endpoints.ipynb #4d9c5ea4
+# %% ../../nbs/deployment/11_endpoints.ipynb #88ad849c
 def _start(self: Endpoints, endpoint: str):
     "Start an endpoint that was stopped or whose host was killed, and wait for the deployments with traffic"
     folder = self.folder(endpoint)
@@ -270,6 +280,7 @@ def _start(self: Endpoints, endpoint: str):
     served = lambda status: all(status["deployments"].get(name, {}).get("state") == "Ready" for name, share in folder.state["traffic"].items() if share)
     wait(folder, served, 180, "the start")
 
+# %% ../../nbs/deployment/11_endpoints.ipynb #b94e1703
 def _stop(self: Endpoints, endpoint: str):
     "End an endpoint after what it works on; it can be started again"
     folder = self.folder(endpoint)
@@ -279,6 +290,7 @@ def _stop(self: Endpoints, endpoint: str):
         with suppress(ProcessLookupError): os.kill(pid, signal.SIGTERM if time.monotonic() < end else signal.SIGKILL)
         time.sleep(0.1)
 
+# %% ../../nbs/deployment/11_endpoints.ipynb #5dd4442d
 def _events(self: Endpoints,
     endpoint: str,
     since=None,     # A time, or the `cursor` of an event seen before
@@ -286,4 +298,5 @@ def _events(self: Endpoints,
     "Requests that were served, oldest first, up to now"
     return served_events(self.folder(endpoint).path / "served", since)
 
+# %% ../../nbs/deployment/11_endpoints.ipynb #bd0763d9
 Endpoints.start, Endpoints.stop, Endpoints.events = _start, _stop, _events

@@ -22,11 +22,13 @@ from .specification import Spec
 from .state import Folder, changing, claim, keys
 from .telemetry import Telemetry
 
-# %% ../../nbs/deployment/10_host.ipynb #7d825be6
+# %% ../../nbs/deployment/10_host.ipynb #c9531d8c
 log = logging.getLogger("mlops_nb.endpoint")
 
+# %% ../../nbs/deployment/10_host.ipynb #91f660d8
 def build_folder(folder: Folder, spec: Spec) -> Path: return folder.path / "deployments" / spec.name / spec.build
 
+# %% ../../nbs/deployment/10_host.ipynb #adeb7355
 def variables(
     spec: Spec,
     build: Path,    # The folder with model and code
@@ -60,9 +62,10 @@ class Process:
                 env=variables(self.spec, self.build), pass_fds=(reading,), start_new_session=True)
         os.close(reading)
 
-# %% ../../nbs/deployment/10_host.ipynb #c317a3d8
+# %% ../../nbs/deployment/10_host.ipynb #55aa7806
 START = 120  # seconds for a deployment to get ready
 
+# %% ../../nbs/deployment/10_host.ipynb #6815e9d3
 async def _healthy(self: Process) -> bool:
     "Wait until it answers; false if it ends first, or takes too long"
     ended, deadline = asyncio.create_task(self.process.wait()), time.monotonic() + START
@@ -77,6 +80,7 @@ async def _healthy(self: Process) -> bool:
         return False
     finally: ended.cancel()
 
+# %% ../../nbs/deployment/10_host.ipynb #8673a699
 async def _up(self: Process) -> bool:
     "Start it and wait until it is ready"
     await self.spawn()
@@ -88,9 +92,10 @@ async def _up(self: Process) -> bool:
     self.state, self.why = "Failed", self.complaint()
     return False
 
+# %% ../../nbs/deployment/10_host.ipynb #0b552a34
 Process.healthy, Process.up = _healthy, _up
 
-# %% ../../nbs/deployment/10_host.ipynb #2836479e
+# %% ../../nbs/deployment/10_host.ipynb #b258727d
 def _kill(self: Process):
     "End the whole group at once"
     if self.process:
@@ -98,6 +103,7 @@ def _kill(self: Process):
     if self.alive is not None: os.close(self.alive)
     self.alive = None
 
+# %% ../../nbs/deployment/10_host.ipynb #c81d97c8
 def _complaint(self: Process) -> str:
     "What its log says last that looks like a reason"
     with suppress(OSError):
@@ -106,6 +112,7 @@ def _complaint(self: Process) -> str:
         return (reasons or lines or [""])[-1].strip()[:500]
     return ""
 
+# %% ../../nbs/deployment/10_host.ipynb #14cce2a8
 async def _retire(self: Process):
     "Finish what it works on, then end"
     self.state = "Deleting"
@@ -116,6 +123,7 @@ async def _retire(self: Process):
     self.kill()
     if self.target.collector: self.target.collector.close()
 
+# %% ../../nbs/deployment/10_host.ipynb #805d01c5
 Process.kill, Process.complaint, Process.retire = _kill, _complaint, _retire
 
 # %% ../../nbs/deployment/10_host.ipynb #c3c0a84d
@@ -189,7 +197,7 @@ def _tell(self: Host):
 
 Host.tell = _tell
 
-# %% ../../nbs/deployment/10_host.ipynb #2ab5cb84
+# %% ../../nbs/deployment/10_host.ipynb #c8d70fc6
 def _reload(self: Host):
     "Read the state and begin whatever it asks for; traffic changes at once, between two requests"
     state = self.folder.state
@@ -201,11 +209,13 @@ def _reload(self: Host):
     self.generation = state["generation"]
     self.tell()
 
+# %% ../../nbs/deployment/10_host.ipynb #6c216aa5
 def _drop(self: Host, name: str):
     "Let a deployment go"
     self.router.targets.pop(name, None)
     self.later(self.live.pop(name).retire())
 
+# %% ../../nbs/deployment/10_host.ipynb #bbfdff28
 def _want(self: Host, spec: Spec, serving: bool):
     "Bring up a build, unless it is there or on its way or known not to start"
     live = self.live.get(spec.name)
@@ -213,9 +223,10 @@ def _want(self: Host, spec: Spec, serving: bool):
     self.coming[spec.name] = spec.build
     self.later(self.bring(spec, serving))
 
+# %% ../../nbs/deployment/10_host.ipynb #b56c9947
 Host.reload, Host.drop, Host.want = _reload, _drop, _want
 
-# %% ../../nbs/deployment/10_host.ipynb #bb021a9d
+# %% ../../nbs/deployment/10_host.ipynb #90a03587
 async def _bring(self: Host, spec: Spec, serving: bool):
     "Start a build and put it in place"
     old, process = self.live.get(spec.name), self.prepare(spec)
@@ -231,14 +242,16 @@ async def _bring(self: Host, spec: Spec, serving: bool):
     self.tell()
     self.later(keep_up(process, self.tell))
 
+# %% ../../nbs/deployment/10_host.ipynb #c4be574d
 def _place(self: Host, process: Process):
     self.live[process.spec.name] = process
     self.router.targets[process.spec.name] = process.target
     self.tell()
 
+# %% ../../nbs/deployment/10_host.ipynb #6b9083d1
 Host.bring, Host.place = _bring, _place
 
-# %% ../../nbs/deployment/10_host.ipynb #65eaeb87
+# %% ../../nbs/deployment/10_host.ipynb #18adc723
 def _prepare(self: Host, spec: Spec) -> Process:
     "A build with its collector and its description"
     process = Process(self.folder, spec, str(self.sockets / spec.build))
@@ -247,11 +260,13 @@ def _prepare(self: Host, spec: Spec) -> Process:
     process.target.describe = partial(self.describe, process)
     return process
 
+# %% ../../nbs/deployment/10_host.ipynb #7476faf9
 def _describe(self: Host, process: Process) -> dict:
     "/swagger.json, from the model's own signature"
     fields, shape = signature(next(process.build.joinpath("model").rglob("MLmodel")).parent)
     return swagger(fields, shape, self.folder.name, process.spec.version)
 
+# %% ../../nbs/deployment/10_host.ipynb #7ce9e298
 def _give_up(self: Host, process: Process, old: "Process|None"):
     "A build cannot start: keep the old one"
     spec = process.spec
@@ -264,9 +279,10 @@ def _give_up(self: Host, process: Process, old: "Process|None"):
     if old is None and self.live.get(spec.name) is process: self.router.targets.pop(spec.name), self.live.pop(spec.name)
     self.reload()
 
+# %% ../../nbs/deployment/10_host.ipynb #6c2b1370
 Host.prepare, Host.describe, Host.give_up = _prepare, _describe, _give_up
 
-# %% ../../nbs/deployment/10_host.ipynb #8c1e22fb
+# %% ../../nbs/deployment/10_host.ipynb #504376f7
 async def _run(self: Host):
     "Serve until asked to end"
     loop = asyncio.get_running_loop()
@@ -281,6 +297,7 @@ async def _run(self: Host):
     await self.ending.wait()
     await self.end()
 
+# %% ../../nbs/deployment/10_host.ipynb #111b9dd5
 async def _end(self: Host):
     "Finish what came in, then end the deployments"
     await self.runner.cleanup()
@@ -291,16 +308,19 @@ async def _end(self: Host):
     shutil.rmtree(self.sockets, ignore_errors=True)
     log.info("%s has ended", self.folder.name)
 
+# %% ../../nbs/deployment/10_host.ipynb #1111a639
 Host.run, Host.end = _run, _end
 
-# %% ../../nbs/deployment/10_host.ipynb #1303fefd
+# %% ../../nbs/deployment/10_host.ipynb #b76bb828
 LOCK = None  # held until this process is gone
 
+# %% ../../nbs/deployment/10_host.ipynb #8168586c
 async def serve(folder: Folder):
     "Host an endpoint in this process"
     for path in filter(None, [folder.status.get("sockets")]): shutil.rmtree(path, ignore_errors=True)
     await Host(folder).run()
 
+# %% ../../nbs/deployment/10_host.ipynb #69df1be0
 def main(
     root: str,  # The project's folder
     name: str,  # The endpoint

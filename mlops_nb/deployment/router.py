@@ -103,9 +103,10 @@ class Router:
         if pinned: raise Rejected(404, "DeploymentNotFound", f"no deployment {pinned[:40]}", ", ".join(self.targets))
         raise Rejected(404, "NoTraffic", "no deployment has traffic", retry=0)
 
-# %% ../../nbs/deployment/09_router.ipynb #6ab41829
+# %% ../../nbs/deployment/09_router.ipynb #5af2e119
 PASSED = ("content-type", "x-ms-client-request-id", "x-ms-request-id", "accept")  # headers that a scoring script sees, besides the request id
 
+# %% ../../nbs/deployment/09_router.ipynb #06c7d15d
 async def _ask(self: Router, call: Call, target: Target, span) -> Reply:
     "The deployment's answer, within its time"
     headers = [("x-request-id", call.id), *((name, call.headers[name]) for name in PASSED if name in call.headers), *self.telemetry.parent(span)]
@@ -115,9 +116,10 @@ async def _ask(self: Router, call: Call, target: Target, span) -> Reply:
         if not target.ready.is_set(): raise Rejected(503, "Restarting", f"{target.spec.name} is starting again", retry=2) from None
         raise Rejected(408, "Timeout", f"no answer within request_timeout_ms ({target.spec.timeout_ms})") from None
 
+# %% ../../nbs/deployment/09_router.ipynb #05cda488
 Router.ask = _ask
 
-# %% ../../nbs/deployment/09_router.ipynb #9d4a3e57
+# %% ../../nbs/deployment/09_router.ipynb #3190a13d
 def _keep(self: Router, call: Call, target: Target, reply: Reply, mirror: bool) -> int:
     "Write down what was served; the status that the caller gets: 503 where it cannot be written"
     status, answers, when = reply.status, None, moment(call, target.spec.replay)
@@ -136,21 +138,25 @@ def _keep(self: Router, call: Call, target: Target, reply: Reply, mirror: bool) 
         status = 503
     return status
 
+# %% ../../nbs/deployment/09_router.ipynb #624acad2
 def _json(body: bytes):
     "What a reply means; None where it is not JSON"
     try: return json.loads(body)
     except (ValueError, RecursionError): return None
 
+# %% ../../nbs/deployment/09_router.ipynb #3ed44a6b
 Router.keep = _keep
 
-# %% ../../nbs/deployment/09_router.ipynb #6e4bb665
+# %% ../../nbs/deployment/09_router.ipynb #00bf180e
 def refusal(error: Rejected) -> Reply:
     "The reply to a request that was refused here"
     retry = {"retry-after": str(error.retry)} if error.retry else {}
     return Reply(error.status, {"content-type": "application/json", **retry}, json.dumps(error.body).encode())
 
+# %% ../../nbs/deployment/09_router.ipynb #56de60cb
 UNWRITTEN = Rejected(503, "NotRecorded", "the request was answered, but cannot be recorded, so the answer is withheld", "a disk with space, and a folder that can be written", retry=5)
 
+# %% ../../nbs/deployment/09_router.ipynb #a3e948e4
 async def _serve(self: Router, call: Call, target: Target, mirror: bool = False) -> Reply:
     "Ask, keep, measure"
     span = self.telemetry.begin(call.headers)
@@ -163,6 +169,7 @@ async def _serve(self: Router, call: Call, target: Target, mirror: bool = False)
     finally:
         self.telemetry.end(span, status, time.perf_counter() - call.began, call.id, deployment=target.spec.name, version=target.spec.version, mirror=mirror)
 
+# %% ../../nbs/deployment/09_router.ipynb #85a4cfb0
 Router.serve = _serve
 
 # %% ../../nbs/deployment/09_router.ipynb #bd01508e
@@ -189,18 +196,20 @@ async def _score(self: Router, call: Call, request: web.BaseRequest) -> tuple:
 
 Router.score = _score
 
-# %% ../../nbs/deployment/09_router.ipynb #74dba905
+# %% ../../nbs/deployment/09_router.ipynb #23442863
 def _health(self: Router) -> Reply:
     "Healthy if every deployment with traffic is there"
     down = [name for name, share in self.traffic.items() if share and not (name in self.targets and self.targets[name].ready.is_set())]
     if down or not any(self.traffic.values()): raise Rejected(503, "Unhealthy", f"not ready: {', '.join(down) or 'no deployment has traffic'}", retry=2)
     return Reply(200, {"content-type": "text/plain"}, b"Healthy")
 
+# %% ../../nbs/deployment/09_router.ipynb #79348a22
 def _swagger(self: Router, call: Call) -> tuple:
     "The description of the deployment that would answer, and its name"
     target = self.target(call)
     return Reply(200, {"content-type": "application/json"}, json.dumps(target.describe()).encode()), target.spec.name
 
+# %% ../../nbs/deployment/09_router.ipynb #e03fb230
 Router.health, Router.swagger = _health, _swagger
 
 # %% ../../nbs/deployment/09_router.ipynb #cee4c9d4
@@ -213,9 +222,10 @@ async def _answer(self: Router, call: Call, request: web.BaseRequest) -> tuple:
 
 Router.answer = _answer
 
-# %% ../../nbs/deployment/09_router.ipynb #b9e93f6b
+# %% ../../nbs/deployment/09_router.ipynb #c3904d05
 RETURNED = ("content-type", "retry-after", "x-ms-run-function-failed", "x-ms-run-fn-exec-ms", "x-ms-server-version")
 
+# %% ../../nbs/deployment/09_router.ipynb #4b4da63e
 async def _handle(self: Router, request: web.BaseRequest) -> web.Response:
     "What aiohttp calls for each request"
     call, name = Call(str(uuid.uuid4()), {}), None
@@ -230,6 +240,7 @@ async def _handle(self: Router, request: web.BaseRequest) -> web.Response:
     headers = {**{k: v for k, v in reply.headers.items() if k in RETURNED}, **model, **call.echoed(), **({"azureml-model-deployment": name} if name else {})}
     return web.Response(status=reply.status, body=reply.body, headers=headers)
 
+# %% ../../nbs/deployment/09_router.ipynb #88d589a0
 Router.handle = _handle
 
 # %% ../../nbs/deployment/09_router.ipynb #fd2f5c34

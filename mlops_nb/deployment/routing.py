@@ -81,7 +81,7 @@ class Turn:
         self.target.turns.release()
         self.target.pending -= 1
 
-# %% ../../nbs/deployment/07_routing.ipynb #57943088
+# %% ../../nbs/deployment/07_routing.ipynb #f883eac2
 @dataclass(frozen=True)
 class Reply:
     "What an inference server answered"
@@ -89,6 +89,7 @@ class Reply:
     headers: dict   # By lower-case name
     body: bytes
 
+# %% ../../nbs/deployment/07_routing.ipynb #a07e33e7
 def read_reply(
     answer: bytes,  # Everything that came
 ) -> Reply:
@@ -99,7 +100,7 @@ def read_reply(
     if not gap or int(headers.get("content-length", len(body))) != len(body): raise ConnectionError("the answer broke off")
     return Reply(int(first.split(" ", 2)[1]), headers, body)
 
-# %% ../../nbs/deployment/07_routing.ipynb #17186bb3
+# %% ../../nbs/deployment/07_routing.ipynb #0569f191
 async def ask(
     socket: str,         # Where the inference server listens
     body: "bytes|None" = None,  # What is posted; None for a GET
@@ -114,9 +115,10 @@ async def ask(
         return read_reply(await reader.read())
     finally: writer.close()
 
-# %% ../../nbs/deployment/07_routing.ipynb #f6ee6d22
+# %% ../../nbs/deployment/07_routing.ipynb #54e84764
 TRIES, PAUSE = 3, 0.05  # how often a request is put, and seconds before it is put again
 
+# %% ../../nbs/deployment/07_routing.ipynb #de3cb79a
 async def forward(
     target: Target,
     body: bytes,

@@ -48,7 +48,7 @@ def warm_up(
     table = json.loads(example.read_text(encoding="utf-8"))["dataframe_split"]
     predict(frame({name: [row[place] for row in table["data"]] for place, name in enumerate(table["columns"])}))
 
-# %% ../../nbs/deployment/02_score.ipynb #61cc0d29
+# %% ../../nbs/deployment/02_score.ipynb #acca27ad
 def _output_names(
     model,     # A fitted estimator
 ) -> tuple:    # Keys of a row of the reply; for two classes, only that of the second
@@ -56,6 +56,7 @@ def _output_names(
     if not hasattr(model, "predict_proba"): return ("prediction",)
     return ("probability",) if len(model.classes_) == 2 else tuple(f"probability_{c}" for c in model.classes_)
 
+# %% ../../nbs/deployment/02_score.ipynb #a735e52f
 def predict(
     X,             # A DataFrame
 ) -> list[dict]:   # One for each row

@@ -45,9 +45,10 @@ class Refused(Exception):
         super().__init__(message)
         self.status, self.body = status, {"error": {"code": {415: "UnsupportedMediaType"}.get(status, "BadRequest"), "message": message, "accepted": accepted}}
 
-# %% ../../nbs/deployment/01_signature.ipynb #600caa76
+# %% ../../nbs/deployment/01_signature.ipynb #47794e5f
 FORMS = '{"input_data": {"columns": [...], "index": [...], "data": [[...], ...]}} or a list of records'
 
+# %% ../../nbs/deployment/01_signature.ipynb #9aa87026
 def _split(
     table: dict,  # columns, data, and perhaps index
 ) -> list[dict]:
@@ -76,9 +77,10 @@ def rows(
         if not isinstance(row, dict): raise Refused(f"row {number} is not a record", FORMS)
     return found
 
-# %% ../../nbs/deployment/01_signature.ipynb #1547d962
+# %% ../../nbs/deployment/01_signature.ipynb #1772c434
 LIMITS = {"integer": 2**31, "long": 2**63}  # whole numbers are below, in absolute value
 
+# %% ../../nbs/deployment/01_signature.ipynb #84a9b300
 def _number(value, kind) -> bool:
     "Is it a number that fits the type?"
     if isinstance(value, bool) or not isinstance(value, (int, float)): return False
@@ -86,6 +88,7 @@ def _number(value, kind) -> bool:
     except OverflowError: return False
     return fits and (kind not in LIMITS or (value == int(value) and abs(value) < LIMITS[kind]))
 
+# %% ../../nbs/deployment/01_signature.ipynb #a7d374e9
 def _date(value) -> bool:
     "Is it a date in ISO form?"
     from datetime import datetime
@@ -133,12 +136,14 @@ def check(
             raise Refused(f"row {number}: {name} is {json.dumps(value)[:60]}", f"{name}: {may}")
     return {name: [row.get(name) for row in found] for name in known}
 
-# %% ../../nbs/deployment/01_signature.ipynb #fe020ca2
+# %% ../../nbs/deployment/01_signature.ipynb #7c6c7017
 DEPTH = 16  # brackets inside brackets; a table needs four
 
+# %% ../../nbs/deployment/01_signature.ipynb #6dfb58e4
 def _constant(text):
     raise Refused(f"{text} is not JSON", "finite numbers, or null where the model takes it")
 
+# %% ../../nbs/deployment/01_signature.ipynb #021f83d5
 def _depth(value) -> int:
     "How deep containers are nested"
     level, layer = 0, [value]
@@ -158,16 +163,18 @@ def parse(
     if _depth(value) > DEPTH: raise Refused("the JSON is nested too deeply", f"at most {DEPTH} levels")
     return value
 
-# %% ../../nbs/deployment/01_signature.ipynb #6c8601b2
+# %% ../../nbs/deployment/01_signature.ipynb #bda517c2
 TYPES = {"boolean": {"type": "boolean"}, "integer": {"type": "integer", "format": "int32"}, "long": {"type": "integer", "format": "int64"},
          "float": {"type": "number", "format": "float"}, "double": {"type": "number", "format": "double"}, "string": {"type": "string"},
          "datetime": {"type": "string", "format": "date-time"}}
 
+# %% ../../nbs/deployment/01_signature.ipynb #45a1c87a
 def _record(fields: list[Field]) -> dict:
     "The schema of one row"
     columns = {f.name: {**TYPES.get(f.type, {"type": "string"}), **({} if f.required else {"x-nullable": True})} for f in fields}
     return {"type": "object", "properties": columns, "required": [f.name for f in fields if f.required], "additionalProperties": False}
 
+# %% ../../nbs/deployment/01_signature.ipynb #d33ad14c
 def _answer(shape: list) -> dict:
     "The schema of one row of the reply"
     if len(shape) < 2: return {"type": "object", "properties": {"prediction": {}}}

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..core.documents import Document, load, mistake
 from ..core.errors import UserError
 
-# %% ../../nbs/deployment/04_specification.ipynb #49d67159
+# %% ../../nbs/deployment/04_specification.ipynb #8e0241cf
 def read_endpoint(
     file: "str|Path",  # An online endpoint YAML
 ) -> Document:         # name, traffic, mirror_traffic, ...
@@ -21,6 +21,7 @@ def read_endpoint(
         raise mistake(f"auth_mode {found['auth_mode']} needs Azure's tokens", found, "auth_mode", accepted="key, on this machine")
     return found
 
+# %% ../../nbs/deployment/04_specification.ipynb #eab3ef2d
 def _checked(file, *marks) -> Document:
     "A valid document of the kind that has one of these keys"
     from mlops_nb.core.validation import check_file

@@ -44,9 +44,10 @@ def locked(
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
-# %% ../../nbs/deployment/05_state.ipynb #7b3ee445
+# %% ../../nbs/deployment/05_state.ipynb #ef895e41
 EMPTY = {"generation": 0, "port": 0, "wanted": False, "traffic": {}, "mirror": {}, "deployments": {}}
 
+# %% ../../nbs/deployment/05_state.ipynb #790d0fd9
 @contextmanager
 def changing(
     folder: Folder,
@@ -84,12 +85,13 @@ def host_pid(
         except BlockingIOError: return int(file.read() or 0) or None
     return None
 
-# %% ../../nbs/deployment/05_state.ipynb #a7c91c0a
+# %% ../../nbs/deployment/05_state.ipynb #e0291a1a
 def poke(folder: Folder):
     "Tell the host that the state has changed"
     if pid := host_pid(folder):
         with suppress(ProcessLookupError): os.kill(pid, signal.SIGHUP)
 
+# %% ../../nbs/deployment/05_state.ipynb #72e19491
 def wait(
     folder: Folder,
     done,             # Given the status; true when it is as wanted
@@ -105,7 +107,7 @@ def wait(
         last = max(last, now)
         time.sleep(0.01)
 
-# %% ../../nbs/deployment/05_state.ipynb #ac7e4534
+# %% ../../nbs/deployment/05_state.ipynb #1b3b7667
 def keys(
     folder: Folder,
     regenerate: "str|None" = None,  # primary or secondary: replaced by a new one
@@ -118,6 +120,7 @@ def keys(
         if found != old: _write_secret(folder.path / "keys.json", json.dumps(found))
     return found
 
+# %% ../../nbs/deployment/05_state.ipynb #36b8ff0a
 def _write_secret(path: Path, text: str):
     "Replace a file that nobody else may read at any moment"
     part = path.with_name(f".{path.name}.{os.getpid()}.part")

@@ -46,9 +46,10 @@ def exporters(
     line = lambda one: one.to_json(indent=None) + "\n"
     return ConsoleSpanExporter(out=Hourly(folder, "traces"), formatter=line), ConsoleMetricExporter(out=Hourly(folder, "metrics"), formatter=line)
 
-# %% ../../nbs/deployment/08_telemetry.ipynb #627f0f90
+# %% ../../nbs/deployment/08_telemetry.ipynb #9da5ea14
 BUCKETS = (0.001, 0.0025, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)  # seconds
 
+# %% ../../nbs/deployment/08_telemetry.ipynb #7625916a
 class Telemetry:
     "Spans and metrics of one endpoint"
     def __init__(self,
@@ -69,7 +70,7 @@ class Telemetry:
         self.duration = meter.create_histogram("http.server.request.duration", "s", "Duration of requests", explicit_bucket_boundaries_advisory=BUCKETS)
         self.active = meter.create_up_down_counter("http.server.active_requests", "{request}", "Requests in progress")
 
-# %% ../../nbs/deployment/08_telemetry.ipynb #2dd8c62e
+# %% ../../nbs/deployment/08_telemetry.ipynb #829aa43a
 def _begin(self: Telemetry,
     headers,  # Of the request; `traceparent` makes the span part of the caller's trace
 ):
@@ -80,11 +81,13 @@ def _begin(self: Telemetry,
     context = TraceContextTextMapPropagator().extract(headers) if "traceparent" in headers else None
     return self.tracer.start_span("POST /score", context, SpanKind.SERVER)
 
+# %% ../../nbs/deployment/08_telemetry.ipynb #e2be003a
 def _parent(self: Telemetry, span) -> list:
     "The header that makes what follows part of the same trace"
     context = span.get_span_context()
     return [("traceparent", f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}")]
 
+# %% ../../nbs/deployment/08_telemetry.ipynb #5d58cbd7
 def _end(self: Telemetry,
     span,               # From `begin`
     status: int,        # HTTP
@@ -101,9 +104,11 @@ def _end(self: Telemetry,
     if status >= 500: span.set_status(StatusCode.ERROR)
     span.end()
 
+# %% ../../nbs/deployment/08_telemetry.ipynb #5b52af1f
 def _close(self: Telemetry):
     "Send what has not been sent"
     self.traces.shutdown()
     self.meters.shutdown()
 
+# %% ../../nbs/deployment/08_telemetry.ipynb #019ae9a2
 Telemetry.begin, Telemetry.parent, Telemetry.end, Telemetry.close = _begin, _parent, _end, _close

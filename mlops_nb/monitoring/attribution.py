@@ -8,7 +8,7 @@ __all__ = ['groups', 'aligned', 'explained', 'importance', 'ndcg_threshold']
 # %% ../../nbs/monitoring/07_attribution.ipynb #bad4e13d
 import numpy as np
 from .metrics import ndcg
-from .performance import level_of
+from .profiles import level_of
 from .thresholds import DEALS, tail
 
 # %% ../../nbs/monitoring/07_attribution.ipynb #c20c099f

@@ -34,7 +34,7 @@ def database(
     import duckdb
     Path(folder).mkdir(parents=True, exist_ok=True)
     con = duckdb.connect()
-    for name, value in dict(memory_limit=memory, temp_directory=str(folder), threads=2, TimeZone="UTC").items():
+    for name, value in dict(memory_limit=memory, temp_directory=str(folder), threads=2, TimeZone="UTC", enable_progress_bar="false").items():
         con.execute(f"SET {name} = '{value}'")
     con.execute("CREATE TEMP TABLE mirrored (request VARCHAR, place VARCHAR)")
     return con

@@ -116,17 +116,15 @@ def pair(
 ) -> Pair:
     "Look at both samples"
     refs, curs = features_of(con, ref, cur, chosen, override or {})
-    there = types_of(con, cur)
-    present = [f for f in curs if f.name in there]
-    rows, n, facts = look(con, cur, present, {})
-    why = {f.name: _unusable(f, facts.get(f.name, {}), rows, f.name in there) for f in curs} if rows else {}
-    problems = {name: text for name, text in why.items() if text}
-    kept = [f for f in refs if f.name not in problems]
-    reference = build_reference(con, ref, kept, store(kept))
-    used = [f for f in curs if f.name not in problems]
-    limits = {f.name: (reference.facts[f.name]["least"], reference.facts[f.name]["greatest"]) for f in used if reference.facts[f.name]["least"] is not None}
-    rows, n, facts = look(con, cur, used, limits) if used and rows else (rows, rows, {})
-    return Pair(con, cur, reference, used, facts, rows, n, problems)
+    there, problems = types_of(con, cur), {}
+    while True:
+        kept = [f for f in refs if f.name not in problems]
+        reference = build_reference(con, ref, kept, store(kept))
+        used = [f for f in curs if f.name not in problems and f.name in there]
+        rows, n, facts = look(con, cur, used, reference.limits)
+        why = {f.name: _unusable(f, facts.get(f.name, {}), rows, f.name in there) for f in curs if f.name not in problems} if rows else {}
+        if not (found := {name: text for name, text in why.items() if text}): return Pair(con, cur, reference, used, facts, rows, n, problems)
+        problems |= found
 
 # %% ../../nbs/monitoring/08_signals.ipynb #dffe30ba
 DRIFT = {"numerical": {"jensen_shannon_distance": 0.1}, "categorical": {"jensen_shannon_distance": 0.1}}    # Azure's, where a file gives none

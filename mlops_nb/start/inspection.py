@@ -79,7 +79,7 @@ def period_of(
     raise UserError(f"the last quarter of the rows falls into {last.dt.floor('h').nunique()} hours", accepted="at least 10 days or hours to judge on",
                     fix="leave --time out, and the rows are split at random")
 
-# %% ../../nbs/start/01_inspection.ipynb #25b5c8f2
+# %% ../../nbs/start/01_inspection.ipynb #05506cc7
 @dataclass(frozen=True)
 class Inspected:
     "What was found"
@@ -94,6 +94,7 @@ class Inspected:
     time: "str|None" = None     # The time column
     period: str = "D"           # What the gate draws
     values: int = 0             # Distinct values of the target
+    spread: float = 0.0         # Standard deviation of the target, of a regression
 
 # %% ../../nbs/start/01_inspection.ipynb #e965d017
 def _named(
@@ -120,7 +121,7 @@ def _refuse(
     if task == "regression" and kind(target) == "text": raise UserError(f"{target.name} is text", accepted="numbers, for a regression")
     if twice := [*table.columns[table.columns.duplicated()]]: raise UserError(f"two columns are called {twice[0]}", accepted="names of their own")
 
-# %% ../../nbs/start/01_inspection.ipynb #1b0df5a2
+# %% ../../nbs/start/01_inspection.ipynb #de8ed20f
 def inspect(
     file: Path,                 # CSV or Parquet
     target: str,                # What is predicted
@@ -137,4 +138,4 @@ def inspect(
     columns = {name: kind(table[name]) for name in others if name not in useless}
     if not columns: raise UserError(f"no column can be used: {', '.join(f'{n} {r}' for n, r in useless.items())}", accepted="at least one feature")
     return Inspected(file, len(table), target, kind(y), task, why, columns, useless, time,
-                     period_of(when) if time else "D", y.nunique())
+                     period_of(when) if time else "D", y.nunique(), float(y.std()) if task == "regression" else 0.0)

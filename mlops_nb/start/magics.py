@@ -81,7 +81,7 @@ class StageMagics(Magics):
             path = open_notebook({}, Path(line.strip())) if line.strip() else self.notebook()
             read_parameters(path)
             self.chosen = path
-            print(path)
+            print(path.resolve().relative_to(project_root(path.parent)))
         return spoken(choose)
 
     @line_magic

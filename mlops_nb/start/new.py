@@ -86,7 +86,7 @@ def flags_of(
     flags = {"data", found.task, one, "time" if found.time else "random"} | ({"one"} if one != "several" else set())
     return flags | ({"judged"} if {"one", "time"} <= flags else set())
 
-# %% ../../nbs/start/04_new.ipynb #1c46d38b
+# %% ../../nbs/start/04_new.ipynb #2faa1e8d
 def monitor_names(
     found: Inspected,   # The data
 ) -> dict:
@@ -94,7 +94,7 @@ def monitor_names(
     output, quoted = "prediction" if found.task == "regression" else "probability", lambda name: json.dumps(name, ensure_ascii=False)
     columns = {"target_column": found.target, "timestamp": found.time, "prediction": output if found.values == 2 or found.task == "regression" else None}
     named = ", ".join(f"{key}: {quoted(name)}" for key, name in columns.items() if name)
-    limit = "regression: {mean_squared_error: 1.0e+12}" if found.task == "regression" else "classification: {accuracy: 0.5}"
+    limit = f"regression: {{rmse: {found.spread:.4g}}}" if found.task == "regression" else "classification: {accuracy: 0.5}"
     return {"output": output, "reference_columns": named, "features": ", ".join(map(quoted, found.columns)), "target_yaml": quoted(found.target),
             "time_yaml": quoted(found.time), "performance": limit}
 
