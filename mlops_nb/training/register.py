@@ -284,7 +284,8 @@ def of_champion(
     version = registry.champion(name)
     if version is None: return None
     with tempfile.TemporaryDirectory() as folder:
-        files = [registry.fetch(name, version.version, Path(folder) / "model") / f"{part}.parquet" for part in ("reference", "baseline")]
+        model = registry.fetch(name, version.version, Path(folder) / "model")
+        files = [model / f"{part}.parquet" for part in ("reference", "baseline")]
         return {path.stem: path.read_bytes() for path in files} if all(path.exists() for path in files) else None
 
 # %% ../../nbs/training/06_register.ipynb #dr123602
