@@ -101,6 +101,7 @@ def test_a_project_without_data_begins_with_a_stage_that_runs(tmp_path):
 
 @pytest.mark.parametrize("options, message", [
     (["--package", "My-Package"], "small letters"),
+    (["--package", "p"], "3 to 32"),
     (["--package", "json"], "is taken"),
     (["--package", "pandas"], "installed package"),
     (["--package", "p", "--target", "x"], "--data FILE"),
@@ -131,7 +132,7 @@ def test_a_folder_that_is_not_empty_is_left_alone(tmp_path):
 ])
 def test_other_kinds_of_tables_make_projects_that_pass_every_check(tmp_path, target, options, lines):
     data = failures(tmp_path / "failures.csv")
-    command("new", "p", "--package", "p", "--data", data, "--target", target, *options, cwd=tmp_path)
+    command("new", "p", "--package", "plain", "--data", data, "--target", target, *options, cwd=tmp_path)
     assert "nothing is stale" in command("check", cwd=tmp_path / "p").stdout
     monitor = (tmp_path / "p/pipelines/monitoring/monitor.yml").read_text()
     assert all(line in monitor for line in lines)
