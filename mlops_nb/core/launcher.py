@@ -61,6 +61,7 @@ def preload(
     for name in (*ALWAYS, *wanted, *figures):
         try: importlib.import_module(name)
         except ImportError: continue
+    if nbformat := sys.modules.get("nbformat"): nbformat.validate(nbformat.v4.new_notebook())  # compiles its schema, once for all steps
     gc.collect()
     gc.freeze()
 
