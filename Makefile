@@ -25,6 +25,7 @@ test: $(READY) ## Check what is generated, then test notebooks and machinery
 	$(BIN)/mlops-nb check
 	$(BIN)/nbdev-test nbs/core
 	$(BIN)/nbdev-test nbs/training --n-workers 1
+	$(BIN)/nbdev-test nbs/deployment --n-workers 1
 	$(BIN)/python -m pytest
 
 prepare: $(READY) ## Regenerate and clean everything before a commit
