@@ -26,6 +26,7 @@ test: $(READY) ## Check what is generated, then test notebooks and machinery
 	$(BIN)/nbdev-test nbs/core
 	$(BIN)/nbdev-test nbs/start
 	$(BIN)/nbdev-test nbs/training --n-workers 1
+	$(BIN)/nbdev-test nbs/deployment --n-workers 1
 	$(BIN)/nbdev-test nbs/monitoring
 	$(BIN)/python -m pytest
 

@@ -1405,6 +1405,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'mlops_nb.deployment.qa._exchange': ('deployment/qa.html#_exchange', 'mlops_nb/deployment/qa.py'),
                                         'mlops_nb.deployment.qa._first': ('deployment/qa.html#_first', 'mlops_nb/deployment/qa.py'),
                                         'mlops_nb.deployment.qa._panels': ('deployment/qa.html#_panels', 'mlops_nb/deployment/qa.py'),
+                                        'mlops_nb.deployment.qa._row': ('deployment/qa.html#_row', 'mlops_nb/deployment/qa.py'),
                                         'mlops_nb.deployment.qa.answers': ('deployment/qa.html#answers', 'mlops_nb/deployment/qa.py'),
                                         'mlops_nb.deployment.qa.ask_all': ('deployment/qa.html#ask_all', 'mlops_nb/deployment/qa.py'),
                                         'mlops_nb.deployment.qa.body_probes': ( 'deployment/qa.html#body_probes',

@@ -508,12 +508,20 @@ def write_qa(
     write_whole(Path(folder) / "qa.json", json.dumps(found, indent=2, default=str))
     return found
 
-# %% ../../nbs/deployment/13_qa.ipynb #dc014bbc
+# %% ../../nbs/deployment/13_qa.ipynb #25354b05
+def _row(
+    check: Check,
+) -> str:
+    "A check as a row of a table"
+    shade, mark = ("", "✓") if check.passed else (" style='background:#fdecea'", "✗")
+    cells = "".join(f"<td style='text-align:left'>{html.escape(text)}</td>" for text in (mark, check.name, check.detail))
+    return f"<tr{shade}>{cells}</tr>"
+
 def report(
     checks: list[Check],
+    brief: bool = False,    # Leave out what passed of the contract
 ) -> HTML:
-    "The verdict and every check, failed ones first"
-    shade = lambda check: "" if check.passed else ' style="background:#fdecea"'
-    rows = "".join(f"<tr{shade(c)}><td>{'✓' if c.passed else '✗'}</td><td style='text-align:left'>{html.escape(c.name)}</td><td style='text-align:left'>{html.escape(c.detail)}</td></tr>"
-                   for c in sorted(checks, key=lambda c: c.passed))
-    return HTML(f"<p><b>{html.escape(verdict(checks))}</b></p><table><tr><th></th><th>check</th><th>seen</th></tr>{rows}</table>")
+    "The verdict and its checks, failed ones first"
+    shown = [c for c in sorted(checks, key=lambda c: c.passed) if not (brief and c.passed and c.name.startswith("contract"))]
+    head = "".join(f"<th style='text-align:left'>{text}</th>" for text in ("", "check", "seen"))
+    return HTML(f"<p><b>{html.escape(verdict(checks))}</b></p><table><tr>{head}</tr>{''.join(map(_row, shown))}</table>")
