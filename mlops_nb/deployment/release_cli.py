@@ -56,7 +56,7 @@ def on_signal(*_):
 @click.option("--rollout", type=click.Path(path_type=Path), default="pipelines/deployment/rollout.yml", show_default=True)
 @click.option("--endpoint-file", type=click.Path(path_type=Path), default="pipelines/deployment/endpoint.yml", show_default=True)
 @click.option("--deployment-file", type=click.Path(path_type=Path), default="pipelines/deployment/deployment.yml", show_default=True)
-@click.option("--timeout", type=click.FloatRange(0), default=3600, show_default=True, metavar="SECONDS", help="Hold what is not decided by then.")
+@click.option("--timeout", type=click.FloatRange(0), default=3600, show_default=True, metavar="SECONDS", help="For a stage; what is not decided by then is held.")
 @click.option("--poll", type=click.FloatRange(0.05), default=2, show_default=True, metavar="SECONDS", help="Between two looks.")
 @click.option("--replay", is_flag=True, help="The new deployment takes the time from its requests.")
 @click.option("--again", is_flag=True, help="Also a version that was turned down before.")
