@@ -342,8 +342,8 @@ def _summary(self: Story) -> dict:
     done, months = self.state.data["done"], {}
     for month in self.plan.months:
         name = self.plan.name(month)
-        seen, answers = done.get(f"{name} monitored"), done.get(f"{name} answered") or []
-        months[name] = dict(requests=self.state.data["sent"].get(name, 0), performance=seen and seen["performance"], alarms=seen and [n for n, v in seen["signals"].items() if v == "breach"], answer=told(answers))
+        seen, answers = done.get(f"{name} monitored"), done.get(f"{name} answered")
+        months[name] = dict(requests=self.state.data["sent"].get(name, 0), performance=seen and seen["performance"], alarms=seen and [n for n, v in seen["signals"].items() if v == "breach"], answer=told(answers) if answers is not None else "the story ends: what breached stays pending")
     outcomes = [a["outcome"] or {} for month in self.plan.months for a in done.get(f"{self.plan.name(month)} answered") or [] if a["action"] == "retrain"]
     promoted = sum((o.get("release") or {}).get("status") == "Promoted" for o in outcomes) + 1
     return dict(months=months, retrained=len(outcomes), refused=sum(not o.get("accepted") for o in outcomes), releases=promoted, requests=sum(m["requests"] for m in months.values()),
