@@ -123,7 +123,7 @@ def _box_svg(box):
     shape = f'<rect x="{x:.0f}" y="{y:.0f}" width="{WIDTH}" height="{HEIGHT}" rx="7"/>{text}'
     return f'<a href="{html.escape(box.link)}">{shape}</a>' if box.link else f"<g>{shape}</g>"
 
-# %% ../../nbs/site/02_diagrams.ipynb #073ef61e
+# %% ../../nbs/site/02_diagrams.ipynb #115fe5d8
 _tip = '<defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto"><path d="M0 0 L8 4 L0 8 z"/></marker></defs>'
 
 def _words(chart):
@@ -139,4 +139,4 @@ def diagram(
     height += GAP_X if chart.across and any(chart.boxes[b].layer <= chart.boxes[a].layer for a, b, *_ in chart.arrows) else 0
     body = "".join(_arrow_svg(chart, *arrow) for arrow in chart.arrows) + "".join(map(_box_svg, chart.boxes.values()))
     svg = f'<svg viewBox="-6 -6 {width + 12:.0f} {height + 12:.0f}" width="{width + 12:.0f}" style="min-width: {min(width, 540):.0f}px" role="group" aria-label="{html.escape(_words(chart))}">{_tip}{body}</svg>'
-    return f'<div class="diagram" tabindex="0" role="region" aria-label="Diagram">{svg}</div>'
+    return f'<div class="diagram" tabindex="0" role="region" aria-label="Diagram: {html.escape(next(iter(chart.boxes.values())).lines[0])}">{svg}</div>'

@@ -63,22 +63,20 @@ def stage_table(
             if rows: parts.append(f"**{kind.title()}s**\n\n" + table(["name", "type", "accepted", "default", "what it is"], rows))
     return Markdown("\n\n".join(parts))
 
-# %% ../../nbs/site/05_reference.ipynb #eeb05e44
+# %% ../../nbs/site/05_reference.ipynb #7530b479
 def _option(p):
-    "An option or an argument as a row"
-    names = ", ".join(map(code, [*p.opts, *p.secondary_opts])) if isinstance(p, click.Option) else code(p.make_metavar(click.Context(main)))
-    many = " May be given again." if p.multiple and "again" not in (p.help or "") else "" if isinstance(p, click.Option) else ""
+    "An option as a row"
     default = p.default if isinstance(p.default, (int, float, str)) and not isinstance(p.default, bool) else ""
-    return [names, getattr(p, "help", None) or "", code(default)] if not many else [names, f"{p.help}{many}", code(default)]
+    return [", ".join(map(code, [*p.opts, *p.secondary_opts])), p.help or "", code(default)]
 
-# %% ../../nbs/site/05_reference.ipynb #7cb0839f
+# %% ../../nbs/site/05_reference.ipynb #113c2481
 def _command(name, command):
     "A command as a section"
     help = inspect.cleandoc(command.help or "")
     examples = re.findall(r"\b\n((?:.+\n?)+)", help)
     for block in examples: help = help.replace(block, "```bash\n" + block.strip() + "\n```\n")
     usage = " ".join([f"mlops-nb {name}", *command.collect_usage_pieces(click.Context(command))])
-    rows = [_option(p) for p in command.params]
+    rows = [_option(p) for p in command.params if isinstance(p, click.Option)]
     options = table(["option", "meaning", "default"], rows) if rows else ""
     return "\n\n".join(filter(None, [f"## mlops-nb {name}", f"```text\n{usage}\n```", help.replace("\b", ""), options]))
 
