@@ -2333,6 +2333,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                 'mlops_nb/monitoring/story.py'),
                                            'mlops_nb.monitoring.story._month': ( 'monitoring/story.html#_month',
                                                                                  'mlops_nb/monitoring/story.py'),
+                                           'mlops_nb.monitoring.story._more': ( 'monitoring/story.html#_more',
+                                                                                'mlops_nb/monitoring/story.py'),
                                            'mlops_nb.monitoring.story._one': ('monitoring/story.html#_one', 'mlops_nb/monitoring/story.py'),
                                            'mlops_nb.monitoring.story._outcomes': ( 'monitoring/story.html#_outcomes',
                                                                                     'mlops_nb/monitoring/story.py'),

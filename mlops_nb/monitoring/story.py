@@ -86,7 +86,9 @@ class Sender:
         key: str,             # Its key
         speed: float = 0.0,   # Requests a second, at most
         threads: int = 3,     # Connections
+        paced: bool = False,  # Send only what `more` allows
     ):
+        self.permits, self.count, self.over = threading.Semaphore(0) if paced else None, 0, threading.Event()
         self.address, self.key, self.speed, self.threads = urlsplit(shown.scoring_uri), key, speed, threads
         self.stopping, self.failed = threading.Event(), 0
 
@@ -97,16 +99,19 @@ class Sender:
         workers = [threading.Thread(target=self._work, args=(queue, sent, began, progress)) for _ in range(self.threads)]
         for worker in workers: worker.start()
         for worker in workers: worker.join()
+        self.over.set()
         return len(sent)
 
     def _work(self, queue, sent, began, progress):
         connection = http.client.HTTPConnection(self.address.hostname, self.address.port, timeout=60)
         while not self.stopping.is_set():
             if self.speed and (early := len(sent) / self.speed - (time.monotonic() - began)) > 0: time.sleep(early)
+            if self.permits and not self.permits.acquire(timeout=0.2): continue
             try: request = queue.get_nowait()
             except Empty: break
             self._one(connection, request)
             sent.append(request.id)
+            self.count = len(sent)
             progress(len(sent))
         connection.close()
 
@@ -129,6 +134,16 @@ def _one(self: Sender, connection, request, tries: int = 8):
 Sender._one = _one
 
 # %% ../../nbs/monitoring/19_story.ipynb #67135d7c
+def _more(self: Sender, count: int = 60) -> bool:  # How many; False where no request is left
+    "Let so many more requests go, and wait for them"
+    target = self.count + count
+    self.permits.release(count)
+    while self.count < target and not self.over.is_set(): time.sleep(0.01)
+    return not self.over.is_set()
+
+Sender.more = _more
+
+# %% ../../nbs/monitoring/19_story.ipynb #a96936b4
 class Story:
     "Tells a plan; `source` brings the traffic: see `mlops_nb.monitoring.flights`"
     def __init__(self,
@@ -152,23 +167,23 @@ class Story:
         folder = self.state.once("traffic", "traffic", lambda: str(self.source.prepare(f"{start:%Y-%m-%d}", f"{end:%Y-%m-%d}")))
         return self.source.requests(Path(folder), self.plan.name(month))
 
-# %% ../../nbs/monitoring/19_story.ipynb #6da50684
+# %% ../../nbs/monitoring/19_story.ipynb #98aa9413
 class TrafficEnded(MlopsError):
     "A release that can no longer be decided"
 
 def patience(
-    traffic,        # Says whether requests still come
+    more,           # Sends more requests; says whether any is left
     looks: int = 5, # Looks at what was served, after the last request
 ):                  # For `wait` of a release
-    "Wait between two looks, as long as there is something to wait for"
+    "Let traffic pass between two looks, as long as there is any"
     left = [looks]
     def wait(seconds):
-        left[0] -= not traffic()
+        left[0] -= not more()
         if left[0] < 0: raise TrafficEnded("the month had too few requests to decide on it")
         time.sleep(seconds)
     return wait
 
-# %% ../../nbs/monitoring/19_story.ipynb #a96936b4
+# %% ../../nbs/monitoring/19_story.ipynb #ec022704
 def _first(self: Story) -> dict:
     "Train on the months before the first traffic"
     window = self.retraining.window(self.plan.start(self.plan.first))
@@ -176,13 +191,13 @@ def _first(self: Story) -> dict:
     if not outcome["accepted"]: raise MlopsError(f"the first model was not accepted: {outcome['reason']}")
     return outcome | dict(window=window)
 
-def _release(self: Story, version, at: datetime, traffic=lambda: True) -> dict:
+def _release(self: Story, version, at: datetime, more=lambda: True) -> dict:
     "Release a version; the time of the data is written down beside it"
     from mlops_nb.deployment.release import release, rollback
     rollout = self.root / self.settings.project.pipelines / "monitoring/rollout.yml"
     def say(text):
         if (id := text.partition(":")[0]).startswith(f"{self.endpoint}-v"): self._dated(id, at)
-    options = dict(approve_as="mlops-nb loop", rollout=rollout, replay=True, poll=0.3, timeout=900, wait=patience(traffic), say=say)
+    options = dict(approve_as="mlops-nb loop", rollout=rollout, replay=True, poll=0.1, timeout=900, wait=patience(more), say=say)
     try: found = release(self.root, self.settings.project.model, version, **options)
     except TrafficEnded as error: found = rollback(self.root, self.endpoint, str(error))
     return dict(id=found.id, status=found.status, reason=found.reason) if found else dict(id=None, status="Promoted", reason="it serves already")
@@ -200,7 +215,7 @@ def _dated(self: Story, id: str, at: datetime):
 
 Story.first, Story.release, Story.first_release, Story._dated = _first, _release, _first_release, _dated
 
-# %% ../../nbs/monitoring/19_story.ipynb #ec022704
+# %% ../../nbs/monitoring/19_story.ipynb #0c1d4256
 def _serve(self: Story, month: int, sender: "Sender|None" = None) -> int:
     "Send what has not been sent of a month"
     name, requests = self.plan.name(month), self.requests(month)
@@ -218,25 +233,25 @@ def _sent(self: Story, name: str, count: int):
     self.state.data["sent"][name] = max(count, self.state.data["sent"].get(name, 0))
     self.state.save()
 
-def _sender(self: Story) -> Sender:
+def _sender(self: Story, paced: bool = False) -> Sender:
     "A sender to the endpoint, which is started if it was killed"
     if not self.endpoints.show(self.endpoint).running: self.endpoints.start(self.endpoint)
-    return Sender(self.endpoints.show(self.endpoint), self.endpoints.keys(self.endpoint)["primary"], self.plan.speed)
+    return Sender(self.endpoints.show(self.endpoint), self.endpoints.keys(self.endpoint)["primary"], self.plan.speed, paced=paced)
 
 @contextmanager
 def _traffic(self: Story, month: int):
-    "Traffic of a month as long as the block runs"
-    sender = self.sender()
+    "Traffic of a month as long as the block runs, and as far as it asks for more"
+    sender = self.sender(paced=True)
     thread = threading.Thread(target=self.serve, args=(month, sender))
     thread.start()
-    try: yield thread.is_alive
+    try: yield sender.more
     finally:
         sender.stopping.set()
         thread.join()
 
 Story.serve, Story._sent, Story.sender, Story.traffic = _serve, _sent, _sender, _traffic
 
-# %% ../../nbs/monitoring/19_story.ipynb #64dcf560
+# %% ../../nbs/monitoring/19_story.ipynb #085072ff
 def _outcomes(self: Story, month: int) -> int:
     "What turned out, for the whole month; the monitor sees what was known at its time"
     from mlops_nb.deployment.collection import record_outcomes
@@ -254,14 +269,14 @@ def _answer(self: Story, month: int) -> list:
     at = self.plan.start(month + 1) + timedelta(hours=6)
     def release(model, version):
         self.say(month, "releasing", f"version {version}: QA, shadow, canary")
-        with self.traffic(month + 1) as alive: return self.release(version, at, alive)
+        with self.traffic(month + 1) as more: return self.release(version, at, more)
     retraining = replace(self.retraining, release=release)
     handle(self.root, [], retraining.policy, retraining, retraining.window, at)
     return [{key: row[key] for key in ("id", "action", "reason", "outcome")} for row in listing(self.root) if row["at"] and moment(row["at"]) == at]
 
 Story.outcomes, Story.look, Story.answer = _outcomes, _look, _answer
 
-# %% ../../nbs/monitoring/19_story.ipynb #085072ff
+# %% ../../nbs/monitoring/19_story.ipynb #76675adb
 def told(
     answers: list,    # From `answer`
 ) -> str:             # In words
@@ -297,7 +312,7 @@ def measured(
 
 Story.month = _month
 
-# %% ../../nbs/monitoring/19_story.ipynb #83786cdc
+# %% ../../nbs/monitoring/19_story.ipynb #59b77b14
 def _run(self: Story) -> dict:
     "Tell it, from where it was left"
     with alone(self.root, "loop") as mine:
@@ -336,7 +351,7 @@ def _tower_page(self: Story, month: int):
 
 Story.run, Story._begin, Story._tower = _run, _begin, _tower_page
 
-# %% ../../nbs/monitoring/19_story.ipynb #59b77b14
+# %% ../../nbs/monitoring/19_story.ipynb #ccb1a8a0
 def _summary(self: Story) -> dict:
     "What the story comes to"
     done, months = self.state.data["done"], {}
@@ -360,7 +375,7 @@ def lines(
     found.append("time: " + ", ".join(f"{kind} {duration(seconds)}" for kind, seconds in summary["seconds"].items()))
     return found + [f"control tower: {summary['tower']}"]
 
-# %% ../../nbs/monitoring/19_story.ipynb #93439af1
+# %% ../../nbs/monitoring/19_story.ipynb #0b804603
 class Lines:
     "Writes a line when a month moves on"
     def __init__(self, out=print): self.out, self.last = out, None
