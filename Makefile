@@ -7,7 +7,7 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 	--custom-compile-command "make lock" pyproject.toml
 
 .DEFAULT_GOAL = help
-.PHONY: help setup loop sample test docs bench prepare lock clean
+.PHONY: help setup loop sample test tutorials docs bench prepare lock clean
 
 help: ## List the commands
 	@awk -F ': .*## ' '/^[a-z]+:.* ## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
@@ -25,10 +25,16 @@ test: $(READY) ## Check what is generated, then test notebooks and machinery
 	$(BIN)/mlops-nb check
 	$(BIN)/nbdev-test nbs/core
 	$(BIN)/nbdev-test nbs/start
+	$(BIN)/nbdev-test nbs/site
+	$(BIN)/nbdev-test nbs/reference
 	$(BIN)/nbdev-test nbs/training --n-workers 1
 	$(BIN)/nbdev-test nbs/deployment --n-workers 1
 	$(BIN)/nbdev-test nbs/monitoring
 	$(BIN)/python -m pytest
+
+tutorials: $(READY) ## Run every tutorial and how-to, in copies of the project
+	$(BIN)/nbdev-test nbs/howto --n-workers 1
+	$(BIN)/nbdev-test nbs/tutorials --n-workers 1
 
 docs: $(READY) ## Build the site into _docs, without network
 	$(BIN)/mlops-nb docs

@@ -169,7 +169,7 @@ def configuration(
                "markdown_extensions": EXTENSIONS, "extra_css": ["style.css"], "extra_javascript": ["script.js"], "extra": {"generator": False}}
     return "[project]\n" + "".join(f"{key} = {toml(value)}\n" for key, value in project.items())
 
-# %% ../../nbs/site/07_build.ipynb #8d29c863
+# %% ../../nbs/site/07_build.ipynb #a2119db5
 STYLE = """
 .md-nav__link--active, .md-nav__link--active .md-ellipsis { color: var(--md-typeset-a-color) !important; }
 .md-typeset .purpose { font-size: 1.05rem; line-height: 1.5; opacity: .8; margin-top: -.6em; }
@@ -177,7 +177,7 @@ STYLE = """
 .md-typeset .output { overflow-x: auto; margin: -.6em 0 1.2em; border-left: .15rem solid var(--md-default-fg-color--lightest); padding-left: .6rem; }
 .md-typeset .output pre > code { background: transparent; padding-top: .3em; padding-bottom: .3em; }
 .md-typeset .output .md-code__nav { display: none; }
-.md-typeset .output table { display: table; font-size: .64rem; border-collapse: collapse; }
+.md-typeset .output table { display: table; font-size: .64rem; border: 0; border-collapse: collapse; }
 .md-typeset .output table th, .md-typeset .output table td { padding: .35em .9em; text-align: right; border: 0; border-bottom: .05rem solid var(--md-default-fg-color--lightest); min-width: 0; }
 .md-typeset img { background: #fff; border-radius: .3rem; max-width: 100%; }
 .md-typeset .formula { overflow-x: auto; padding: .2em 0; }

@@ -130,7 +130,7 @@ def output_block(
     text = "".join(output["text"])
     return text if found.get("output") == "asis" else text_block(text)
 
-# %% ../../nbs/site/03_pages.ipynb #d5bd6a4b
+# %% ../../nbs/site/03_pages.ipynb #c4e61bb6
 def documented(
     text: str,  # What `show_doc` wrote
     sources: dict,  # Name to the text of the cell that defines it
@@ -139,7 +139,7 @@ def documented(
     found = re.search(r"^### (\S+)$", text, re.M)
     if not found: return text
     name = found[1].replace("\\", "")
-    text = re.sub(r"^\[source\]\(.*$", "", text, flags=re.M)
+    text = re.sub(r"^\[source\]\(.*$", "", text, flags=re.M).replace("__main__.", "")
     text = text.replace(found[0], f"### {found[1]} {{#{name.lower()}}}").removeprefix("---\n").strip()
     text = re.sub(r"^```python\n+(.*?)\n+```", r"```python\n\1\n```", text, count=1, flags=re.M | re.S)
     source = sources.get(name.partition(".")[0])

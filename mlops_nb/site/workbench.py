@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['copied', 'workbench']
 
-# %% ../../nbs/site/05b_workbench.ipynb #b2e851b0
+# %% ../../nbs/site/05b_workbench.ipynb #fdc4239a
+import atexit
 import os
 import shutil
 import sys
@@ -28,14 +29,14 @@ def copied(
         if (root/name).is_file(): shutil.copy(root/name, to)
     return to
 
-# %% ../../nbs/site/05b_workbench.ipynb #7a3583c3
+# %% ../../nbs/site/05b_workbench.ipynb #96e50132
 def workbench(
     root: "Path|None" = None,  # Of the project; found from the current folder by default
-) -> Path:
+) -> None:
     "Makes the copy, goes there, and puts this Python's commands first on the path"
     root = Path(root or project_root())
     to = copied(root, Path(tempfile.mkdtemp(prefix="tutorial-"))/"project")
+    atexit.register(shutil.rmtree, to.parent, ignore_errors=True)
     os.chdir(to)
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     os.environ.pop("IN_TEST", None)
-    return to
