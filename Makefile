@@ -7,15 +7,15 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 	--custom-compile-command "make lock" pyproject.toml
 
 .DEFAULT_GOAL = help
-.PHONY: help setup loop sample test prepare lock clean
+.PHONY: help setup loop sample test docs bench prepare lock clean
 
 help: ## List the commands
 	@awk -F ': .*## ' '/^[a-z]+:.* ## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
 
 setup: $(READY) ## Create .venv with the locked packages; the other commands do so by themselves
 
-loop: $(READY) ## Train on a year of real flights, from raw data to a registered model
-	$(BIN)/mlops-nb run pipelines/training/pipeline.yml
+loop: $(READY) ## Tell the whole story: train, release, serve a year of real flights, monitor, retrain, release again
+	$(BIN)/mlops-nb loop
 
 sample: $(READY) ## Run the stage notebooks on the small sample that Jupyter needs
 	$(BIN)/mlops-nb sample
@@ -24,8 +24,16 @@ test: $(READY) ## Check what is generated, then test notebooks and machinery
 	$(BIN)/mlops-nb sample
 	$(BIN)/mlops-nb check
 	$(BIN)/nbdev-test nbs/core
+	$(BIN)/nbdev-test nbs/start
 	$(BIN)/nbdev-test nbs/training --n-workers 1
+	$(BIN)/nbdev-test nbs/monitoring
 	$(BIN)/python -m pytest
+
+docs: $(READY) ## Build the site into _docs, without network
+	$(BIN)/mlops-nb docs
+
+bench: $(READY) ## Measure against peers in their own environments; one of them: make bench ONLY=pipeline
+	$(BIN)/python bench/run.py $(ONLY)
 
 prepare: $(READY) ## Regenerate and clean everything before a commit
 	$(BIN)/mlops-nb export
@@ -49,6 +57,6 @@ clean: ## Remove what a run leaves behind; keeps .venv and the workspace .mlops
 	@touch $@
 
 $(READY): .venv/.uv requirements.lock pyproject.toml
-	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@

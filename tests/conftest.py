@@ -37,3 +37,15 @@ def stage(tmp_path):
     def write(parameters, *job, above=(), name="stage.ipynb"):
         return write_notebook(tmp_path / name, *stage_cells(parameters, *job, above=above))
     return write
+
+
+@pytest.fixture(scope="session")
+def serving(tmp_path_factory):
+    "A workspace with registered models and the endpoint `echo`"
+    pytest.importorskip("fcntl", reason="endpoints need a POSIX system")
+    from serving import Endpoints, make_workspace
+    root = make_workspace(tmp_path_factory.mktemp("serving") / "project")
+    endpoints = Endpoints(root)
+    endpoints.deploy(root / "endpoint.yml", root / "deployment.yml", replay=True)
+    yield endpoints
+    for one in endpoints.list(): endpoints.stop(one.name)

@@ -37,10 +37,11 @@ def quiet():
 def azure(path):
     "What azure-ai-ml says of a file: None where it accepts it"
     import azure.ai.ml as ml
-    from azure.ai.ml.entities._load_functions import load_schedule
+    from azure.ai.ml.entities._load_functions import load_model_batch_deployment, load_schedule
     kind = kind_of(load(path)) or ""
     loaders = {"data": ml.load_data, "environment": ml.load_environment, "model": ml.load_model, "schedule": load_schedule,
-               "online endpoint": ml.load_online_endpoint, "online deployment": ml.load_online_deployment}
+               "online endpoint": ml.load_online_endpoint, "online deployment": ml.load_online_deployment,
+               "batch endpoint": ml.load_batch_endpoint, "model batch deployment": load_model_batch_deployment}
     read = ml.load_component if kind.endswith("component") else loaders.get(kind, ml.load_job)
     try: loaded = read(path)
     except Exception as e: return f"{type(e).__name__}: {e}"
@@ -374,6 +375,10 @@ REFERENCE = [
     (assets.create_job.tables["spark"], "schedule.create_job.SparkCreateJobSchema", ("inputs", "outputs"), ()),
     (assets.endpoint, "_endpoint.online.online_endpoint.ManagedOnlineEndpointSchema", ("compute", "creation_context"), ()),
     (assets.deployment, "_deployment.online.online_deployment.ManagedOnlineDeploymentSchema", ("resources",), ()),
+    (assets.batch_endpoint, "_endpoint.batch.batch_endpoint.BatchEndpointSchema", ("creation_context",), ()),
+    (assets.batch_deployment, "_deployment.batch.model_batch_deployment.ModelBatchDeploymentSchema", ("creation_context", "provisioning_state"), ()),
+    (assets.batch_deployment.keys["settings"], "_deployment.batch.model_batch_deployment_settings.ModelBatchDeploymentSettingsSchema", (), ()),
+    (assets.batch_deployment.keys["resources"], "job_resource_configuration.JobResourceConfigurationSchema", (), ()),
 ]
 
 

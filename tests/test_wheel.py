@@ -23,7 +23,8 @@ def wheel(tmp_path_factory):
 
 def test_it_holds_every_module_and_nothing_else(wheel):
     inside = {n for n in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in n}
-    assert inside == {p.relative_to(ROOT).as_posix() for p in (ROOT / "mlops_nb").rglob("*.py")}
+    template = [p for p in (ROOT / "mlops_nb/start/template").rglob("*") if p.is_file() and "__pycache__" not in p.parts]
+    assert inside == {p.relative_to(ROOT).as_posix() for p in [*(ROOT / "mlops_nb").rglob("*.py"), *template]}
 
 
 def test_it_installs_alone_and_its_light_modules_import(wheel, tmp_path):
@@ -67,7 +68,7 @@ def test_the_image_of_a_job_is_a_part_of_the_lock_without_a_front_end():
     everything, job = locked(ROOT / "requirements.lock"), locked(ROOT / "pipelines/environment/requirements.txt")
     assert job and {name: everything.get(name) for name in job} == job
     assert not {*job} & {"jupyterlab", "notebook", "nbclassic", "jupyter-server", "ipywidgets", "nbdev", "mlflow", "azure-ai-ml", "ipykernel"}
-    assert {"papermill", "nbconvert", "azureml-mlflow", "scikit-learn", "skops"} <= {*job}
+    assert {"ipython", "mistune", "pygments", "azureml-mlflow", "scikit-learn", "skops"} <= {*job}
 
 
 @pytest.mark.parametrize("path", ["requirements.lock", "pipelines/environment/requirements.txt"])

@@ -13,7 +13,6 @@ import sys
 from contextlib import closing
 from errno import EACCES, EDQUOT, EFBIG, ENOSPC, EPERM, EROFS
 from functools import cache
-from importlib.metadata import EntryPoint, distribution
 from pathlib import Path
 
 import click
@@ -22,9 +21,14 @@ from .errors import MlopsError, UserError
 
 # %% ../../nbs/core/24_cli.ipynb #dbc997a6
 @cache
-def elsewhere() -> dict[str, EntryPoint]:  # By name of the command
+def elsewhere(
+    group: str = "mlops_nb.commands",  # A group of entry points of this package
+) -> dict[str, str]:  # `package.module:function` by name
     "Commands that live outside `core`"
-    return {entry.name: entry for entry in distribution("mlops-nb").entry_points.select(group="mlops_nb.commands")}
+    found = (file for folder in sys.path for file in Path(folder).glob("mlops_nb-*.dist-info/entry_points.txt"))
+    texts = (file.read_text(encoding="utf-8").split(f"[{group}]\n") for file in found)
+    lines = next(texts, [""])[1:]
+    return {name.strip(): place.strip() for line in "".join(lines).partition("\n[")[0].splitlines() for name, _, place in [line.partition("=")] if place}
 
 # %% ../../nbs/core/24_cli.ipynb #bb3c4d00
 class Commands(click.Group):
@@ -45,7 +49,9 @@ class Commands(click.Group):
     def list_commands(self, context): return [*self.commands, *elsewhere()]
 
     def get_command(self, context, name):
-        return self.commands.get(name) or (elsewhere()[name].load() if name in elsewhere() else None)
+        if name in self.commands or name not in elsewhere(): return self.commands.get(name)
+        from pkgutil import resolve_name
+        return resolve_name(elsewhere()[name])
 
 # %% ../../nbs/core/24_cli.ipynb #bf9f1217
 def trouble(
@@ -72,7 +78,10 @@ def sound(path: Path) -> bool:
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="mlops-nb", message="%(version)s")
 def main():
-    "Machine-learning pipelines from notebooks: on this machine, and on Azure ML."
+    """Machine-learning pipelines from notebooks: on this machine, and on Azure ML.
+
+    Exit codes: 0 done, 1 it ran and failed, 2 bad input and nothing was done, 130 stopped by Ctrl-C.
+    """
 
 # %% ../../nbs/core/24_cli.ipynb #8717fc71
 as_json = click.option("--json", is_flag=True, help="Print one JSON document for scripts.")
@@ -118,7 +127,11 @@ def run(file, given, start, jobs, isolate, dry_run, json):
 @click.argument("file", type=click.Path(path_type=Path))
 @as_json
 def create(file, json):
-    "Register a data, model, component or environment YAML in the local workspace."
+    """Register a data, model, component or environment YAML in the local workspace.
+
+    \b
+    mlops-nb create pipelines/training/data.yml
+    """
     from mlops_nb.core.creation import create as register
     from mlops_nb.core.validation import check_file
     from mlops_nb.core.workspace import Workspace, project_root
@@ -131,7 +144,11 @@ def create(file, json):
 @click.option("--limit", default=20, show_default=True, help="How many of the latest to list.")
 @as_json
 def jobs(limit, json):
-    "List the latest jobs."
+    """List the latest jobs.
+
+    \b
+    mlops-nb jobs --limit 5
+    """
     from mlops_nb.core.running import list_jobs
     list_jobs(limit, json)
 
@@ -140,7 +157,11 @@ def jobs(limit, json):
 @click.argument("job")
 @as_json
 def show(job, json):
-    "Show a job: its steps, how they ended, where their notebooks are. JOB is an id, the beginning of one, or 'last'."
+    """Show a job: its steps, how they ended, where their notebooks are. JOB is an id, the beginning of one, or 'last'.
+
+    \b
+    mlops-nb show last
+    """
     from mlops_nb.core.running import show_job
     show_job(job, json)
 
@@ -150,7 +171,11 @@ def show(job, json):
 @click.argument("step")
 @click.option("--follow", "-f", is_flag=True, help="Go on until the step ends.")
 def logs(job, step, follow):
-    "Print what a step wrote to its standard output and error."
+    """Print what a step wrote to its standard output and error.
+
+    \b
+    mlops-nb logs last train --follow
+    """
     from mlops_nb.core.running import print_log
     print_log(job, step, follow)
 
@@ -158,7 +183,11 @@ def logs(job, step, follow):
 @main.command()
 @click.argument("job")
 def cancel(job):
-    "Stop a job that runs in another terminal."
+    """Stop a job that runs in another terminal.
+
+    \b
+    mlops-nb cancel last
+    """
     from mlops_nb.core.running import cancel_job
     click.echo(cancel_job(job))
 
@@ -167,7 +196,11 @@ def cancel(job):
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="On this machine only.")
 @click.option("--open", "browse", is_flag=True, help="Open a browser.")
 def ui(port, browse):
-    "Look at runs, metrics and models in MLflow."
+    """Look at runs, metrics and models in MLflow.
+
+    \b
+    mlops-nb ui --port 5001 --open
+    """
     from mlops_nb.core.store import ui as serve
     from mlops_nb.core.workspace import project_root
     click.echo(f"http://127.0.0.1:{port} until Ctrl-C")
@@ -176,7 +209,11 @@ def ui(port, browse):
 # %% ../../nbs/core/24_cli.ipynb #79ab5166
 @main.command()
 def export():
-    "Generate the package, the component YAML and the README from the notebooks."
+    """Generate the package, the component YAML and the README from the notebooks.
+
+    \b
+    mlops-nb export
+    """
     from mlops_nb.core.freshness import export as generate
     from mlops_nb.core.workspace import project_root
     for path in generate(project_root()): click.echo(path)
@@ -185,7 +222,11 @@ def export():
 @main.command()
 @as_json
 def check(json):
-    "Check that nothing generated is stale, that stages are whole, and that every YAML in pipelines/ is valid."
+    """Check that nothing generated is stale, that stages are whole, and that every YAML in pipelines/ is valid.
+
+    \b
+    mlops-nb check
+    """
     from mlops_nb.core.running import check_project
     sys.exit(check_project(json))
 
@@ -193,7 +234,12 @@ def check(json):
 @main.command()
 @click.argument("names", nargs=-1)
 def sample(names):
-    "Run the stage notebooks with their defaults, in order, to fill .mlops/sample. NAMES pick some of them."
+    """Run the stage notebooks with their defaults, in order, to fill .mlops/sample. NAMES pick some of them.
+
+    \b
+    mlops-nb sample
+    mlops-nb sample ingest prepare
+    """
     from mlops_nb.core.sample import sample as fill
     from mlops_nb.core.workspace import project_root
     fill(project_root(), names or None)

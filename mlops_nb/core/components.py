@@ -44,7 +44,7 @@ def component_name(
     notebook: Path,     # A stage notebook
 ) -> str:
     "`04_train.ipynb` is the component `train`"
-    name = re.sub(r"^\d+[a-z]?_", "", notebook.stem).lower()
+    name = re.sub(r"^\d+[a-z]?\d*_", "", notebook.stem).lower()
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise UserError(f"its component would be called {name!r}", accepted="letters, digits and _", fix="rename it", file=notebook)
     return name

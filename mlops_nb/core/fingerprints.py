@@ -22,7 +22,10 @@ def hash_file(
     "BLAKE3 of the content of one file"
     from blake3 import blake3
     hasher = blake3(max_threads=blake3.AUTO)
-    return (hasher.update_mmap(path) if path.stat().st_size else hasher).hexdigest()
+    with open(path, "rb") as file:
+        if not (size := os.fstat(file.fileno()).st_size): return hasher.hexdigest()
+        if hasattr(os, "posix_fadvise"): os.posix_fadvise(file.fileno(), 0, size, os.POSIX_FADV_WILLNEED)  # the disk reads ahead of the hash
+    return hasher.update_mmap(path).hexdigest()
 
 # %% ../../nbs/core/11_fingerprints.ipynb #76c8e6c8
 def hash_json(

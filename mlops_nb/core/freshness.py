@@ -40,12 +40,12 @@ def modules(
     settings: Settings,     # Names of the project
 ) -> dict[Path, str]:       # Path from the root: text
     "What nbdev-export writes"
-    try: from nbdev.doclinks import nbdev_export
+    try: from nbdev.doclinks import nbdev_export as write_modules
     except ImportError: raise UserError("nbdev is not installed", fix="pip install 'mlops-nb[dev]'") from None
     with tempfile.TemporaryDirectory(prefix="mlops-nb-") as folder:
         to = Path(folder).resolve()
         _copied(root, settings, to)
-        with _inside(to): nbdev_export()
+        with _inside(to): write_modules()
         return {p.relative_to(to): p.read_text(encoding="utf-8") for p in sorted((to/settings.project.package).rglob("*.py"))}
 
 # %% ../../nbs/core/03b_freshness.ipynb #6b4b4b65

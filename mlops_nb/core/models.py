@@ -18,7 +18,8 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 # %% ../../nbs/core/21_models.ipynb #b84edecb
 TRUSTED = (
-    "builtins.object", "functools.partial", "numpy.dtype", "numpy.mean", "scipy._lib.array_api_compat.numpy._aliases.asarray",
+    "builtins.object", "collections.OrderedDict", "functools.partial", "lightgbm.basic.Booster", "lightgbm.sklearn.LGBMClassifier",
+    "lightgbm.sklearn.LGBMRegressor", "numpy.dtype", "numpy.mean", "scipy._lib.array_api_compat.numpy._aliases.asarray",
     "scipy.interpolate._bsplines.BSpline", "sklearn._loss.loss.HalfTweedieLossIdentity",
     "sklearn.calibration._CalibratedClassifier", "sklearn.calibration._SigmoidCalibration",
     "sklearn.compose._column_transformer.make_column_selector",
@@ -130,7 +131,8 @@ def _serialise(
 def _write(
     model,             # A fitted estimator
     folder: Path,      # Where to write; must not exist
-    X_example,         # A DataFrame of rows to predict
+    X,                 # A DataFrame of rows like those of training: a column without holes here must have a value when served
+    example,           # The rows to keep
     predict_fn: str,   # The method that predicts
     stored: tuple,     # What `_serialise` returned
     **options,         # Passed to mlflow.sklearn.save_model
@@ -142,9 +144,9 @@ def _write(
     header = Model(model_uuid=hashlib.sha256(data).hexdigest()[:32], utc_time_created="1970-01-01 00:00:00")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        signature = infer_signature(X_example, getattr(model, predict_fn)(X_example))
+        signature = infer_signature(X, getattr(model, predict_fn)(example))
         mlflow.sklearn.save_model(model, folder, mlflow_model=header, serialization_format=kind, skops_trusted_types=types,
-                                  signature=signature, input_example=X_example, pyfunc_predict_fn=predict_fn, **options)
+                                  signature=signature, input_example=example, pyfunc_predict_fn=predict_fn, **options)
     target = folder / header.flavors["sklearn"]["pickled_model"]
     header.model_size_bytes += len(data) - target.stat().st_size
     target.write_bytes(data)
@@ -165,7 +167,7 @@ def save(
     model,                      # A fitted scikit-learn estimator or pipeline
     folder: "Path|str",         # A new or empty folder
     *,
-    X_example,                  # DataFrame: a few rows to predict; five are kept with the model
+    X_example,                  # DataFrame: rows of training; their holes say which columns may be null, and five of them are kept
     trusted=(),                 # Full names of types to trust besides TRUSTED
     metadata=None,              # dict, kept in the MLmodel file
     predict_fn: str = "",       # The method served; default: predict_proba where there is one, else predict
@@ -178,7 +180,7 @@ def save(
     stored = _serialise(model, trusted, allow_pickle)
     with tempfile.TemporaryDirectory() as aside:
         build = Path(aside) / "model"
-        _write(model, build, example, predict_fn, stored, metadata=metadata, conda_env=_conda(extra_requirements))
+        _write(model, build, X_example, example, predict_fn, stored, metadata=metadata, conda_env=_conda(extra_requirements))
         value = seal(build)
         _try(build, stored[0], example, getattr(model, predict_fn)(example))
         shutil.copytree(build, folder, dirs_exist_ok=True)

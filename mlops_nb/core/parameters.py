@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ASSETS', 'LITERALS', 'ACCEPTED', 'Asset', 'uri_file', 'uri_folder', 'mltable', 'mlflow_model', 'custom_model',
-           'Output', 'Range', 'Parameter', 'fits', 'coerce', 'parse_parameters', 'read_parameters']
+           'Output', 'Range', 'Parameter', 'fits', 'coerce', 'check_value', 'parse_parameters', 'read_parameters']
 
 # %% ../../nbs/core/02_parameters.ipynb #0b312a48
 import ast,io,math,re,tokenize
@@ -161,6 +161,16 @@ def _default(p, value):
     if not isinstance(value, _plain.get(p.type, str)) or (isinstance(value, bool) and p.type != "boolean"): raise ValueError
     if p.type == "number" and not math.isfinite(value) or p.is_asset and not value or not fits(p, value): raise ValueError
     return float(value) if p.type == "number" else value
+
+# %% ../../nbs/core/02_parameters.ipynb #c4e1d7a9
+def check_value(
+    p: Parameter,   # The declaration
+    value: Any,     # What a variable of its name holds
+) -> None:
+    "Refuses a value of another type, or outside of what is declared, in the words of `coerce`"
+    if p.optional and value is None: return
+    try: _default(Parameter(**{**vars(p), "optional": False}), value)
+    except (ValueError, TypeError): raise UserError(f"{p.name} is {value!r}", accepted=p.accepted) from None
 
 # %% ../../nbs/core/02_parameters.ipynb #5f833016
 def _declared(stmt, where):

@@ -200,6 +200,7 @@ def listen(runner: Runner):
         if "pid" in message:
             runner.pids[message["id"]] = message["pid"]
             runner.workspace.update("steps", {"job": runner.id, "name": active.step.name}, pid=message["pid"])
+        if "note" in message: print(f"note: {message['note']}", file=sys.stderr, flush=True)
         if active and message.get("error"): active.trouble = f"it could not start: {message['error']}"
         if "exit" in message: ended(runner, message["id"], message["exit"])
     for number in [number for number, deadline in runner.deadlines.items() if time.monotonic() > deadline]:

@@ -35,7 +35,8 @@ TABLES = {
     "parallel component": ref.parallel_component, "pipeline component": ref.pipeline_component, "data": assets.data,
           "environment": ref.environment,
     "model": assets.model, "schedule": assets.schedule, "monitor schedule": monitor, "online endpoint": assets.endpoint,
-          "online deployment": assets.deployment}
+          "online deployment": assets.deployment, "batch endpoint": assets.batch_endpoint,
+          "model batch deployment": assets.batch_deployment}
 
 # %% ../../nbs/core/08f_validation.ipynb #c62c1eb4
 def kind_of(
@@ -132,7 +133,7 @@ def _beyond(kind: str, doc: Document, place: Place, files: Files) -> Iterator[Pr
     if kind.endswith("job"): yield from job(doc, place, files)
     if kind == "schedule": yield from scheduled(doc, place, files)
     if kind == "environment": yield from conda(doc.get("conda_file"), place)
-    if kind == "online deployment": yield from environment(doc, place)
+    if kind.endswith("deployment"): yield from environment(doc, place)
 
 # %% ../../nbs/core/08f_validation.ipynb #8e179544
 def typed(
@@ -201,7 +202,8 @@ def check_file(
 
 # %% ../../nbs/core/08f_validation.ipynb #7c6f3dd4
 _jobs = ("pipeline job", "command job", "sweep job", "azure")
-_created = {"schedule": "schedule", "monitor schedule": "schedule", "online endpoint": "online-endpoint", "online deployment": "online-deployment"}
+_created = {"schedule": "schedule", "monitor schedule": "schedule", "online endpoint": "online-endpoint",
+            "online deployment": "online-deployment", "batch endpoint": "batch-endpoint", "model batch deployment": "batch-deployment"}
 
 # %% ../../nbs/core/08f_validation.ipynb #2355de13
 def check_job(

@@ -53,9 +53,12 @@ def monitor(file, at, json):
     mlops-nb monitor
     mlops-nb monitor pipelines/monitoring/monitor.yml --at 2013-07-01
 
-    It ends with 0 whether or not there is an alarm; the result is kept in .mlops/monitors.
+    It ends with 0 whether or not there is an alarm; the result is kept in .mlops/monitors, and a breach becomes an event: `mlops-nb events`.
     """
     from mlops_nb.core.workspace import project_root
+    from mlops_nb.monitoring.events import breach_event, emit
     from mlops_nb.monitoring.monitor import run_monitor
-    found = asdict(run_monitor(project_root(file.absolute().parent), file.absolute(), at))
+    root = project_root(file.absolute().parent)
+    found = asdict(run_monitor(root, file.absolute(), at))
+    if event := breach_event(found): emit(root, event)
     click.echo(json_module.dumps(found, indent=1) if json else "\n".join(lines(found)))

@@ -1,0 +1,70 @@
+"""Is an acknowledged record ever lost? A collector under load is killed with SIGKILL, again and again.
+
+    .venv/bin/python bench/collection_kill.py --trials 100
+
+A process collects what it reads from a pipe and acknowledges each record once `Collector.collect` has returned. It is killed at a
+moment drawn at random; then every acknowledged id must be in the inputs and in the outputs.
+"""
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+CHILD = """
+import os, sys
+from datetime import datetime, timezone
+from mlops_nb.deployment.collection import Collector, instance
+collector = Collector(sys.argv[1], "flights", "blue", "3", instance())
+os.write(1, b"ready\\n")
+for line in os.fdopen(0, "rb", buffering=0):
+    id = line.decode().strip()
+    collector.collect(datetime.now(timezone.utc), id, [{"carrier": "UA", "hour": 17.5, "gust": None}], [{"probability": 0.31}])
+    os.write(1, line)
+"""
+
+
+def trial(number: int, draw: random.Random) -> dict:
+    "One life of a collector: how many records it acknowledged, how fast, and how many of them are not there"
+    with tempfile.TemporaryDirectory() as home:
+        child = subprocess.Popen([sys.executable, "-c", CHILD, home], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+        assert child.stdout.readline() == b"ready\n"
+        begin, end, seen, sent = time.monotonic(), time.monotonic() + draw.uniform(0.1, 0.6), [], 0
+        os.set_blocking(child.stdout.fileno(), False)
+        rest = b""
+        while time.monotonic() < end:
+            while sent < len(seen) + 64:    # as if 64 callers waited for their answers
+                child.stdin.write(f"{number}-{sent}\n".encode())
+                sent += 1
+            *lines, rest = (rest + (child.stdout.read() or b"")).split(b"\n")
+            seen += lines
+        seconds = time.monotonic() - begin
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+        os.set_blocking(child.stdout.fileno(), True)
+        seen += [line for line in (rest + child.stdout.read()).split(b"\n") if line]
+        kept = [{json.loads(line)["xrequestid"] for path in Path(home).rglob(f"*/{kind}/**/*.jsonl") for line in path.read_bytes().split(b"\n")[:-1]} for kind in ("model_inputs", "model_outputs")]
+        child.stdin.close()
+        child.stdout.close()
+        return {"acknowledged": len(seen), "rate": len(seen) / seconds, "lost": len({s.decode() for s in seen} - (kept[0] & kept[1]))}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--trials", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    draw = random.Random(asked.seed)
+    trials = [trial(number, draw) for number in range(asked.trials)]
+    rates = sorted(one["rate"] for one in trials)
+    print(json.dumps({"trials": len(trials), "acknowledged": sum(one["acknowledged"] for one in trials), "lost": sum(one["lost"] for one in trials),
+                      "acknowledged_per_second": {"lowest": round(rates[0]), "median": round(rates[len(rates) // 2])}}, indent=1))
+    sys.exit(any(one["lost"] for one in trials))
+
+
+if __name__ == "__main__": main()

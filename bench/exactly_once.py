@@ -1,0 +1,113 @@
+"""Is each breach acted on exactly once, when events come twice and in any order and the handler is killed again and again?
+
+    python bench/exactly_once.py                 # 10,000 events, 20 % duplicates, 50 kills
+    python bench/exactly_once.py 1000 5          # events, kills
+
+A sender delivers the events in batches, and delivers a batch again until it was acknowledged. The handler is the one of production, in a process of its
+own that is killed with SIGKILL at a random moment. The action enters a job under the name of its breach, as a workspace does, after a short piece of work.
+Counted are breaches without a job, breaches with more than one, breaches with another number of decisions than one, and jobs without a breach.
+"""
+import json
+import random
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import closing
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+from mlops_nb.monitoring.events import AZURE, TAG, breach_event, handle, outbox
+from mlops_nb.monitoring.policy import Policy
+
+NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
+POLICY = Policy(cooldown_days=0, daily_budget=10**9)
+BATCH = 20
+
+
+def event(number: int) -> dict:
+    "A breach of ours, or every third time one of Azure's"
+    end = (NOW + timedelta(hours=1 + number)).isoformat()
+    if number % 3 == 0:
+        tags = {TAG: "Signal performance has failed due to one or more features violating metric thresholds"}
+        return dict(id=f"azure-{number}", eventType=AZURE, eventTime=end, subject="", data=dict(RunId=f"run-{number}", RunStatus="Failed", RunTags=tags))
+    worse = dict(type="model_performance", verdict="breach", rows=[dict(feature="", metric="log_loss", value=0.6, breach=True)])
+    return breach_event(dict(monitor="m", endpoint="e", window=[NOW.isoformat(), end], breach=True, signals=dict(performance=worse),
+                             performance=dict(metric="log_loss", value=0.6, low=0.58, high=0.62, baseline=0.5, n=5000, days=30)))
+
+
+def batches(events: int, seed: int) -> list:
+    "Four fifths are different; of the rest, each repeats one of them; every tenth batch holds something unknown as well"
+    draw = random.Random(seed)
+    different = [event(number) for number in range(events * 4 // 5)]
+    all_of_them = different + draw.choices(different, k=events - len(different))
+    draw.shuffle(all_of_them)
+    cut = [all_of_them[k:k + BATCH] for k in range(0, len(all_of_them), BATCH)]
+    return [batch + [dict(type="unknown", id=f"unknown-{k}")] * (k % 10 == 0) for k, batch in enumerate(cut)]
+
+
+def jobs(root: Path):
+    "Where the action enters its jobs; an entry twice under one name is refused, a second start is counted"
+    db = sqlite3.connect(root / "jobs.db", isolation_level=None, timeout=60)
+    db.execute("CREATE TABLE IF NOT EXISTS jobs (name TEXT PRIMARY KEY)")
+    db.execute("CREATE TABLE IF NOT EXISTS starts (name TEXT)")
+    return db
+
+
+def deliver(root: Path, file: Path):
+    "The sender and the handler: batches that are not acknowledged are delivered"
+    with closing(jobs(root)) as db, open(root / "acknowledged", "a+") as log:
+        def perform(breach, window):
+            db.execute("INSERT INTO starts VALUES (?)", (breach,))
+            time.sleep(0.0005)
+            db.execute("INSERT OR IGNORE INTO jobs VALUES (?)", (breach,))
+            return dict(accepted=False, reason="")
+        log.seek(0)
+        done = {*log.read().split()}
+        for number, batch in enumerate(json.loads(file.read_text())):
+            if str(number) in done: continue
+            handle(root, batch, POLICY, perform, now=NOW)
+            log.write(f"{number}\n")
+            log.flush()
+
+
+def trial(root: Path, events: int, kills: int, seed: int = 0) -> dict:
+    "Kill the handler `kills` times, let it finish, and count"
+    file, draw, began, killed = root / "batches.json", random.Random(seed + 1), time.time(), 0
+    file.write_text(json.dumps(batches(events, seed)))
+    command = [sys.executable, __file__, "--deliver", str(root), str(file)]
+    while killed < kills:
+        process, before = subprocess.Popen(command), acknowledged(root)
+        while process.poll() is None and acknowledged(root) == before: time.sleep(0.005)
+        time.sleep(draw.uniform(0, 0.12))
+        if process.poll() is not None: break
+        process.kill()
+        process.wait()
+        killed += 1
+    left = acknowledged(root)
+    subprocess.run(command, check=True)
+    return count(root) | dict(events=events, kills=killed, batches_after_the_last_kill=acknowledged(root) - left, seconds=round(time.time() - began, 1))
+
+
+def acknowledged(root: Path) -> int:
+    "How far the sender is"
+    file = root / "acknowledged"
+    return file.read_bytes().count(b"\n") if file.exists() else 0
+
+
+def count(root: Path) -> dict:
+    "What went wrong, and how often work was begun again"
+    with outbox(root) as db, closing(jobs(root)) as work:
+        breaches = {row[0] for row in db.execute("SELECT DISTINCT breach FROM events WHERE breach IS NOT NULL")}
+        decided = [row[0] for row in db.execute("SELECT breach FROM actions WHERE action = 'retrain' AND status = 'done'")]
+        deliveries = db.execute("SELECT sum(deliveries) FROM events WHERE breach IS NOT NULL").fetchone()[0]
+        entered, starts = [row[0] for row in work.execute("SELECT name FROM jobs")], work.execute("SELECT count(*) FROM starts").fetchone()[0]
+    return dict(breaches=len(breaches), deliveries=deliveries, without_job=len(breaches - {*entered}), jobs_twice=len(entered) - len({*entered}),
+                decisions_off=len(breaches ^ {*decided}) + len(decided) - len({*decided}), jobs_without_breach=len({*entered} - breaches), begun_again=starts - len(entered))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--deliver"]: deliver(Path(sys.argv[2]), Path(sys.argv[3]))
+    else:
+        with tempfile.TemporaryDirectory() as folder: print(json.dumps(trial(Path(folder), *map(int, sys.argv[1:] or (10_000, 50))), indent=1))

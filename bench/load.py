@@ -1,0 +1,38 @@
+"A load generator: so many connections, each with one request at a time, and how long the answers took"
+import asyncio
+import time
+
+
+async def _caller(host, port, request, end, times, failures):
+    "Put requests until the time is over; a connection that was closed is opened again"
+    reader = writer = None
+    while time.perf_counter() < end:
+        begin = time.perf_counter()
+        try:
+            if writer is None: reader, writer = await asyncio.open_connection(host, port)
+            writer.write(request)
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            if b"content-length:" in head: await reader.readexactly(int(head.split(b"content-length:")[1].split(b"\r\n")[0]))
+            else: await reader.read()
+            good = b" 200 " in head.split(b"\r\n")[0]
+            closing = b"connection: close" in head or head.startswith(b"http/1.0")
+        except (OSError, asyncio.IncompleteReadError): good, closing = False, True
+        (times if good else failures).append(time.perf_counter() - begin)
+        if closing and writer: writer.close(); writer = None
+    if writer: writer.close()
+
+
+async def _run(host, port, request, seconds, connections):
+    times, failures, begin = [], [], time.perf_counter()
+    await asyncio.gather(*(_caller(host, port, request, begin + seconds, times, failures) for _ in range(connections)))
+    return times, failures, time.perf_counter() - begin
+
+
+def measure(port: int, path: str, body: bytes, key: str = "", seconds: float = 10, connections: int = 8) -> dict:
+    "Requests per second, median and 99th percentile in milliseconds, failures"
+    key = f"Authorization: Bearer {key}\r\n" if key else ""
+    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n{key}Content-Length: {len(body)}\r\n\r\n"
+    times, failures, took = asyncio.run(_run("127.0.0.1", port, head.encode() + body, seconds, connections))
+    times.sort()
+    at = lambda share: round(1000 * times[min(len(times) - 1, int(share * len(times)))], 2) if times else None
+    return {"per_second": round(len(times) / took, 1), "p50_ms": at(0.5), "p99_ms": at(0.99), "failures": len(failures)}

@@ -1,0 +1,143 @@
+"The fast path changes nothing but the time: what is imported, when steps are forked, and what does not leak from one to the next"
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import distribution
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, code, text, write_notebook
+from test_runner import Project, empty_store, project, steps  # noqa: F401 (the fixtures)
+
+HEAVY = {"azure", "mlflow", "pandas", "sklearn", "numpy", "IPython", "matplotlib", "papermill", "nbconvert", "importlib.metadata"}
+SPY = "import sys\nfrom mlops_nb.core.cli import main\ntry: main(prog_name='mlops-nb')\nfinally: print('LOADED', *sys.modules, file=sys.stderr)\n"
+
+
+def loaded(root: Path, *words: str, **env) -> set[str]:
+    "The modules that a command has imported when it ends"
+    done = subprocess.run([sys.executable, "-c", SPY, *words], cwd=root, env={**os.environ, **env}, text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    return {*re.search(r"LOADED (.*)", done.stderr)[1].split()}
+
+
+def pipeline(project, cells: dict[str, list[str]], variables: str = "") -> Path:
+    "A chain of notebooks of these cells; each writes `out`"
+    lines, before = ["type: pipeline", "jobs:"], None
+    for name, sources in cells.items():
+        types = code("from mlops_nb.core.parameters import Output, uri_file")
+        write_notebook(project.root/f"{name}.ipynb", text(f"# {name}"), text("## Run"), types, code("out: Output[uri_file] = 'x.json'   # what it saw", "parameters"), *map(code, sources))
+        after = f", inputs: {{before: '${{{{parent.jobs.{before}.outputs.out}}}}'}}" if before else ""
+        lines.append(f"  {name}: {{command: \"python -m mlops_nb.core.step {name}.ipynb --out '${{{{outputs.out}}}}'\", code: ., outputs: {{out: {{type: uri_file}}}}, "
+                     f"environment: {{image: python}}{after}{variables}}}")
+        before = name
+    return project.write("notebooks.yml", "\n".join(lines) + "\n")
+
+
+def saw(job: dict, name: str): return json.loads(Path(steps(job)[name]["outputs"]["out"]).read_text())
+
+
+SEE = "import json, os, random, sys\nimport numpy, matplotlib\nfrom threadpoolctl import threadpool_info\nimport sklearn"
+WRITE = "with open(out, 'w') as file: json.dump(seen, file)"
+LOOK = ("seen = dict(cwd=os.path.basename(os.path.dirname(os.getcwd())), random=random.random(), numpy=float(numpy.random.rand()), backend=matplotlib.get_backend().removeprefix('module://matplotlib_inline.backend_'), "
+        "path=[p for p in sys.path if 'leaked' in p], variable=os.environ.get('LEAKED'), omp=os.environ['OMP_NUM_THREADS'], figsize=matplotlib.rcParams['figure.dpi'], "
+        "printing=numpy.get_printoptions()['precision'], attribute=hasattr(json, 'leaked'), threads=sorted({i['num_threads'] for i in threadpool_info()}))")
+SPOIL = ("from threadpoolctl import threadpool_limits\nthreadpool_limits(3)\nos.environ.update(LEAKED='1', OMP_NUM_THREADS='7')\nos.chdir('/')\nrandom.seed(1)\nnumpy.random.seed(1)\n"
+         "sys.path.append('/leaked')\njson.leaked = 1\nmatplotlib.use('svg')\nmatplotlib.rcParams['figure.dpi'] = 33\nnumpy.set_printoptions(precision=1)")
+
+
+def test_nothing_leaks_from_one_step_into_the_next(project):
+    file = pipeline(project, {"first": [SEE, LOOK, WRITE, SPOIL], "second": [SEE, LOOK, WRITE, SPOIL]})
+    job = project.run(str(file))
+    first, second = saw(job, "first"), saw(job, "second")
+    assert (first.pop("cwd"), second.pop("cwd")) == ("first", "second")
+    assert first.pop("random") != second.pop("random") and first.pop("numpy") != second.pop("numpy")
+    assert first == second and second["variable"] is None and second["path"] == [] and not second["attribute"]
+
+
+def test_a_step_that_is_forked_sees_what_an_ordinary_process_sees(project, tmp_path, empty_store):  # noqa: F811
+    cells, seen = {"first": [SEE, LOOK, WRITE]}, []
+    for fork in ("1", "0"):
+        one = Project(tmp_path/f"fork{fork}", empty_store)
+        job = one.run(str(pipeline(one, cells)), MLOPS_NB_FORK=fork)
+        found = saw(job, "first")
+        seen.append({name: value for name, value in found.items() if name not in ("random", "numpy")})
+    assert seen[0] == seen[1]
+
+
+def test_a_step_may_ask_for_threads_of_its_own(project):
+    file = pipeline(project, {"first": [SEE, LOOK, WRITE]}, ", environment_variables: {OMP_NUM_THREADS: '1'}")
+    found = saw(project.run(str(file)), "first")
+    assert (found["omp"], found["threads"]) == ("1", [1])
+
+
+THREAD = "import sys, threading, time\nif any('launcher' in word for word in sys.orig_argv): threading.Thread(target=time.sleep, args=(300,), daemon=True).start()\n"
+
+
+def test_where_a_thread_runs_steps_are_ordinary_processes_and_it_is_said_once(project):
+    project.write("early/sitecustomize.py", THREAD)
+    cells = ["import json, os, sys", "seen = sys.orig_argv[1:3]", WRITE]
+    file = pipeline(project, {"first": cells, "second": cells})
+    done = project.call("run", str(file), "--json", PYTHONPATH=str(project.root/"early"))
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("each notebook starts a Python of its own") == 1 and "has started 1 thread" in done.stderr
+    assert saw(json.loads(done.stdout), "second") == ["-m", "mlops_nb.core.step"]
+
+
+def test_forking_needs_no_word_and_shares_the_launcher(project):
+    file = pipeline(project, {"first": ["import json, os, sys", "seen = sys.orig_argv[1:3]", WRITE]})
+    done = project.call("run", str(file), "--json")
+    assert "each notebook" not in done.stderr
+    assert saw(json.loads(done.stdout), "first")[0] == "-c"
+
+
+@pytest.mark.parametrize("platform", ["darwin", "win32"])
+def test_other_systems_do_not_fork(monkeypatch, platform):
+    from mlops_nb.core.launcher import unforkable
+    monkeypatch.delenv("MLOPS_NB_FORK", raising=False)
+    monkeypatch.setattr(sys, "platform", platform)
+    assert unforkable() == f"{platform} has no safe fork"
+
+
+def test_an_unchanged_run_imports_nothing_heavy(project):
+    file = pipeline(project, {"first": ["import json", "seen = 1", WRITE]})
+    project.run(str(file))
+    found = loaded(project.root, "run", str(file), "--json")
+    assert not found & (HEAVY - {"importlib.metadata"})
+    assert "mlops_nb.core.planning" in found and "mlops_nb.core.runner" not in found
+
+
+@pytest.mark.parametrize("words, env", [(["--help"], {}), ([], {"_MLOPS_NB_COMPLETE": "bash_complete", "COMP_WORDS": "mlops-nb ru", "COMP_CWORD": "1"})])
+def test_help_and_completion_import_nothing_heavy(tmp_path, words, env):
+    found = loaded(tmp_path, *words, **env)
+    assert not found & (HEAVY | {"yaml", "rich", "blake3", "pathspec"})
+
+
+def test_a_step_imports_neither_papermill_nor_nbconvert(stage):
+    nb = stage("x: int = 1   # a number", "import sys\nprint('LOADED', *sys.modules)")
+    done = subprocess.run([sys.executable, "-m", "mlops_nb.core.step", nb.name], cwd=nb.parent, text=True, capture_output=True)
+    assert done.returncode == 0 and not {*done.stdout.split()} & {"papermill", "nbconvert", "nbformat", "matplotlib"}
+
+
+def test_commands_are_found_as_the_packaging_standard_finds_them():
+    from mlops_nb.core.cli import elsewhere
+    for group in ("mlops_nb.commands", "console_scripts", "nbdev", "no such group"):
+        assert elsewhere(group) == {entry.name: entry.value for entry in distribution("mlops-nb").entry_points.select(group=group)}
+    assert elsewhere() == tomllib.loads((ROOT/"pyproject.toml").read_text())["project"].get("entry-points", {}).get("mlops_nb.commands", {})
+
+
+@pytest.mark.parametrize("value", [0, -1.5, 1e300, float("inf"), "007", "a\n'b' \\ \"c\" é ☃ \ud83d\ude00".encode("utf-16", "surrogatepass").decode("utf-16"), True, None])
+def test_values_are_injected_as_they_are(value):
+    from mlops_nb.core.execution import literal
+    found = eval(literal(value))
+    assert (found, type(found)) == (value, type(value))
+
+
+def test_the_executed_notebook_is_one_that_jupyter_reads(stage):
+    import nbformat
+    nb = stage("x: int = 1   # a number", "print('hi')\nx", "1 / 0", above=("y = 1",))
+    done = subprocess.run([sys.executable, "-m", "mlops_nb.core.step", nb.name, "--x", "2"], cwd=nb.parent, text=True, capture_output=True)
+    assert done.returncode == 1
+    nbformat.validate(nbformat.read(nb.parent/"outputs"/nb.name, 4))
