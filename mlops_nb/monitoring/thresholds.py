@@ -10,7 +10,7 @@ __all__ = ['DEALS', 'PARTS', 'NODES', 'deal', 'tail', 'histogram_threshold', 'wa
 from collections.abc import Callable
 import numpy as np
 from scipy import special
-from .metrics import wasserstein
+from .metrics import psi, wasserstein
 
 # %% ../../nbs/monitoring/02_thresholds.ipynb #693d8c40
 DEALS = 500     # How often two samples are dealt again
@@ -160,7 +160,8 @@ def histogram_threshold(
     if metric == "pearsons_chi_squared_test":
         return 0.0 if _may_be_new(pooled, n, level) else float(special.chdtrc(k - 1, _largest(parts, pooled, n, level / 2)))
     most = _largest(parts, pooled, n, level / 2)
-    return most if metric == "population_stability_index" else min(float(np.sqrt(most)), 1.0)
+    if metric == "population_stability_index": return max(most, tail(psi(*deal(ref, cur)), level / 2))
+    return min(float(np.sqrt(most)), 1.0)
 
 # %% ../../nbs/monitoring/02_thresholds.ipynb #th100014
 def _largest(parts: Callable, pooled: np.ndarray, n: int, level: float) -> float:
