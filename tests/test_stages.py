@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from mlops_nb.core import models, registry, tracking
+from mlops_nb.core import challenge, models, registry, tracking
 from mlops_nb.core.errors import UserError
 from mlops_nb.core.gate import Limits, judge
 from mlops_nb.core.settings import load_settings
@@ -236,8 +236,8 @@ def tracking_uri(folder):
 
 def test_what_is_registered_is_what_was_judged(prepared, tmp_path, in_a_run):
     digest = evaluated(fitted(prepared), prepared, tmp_path)
-    version = register.register_judged(tmp_path / "model", digest, "m", "# card", {"train_end": "2013-07-01"}, None)
-    found, champion = register.load_champion("m")
+    version = challenge.register_judged(tmp_path / "model", digest, "m", "# card", {"train_end": "2013-07-01"}, None)
+    found, champion = challenge.load_champion("m")
     fetched = registry.fetch("m", version, tmp_path / "fetched")
     assert (found.version, found.tags["judged_sha256"], (fetched / "model_card.md").read_text()) == (version, digest, "# card")
     assert (fetched / "model.skops").read_bytes() == (tmp_path / "model" / "model.skops").read_bytes()
@@ -257,7 +257,7 @@ def test_a_model_that_was_exchanged_after_its_evaluation_is_refused(prepared, tm
     with pytest.raises(UserError, match="the evaluation is of model"):
         register.read_evaluation(tmp_path / "evaluation", tmp_path / "model")
     with pytest.raises(UserError, match="has the digest"):
-        register.register_judged(tmp_path / "model", digest, "m", "# card", {}, None)
+        challenge.register_judged(tmp_path / "model", digest, "m", "# card", {}, None)
     assert registry.versions("m") == []
 
 
@@ -279,10 +279,10 @@ def test_the_autumn_retraining_is_refused(year):
 
 def test_a_verdict_about_a_former_champion_registers_nothing(prepared, tmp_path, in_a_run):
     digest = evaluated(fitted(prepared), prepared, tmp_path)
-    first = register.register_judged(tmp_path / "model", digest, "m", "# card", {}, None)
+    first = challenge.register_judged(tmp_path / "model", digest, "m", "# card", {}, None)
     for judged_against in (None, 7):
         with pytest.raises(registry.ChampionChanged, match="m has version 1 in charge"):
-            register.register_judged(tmp_path / "model", digest, "m", "# other card", {}, judged_against)
+            challenge.register_judged(tmp_path / "model", digest, "m", "# other card", {}, judged_against)
     assert [v.version for v in registry.versions("m")] == [first] == [registry.champion("m").version]
 
 
@@ -292,27 +292,28 @@ def test_a_challenger_overtaken_while_it_was_judged_meets_the_new_champion(prepa
     roles, test = train.read_roles(prepared), train.read_part(prepared, "test")
     rows, facts = register.read_evaluation(tmp_path / "evaluation", tmp_path / "model")
     seen, limits = [], Limits(max_calibration_error=1)
+    losses_of = lambda pipeline, version: register.champion_losses(pipeline, version, test, roles)
 
     def meet():
-        seen.append(register.judge_challenger("m", rows, test, roles, 0.5, limits=limits))
+        seen.append(challenge.judge_challenger("m", rows.loss, losses_of, register.baseline_losses(rows.late, 0.5), rows.day, {}, limits=limits))
         return seen[-1]
 
     def replace(judged):
-        if len(seen) == 1: register.register_judged(tmp_path / "model", digest, "m", "# first comer", {}, None)
-        return register.register_judged(tmp_path / "model", digest, "m", "# card", {}, judged.champion and judged.champion.version)
+        if len(seen) == 1: challenge.register_judged(tmp_path / "model", digest, "m", "# first comer", {}, None)
+        return challenge.register_judged(tmp_path / "model", digest, "m", "# card", {}, judged.champion and judged.champion.version)
 
-    judged, new = register.settle(meet, replace)
+    judged, new = challenge.settle(meet, replace)
     assert [s.verdict.accepted for s in seen] == [True, False] and new is None
-    assert (judged.opponent, [v.version for v in registry.versions("m")]) == ("m version 1", [1])
+    assert (judged.opponent("the baseline"), [v.version for v in registry.versions("m")]) == ("m version 1", [1])
 
 
 def test_a_champion_that_changes_every_time_is_left_to_a_person():
     loss, day, tried = np.full(400, 0.5), np.repeat(np.arange(20), 20), []
-    better = register.Judged(judge(loss - .1, loss, day), None, 400, 20)
+    better = challenge.Judged(judge(loss - .1, loss, day), None, 400, 20)
     def replace(judged):
         tried.append(judged)
         raise registry.ChampionChanged("m has version 9 in charge")
-    with pytest.raises(registry.ChampionChanged): register.settle(lambda: better, replace)
+    with pytest.raises(registry.ChampionChanged): challenge.settle(lambda: better, replace)
     assert len(tried) == 3 and registry.ChampionChanged.exit_code == 1
 
 
@@ -322,14 +323,14 @@ def test_equal_decisions_have_equal_bytes_though_no_two_latencies_are_equal(prep
     for time in (4.2, 4.7):
         verdict = judge(loss - .1, loss, day, latency_ms=time)
         card = register.model_card("m", verdict, facts, roles, opponent="m version 3", judged=800, days=20)
-        register.write_decision(tmp_path, verdict, card, model="m", version=4)
+        challenge.write_decision(tmp_path, verdict, card, model="m", version=4)
         written.add((tmp_path / "verdict.json").read_text() + (tmp_path / "model_card.md").read_text())
     assert len(written) == 1 and "| latency p99 | 5 | 50 | yes |" in card
 
 
 def test_a_refused_challenger_leaves_its_reasons(tmp_path):
     loss, day = np.full(400, 0.5), np.repeat(np.arange(20), 20)
-    decision = register.write_decision(tmp_path, judge(loss, loss, day), "# card", model="m", version=None)
+    decision = challenge.write_decision(tmp_path, judge(loss, loss, day), "# card", model="m", version=None)
     assert decision == json.loads((tmp_path / "verdict.json").read_text()) and decision["accepted"] is False
     assert decision["reason"].startswith("Refused: it is not proven better") and decision["version"] is None
 
