@@ -23,7 +23,7 @@ def wheel(tmp_path_factory):
 
 def test_it_holds_every_module_and_nothing_else(wheel):
     inside = {n for n in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in n}
-    template = [p for p in (ROOT / "mlops_nb/start/template").rglob("*") if p.is_file() and "__pycache__" not in p.parts]
+    template = [p for p in (ROOT / "mlops_nb/start/templates").rglob("*") if p.is_file() and "__pycache__" not in p.parts]
     assert inside == {p.relative_to(ROOT).as_posix() for p in [*(ROOT / "mlops_nb").rglob("*.py"), *template]}
 
 

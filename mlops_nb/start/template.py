@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 # %% ../../nbs/start/02_template.ipynb #e508e907
-TEMPLATE = Path(find_spec("mlops_nb.start").origin).parent/"template"
+TEMPLATE = Path(find_spec("mlops_nb.start").origin).parent/"templates"
 
 def filled(
     text: str,     # With `<<name>>`
