@@ -14,8 +14,8 @@ help: ## List the commands
 
 setup: $(READY) ## Create .venv with the locked packages; the other commands do so by themselves
 
-loop: $(READY) ## Train on a year of real flights, from raw data to a registered model
-	$(BIN)/mlops-nb run pipelines/training/pipeline.yml
+loop: $(READY) ## Tell the whole story: train, release, serve a year of real flights, monitor, retrain, release again
+	$(BIN)/mlops-nb loop
 
 sample: $(READY) ## Run the stage notebooks on the small sample that Jupyter needs
 	$(BIN)/mlops-nb sample
@@ -28,6 +28,8 @@ test: $(READY) ## Check what is generated, then test notebooks and machinery
 	$(BIN)/nbdev-test nbs/site
 	$(BIN)/nbdev-test nbs/reference
 	$(BIN)/nbdev-test nbs/training --n-workers 1
+	$(BIN)/nbdev-test nbs/deployment --n-workers 1
+	$(BIN)/nbdev-test nbs/monitoring
 	$(BIN)/python -m pytest
 
 tutorials: $(READY) ## Run every tutorial and how-to, in copies of the project

@@ -1,16 +1,17 @@
 """Five small notebooks as a pipeline: what isolation and a record of every cell cost, compared with plain Python"""
-import inspect
+import ast
 import json
 import os
 import shutil
 import sys
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from harness import BENCH, HOME, PYTHON, Missing, Result, peer, rounds, spawn, versions
 
 sys.path.insert(0, str(BENCH/"pipeline"))
-import stages
+from drive import FROM, OUT
 
 DRIVE = BENCH/"pipeline"/"drive.py"
 PEERS = {  # row: (environment, function of drive.py, packages whose versions count)
@@ -21,6 +22,7 @@ PEERS = {  # row: (environment, function of drive.py, packages whose versions co
     "Kedro, functions": ("kedro", "kedro", ["kedro"]), "ZenML, functions": ("zenml", "zenml", ["zenml"])}
 QUIET = {"PREFECT_HOME": str(HOME/"prefect-home"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1", "PLOOMBER_STATS_ENABLED": "false",
          "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120", "ZENML_CONFIG_PATH": str(HOME/"zenml-home"), "ZENML_ANALYTICS_OPT_IN": "false", "KEDRO_DISABLE_TELEMETRY": "true", "AUTO_OPEN_DASHBOARD": "false"}
+SOURCE = (BENCH/"pipeline"/"stages.py").read_text()  # read and not imported: a child's largest memory is at least that of the process that started it
 TYPES = "from mlops_nb.core.parameters import Output, uri_file"
 
 
@@ -32,40 +34,48 @@ def notebook(path: Path, *cells: tuple[str, str, list]):
     path.write_text(json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": kernel, "cells": made}))
 
 
-def stage_notebook(path: Path, stage, parameters: str, extra: list = []):
+@dataclass
+class Stage:
+    "A function of stages.py"
+    name: str
+    parameters: list[str]
+    source: str
+
+    def place(self, name: str) -> str: return OUT[FROM.get(name, self.name)]  # the file behind a parameter
+
+
+STAGES = [Stage(node.name, [one.arg for one in node.args.args], ast.get_source_segment(SOURCE, node)) for node in ast.parse(SOURCE).body if isinstance(node, ast.FunctionDef)]
+
+
+def stage_notebook(path: Path, stage: Stage, parameters: str, extra: list = []):
     "A stage as a notebook: the same imports and the same code, its result shown"
-    imports = "".join(line for line in inspect.getsource(stages).splitlines(keepends=True) if line.startswith(("import", "from")))
-    call = f"{stage.__name__}({', '.join(inspect.signature(stage).parameters)})"
-    notebook(path, ("markdown", f"# {stage.__name__}", []), ("markdown", "## Run", []), *extra, ("code", imports, []), ("code", parameters, ["parameters"]),
-             ("code", inspect.getsource(stage), []), ("code", call, []))
-
-
-def place(stage, name: str) -> str:
-    "The file behind a parameter of a stage"
-    return stages.OUT[stages.FROM.get(name, stage.__name__)]
+    imports = "".join(line for line in SOURCE.splitlines(keepends=True) if line.startswith(("import", "from")))
+    notebook(path, ("markdown", f"# {stage.name}", []), ("markdown", "## Run", []), *extra, ("code", imports, []), ("code", parameters, ["parameters"]),
+             ("code", stage.source, []), ("code", f"{stage.name}({', '.join(stage.parameters)})", []))
 
 
 def for_peers(folder: Path):
     "Notebooks that any tool can run: all paths are in the folder"
     folder.mkdir(parents=True, exist_ok=True)
-    for stage in stages.STAGES:
-        lines = [f'{name} = "{folder/place(stage, name)}"' for name in inspect.signature(stage).parameters]
-        stage_notebook(folder/f"{stage.__name__}.ipynb", stage, "\n".join(lines))
-        stage_notebook(folder/f"{stage.__name__}.ploomber.ipynb", stage, "\n".join([*lines, "upstream = None", "product = None"]))
+    for stage in STAGES:
+        lines = [f'{name} = "{folder/stage.place(name)}"' for name in stage.parameters]
+        stage_notebook(folder/f"{stage.name}.ipynb", stage, "\n".join(lines))
+        stage_notebook(folder/f"{stage.name}.ploomber.ipynb", stage, "\n".join([*lines, "upstream = None", "product = None"]))
+        stage_notebook(folder/f"{stage.name}.dagstermill.ipynb", stage, "context = None", [("code", "\n".join(lines), [])])  # it replaces the whole cell of parameters
 
 
 def for_us(folder: Path) -> Path:
     "The same stages as a pipeline of Azure ML"
     folder.mkdir(parents=True, exist_ok=True)
     jobs = {}
-    for stage in stages.STAGES:
-        names = [name for name in inspect.signature(stage).parameters if name != "out"]
-        lines = [f'{name}: uri_file = "{place(stage, name)}"   # a file' for name in names] + [f'out: Output[uri_file] = "{place(stage, "out")}"   # what it makes']
-        stage_notebook(folder/f"{stage.__name__}.ipynb", stage, "\n".join(lines), [("code", TYPES, [])])
+    for stage in STAGES:
+        names = [name for name in stage.parameters if name != "out"]
+        lines = [f'{name}: uri_file = "{stage.place(name)}"   # a file' for name in names] + [f'out: Output[uri_file] = "{stage.place("out")}"   # what it makes']
+        stage_notebook(folder/f"{stage.name}.ipynb", stage, "\n".join(lines), [("code", TYPES, [])])
         words = " ".join(f"--{name} '${{{{inputs.{name}}}}}'" for name in names)
-        jobs[stage.__name__] = {"type": "command", "command": f"python -m mlops_nb.core.step {stage.__name__}.ipynb {words} --out '${{{{outputs.out}}}}'", "code": ".",
+        jobs[stage.name] = {"type": "command", "command": f"python -m mlops_nb.core.step {stage.name}.ipynb {words} --out '${{{{outputs.out}}}}'", "code": ".",
                                 "environment": {"image": "python"}, "outputs": {"out": {"type": "uri_file"}},
-                                "inputs": {name: "${{parent.jobs.%s.outputs.out}}" % stages.FROM[name] for name in names}}
+                                "inputs": {name: "${{parent.jobs.%s.outputs.out}}" % FROM[name] for name in names}}
     file = folder/"pipeline.yml"
     file.write_text(json.dumps({"type": "pipeline", "display_name": "five", "settings": {"force_rerun": True}, "jobs": jobs}))  # YAML reads JSON
     (folder/"settings.ini").write_text("[project]\nexperiment = five\n")

@@ -1,15 +1,10 @@
 """The same command again, nothing changed: the real training pipeline here, five small stages in tools that reuse results"""
 import shutil
 import subprocess
-import sys
 from functools import partial
 
-from bench_pipeline import DRIVE, QUIET
-from harness import BENCH, HOME, PYTHON, ROOT, Missing, Result, peer, rounds, spawn, versions
-
-sys.path.insert(0, str(BENCH/"pipeline"))
-import stages
-from drive import NAMES, paths
+from bench_pipeline import DRIVE, QUIET, STAGES, for_us
+from harness import HOME, PYTHON, ROOT, Missing, Result, peer, rounds, spawn, versions
 
 COMMAND = PYTHON.with_name("mlops-nb")
 PIPELINE = ROOT/"pipelines"/"training"/"pipeline.yml"
@@ -17,17 +12,16 @@ PIPELINE = ROOT/"pipelines"/"training"/"pipeline.yml"
 
 def files(stage) -> tuple[list[str], str]:
     "The files that a stage reads and the one that it writes"
-    found = paths(stages, stage)
-    return [place for name, place in found.items() if name != "out"], found["out"]
+    return [stage.place(name) for name in stage.parameters if name != "out"], stage.place("out")
 
 
 def dvc(folder) -> list:
     "The five stages as dvc.yaml, run once"
     python = peer("dvc")
     lines = ["stages:"]
-    for stage in stages.STAGES:
+    for stage in STAGES:
         reads, makes = files(stage)
-        lines += [f"  {stage.__name__}:", f"    cmd: {PYTHON} {DRIVE} plain . {stage.__name__}", f"    deps: [{', '.join([str(DRIVE), *reads])}]", f"    outs: [{makes}]"]
+        lines += [f"  {stage.name}:", f"    cmd: {PYTHON} {DRIVE} plain . {stage.name}", f"    deps: [{', '.join([str(DRIVE), *reads])}]", f"    outs: [{makes}]"]
     (folder/"dvc.yaml").write_text("\n".join(lines) + "\n")
     command = [python.with_name("dvc"), "repro", "--quiet"]
     subprocess.run([python.with_name("dvc"), "init", "--no-scm", "--quiet"], cwd=folder, check=True)
@@ -38,10 +32,10 @@ def dvc(folder) -> list:
 def snakemake(folder) -> list:
     "The five stages as a Snakefile, run once"
     python = peer("snakemake")
-    rules = [f'rule all:\n    input: "{files(stages.STAGES[-1])[1]}"']
-    for stage in stages.STAGES:
+    rules = [f'rule all:\n    input: "{files(STAGES[-1])[1]}"']
+    for stage in STAGES:
         reads, makes = files(stage)
-        rules += [f'rule {stage.__name__}:\n    input: {", ".join(map(repr, [str(DRIVE), *reads]))}\n    output: "{makes}"\n    shell: "{PYTHON} {DRIVE} plain . {stage.__name__}"']
+        rules += [f'rule {stage.name}:\n    input: {", ".join(map(repr, [str(DRIVE), *reads]))}\n    output: "{makes}"\n    shell: "{PYTHON} {DRIVE} plain . {stage.name}"']
     (folder/"Snakefile").write_text("\n\n".join(rules) + "\n")
     command = [python.with_name("snakemake"), "--cores", "1", "--quiet"]
     spawn(command, folder)
@@ -65,7 +59,6 @@ def again(result: Result, name: str, make) -> dict:
 def main():
     result = Result("unchanged", "The same command again when nothing has changed", versions=versions(PYTHON, "mlops-nb"))
     small = HOME/"work"/"pipeline"/"again"
-    from bench_pipeline import for_us
     ours = for_us(small)
     ours.write_text(ours.read_text().replace('"force_rerun": true', '"force_rerun": false'))
     spawn([COMMAND, "run", ours], small)

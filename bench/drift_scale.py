@@ -1,19 +1,17 @@
 """Drift of a large window: CPU seconds and memory, against Evidently and against a bare scan of the same files.
 
-    .venv/bin/python bench/drift_scale.py [--rows 1000000] [--evidently PATH/TO/VENV/bin/python]
+    .venv/bin/python bench/drift_scale.py [--rows 1000000] [--rounds 3] [--no-evidently]
 
 Seven numeric and three categorical features in Parquet, Jensen-Shannon distance and population stability index of each. Every
-contestant is a process of its own; its CPU time (user and system) and its largest memory are those that the operating system
-reports, less nothing. *first* counts the reference as well, *next* finds it counted. Evidently lives in a virtual environment of its own
-(`python -m venv X && X/bin/pip install evidently pyarrow`).
+contestant is a process of its own, measured whole. *first* counts the reference as well, *next* finds it counted. The files are made once
+and kept in `.bench/drift_scale`; Evidently has an environment of its own (`bench/peers/evidently.txt`).
 """
 import argparse
-import json
-import os
-import subprocess
-import sys
-import tempfile
+import shutil
 
+from harness import HOME, PYTHON, Missing, Result, peer, rounds, spawn, versions
+
+FOLDER = HOME/"drift_scale"
 OURS = """
 import sys
 from mlops_nb.monitoring import signals
@@ -22,60 +20,67 @@ folder, ref, cur = sys.argv[1:]
 con = database(folder + "/spill", "120MB")
 pair = signals.pair(con, f"read_parquet('{ref}')", f"read_parquet('{cur}')", lambda features: folder + "/reference")
 limits = {kind: {"jensen_shannon_distance": .1, "population_stability_index": .2} for kind in ("numerical", "categorical")}
-rows = signals.drift(pair, limits, signals.Rules())
-print(len(rows), sum(r["breach"] for r in rows))
+print(len(signals.drift(pair, limits, signals.Rules())))
 """
 SCAN = """
 import sys, duckdb
 con = duckdb.connect(); con.execute("SET threads = 2")
-print(con.execute(f"SELECT {', '.join(f'sum(f{i})' for i in range(7))}, {', '.join(f'count(c{i})' for i in range(3))} FROM read_parquet('{sys.argv[3]}')").fetchone()[0])
+con.execute(f"SELECT {', '.join(f'sum(f{i})' for i in range(7))}, {', '.join(f'count(DISTINCT c{i})' for i in range(3))} FROM read_parquet('{sys.argv[3]}')").fetchone()
 """
 EVIDENTLY = """
 import sys, pandas as pd
 from evidently import Dataset, DataDefinition, Report
 from evidently.presets import DataDriftPreset
-names = [f"f{i}" for i in range(7)], [f"c{i}" for i in range(3)]
-made = DataDefinition(numerical_columns=names[0], categorical_columns=names[1])
+made = DataDefinition(numerical_columns=[f"f{i}" for i in range(7)], categorical_columns=[f"c{i}" for i in range(3)])
 ref, cur = (Dataset.from_pandas(pd.read_parquet(p), data_definition=made) for p in sys.argv[2:])
 Report([DataDriftPreset(num_method="jensenshannon", cat_method="jensenshannon")]).run(cur, ref)
-print("done")
 """
-START = "import mlops_nb.monitoring.signals, duckdb; duckdb.connect()"
+IMPORTS = "import mlops_nb.monitoring.signals, duckdb; duckdb.connect()"
 
 
-def make(path, rows, shift):
-    "A table of random rows"
+def made(name: str, rows: int, shift: float):
+    "A table of random rows, which is made once"
     import duckdb
-    con = duckdb.connect()
-    con.execute("SET threads = 2"); con.execute("SET memory_limit = '500MB'")
-    numbers, labels = ", ".join(f"random() * {i + 1} + {shift} AS f{i}" for i in range(7)), ", ".join(f"'c' || (random() * {k})::INT AS c{i}" for i, k in enumerate((100, 20, 5)))
-    con.execute(f"COPY (SELECT {numbers}, {labels} FROM range({rows})) TO '{path}' (FORMAT parquet)")
+    path = FOLDER/f"{rows}-{name}.parquet"
+    if path.exists(): return path
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    con, part = duckdb.connect(), path.with_suffix(".part")
+    for setting in ("threads = 2", "memory_limit = '500MB'", f"temp_directory = '{FOLDER}'"): con.execute(f"SET {setting}")
+    numbers = ", ".join(f"random() * {i + 1} + {shift} AS f{i}" for i in range(7))
+    labels = ", ".join(f"'c' || (random() * {k})::INT AS c{i}" for i, k in enumerate((100, 20, 5)))
+    con.execute(f"COPY (SELECT {numbers}, {labels} FROM range({rows})) TO '{part}' (FORMAT parquet)")
+    part.rename(path)
+    return path
 
 
-def measure(name, python, code, *given):
-    "Run a contestant and read what it used"
-    process = subprocess.Popen([python, "-c", code, *given], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    out, err = process.stdout.read(), process.stderr.read()
-    _, status, used = os.wait4(process.pid, 0)
-    row = dict(name=name, cpu=round(used.ru_utime + used.ru_stime, 2), megabytes=round(used.ru_maxrss / 1024), ok=status == 0)
-    print(f"{name:<34}{row['cpu']:>8.2f} s CPU {row['megabytes']:>6} MB   {out.strip()[:40] if row['ok'] else err.strip()[-200:]}", flush=True)
-    return row
+def contestants(rows: int, evidently: bool) -> dict:
+    "What is measured, by name"
+    files = [FOLDER/"work", made("ref", rows, 0.0), made("cur", rows, 0.05)]
+    def first():
+        shutil.rmtree(FOLDER/"work"/"reference", ignore_errors=True)
+        return spawn([PYTHON, "-c", OURS, *files])
+    found = {"imports": lambda: spawn([PYTHON, "-c", IMPORTS]), "bare scan of the window": lambda: spawn([PYTHON, "-c", SCAN, *files]),
+             "mlops-nb, first": first, "mlops-nb, next": lambda: spawn([PYTHON, "-c", OURS, *files])}
+    return found | ({"Evidently": lambda: spawn([peer("evidently"), "-c", EVIDENTLY, *files], timeout=600)} if evidently else {})
 
 
 def main():
     given = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     given.add_argument("--rows", type=int, default=1_000_000)
-    given.add_argument("--evidently", help="a Python that has Evidently")
-    given.add_argument("--out")
+    given.add_argument("--rounds", type=int, default=3)
+    given.add_argument("--no-evidently", action="store_true", help="it holds all rows in memory, about 1 GB for a million")
     args = given.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        ref, cur = f"{folder}/ref.parquet", f"{folder}/cur.parquet"
-        make(ref, args.rows, 0.0); make(cur, args.rows, 0.05)
-        rows = [measure("imports", sys.executable, START), measure("bare scan of the window", sys.executable, SCAN, folder, ref, cur),
-                measure("ours, first", sys.executable, OURS, folder, ref, cur), measure("ours, next", sys.executable, OURS, folder, ref, cur)]
-        if args.evidently: rows.append(measure("Evidently", args.evidently, EVIDENTLY, folder, ref, cur))
-    if args.out:
-        with open(args.out, "w") as file: json.dump(dict(rows=args.rows, contestants=rows), file, indent=1)
+    size = f"{args.rows // 1_000_000}m"
+    result = Result(f"drift_scale_{size}", f"Drift of {args.rows:,} rows of ten features", baseline="bare scan of the window", versions=versions(PYTHON, "mlops-nb", "duckdb"))
+    result.add(rounds(contestants(args.rows, not args.no_evidently), count=args.rounds, warm=False))
+    try: result.versions |= {} if args.no_evidently else versions(peer("evidently"), "evidently")
+    except Missing: pass
+    if args.no_evidently: result.missing["Evidently"] = "It was left out of this run; it holds all rows in memory."
+    cpu = {name: row["cpu"]["median"] for name, row in result.rows.items()}
+    result.target("CPU of mlops-nb, next, above its imports", cpu["mlops-nb, next"] - cpu["imports"], 0.5*args.rows/1_000_000, " s")
+    result.target("memory of mlops-nb, next", result.rows["mlops-nb, next"]["rss"]["median"], 250, " MB")
+    result.notes.append("*first* counts the reference too, *next* finds it counted. CPU is that of the whole process, imports included.")
+    result.write()
 
 
 if __name__ == "__main__": main()

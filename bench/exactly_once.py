@@ -60,7 +60,7 @@ def deliver(root: Path, file: Path):
     with closing(jobs(root)) as db, open(root / "acknowledged", "a+") as log:
         def perform(breach, window):
             db.execute("INSERT INTO starts VALUES (?)", (breach,))
-            time.sleep(0.0005)
+            time.sleep(0.004)
             db.execute("INSERT OR IGNORE INTO jobs VALUES (?)", (breach,))
             return dict(accepted=False, reason="")
         log.seek(0)

@@ -4,7 +4,8 @@
 
 On features and models directly, without an endpoint. Each strategy serves a month with the model that it had at its start.
 `always` trains on all flights up to that day and releases without a gate. The policy trains without the last `test_days`, and the gate of
-[gates] judges the challenger against the champion on them.
+[gates] judges the challenger against the champion on them. `any` is the policy that retrains every month, whatever the harm. `refit N` is no setting: it
+serves, after the gate has accepted a challenger that was judged on N days, a model that nobody judged, trained on all days. It shows what judging costs.
 """
 import json
 import sys
@@ -93,9 +94,10 @@ def performance(models: Models, champion: tuple, month: int, baseline: float) ->
 
 
 FIRST = (day(1), day(4))    # January to March
+DRIFT = dict(inputs=dict(type="data_drift", verdict="breach", rows=[]))     # some feature drifts every month
 
 
-def by_policy(models: Models, policy: Policy, limits: Limits) -> dict:
+def by_policy(models: Models, policy: Policy, limits: Limits, refit: bool = False) -> dict:
     "Serve April to December by the policy: the champion of each month, and what was decided at the end of each"
     champion, history, served, log = FIRST, [], {}, []
     baseline = models.month((day(1), day(3)), 3)
@@ -103,16 +105,20 @@ def by_policy(models: Models, policy: Policy, limits: Limits) -> dict:
         served[month] = models.month(champion, month)
         if month == 12: break
         now = day(month + 1).to_pydatetime().replace(tzinfo=timezone.utc)
-        result = dict(window=[f"{day(month):%Y-%m-%d}", f"{now:%Y-%m-%d}"], signals={}, performance=performance(models, champion, month, baseline))
+        result = dict(window=[f"{day(month):%Y-%m-%d}", f"{now:%Y-%m-%d}"], signals=DRIFT, performance=performance(models, champion, month, baseline))
         action = decide(result, history, policy, now)
         entry = dict(month=month, action=action.action, reason=action.reason)
         if action.action == "retrain":
             history.append(dict(at=now, action="retrain"))
             days = {name: pd.Timestamp(text) for name, text in training_window(now, policy, "2013-01-01").items()}
             challenger, window = (days["train_start"], days["train_end"]), (days["train_end"], days["test_end"])
+            window = (max(window[0], champion[1]), window[1])
+            if window[0] >= window[1]: continue
             verdict = gate(models, challenger, champion, window, limits)
             entry |= dict(challenger=[f"{d:%Y-%m-%d}" for d in challenger], accepted=verdict.accepted, verdict=verdict.reason)
-            if verdict.accepted: champion, baseline = challenger, float(models.losses(*challenger)[models.rows(*window)].mean())
+            if verdict.accepted:
+                baseline = float(models.losses(*challenger)[models.rows(*window)].mean())
+                champion = (challenger[0], window[1]) if refit else challenger
         log.append(entry)
     return dict(served=served, log=log, releases=sum(entry.get("accepted", False) for entry in log))
 
@@ -121,6 +127,14 @@ def mean(served: dict, models: Models) -> float:
     "Mean loss of a flight of April to December"
     sizes = models.table.number.value_counts()
     return float(np.average([*served.values()], weights=[sizes[month] for month in served]))
+
+
+def gain_interval(models: Models) -> dict:
+    "What `always` gains over `never`, per flight, with bounds from resampled days"
+    served = models.rows(day(4), day(13))
+    always = sum(models.losses(day(1), day(month)) * models.rows(day(month), day(month + 1)) for month in range(4, 13))
+    found = paired_bootstrap((models.losses(*FIRST) - always)[served], models.table.date[served])
+    return asdict(found)
 
 
 def study() -> dict:
@@ -133,14 +147,16 @@ def study() -> dict:
     policies = dict(settings=policy_of(settings.monitoring)) | {name: replace(policy_of(settings.monitoring), **change) for name, change in VARIANTS.items()}
     found = dict(never=dict(served=never, releases=0), always=dict(served=always, releases=8))
     found |= {name: by_policy(models, policy, limits) for name, policy in policies.items()}
+    found |= {f"refit {days}": by_policy(models, replace(policies["any"], test_days=days), limits, refit=True) for days in (7, 14, 30)}
     gain = mean(never, models) - mean(always, models)
     for one in found.values(): one |= dict(mean=mean(one["served"], models), share=(mean(never, models) - mean(one["served"], models)) / gain)
     trailing, october = (day(7), day(10)), (day(10), day(11))
     verdicts = {f"trained before {champion[1]:%Y-%m-%d}": gate(models, trailing, champion, october, limits).reason for champion in (FIRST, (day(1), day(7)), (day(1), day(9)))}
-    return dict(strategies=found, october_trailing_three_months=verdicts, seconds=time.time() - began)
+    return dict(strategies=found, gain_of_always=gain_interval(models), october_trailing_three_months=verdicts, seconds=time.time() - began)
 
 
-VARIANTS = {f"test_days {n}": dict(test_days=n) for n in (7, 14, 30)} | {"cool-down 0": dict(cooldown_days=0), "any": dict(retrain_on="any", cooldown_days=0), "trailing 90 days": dict(train_days=90)}
+VARIANTS = {f"harm, test {n}": dict(test_days=n) for n in (7, 14, 30)} | {f"any, test {n}": dict(test_days=n, retrain_on="any") for n in (7, 14)}
+VARIANTS |= {"any": dict(retrain_on="any", cooldown_days=20), "harm, trailing 90 days": dict(train_days=90)}
 
 
 def main():
@@ -152,6 +168,7 @@ def main():
         print(name.ljust(18), *(f"{one['served'][month]:6.4f}" for month in months), f"{one['mean']:.4f}  {one['share']:4.0%}  {one['releases']}")
     for name in ("settings", *VARIANTS):
         for entry in found["strategies"][name]["log"]: print(name, entry["month"], entry["action"], entry["reason"][:110], entry.get("challenger", ""), entry.get("verdict", "")[:150])
+    print("always gains over never, per flight:", {key: round(value, 4) for key, value in found["gain_of_always"].items()})
     for champion, reason in found["october_trailing_three_months"].items(): print("July to September, judged on October against the champion", champion, "->", reason)
     write_whole(KEPT / "result.json", json.dumps(found, indent=1))
     print(f"{found['seconds']:.0f} s; {KEPT / 'result.json'}")

@@ -110,7 +110,7 @@ def test_the_keys_of_json_are_those_that_are_documented(tmp_path):
         assert one.keys() == JSON[name].keys(), name
     from mlops_nb.start.contract import STEP
     assert said["show"]["steps"][0].keys() == STEP.keys()
-    made = json.loads(command("new", "p", "--package", "p", "--json", cwd=tmp_path).stdout)
+    made = json.loads(command("new", "p", "--package", "plain", "--json", cwd=tmp_path).stdout)
     assert made.keys() == JSON["new"].keys()
     added = json.loads(command("stage", "new", "b", "--json", cwd=tmp_path / "p").stdout)
     assert {key for one in added for key in one} == JSON["stage new"].keys()

@@ -133,6 +133,6 @@ def test_alarms_without_a_change_are_as_rare_as_promised_and_real_shifts_are_fou
     moved = np.roll(shares, 1) * 0.5 + shares * 0.5
     def alarm(now):
         pairs = [(rng.multinomial(n_ref, shares), rng.multinomial(n_cur, now)) for _ in range(features)]
-        return any(metrics.jensen_shannon(*p) > thresholds.histogram_threshold("jensen_shannon_distance", thresholds.deal(*p), level / features) for p in pairs)
+        return any(metrics.jensen_shannon(*p) > thresholds.histogram_threshold("jensen_shannon_distance", *p, level / features) for p in pairs)
     assert sum(alarm(shares) for _ in range(windows)) <= 3          # more than 3 of 50 at 1 %: less than once in 6,000 runs
     assert sum(alarm(moved) for _ in range(10)) >= 8

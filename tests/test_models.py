@@ -1,5 +1,6 @@
 "core.seal and core.models: what is refused, what comes back, and that equal models have equal bytes"
 import io
+import json
 import os
 import pickle
 import shutil
@@ -377,3 +378,11 @@ def test_canonical_changes_names_and_no_array(model):
     with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(io.BytesIO(once)) as new:
         assert len(old.namelist()) == len(new.namelist())
         assert sorted(old.read(n) for n in old.namelist()[:-1]) == sorted(new.read(n) for n in new.namelist()[1:])
+
+
+def test_a_column_that_had_holes_in_training_may_be_null_though_the_first_rows_have_none(tmp_path):
+    X = pd.DataFrame({"gust": [1.0] * 9 + [np.nan], "hour": np.arange(10.0)})
+    models.save(HistGradientBoostingClassifier(max_iter=2).fit(X, [0, 1] * 5), tmp_path, X_example=X)
+    columns = json.loads(yaml.safe_load((tmp_path / "MLmodel").read_text())["signature"]["inputs"])
+    assert {column["name"]: column["required"] for column in columns} == {"gust": False, "hour": True}
+    assert len(json.loads((tmp_path / "input_example.json").read_text())["data"]) == 5

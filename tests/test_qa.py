@@ -66,7 +66,7 @@ def endpoints(tmp_path_factory):
     (root / "settings.ini").write_text(SETTINGS.format(metric="log_loss", limit=0.65))
     (root / "endpoint.yml").write_text("name: judged\nauth_mode: key\ntraffic: {blue: 100}\n")
     good = yaml.safe_load((ROOT / "pipelines/deployment/deployment.yml").read_text()) | {"endpoint_name": "judged", "environment": "azureml:mlops-nb:1"}
-    good["code_configuration"]["code"] = str(ROOT)
+    good["code_configuration"]["code"], good["environment_variables"]["WORKER_COUNT"] = str(ROOT), "1"
     (root / "deployment.yml").write_text(yaml.safe_dump(good))
     (root / "wrong.yml").write_text(yaml.safe_dump(good | {"name": "wrong", "code_configuration": {"code": "code", "scoring_script": "score.py"}}))
     register_models(root)

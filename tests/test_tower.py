@@ -52,7 +52,7 @@ def project(tmp_path_factory) -> Path:
         file.write_text(json.dumps(one))
         handle(root, breach_event(one), Policy(cooldown_days=40), perform, lambda now: dict(train_start="2013-01-01", train_end=f"{now:%Y-%m-%d}", test_end=f"{now:%Y-%m-%d}"), datetime(2013, month + 1, 1, tzinfo=timezone.utc))
     handle(root, dict(type="<script>alert(1)</script>", id="x"), Policy(), perform)
-    stages = [dict(name="shadow", traffic=0, requests=300, bad=0, e_value=None, decision="passed"), dict(name="5 %", traffic=5, requests=312, bad=1, e_value=0.72, decision="passed")]
+    stages = [dict(name="shadow", traffic=0, requests=300, bad=0, e_value=None, decision="go"), dict(name="5 %", traffic=5, requests=312, bad=1, e_value=0.72, decision="go")]
     for id, version, status in (("r1", 1, "Promoted"), ("r2", 2, "Promoted"), ("r3", 3, "RolledBack")):
         folder = root / f".mlops/releases/{id}"
         folder.mkdir(parents=True)

@@ -68,7 +68,7 @@ def test_the_image_of_a_job_is_a_part_of_the_lock_without_a_front_end():
     everything, job = locked(ROOT / "requirements.lock"), locked(ROOT / "pipelines/environment/requirements.txt")
     assert job and {name: everything.get(name) for name in job} == job
     assert not {*job} & {"jupyterlab", "notebook", "nbclassic", "jupyter-server", "ipywidgets", "nbdev", "mlflow", "azure-ai-ml", "ipykernel"}
-    assert {"ipython", "mistune", "pygments", "azureml-mlflow", "scikit-learn", "skops"} <= {*job}
+    assert {"papermill", "nbformat", "ipython", "mistune", "pygments", "azureml-mlflow", "scikit-learn", "skops"} <= {*job}
 
 
 @pytest.mark.parametrize("path", ["requirements.lock", "pipelines/environment/requirements.txt"])

@@ -6,22 +6,23 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-NAMES = ["ingest", "prepare", "train", "evaluate", "report"]
+OUT = {"ingest": "table.csv", "prepare": "prepared.pkl", "train": "model.pkl", "evaluate": "evaluation.json", "report": "report.txt"}
+NAMES = list(OUT)
+FROM = {"table": "ingest", "prepared": "prepare", "model": "train", "evaluation": "evaluate"}  # which stage makes an input
 
 
 def stages():
     sys.path.insert(0, str(HERE))
     import stages as module
-    return module
+    return [getattr(module, name) for name in NAMES]
 
 
-def paths(module, stage): return {name: module.OUT[module.FROM.get(name, stage.__name__)] for name in inspect.signature(stage).parameters}
+def paths(stage): return {name: OUT[FROM.get(name, stage.__name__)] for name in inspect.signature(stage).parameters}
 
 
 def plain(*names):
-    module = stages()
-    for stage in module.STAGES:
-        if not names or stage.__name__ in names: stage(**paths(module, stage))
+    for stage in stages():
+        if not names or stage.__name__ in names: stage(**paths(stage))
 
 
 def processes():
@@ -83,47 +84,52 @@ def prefect():
     five()
 
 
-def dagstermill():
-    from dagster import In, Nothing, fs_io_manager, job
+def dagster_job():
+    from dagster import In, fs_io_manager, job
     from dagstermill import ConfigurableLocalOutputNotebookIOManager, define_dagstermill_op
-    ops = {name: define_dagstermill_op(f"run_{name}", str(Path(f"{name}.ipynb").absolute()), output_notebook_name=f"{name}_notebook", ins={"after": In()} if name != "ingest" else None)
-           for name in NAMES}
+    ops = [define_dagstermill_op(f"run_{name}", str(Path(f"{name}.dagstermill.ipynb").absolute()), output_notebook_name=f"{name}_notebook", ins={"after": In()} if name != NAMES[0] else None)
+           for name in NAMES]
 
     @job(resource_defs={"output_notebook_io_manager": ConfigurableLocalOutputNotebookIOManager(), "io_manager": fs_io_manager})
     def five():
-        after = None
-        for op in ops.values(): after = op() if after is None else op(after)
+        after = ops[0]()
+        for op in ops[1:]: after = op(after)
 
-    assert five.execute_in_process().success
+    return five
+
+
+def dagstermill():
+    from dagster import DagsterInstance, execute_job, reconstructable
+    with DagsterInstance.local_temp() as instance:
+        assert execute_job(reconstructable(dagster_job), instance, run_config={"execution": {"config": {"in_process": {}}}}).success
 
 
 def kedro():
     from kedro.io import DataCatalog, MemoryDataset
     from kedro.pipeline import Pipeline, node
     from kedro.runner import SequentialRunner
-    module = stages()
 
     def wrap(stage):
         def run(*before):
-            stage(**paths(module, stage))
+            stage(**paths(stage))
             return stage.__name__
         return node(run, NAMES[:NAMES.index(stage.__name__)][-1:] or None, stage.__name__, name=f"run_{stage.__name__}")
 
-    SequentialRunner().run(Pipeline([wrap(stage) for stage in module.STAGES]), DataCatalog({name: MemoryDataset() for name in NAMES}))
+    SequentialRunner().run(Pipeline([wrap(stage) for stage in stages()]), DataCatalog({name: MemoryDataset() for name in NAMES}))
 
 
 def zenml():
     from zenml import pipeline, step
-    module = stages()
 
     def wrap(stage):
         def run(before: str) -> str:
-            stage(**paths(module, stage))
+            stage(**paths(stage))
             return stage.__name__
-        run.__name__ = f"run_{stage.__name__}"
-        return step(run, enable_cache=False)
+        run.__name__ = run.__qualname__ = f"run_{stage.__name__}"
+        globals()[run.__name__] = made = step(run, enable_cache=False)  # where ZenML looks for it
+        return made
 
-    steps = [wrap(stage) for stage in module.STAGES]
+    steps = [wrap(stage) for stage in stages()]
 
     @pipeline(enable_cache=False)
     def five():

@@ -44,8 +44,3 @@ def report(evaluation, prepared, out):
     rows = pd.read_pickle(prepared).describe().T.round(2)
     with open(out, "w") as file: file.write(f"AUC {found['auc']:.3f}, loss {found['loss']:.3f}\n\n{rows.to_string()}\n")
     return rows
-
-
-STAGES = [ingest, prepare, train, evaluate, report]
-OUT = {"ingest": "table.csv", "prepare": "prepared.pkl", "train": "model.pkl", "evaluate": "evaluation.json", "report": "report.txt"}
-FROM = {"table": "ingest", "prepared": "prepare", "model": "train", "evaluation": "evaluate"}  # which stage makes an input

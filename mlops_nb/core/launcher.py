@@ -42,7 +42,7 @@ def unforkable() -> str:  # Why not; empty where it is safe
     return f"something that was imported has started {threads - 1} thread{'s' * (threads > 2)}" if threads > 1 else ""
 
 # %% ../../nbs/core/13_launcher.ipynb #9ad88a94
-ALWAYS = ("mlops_nb.core.execution", "mlops_nb.core.page")
+ALWAYS = ("mlops_nb.core.step", "mlops_nb.core.execution", "mlops_nb.core.page", "IPython.core.completer", "IPython.core.completerlib", "IPython.core.magics")
 FORKABLE = {"numpy", "pandas", "pandera", "pyarrow", "scipy", "sklearn", "skops", "matplotlib", "mlflow", "threadpoolctl"}  # start no thread when imported
 
 # %% ../../nbs/core/13_launcher.ipynb #45e22483
@@ -58,11 +58,13 @@ def preload(
     os.environ.update(THREADLESS, MPLBACKEND="agg", MLFLOW_DISABLE_TELEMETRY="true")
     wanted = sorted(name for name in names if name.partition(".")[0] in FORKABLE)
     figures = ["matplotlib_inline.backend_inline"] if any(name.startswith("matplotlib") for name in wanted) else []
+    gc.disable()
     for name in (*ALWAYS, *wanted, *figures):
         try: importlib.import_module(name)
         except ImportError: continue
-    gc.collect()
+    if nbformat := sys.modules.get("nbformat"): nbformat.validate(nbformat.v4.new_notebook())  # compiles its schema, once for all steps
     gc.freeze()
+    gc.enable()
 
 # %% ../../nbs/core/13_launcher.ipynb #e5ac08cd
 def become(
@@ -85,10 +87,12 @@ def fresh(
 ):
     "Undo what a forked child inherits from its launcher"
     import random
+    from importlib.util import find_spec
     random.seed()
     if numpy := sys.modules.get("numpy"): numpy.random.seed()
-    for name in [name for name in sys.modules if name.partition(".")[0] == "mlops_nb"]: del sys.modules[name]
     sys.path[0] = ""
+    ours = {name: sys.modules.pop(name) for name in [*sys.modules] if name.partition(".")[0] == "mlops_nb"}
+    if (found := find_spec("mlops_nb")) and found.origin == ours["mlops_nb"].__file__: sys.modules.update(ours)
     if threads and "threadpoolctl" in sys.modules: sys.modules["threadpoolctl"].threadpool_limits(threads)
 
 # %% ../../nbs/core/13_launcher.ipynb #f2e0d7eb

@@ -81,13 +81,13 @@ def is_smoke_run(
 
 # %% ../../nbs/core/04_step.ipynb #ecd8d1de
 def _prepared(nb: Notebook):
-    "The notebook to run: cells above `## Run` are marked to be skipped"
-    from mlops_nb.core.shell import Node
+    "The notebook for papermill: cells above `## Run` are marked to be skipped"
+    from nbformat import NotebookNode
     library = {c.number for c in split(nb)[0]}
-    node = json.loads(nb.path.read_text(encoding="utf-8"), object_hook=Node)
-    node.update(nbformat=4, nbformat_minor=5, metadata=node.get("metadata") or Node())
+    node = json.loads(nb.path.read_text(encoding="utf-8"), object_hook=NotebookNode)
+    node.update(nbformat=4, nbformat_minor=5, metadata=node.get("metadata") or NotebookNode())
     for number, cell in enumerate(node.cells, 1):
-        cell.update(id=cell.get("id", f"cell-{number}"), source="".join(cell.get("source", "")), metadata=cell.get("metadata") or Node())
+        cell.update(id=cell.get("id", f"cell-{number}"), source="".join(cell.get("source", "")), metadata=cell.get("metadata") or NotebookNode())
         if number in library: cell.metadata["tags"] = [*cell.metadata.get("tags", []), "skip-execution"]
     return node
 

@@ -35,6 +35,7 @@ def value(
     if found is None or found != found: return None
     return found.isoformat() if hasattr(found, "isoformat") else found
 
+# %% ../../nbs/deployment/16_batch.ipynb #d7803bd5
 def records(
     table,          # A DataFrame with the model's columns, and any others
 ) -> list[dict]:    # What the model takes, one for each row

@@ -26,11 +26,10 @@ def dump(value): click.echo(json_module.dumps(value, indent=1, default=dataclass
 def default_file(
     name: str,  # endpoint.yml or deployment.yml
 ) -> Path:
-    "The project's own file"
-    from mlops_nb.core.settings import load_settings
+    "The project's own file, of the kind that settings.ini names"
     from mlops_nb.core.workspace import project_root
-    root = project_root()
-    return root / load_settings(root).project.pipelines / "deployment" / name
+    from mlops_nb.deployment.kinds import files
+    return next(path for path in files(project_root()) if path.name == name)
 
 # %% ../../nbs/deployment/12_cli.ipynb #41ec9b12
 @click.command()

@@ -47,6 +47,7 @@ def counts(
     reasons = table.error.dropna().value_counts().head(20)
     return {"rows": len(table), "scored": int(table.error.isna().sum()), "failed": int(table.error.notna().sum()), "reasons": {str(k): int(v) for k, v in reasons.items()}}
 
+# %% ../../nbs/deployment/17_collect.ipynb #a4f247ac
 def write_predictions(
     table: pd.DataFrame,    # From `collect`
     folder: "str|Path",     # Is made if missing

@@ -24,6 +24,7 @@ def engine(
     if found := next((one for one, trouble in tried.items() if not trouble), None): return found
     raise UserError("; ".join(f"{one}: {trouble}" for one, trouble in tried.items()), accepted=" or ".join(ENGINES), fix="install podman, or start docker")
 
+# %% ../../nbs/deployment/18_image.ipynb #095d07a6
 def _trouble(
     name: str,  # Of a program
 ) -> str:       # Empty if there is none
@@ -58,6 +59,7 @@ class Image:
     sha256: str     # Of the model
     megabytes: int  # Uncompressed
 
+# %% ../../nbs/deployment/18_image.ipynb #cb76ae5d
 def command(
     program: str,               # podman or docker
     tag: str,                   # Of the image

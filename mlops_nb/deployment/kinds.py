@@ -33,6 +33,7 @@ class Target:
     deployment: Path    # load_online_deployment(deployment)
     overrides: list     # [{"compute": "azureml:NAME"}] on Kubernetes
 
+# %% ../../nbs/deployment/12b_kinds.ipynb #9ab19440
 def target(
     root: "str|Path",   # The project
     workspace: str,     # staging or production

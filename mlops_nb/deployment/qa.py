@@ -119,12 +119,14 @@ def plain(
     if isinstance(value, pd.Timestamp): return value.isoformat()
     return value.item() if isinstance(value, np.generic) else value
 
+# %% ../../nbs/deployment/13_qa.ipynb #f406c6bf
 def table(
     X: pd.DataFrame,  # Rows to ask about
 ) -> dict:
     "The rows as Azure ML and MLflow take them"
     return {"input_data": {"columns": [*X], "index": [*range(len(X))], "data": [[plain(v) for v in row] for row in X.astype(object).to_numpy().tolist()]}}
 
+# %% ../../nbs/deployment/13_qa.ipynb #6ba6167e
 def encode(
     value,  # JSON, as Python has it
 ) -> bytes:
@@ -141,6 +143,7 @@ def example(
     found = json.loads(path.read_text()) if path.is_file() else {"columns": [*like], "data": []}
     return pd.DataFrame(found["data"], columns=found["columns"])[[*like]].astype(like.dtypes)
 
+# %% ../../nbs/deployment/13_qa.ipynb #53d283e0
 def golden(
     model: "str|Path",      # A model folder
     X: pd.DataFrame,        # The model's columns of the labelled rows
@@ -175,6 +178,7 @@ def own_answers(
     said = np.asarray(model.predict_proba(X), float)
     return said[:, 1:] if said.shape[1] == 2 else said
 
+# %% ../../nbs/deployment/13_qa.ipynb #d09d1698
 def answers(
     reply: Reply,
     rows: int,          # How many were asked about
@@ -276,6 +280,7 @@ class Check:
     passed: bool
     detail: str     # What was seen
 
+# %% ../../nbs/deployment/13_qa.ipynb #83ce7812
 def reason(
     reply: Reply,
 ) -> str:           # Empty where the body gives none
@@ -399,6 +404,7 @@ def metrics() -> dict:  # By name: the function of labels, answers and classes; 
             "mae": (lambda y, p, classes: mean_absolute_error(y, p[:, 0]), True),
             "rmse": (lambda y, p, classes: root_mean_squared_error(y, p[:, 0]), True)}
 
+# %% ../../nbs/deployment/13_qa.ipynb #c7a7218e
 def measure(
     metric: str,            # A key of `metrics`
     y: pd.Series,           # What happened
@@ -450,6 +456,7 @@ def _panels(
         ax.spines[["top", "right"]].set_visible(False)
     return fig, panels
 
+# %% ../../nbs/deployment/13_qa.ipynb #959ba726
 def picture(
     fig: Figure,
 ) -> Image:
@@ -498,6 +505,7 @@ def verdict(
     failed = [check.name for check in checks if not check.passed]
     return f"QA failed: {len(failed)} of {len(checks)} checks: {', '.join(failed)}" if failed else f"QA passed: all {len(checks)} checks"
 
+# %% ../../nbs/deployment/13_qa.ipynb #2b0e093e
 def write_qa(
     folder: "str|Path",     # Is made if missing
     checks: list[Check],
@@ -508,12 +516,21 @@ def write_qa(
     write_whole(Path(folder) / "qa.json", json.dumps(found, indent=2, default=str))
     return found
 
-# %% ../../nbs/deployment/13_qa.ipynb #dc014bbc
+# %% ../../nbs/deployment/13_qa.ipynb #25354b05
+def _row(
+    check: Check,
+) -> str:
+    "A check as a row of a table"
+    shade, mark = ("", "✓") if check.passed else (" style='background:#fdecea'", "✗")
+    cells = "".join(f"<td style='text-align:left'>{html.escape(text)}</td>" for text in (mark, check.name, check.detail))
+    return f"<tr{shade}>{cells}</tr>"
+
+# %% ../../nbs/deployment/13_qa.ipynb #18b6ec2e
 def report(
     checks: list[Check],
+    brief: bool = False,    # Leave out what passed of the contract
 ) -> HTML:
-    "The verdict and every check, failed ones first"
-    shade = lambda check: "" if check.passed else ' style="background:#fdecea"'
-    rows = "".join(f"<tr{shade(c)}><td>{'✓' if c.passed else '✗'}</td><td style='text-align:left'>{html.escape(c.name)}</td><td style='text-align:left'>{html.escape(c.detail)}</td></tr>"
-                   for c in sorted(checks, key=lambda c: c.passed))
-    return HTML(f"<p><b>{html.escape(verdict(checks))}</b></p><table><tr><th></th><th>check</th><th>seen</th></tr>{rows}</table>")
+    "The verdict and its checks, failed ones first"
+    shown = [c for c in sorted(checks, key=lambda c: c.passed) if not (brief and c.passed and c.name.startswith("contract"))]
+    head = "".join(f"<th style='text-align:left'>{text}</th>" for text in ("", "check", "seen"))
+    return HTML(f"<p><b>{html.escape(verdict(checks))}</b></p><table><tr>{head}</tr>{''.join(map(_row, shown))}</table>")

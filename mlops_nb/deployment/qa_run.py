@@ -49,6 +49,7 @@ def _version(
     from mlops_nb.core import registry
     with registry_of(root): return next(one for one in registry.versions(model) if str(one.version) == str(version))
 
+# %% ../../nbs/deployment/14_qa_run.ipynb #7a4dab78
 def _labelled(
     workspace: Workspace,
     given: "str|Path|None",     # A folder; None: what the version was judged on
@@ -69,6 +70,7 @@ def _with_key(
     try: yield
     finally: os.environ.pop(KEY) if before is None else os.environ.update({KEY: before})
 
+# %% ../../nbs/deployment/14_qa_run.ipynb #df9a8980
 def limits(
     root: Path,
 ) -> dict:  # By input of qa.yml, as text

@@ -49,7 +49,8 @@ def traffic(
     from mlops_nb.deployment.endpoints import Endpoints
     requests, errors, mirrored = Counter(), Counter(), 0
     for event in Endpoints(root).events(endpoint, None):
-        if event["mirror"]: mirrored += 1; continue
+        mirrored += event["mirror"]
+        if event["mirror"] or event.get("pinned"): continue
         key = (event["time"][:10], str(event.get("version") or event["deployment"]))
         requests[key] += 1
         errors[key] += event["status"] >= 500

@@ -11,6 +11,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from ..core.assets import DATASTORE, locate
 from ..core.documents import load
 from ..core.errors import UserError
@@ -351,7 +352,8 @@ def run_monitor(
     monitor, settings = read_monitor(root / file), _rules(root)
     workspace = Workspace(root)
     spill = workspace.folder / "monitors" / "spill"
-    with database(spill) as con:
+    spill.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=spill) as own, database(own) as con:
         result = _result(Run(root, monitor, at, con, workspace, settings))
     path = workspace.folder / "monitors" / monitor.name / f"{utc(result.window[1]):%Y%m%dT%H%M%SZ}.json"
     result.path = str(path)

@@ -217,8 +217,8 @@ def build_reference(
 # %% ../../nbs/monitoring/05_profiles.ipynb #aa5e016b
 def _write(con, relation: str, features: list, folder: Path) -> None:
     "The files of a reference"
-    where, numbers = complete(features), [f for f in features if f.kind == "numerical"]
     rows, n, facts = look(con, relation, features, {})
+    where, numbers = complete(features) if n < rows else "true", [f for f in features if f.kind == "numerical"]
     labels = [f for f in features if f.kind == "categorical"]
     found, seen = categories(con, relation, labels, where), categories(con, relation, labels, "true")
     for at, f in enumerate(numbers):

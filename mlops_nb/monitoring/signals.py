@@ -82,6 +82,9 @@ class Pair:
 
     def of(self, kind: str) -> list: return [f for f in self.features if f.kind == kind]
 
+    @property
+    def where(self) -> str: return complete(self.features) if self.n < self.rows else "true"    # Asking each row costs as much as counting it
+
 # %% ../../nbs/monitoring/08_signals.ipynb #17c5755c
 def features_of(
     con,                    # From `database`
@@ -146,7 +149,7 @@ def histogram_pairs(
     samples: Pair,  # From `pair`
 ):                  # Yields feature, counts of the reference, counts of the window
     "The counts of both samples in the same bins"
-    ref, numbers, labels, where = samples.reference, samples.of("numerical"), samples.of("categorical"), complete(samples.features)
+    ref, numbers, labels, where = samples.reference, samples.of("numerical"), samples.of("categorical"), samples.where
     edges = {f.name: metrics.bin_edges(min(ref.facts[f.name]["low"], samples.facts[f.name]["low"]), max(ref.facts[f.name]["high"], samples.facts[f.name]["high"]),
                                        ref.n, samples.n) for f in numbers}
     counted = histograms(samples.con, samples.relation, numbers, edges, where)
@@ -159,10 +162,9 @@ def histogram_pairs(
 def _binned(f: Feature, ref: np.ndarray, cur: np.ndarray, limits: dict, rules: Rules) -> list:
     "The measures that compare histograms"
     asked = [name for name in limits if name in BINNED]
-    deals = thresholds.deal(ref, cur) if asked else None
     new = int(((ref == 0) & (cur > 0)).sum()) if f.kind == "categorical" else 0
     note = f"{new} new {'category' if new == 1 else 'categories'}" if new else ""
-    return [row(f.name, name, BINNED[name](ref, cur), limits[name], thresholds.histogram_threshold(name, deals, rules.false_alarms),
+    return [row(f.name, name, BINNED[name](ref, cur), limits[name], thresholds.histogram_threshold(name, ref, cur, rules.false_alarms),
                 ref.sum(), cur.sum(), rules, note) for name in asked]
 
 # %% ../../nbs/monitoring/08_signals.ipynb #574c4a81
@@ -170,7 +172,7 @@ def _valued(samples: Pair, f: Feature, limits: dict, rules: Rules) -> list:
     "The measures that compare values"
     asked = [name for name in ("normalized_wasserstein_distance", "two_sample_kolmogorov_smirnov_test") if name in limits]
     if not asked: return []
-    values, ref, cur = _merged(samples.reference.distinct(f.name), distinct(samples.con, samples.relation, f, complete(samples.features)))
+    values, ref, cur = _merged(samples.reference.distinct(f.name), distinct(samples.con, samples.relation, f, samples.where))
     found = {"two_sample_kolmogorov_smirnov_test": lambda: (metrics.kolmogorov_smirnov(values, ref, cur), rules.false_alarms),
              "normalized_wasserstein_distance": lambda: [part / metrics.deviation(values, ref) for part in
                  (metrics.wasserstein(values, ref, cur), thresholds.wasserstein_threshold(values, ref, cur, rules.false_alarms))]}

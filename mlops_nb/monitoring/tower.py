@@ -286,7 +286,7 @@ def stages_bar(
     "The stages of a release, with the requests and the evidence of each"
     def one(stage):
         evidence = f"{stage.get('requests') or 0:,} requests, {stage.get('bad') or 0} bad" + (f", e-value {stage['e_value']:.2g}" if isinstance(stage.get("e_value"), (int, float)) else "")
-        return tag("li", tag("b", escape(str(stage["name"]))), tag("span", evidence), class_={"passed": "go", "promoted": "go"}.get(str(stage.get("decision")).lower(), "no" if "roll" in str(stage.get("decision")).lower() else None))
+        return tag("li", tag("b", escape(str(stage["name"]))), tag("span", evidence), class_={"go": "go", "promoted": "go", "back": "no"}.get(stage.get("decision")))
     return tag("ol", *map(one, release.get("stages") or []), class_="stages")
 
 def releases_part(

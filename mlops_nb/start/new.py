@@ -46,7 +46,7 @@ def package_name(
     name: str,   # As given
 ) -> str:
     "The name, refused where Python or another package would mind"
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name): raise UserError(f"--package {name}", accepted="small letters, digits and _, a letter first")
+    if not re.fullmatch(r"[a-z][a-z0-9_]{1,30}[a-z0-9]", name): raise UserError(f"--package {name}", accepted="3 to 32 small letters, digits and _, a letter first and no _ at the end")
     if name in sys.stdlib_module_names or name in ("nbs", "pipelines", "tests", "data"): raise UserError(f"--package {name} is taken", accepted="a name of its own")
     found = find_spec(name)
     if found and found.origin and "site-packages" in found.origin or name == "mlops_nb":

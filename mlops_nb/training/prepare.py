@@ -138,7 +138,7 @@ def column_roles() -> dict:
     numeric = ["departure_minute", "weekday", "scheduled_minutes", "distance",
                "late_by_carrier", "late_by_origin", "late_by_dest", "late_by_hour", *WEATHER]
     slices = ["carrier", "origin", "month"]
-    return {"label": "late", "day": "date", "categorical": CATEGORICAL, "numeric": numeric, "slices": slices}
+    return {"label": "late", "day": "date", "categorical": CATEGORICAL, "numeric": numeric, "slices": slices, "optional": WEATHER}
 
 # %% ../../nbs/training/03_prepare.ipynb #e1e68b38
 def write_parts(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ESTIMATORS', 'read_part', 'read_roles', 'inputs', 'hist_gradient_boosting', 'logistic_regression', 'fit',
-           'best_steps', 'refit', 'scores', 'learning_curve', 'clear_model']
+           'best_steps', 'refit', 'scores', 'learning_curve', 'with_holes', 'clear_model']
 
 # %% ../../nbs/training/04_train.ipynb #f8e16c81
 import inspect
@@ -138,6 +138,14 @@ def learning_curve(
     if not steps: return []
     losses = -np.asarray(pipeline[-1].validation_score_)
     return [(step, float(losses[step])) for step in [*range(every, steps, every), steps]]
+
+# %% ../../nbs/training/04_train.ipynb #a71e0c11
+def with_holes(
+    X: pd.DataFrame,  # Features
+    roles: dict,      # Which column is what
+) -> pd.DataFrame:    # One row more
+    "The features, and a row in which everything optional is missing"
+    return pd.concat([X, X.tail(1).assign(**dict.fromkeys(roles.get("optional", ()), np.nan))], ignore_index=True)
 
 # %% ../../nbs/training/04_train.ipynb #2a2fc158
 def clear_model(
