@@ -401,6 +401,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'mlops_nb.core.freshness.differences': ( 'core/freshness.html#differences',
                                                                                   'mlops_nb/core/freshness.py'),
                                          'mlops_nb.core.freshness.export': ('core/freshness.html#export', 'mlops_nb/core/freshness.py'),
+                                         'mlops_nb.core.freshness.from_root': ( 'core/freshness.html#from_root',
+                                                                                'mlops_nb/core/freshness.py'),
                                          'mlops_nb.core.freshness.generated': ( 'core/freshness.html#generated',
                                                                                 'mlops_nb/core/freshness.py'),
                                          'mlops_nb.core.freshness.modules': ('core/freshness.html#modules', 'mlops_nb/core/freshness.py'),
