@@ -31,7 +31,7 @@ def short(
 ) -> str:               # Jun, or 24 Jun
     "A window by its end"
     end = datetime.fromisoformat(text)
-    return f"{datetime.fromtimestamp(end.timestamp() - 1, timezone.utc):%b}" if end.day == 1 else f"{end:%-d %b}"
+    return f"{datetime.fromtimestamp(end.timestamp() - 43200, timezone.utc):%b}" if end.day == 1 else f"{end:%-d %b}"
 
 # %% ../../nbs/monitoring/16_tower.ipynb #73b586dc
 def section(
