@@ -2537,6 +2537,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'mlops_nb.site.diagrams.read_chart': ( 'site/diagrams.html#read_chart',
                                                                                'mlops_nb/site/diagrams.py')},
             'mlops_nb.site.gallery': { 'mlops_nb.site.gallery.Exhibit': ('site/gallery.html#exhibit', 'mlops_nb/site/gallery.py'),
+                                       'mlops_nb.site.gallery.alone': ('site/gallery.html#alone', 'mlops_nb/site/gallery.py'),
                                        'mlops_nb.site.gallery.executed': ('site/gallery.html#executed', 'mlops_nb/site/gallery.py'),
                                        'mlops_nb.site.gallery.exhibits': ('site/gallery.html#exhibits', 'mlops_nb/site/gallery.py'),
                                        'mlops_nb.site.gallery.reports': ('site/gallery.html#reports', 'mlops_nb/site/gallery.py'),

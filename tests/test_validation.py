@@ -40,6 +40,7 @@ def azure(path):
     from azure.ai.ml.entities._load_functions import load_model_batch_deployment, load_schedule
     kind = kind_of(load(path)) or ""
     loaders = {"data": ml.load_data, "environment": ml.load_environment, "model": ml.load_model, "schedule": load_schedule,
+               "monitor schedule": load_schedule,
                "online endpoint": ml.load_online_endpoint, "online deployment": ml.load_online_deployment,
                "batch endpoint": ml.load_batch_endpoint, "model batch deployment": load_model_batch_deployment}
     read = ml.load_component if kind.endswith("component") else loaders.get(kind, ml.load_job)

@@ -27,7 +27,7 @@ from ..core.components import notebooks
 from ..core.errors import StepFailed, UserError
 from ..core.notebooks import Cell, source_of
 from ..core.settings import load_settings
-from .gallery import exhibits
+from .gallery import alone, exhibits
 from .links import Places, linked, open_in, site_problems
 from .pages import fenced, page_of
 
@@ -250,7 +250,7 @@ def sources(
     for path in places.pages:
         found |= markdown_of(path, processed/Path(path).relative_to(top), places, repository)
     found |= {f"files/{path}.md": file_page(root, path) for path in sorted(places.files)}
-    return found | {e.target: e.source.read_bytes() for e in exhibits(root)}
+    return found | {e.target: alone(e.source.read_bytes()) for e in exhibits(root)}
 
 def write_sources(
     root: Path,  # Of the project
