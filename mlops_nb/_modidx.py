@@ -2597,6 +2597,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'mlops_nb.site.reference.yaml_tables': ( 'site/reference.html#yaml_tables',
                                                                                   'mlops_nb/site/reference.py')},
             'mlops_nb.site.workbench': { 'mlops_nb.site.workbench.copied': ('site/workbench.html#copied', 'mlops_nb/site/workbench.py'),
+                                         'mlops_nb.site.workbench.leave': ('site/workbench.html#leave', 'mlops_nb/site/workbench.py'),
                                          'mlops_nb.site.workbench.workbench': ( 'site/workbench.html#workbench',
                                                                                 'mlops_nb/site/workbench.py')},
             'mlops_nb.start.cli': { 'mlops_nb.start.cli.completion': ('start/cli.html#completion', 'mlops_nb/start/cli.py'),
