@@ -43,7 +43,7 @@ def project(tmp_path_factory) -> Path:
     "A project with half a year of history, in which hostile names occur"
     root = tmp_path_factory.mktemp("project")
     (root / "settings.ini").write_text("[project]\nexperiment = flights\nmodel = flight-delay\n")
-    outcomes = iter([dict(accepted=True, version=2, release=dict(id="r2", status="Promoted", reason="")), dict(accepted=False), dict(accepted=True, version=3, release=dict(id="r3", status="RolledBack", reason="too many bad answers"))])
+    outcomes = iter([dict(accepted=True, version=2, release=dict(id="r2", status="Promoted", reason="")), dict(accepted=True, version=3, release=dict(id="r3", status="RolledBack", reason="too many bad answers"))])
     perform = lambda breach, window: dict(job="flights-20130701", status="Completed", seconds=22.0, reason="Refused or accepted: the challenger's loss is lower by 0.0051 <b>&", notebook=None, **next(outcomes))
     for month in range(4, 10):
         one = result(month)
@@ -83,7 +83,7 @@ def test_the_page_says_what_serves_since_when_and_why(file):
     assert "Version 2 of flight-delay has 100 % of the traffic" in said
     assert "version 2 since 1 Aug 2013" in said
     assert "surely worse than 0.4700" in said and "cool-down until" in said
-    assert "RolledBack" in said and "not a breach:" in said
+    assert "too many bad answers" in said and "RolledBack" in said and "not a breach:" in said
     assert "12 late, 3 missing" in said
 
 
