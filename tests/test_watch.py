@@ -5,12 +5,14 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 
 from mlops_nb.monitoring.events import BREACH, listing, receive
+from mlops_nb.monitoring.watch import ledger
 
 PIPELINE = """type: pipeline
 jobs:
@@ -79,9 +81,7 @@ def miss(project: Path, hours: int):
 
 
 def fired(project: Path) -> "tuple|None":
-    file = project / ".mlops/watch.db"
-    if not file.exists(): return None
-    with sqlite3.connect(file, timeout=60) as db: return db.execute("SELECT tick, ended, code FROM fired").fetchone()
+    with closing(ledger(project)) as db: return db.execute("SELECT tick, ended, code FROM fired").fetchone()
 
 
 def stop(process: subprocess.Popen, number=signal.SIGTERM) -> str:
