@@ -74,7 +74,9 @@ class Runner:
     def run(self) -> str:
         "Run until nothing is left to do; the job's status"
         self.launch = Launch(self.id)
-        if names := imported(self.workspace, self.plan): self.launch.preload(names)
+        if names := imported(self.workspace, self.plan):
+            first = [found for name, found in names.items() if not self.job.steps[name].needs & names.keys()]
+            self.launch.preload(set().union(*first), set().union(*names.values()))
         try:
             while self.ready or self.active:
                 begin_ready(self)
@@ -89,15 +91,15 @@ class Runner:
 def imported(
     workspace: Workspace,
     plan: Plan,
-) -> set[str]:  # Dotted names
+) -> dict[str, set[str]]:  # Dotted names, by step
     "What the notebooks import that are about to run in this Python"
-    names = set()
+    names = {}
     for name, finding in survey(workspace, plan).items():
         component = plan.job.steps[name].component
         notebook = notebook_of(component.spec.get("command") or "")
         if finding.result or not notebook or plan.python[name] != Path(sys.executable): continue
         root = (component.base/component.code).resolve()
-        names |= imports(root, root/notebook)
+        names[name] = imports(root, root/notebook)
     return names
 
 # %% ../../nbs/core/18_runner.ipynb #42ec9265

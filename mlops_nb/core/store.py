@@ -7,11 +7,11 @@ __all__ = ['REVISION', 'sqlite_uri', 'uri', 'create_store', 'connect', 'ignoring
            'experiment', 'tag_run', 'open_run', 'close_run', 'metric_history', 'tags_named', 'keep_folder', 'ui']
 
 # %% ../../nbs/core/19_store.ipynb #7e350321
-import getpass, logging, os, shutil, signal, socket, sqlite3, subprocess, sys, time, uuid, webbrowser
+import getpass, logging, os, shutil, signal, socket, sqlite3, subprocess, sys, time, uuid
 from contextlib import closing, contextmanager, suppress
+from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from .errors import UserError
 
@@ -66,12 +66,28 @@ def create_store(
 def _build(
     path: Path,  # The database to make
 ) -> None:
-    "Make an empty MLflow database"
-    from mlflow import MlflowClient
-    new = path.with_suffix(".new")
-    new.unlink(missing_ok=True)
-    MlflowClient(sqlite_uri(new)).search_experiments()
+    "Make an empty MLflow database, from the first one that this Python made"
+    new, first = path.with_suffix(".new"), Path(sys.prefix)/"share"/"mlops-nb"/f"mlflow-{version('mlflow-skinny')}.db"
+    if not first.exists():
+        from mlflow import MlflowClient
+        new.unlink(missing_ok=True)
+        MlflowClient(sqlite_uri(new)).search_experiments()
+        with suppress(OSError): _publish(new, first)
+    else: shutil.copyfile(first, new)
+    with closing(sqlite3.connect(new, isolation_level=None)) as db:
+        db.execute("UPDATE experiments SET artifact_location = ?", (path.absolute().with_name("mlartifacts").as_uri(),))
     os.replace(new, path)
+
+
+def _publish(
+    file: Path,    # A whole file
+    target: Path,  # Where other processes may look for it at any time
+) -> None:
+    "Copy a file in one step"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    half = target.with_name(f"{target.name}.{os.getpid()}")
+    shutil.copyfile(file, half)
+    os.replace(half, target)
 
 # %% ../../nbs/core/19_store.ipynb #30df626d
 def connect(
@@ -213,6 +229,7 @@ def keep_folder(
     name: str,     # The artifact path that they get
 ) -> None:
     "Copy a folder to a run's artifacts"
+    from urllib.request import url2pathname
     with database(uri) as db: place = db.execute("SELECT artifact_uri FROM runs WHERE run_uuid = ?", (run_id,)).fetchone()[0]
     shutil.copytree(folder, Path(url2pathname(urlsplit(place).path))/name, dirs_exist_ok=True)
 
@@ -245,6 +262,7 @@ def ui(
     server = subprocess.Popen(command, cwd=Path(workspace_root) / ".mlops", env=env, start_new_session=True)
     try:
         if open_browser and _answers(port, server):
+            import webbrowser
             webbrowser.open(f"http://127.0.0.1:{port}")
         return server.wait()
     except KeyboardInterrupt:
