@@ -47,7 +47,7 @@ FORKABLE = {"numpy", "pandas", "pandera", "pyarrow", "scipy", "sklearn", "skops"
 HIDDEN = {"matplotlib": "matplotlib_inline.backend_inline", "mlflow": "mlflow.store.tracking.sqlalchemy_store"}  # what they import at their first use
 
 # %% ../../nbs/core/13_launcher.ipynb #45e22483
-THREADLESS = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
+THREADLESS = {"OPENBLAS_NUM_THREADS": "1", "OPENBLAS_THREAD_TIMEOUT": "20", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
 
 # %% ../../nbs/core/13_launcher.ipynb #4b6ad04e
 def preload(
@@ -157,7 +157,6 @@ class Launcher:
     def __init__(self, link: socket.socket):
         self.link, self.running, self.killing, self.explained = link, {}, {}, False
         self.spawned: dict[int, subprocess.Popen] = {}  # kept so that Popen does not wait for them by itself
-        self.later: list[str] = []  # what to import when there is nothing else to do
         self.buffer = b""
 
     def say(self, **message):
@@ -224,16 +223,10 @@ class Launcher:
 
     def handle(self, request: dict):
         "Do what one request asks"
-        if "names" in request: return self.prepare(**request)
+        if "preload" in request: return None if unforkable() else preload(request["preload"])
         if "stop" not in request: return self.attempt(request)
         for pid, id in self.running.items():
             if id == request["stop"]: self.stop(pid)
-
-    def prepare(self, names: list[str], later: list[str]):
-        "Import what the first steps use; the rest while they run"
-        if not unforkable():
-            preload(names)
-            self.later = later
 
     def attempt(self, request: dict):
         "Start a step, and say so where it cannot even start"
@@ -249,7 +242,7 @@ class Launcher:
         for number in (signal.SIGINT, signal.SIGTERM): signal.signal(number, lambda *_: None)  # SIG_IGN would be inherited by steps
         alive = True
         while alive or self.running:
-            ready, _, _ = select.select([wake] + [self.link] * alive, [], [], 0 if self.later else 0.2 if self.killing else 5.0)
+            ready, _, _ = select.select([wake] + [self.link] * alive, [], [], 0.2 if self.killing else 5.0)
             if wake in ready: os.read(wake, 4096)
             if self.link in ready and not self.read():
                 alive = False
@@ -257,12 +250,14 @@ class Launcher:
             self.reap()
             for pid, deadline in self.killing.items():
                 if time.monotonic() > deadline: self.send(pid, signal.SIGKILL)
-            if self.later and alive and not ready: preload([self.later.pop(0)])
 
 # %% ../../nbs/core/13_launcher.ipynb #bfdc5d8c
 def main():
     "The launcher's process: its socket is file descriptor 3's number in the first argument"
-    Launcher(socket.socket(fileno=int(sys.argv[1]))).serve()
+    link = socket.socket(fileno=int(sys.argv[1]))
+    if not unforkable(): preload([])  # while the runner still looks up what to do
+    Launcher(link).serve()
+    os._exit(0)  # taking apart all that was imported would take a tenth of a second
 
 # %% ../../nbs/core/13_launcher.ipynb #3b0293ac
 class Launch:
@@ -291,13 +286,7 @@ class Launch:
         self.link.sendall(json.dumps(request).encode() + b"\n")
         return self.last
 
-    def preload(self,
-        names: set[str],  # Dotted names that the first steps import
-        later: set[str] = frozenset(),  # Those of all steps
-    ):
-        "Let the launcher import what steps will ask for"
-        self.link.sendall(json.dumps({"names": sorted(names), "later": sorted(later - names)}).encode() + b"\n")
-
+    def preload(self, names: set[str]): self.link.sendall(json.dumps({"preload": sorted(names)}).encode() + b"\n")
     def stop(self, id: int): self.link.sendall(json.dumps({"stop": id}).encode() + b"\n")
 
     def messages(self,

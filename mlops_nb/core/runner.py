@@ -15,6 +15,7 @@ import signal
 import sys
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from .assets import Asset, register
@@ -58,6 +59,9 @@ class Runner:
         self.made, self.active, self.tasks, self.deadlines, self.pids = {}, {}, {}, {}, {}
         self.stop, self.halted, self.opened = None, False, False  # `stop` is a signal's number or `canceled`
 
+    @cached_property
+    def commit(self) -> dict[str, str]: return git_commit(self.workspace.root)
+
     def set(self, name: str, status: str, **columns):
         "A step's new status, in the workspace and in view"
         self.status[name] = status
@@ -74,14 +78,16 @@ class Runner:
     def run(self) -> str:
         "Run until nothing is left to do; the job's status"
         self.launch = Launch(self.id)
-        if names := imported(self.workspace, self.plan):
-            first = [found for name, found in names.items() if not self.job.steps[name].needs & names.keys()]
-            self.launch.preload(set().union(*first), set().union(*names.values()))
+        names = imported(self.workspace, self.plan)
+        later = set().union(*names.values())
+        if names: self.launch.preload(set().union(*(found for name, found in names.items() if not self.job.steps[name].needs & names.keys())))
         try:
             while self.ready or self.active:
                 begin_ready(self)
                 if not self.active: continue
                 fill(self)
+                if later: self.launch.preload(later)
+                later = set()
                 listen(self)
         finally: self.launch.close()
         if self.stop: return "Canceled"
@@ -145,7 +151,7 @@ def open_parent(runner: Runner):
     if runner.opened: return
     runner.opened = True
     if runner.tracker.parent: return runner.tracker.reopen()
-    tags = {"mlops_nb.job": runner.id, "mlops_nb.folder": str(runner.workspace.job_folder(runner.id)), "mlops_nb.file": str(runner.job.file), **git_commit(runner.workspace.root)}
+    tags = {"mlops_nb.job": runner.id, "mlops_nb.folder": str(runner.workspace.job_folder(runner.id)), "mlops_nb.file": str(runner.job.file), **runner.commit}
     runner.tracker.parent = runner.tracker.open(runner.job.name, None, tags)
     runner.workspace.update("jobs", {"id": runner.id}, run_id=runner.tracker.parent)
 
@@ -154,7 +160,7 @@ def tags(runner: Runner, step: Step, found: str, values: dict[str, Value]) -> di
     "What an MLflow run says of where its step came from"
     prints = {f"mlops_nb.input.{name}": one.fingerprint[:64] for name, one in values.items() if one.path}
     return {"mlops_nb.job": runner.id, "mlops_nb.step": step.name, "mlops_nb.key": found, "mlops_nb.environment": runner.plan.environments[step.name],
-            "mlops_nb.folder": str(runner.workspace.step_folder(runner.id, step.name)), **git_commit(runner.workspace.root), **prints}
+            "mlops_nb.folder": str(runner.workspace.step_folder(runner.id, step.name)), **runner.commit, **prints}
 
 # %% ../../nbs/core/18_runner.ipynb #647fe0cb
 def preparer(runner: Runner, step: Step, values: dict[str, Value]):
