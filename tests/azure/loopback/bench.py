@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import arm, assets, dataplane, jobs, workspaces  # noqa: F401  (they register what they answer)
+from . import arm, assets, dataplane, endpoints, governance, jobs, workspaces  # noqa: F401  (they register what they answer)
 from .arm import PRINCIPAL, SUBSCRIPTION, TENANT, State
 from .faults import Faults
 from .proxy import Answer, Authority, Proxy, Request
@@ -28,13 +28,22 @@ class Record:
     findings: list = field(default_factory=list)
 
 
+def login(bench, request: Request) -> Answer: return bench.tokens.answer(request)
+
+
+def blob(bench, request: Request) -> Answer:
+    "Storage; a client that lists what was collected sees all of it"
+    if "modelDataCollector" in request.target and request.method == "GET": endpoints.collect(bench)
+    return bench.storage.answer(request)
+
+
 class Bench:
     "One loopback Azure"
     def __init__(self, folder: "Path | None" = None, port: int = 0):
         self.folder = Path(folder or tempfile.mkdtemp(prefix="loopback-"))
         self.folder.mkdir(parents=True, exist_ok=True)
         self.authority, self.storage, self.guard = Authority(self.folder), Storage(self.folder), threading.RLock()
-        self.executions, self.everything, self.trackings, self.starting = [], [], {}, threading.Lock()
+        self.executions, self.hostings, self.everything, self.trackings, self.starting = [], [], [], {}, threading.Lock()
         self.proxy = Proxy(self.authority, self.answer, lambda *words: self.faults.cut(*words), port)
         self.reset()
 
@@ -51,6 +60,10 @@ class Bench:
         "Stop jobs that still run, and the servers of their workspaces"
         for one in self.executions: one.stop()
         self.executions.clear()
+        for found, name, hosting in self.hostings:
+            hosting.thread.join(200)
+            if any(one.name == name for one in found.list()): found.stop(name)
+        self.hostings.clear()
         for one in self.trackings.values(): one.close()
         self.trackings.clear()
 
@@ -85,7 +98,7 @@ class Bench:
 
     def answer(self, request: Request) -> Answer:
         "What this Azure says to a request; every request is written down"
-        answers = {"arm": arm.answer, "data": dataplane.answer, "login": lambda bench, one: bench.tokens.answer(one), "blob": lambda bench, one: bench.storage.answer(one)}
+        answers = {"arm": arm.answer, "data": dataplane.answer, "login": login, "blob": blob, "scoring": endpoints.scored}
         said = self.faults.answer(request)
         if said is None and request.kind in ("arm", "login"):
             with self.guard: said = answers[request.kind](self, request)
