@@ -21,7 +21,7 @@ def touch(bench, call: Call, data_type: "str | None" = None):
     found = bench.state.get(holder.id)
     if not found:
         kind = {"dataType": data_type or call.body["properties"].get("dataType", "uri_folder")} if call.segments[2] == "data" else {}
-        found = store(bench, holder, {"properties": {**kind, "isArchived": False, "tags": {}, "properties": {}}}, provisioningState="Succeeded")
+        found = store(bench, holder, {"properties": {**kind, "isArchived": False, "tags": {}, "properties": {}}}, **({} if kind else {"provisioningState": "Succeeded"}))
     newest = max(numbers(bench, holder.id), default=0)
     found["properties"] |= {"latestVersion": call.name, "nextVersion": str(max(newest, int(call.name) if call.name.isdigit() else 0) + 1)}
 

@@ -136,6 +136,15 @@ def rebuilt(bench, call: Call) -> tuple:
     return (root, Path(made.data(model["properties"]["modelUri"])), about, made.write("endpoint.yml", {"name": call.segments[3], "auth_mode": "key"}), made.write("deployment.yml", spec))
 
 
+@on("GET", "workspaces/onlineEndpoints/deployments")
+def get_deployment(bench, call: Call) -> Answer:
+    "A deployment, or all of an endpoint, as the api-version knows it"
+    found = [bench.state.need(call.id)] if call.single else bench.state.below(call.id)
+    old = {"dataCollector"} if call.request.version < "2023-04-01" else set()
+    seen = [{**one, "properties": {name: value for name, value in one["properties"].items() if name not in old}} for one in found]
+    return Answer(200, seen[0] if call.single else {"value": seen})
+
+
 @on("DELETE", "workspaces/onlineEndpoints/deployments")
 def delete_deployment(bench, call: Call) -> Answer:
     from mlops_nb.core.errors import UserError
