@@ -105,5 +105,6 @@ def of_project(
 ) -> Retraining:
     "The retraining that settings.ini and the pipelines' folder state"
     settings = load_settings(root)
-    pipeline = Path(root) / settings.project.pipelines / "training/pipeline.yml"
+    files = [Path(root) / settings.project.pipelines / file for file in ("monitoring/retrain.yml", "training/pipeline.yml")]
+    pipeline = next((file for file in files if file.is_file()), files[-1])
     return Retraining(**dict(root=Path(root), pipeline=pipeline, policy=policy_of(settings.monitoring)) | changes)
