@@ -34,7 +34,7 @@ def event(number: int) -> dict:
         return dict(id=f"azure-{number}", eventType=AZURE, eventTime=end, subject="", data=dict(RunId=f"run-{number}", RunStatus="Failed", RunTags=tags))
     worse = dict(type="model_performance", verdict="breach", rows=[dict(feature="", metric="log_loss", value=0.6, breach=True)])
     return breach_event(dict(monitor="m", endpoint="e", window=[NOW.isoformat(), end], breach=True, signals=dict(performance=worse),
-                             performance=dict(metric="log_loss", value=0.6, low=0.58, high=0.62, baseline=0.5, n=5000, days=30)))
+                             performance=dict(metric="log_loss", value=0.6, low=0.58, high=0.62, baseline=0.5, worse=0.06, n=5000, days=30)))
 
 
 def batches(events: int, seed: int) -> list:
