@@ -1,14 +1,12 @@
 """What the retraining policy gains on a year of real flights: never, always and by policy, log loss month by month.
 
-    OMP_NUM_THREADS=1 python bench/policy_replay.py        # models are kept in .mlops/bench, so a second run takes seconds
+    OMP_NUM_THREADS=1 python bench/bench_policy_replay.py     # models are kept in .mlops/bench, so a second run takes seconds
 
 On features and models directly, without an endpoint. Each strategy serves a month with the model that it had at its start.
-`always` trains on all flights up to that day and releases without a gate. The policy trains without the last `test_days`, and the gate of
-[gates] judges the challenger against the champion on them. `any` is the policy that retrains every month, whatever the harm. `refit N` is no setting: it
-serves, after the gate has accepted a challenger that was judged on N days, a model that nobody judged, trained on all days. It shows what judging costs.
+`always` trains on all flights up to that day and releases without a gate. The policy is that of settings.ini: the challenger is trained without the
+last `test_days`, the gate of [gates] judges it against the champion on them, and what is accepted is fitted again on all days, as
+pipelines/monitoring/retrain.yml does it. The others change one thing each; `any` retrains every month, whatever the harm.
 """
-import json
-import sys
 import time
 from dataclasses import asdict, replace
 from datetime import timezone
@@ -17,9 +15,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from harness import Result
 from mlops_nb.core.gate import Limits, judge, paired_bootstrap
 from mlops_nb.core.settings import load_settings
-from mlops_nb.core.workspace import write_whole
+from mlops_nb.monitoring.performance import surely_worse
 from mlops_nb.monitoring.policy import Policy, decide, policy_of, training_window
 from mlops_nb.training.evaluate import calibration_error, log_losses, reliability
 from mlops_nb.training.ingest import label, read_package
@@ -86,23 +85,29 @@ def gate(models: Models, challenger: tuple, champion: tuple, window: tuple, limi
     return judge(models.losses(*challenger)[rows], models.losses(*champion)[rows], part.date, slices=slices, calibration_error=error, limits=limits)
 
 
-def performance(models: Models, champion: tuple, month: int, baseline: float) -> dict:
-    "What the monitor would say of a matured month"
-    rows = models.rows(day(month), day(month + 1))
-    found = paired_bootstrap(models.losses(*champion)[rows], models.table.date[rows], n_boot=1000)
-    return dict(metric="log_loss", value=found.mean, low=found.low, high=found.high, baseline=baseline, n=int(rows.sum()))
+def interval(models: Models, trained: tuple, window: tuple):
+    "Mean loss of a model on some days, with bounds"
+    rows = models.rows(*window)
+    return paired_bootstrap(models.losses(*trained)[rows], models.table.date[rows])
+
+
+def performance(models: Models, champion: tuple, month: int, baseline: tuple) -> dict:
+    "What the monitor would say of a matured month; the baseline is a model and the days that judged it"
+    window, before = (day(month), day(month + 1)), interval(models, *baseline)
+    now = interval(models, champion, window)
+    return dict(metric="log_loss", value=now.mean, low=now.low, high=now.high, baseline=before.mean, worse=surely_worse(now, before), n=int(models.rows(*window).sum()))
 
 
 FIRST = (day(1), day(4))    # January to March
 DRIFT = dict(inputs=dict(type="data_drift", verdict="breach", rows=[]))     # some feature drifts every month
 
 
-def by_policy(models: Models, policy: Policy, limits: Limits, refit: bool = False) -> dict:
+def by_policy(models: Models, policy: Policy, limits: Limits, again: bool = True) -> dict:
     "Serve April to December by the policy: the champion of each month, and what was decided at the end of each"
-    champion, history, served, log = FIRST, [], {}, []
-    baseline = models.month((day(1), day(3)), 3)
+    champion, history, champions, log = FIRST, [], {}, []
+    baseline = ((day(1), day(3)), (day(3), day(4)))
     for month in range(4, 13):
-        served[month] = models.month(champion, month)
+        champions[month] = champion
         if month == 12: break
         now = day(month + 1).to_pydatetime().replace(tzinfo=timezone.utc)
         result = dict(window=[f"{day(month):%Y-%m-%d}", f"{now:%Y-%m-%d}"], signals=DRIFT, performance=performance(models, champion, month, baseline))
@@ -111,67 +116,69 @@ def by_policy(models: Models, policy: Policy, limits: Limits, refit: bool = Fals
         if action.action == "retrain":
             history.append(dict(at=now, action="retrain"))
             days = {name: pd.Timestamp(text) for name, text in training_window(now, policy, "2013-01-01").items()}
-            challenger, window = (days["train_start"], days["train_end"]), (days["train_end"], days["test_end"])
-            window = (max(window[0], champion[1]), window[1])
-            if window[0] >= window[1]: continue
-            verdict = gate(models, challenger, champion, window, limits)
-            entry |= dict(challenger=[f"{d:%Y-%m-%d}" for d in challenger], accepted=verdict.accepted, verdict=verdict.reason)
-            if verdict.accepted:
-                baseline = float(models.losses(*challenger)[models.rows(*window)].mean())
-                champion = (challenger[0], window[1]) if refit else challenger
+            challenger, window = (days["train_start"], days["train_end"]), (max(days["train_end"], champion[1]), days["test_end"])
+            if window[0] < window[1]:
+                verdict = gate(models, challenger, champion, window, limits)
+                entry |= dict(challenger=[f"{d:%Y-%m-%d}" for d in challenger], accepted=verdict.accepted, verdict=verdict.reason)
+                if verdict.accepted: champion, baseline = (challenger[0], window[1]) if again else challenger, (challenger, window)
         log.append(entry)
-    return dict(served=served, log=log, releases=sum(entry.get("accepted", False) for entry in log))
+    return dict(champions=champions, log=log, releases=sum(entry.get("accepted", False) for entry in log))
 
 
-def mean(served: dict, models: Models) -> float:
-    "Mean loss of a flight of April to December"
-    sizes = models.table.number.value_counts()
-    return float(np.average([*served.values()], weights=[sizes[month] for month in served]))
+def losses(models: Models, champions: dict) -> np.ndarray:
+    "Loss of each flight of April to December under a strategy; 0 for others"
+    return sum(models.losses(*champion) * models.rows(day(month), day(month + 1)) for month, champion in champions.items())
 
 
-def gain_interval(models: Models) -> dict:
-    "What `always` gains over `never`, per flight, with bounds from resampled days"
+def gains(models: Models, found: dict) -> None:
+    "Adds to each strategy its loss by month, and per flight what it gains over `never` and loses against `always`, with bounds from resampled days"
     served = models.rows(day(4), day(13))
-    always = sum(models.losses(day(1), day(month)) * models.rows(day(month), day(month + 1)) for month in range(4, 13))
-    found = paired_bootstrap((models.losses(*FIRST) - always)[served], models.table.date[served])
-    return asdict(found)
+    lost = {name: losses(models, one["champions"])[served] for name, one in found.items()}
+    days = models.table.date[served]
+    for name, one in found.items():
+        one |= dict(months={month: models.month(champion, month) for month, champion in one["champions"].items()}, mean=float(lost[name].mean()),
+                    gain=paired_bootstrap(lost["never"] - lost[name], days), behind=paired_bootstrap(lost[name] - lost["always"], days))
+        one["share"] = one["gain"].mean / (lost["never"] - lost["always"]).mean()
 
 
 def study() -> dict:
-    "Everything, as one document"
-    began, models = time.time(), Models(flights())
-    settings = load_settings(ROOT)
-    limits = Limits(**asdict(settings.gates))
-    never = {month: models.month(FIRST, month) for month in range(4, 13)}
-    always = {month: models.month((day(1), day(month)), month) for month in range(4, 13)}
-    policies = dict(settings=policy_of(settings.monitoring)) | {name: replace(policy_of(settings.monitoring), **change) for name, change in VARIANTS.items()}
-    found = dict(never=dict(served=never, releases=0), always=dict(served=always, releases=8))
-    found |= {name: by_policy(models, policy, limits) for name, policy in policies.items()}
-    found |= {f"refit {days}": by_policy(models, replace(policies["any"], test_days=days), limits, refit=True) for days in (7, 14, 30)}
-    gain = mean(never, models) - mean(always, models)
-    for one in found.values(): one |= dict(mean=mean(one["served"], models), share=(mean(never, models) - mean(one["served"], models)) / gain)
+    "Every strategy, and July to September judged on October against several champions"
+    models, settings = Models(flights()), load_settings(ROOT)
+    limits, policy = Limits(**asdict(settings.gates)), policy_of(settings.monitoring)
+    found = {"never": dict(champions=dict.fromkeys(range(4, 13), FIRST), releases=0),
+             "always": dict(champions={month: (day(1), day(month)) for month in range(4, 13)}, releases=8)}
+    found |= {name: by_policy(models, replace(policy, **change), limits, again) for name, (change, again) in VARIANTS.items()}
+    gains(models, found)
     trailing, october = (day(7), day(10)), (day(10), day(11))
-    verdicts = {f"trained before {champion[1]:%Y-%m-%d}": gate(models, trailing, champion, october, limits).reason for champion in (FIRST, (day(1), day(7)), (day(1), day(9)))}
-    return dict(strategies=found, gain_of_always=gain_interval(models), october_trailing_three_months=verdicts, seconds=time.time() - began)
+    verdicts = {f"trained before {champion[1]:%Y-%m-%d}": gate(models, trailing, champion, october, limits) for champion in (FIRST, (day(1), day(7)), (day(1), day(9)))}
+    return dict(strategies=found, october=verdicts)
 
 
-VARIANTS = {f"harm, test {n}": dict(test_days=n) for n in (7, 14, 30)} | {f"any, test {n}": dict(test_days=n, retrain_on="any") for n in (7, 14)}
-VARIANTS |= {"any": dict(retrain_on="any", cooldown_days=20), "harm, trailing 90 days": dict(train_days=90)}
+VARIANTS = {"settings.ini": ({}, True), "not fitted again": ({}, False), "14 days to judge on": (dict(test_days=14), True), "7 days to judge on": (dict(test_days=7), True),
+            "any": (dict(retrain_on="any"), True), "any, 14 days to judge on": (dict(retrain_on="any", test_days=14), True), "trailing 90 days": (dict(train_days=90), True)}
+UNITS = {"loss": "log loss, April to December", "gain": "gain over never, 0.001", "behind": "behind always, 0.001", "share": "share of the gain, %", "releases": "releases"}
 
 
 def main():
-    "Print the table, keep the document"
-    found = study()
-    months = range(4, 13)
-    print("log loss".ljust(18), *(f"{month:>6}" for month in months), "  mean  gain  releases")
+    "Write the table"
+    began, found = time.time(), study()
+    result = Result("policy_replay", "Never, always, or by policy: a year of flights", units=UNITS | {f"m{month}": f"2013-{month:02d}" for month in range(4, 13)})
+    point = lambda value: {"median": value, "min": value, "max": value}
     for name, one in found["strategies"].items():
-        print(name.ljust(18), *(f"{one['served'][month]:6.4f}" for month in months), f"{one['mean']:.4f}  {one['share']:4.0%}  {one['releases']}")
-    for name in ("settings", *VARIANTS):
-        for entry in found["strategies"][name]["log"]: print(name, entry["month"], entry["action"], entry["reason"][:110], entry.get("challenger", ""), entry.get("verdict", "")[:150])
-    print("always gains over never, per flight:", {key: round(value, 4) for key, value in found["gain_of_always"].items()})
-    for champion, reason in found["october_trailing_three_months"].items(): print("July to September, judged on October against the champion", champion, "->", reason)
-    write_whole(KEPT / "result.json", json.dumps(found, indent=1))
-    print(f"{found['seconds']:.0f} s; {KEPT / 'result.json'}")
+        within = {key: {"median": 1000 * one[key].mean, "min": 1000 * one[key].low, "max": 1000 * one[key].high} for key in ("gain", "behind")}
+        result.rows[name] = {"loss": point(one["mean"]), **within, "share": point(100 * one["share"]), "releases": point(one["releases"]), **{f"m{month}": point(value) for month, value in one["months"].items()}}
+    ours = found["strategies"]["settings.ini"]
+    result.target("share of the gain of `always` that the policy misses", 100 * (1 - ours["share"]), 10, " %")
+    result.target("releases of the policy", ours["releases"], 6)
+    result.target("October challengers, trained on July to September, that the gate accepts, of 3", sum(verdict.accepted for verdict in found["october"].values()), 0)
+    always = found["strategies"]["always"]["gain"]
+    result.notes.append(f"Gains are per flight; their bounds are one-sided, 95 %, from resampled days. What `always` gains, {always.mean:.4f} [{always.low:.4f}, {always.high:.4f}], is itself "
+                        f"{'not told from chance' if always.low <= 0 else 'more than chance'}, so a share of it is a ratio of two uncertain numbers: look at the bounds of `behind always`.")
+    for entry in ours["log"]:
+        if entry["action"] == "retrain": result.notes.append(f"By settings.ini at the end of 2013-{entry['month']:02d}: {entry['reason']}. {entry.get('verdict', 'no days to judge on')}")
+    result.notes += [f"July to September, judged on October against the model {champion}. {verdict.reason}" for champion, verdict in found["october"].items()]
+    result.notes.append(f"{time.time() - began:.0f} s with {len([*KEPT.glob('*.npy')])} models kept.")
+    result.write()
 
 
-if __name__ == "__main__": sys.exit(main())
+if __name__ == "__main__": main()
