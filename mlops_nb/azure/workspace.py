@@ -23,6 +23,7 @@ class Azure:
     ):
         self.root, self.name, self.asked = Path(root).resolve(), on, section(root, on)
         self.folder = self.root/".mlops/azure"/on
+        self.serving = self.folder/"serving"    # Records of releases, as on this machine
 
     @cached_property
     def ml(self):
@@ -126,3 +127,32 @@ def _examine(self: Azure) -> list:
     return examine(self)
 
 Azure.tools, Azure.examine = _tools, _examine
+
+# %% ../../nbs/azure/03_workspace.ipynb #eff6c2ee
+def _qa(self: Azure, endpoint: str, deployment: str, labelled=None, say=None):
+    from mlops_nb.azure.serving import run_qa
+    return run_qa(self, endpoint, deployment, labelled, say)
+
+def _records(self: Azure):
+    from mlops_nb.azure.serving import Records
+    Records(self).pull()
+    return self.serving
+
+def _bring(self: Azure, model: str, version: str, say: Callable) -> None:
+    from mlops_nb.azure.models import bring
+    bring(self, model, version, say)
+
+# %% ../../nbs/azure/03_workspace.ipynb #70005854
+def _observed(self: Azure, file: Path, at=None) -> Path:
+    from mlops_nb.azure.observed import observed
+    return observed(self, file, at)
+
+def _ledger(self: Azure):
+    from mlops_nb.azure.observed import ledger
+    return ledger(self)
+
+def _outcomes(self: Azure, endpoint: str, records: list) -> int:
+    from mlops_nb.azure.observed import record
+    return record(self, endpoint, records)
+
+for _one in (_qa, _records, _bring, _observed, _ledger, _outcomes): setattr(Azure, _one.__name__[1:], _one)
