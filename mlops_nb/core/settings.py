@@ -34,6 +34,7 @@ class Workspace:
     workspace: str = ""             # Its name
     registry: str = ""              # Azure ML registry that shares models between workspaces
     compute: str = "serverless"     # Compute cluster of the steps
+    cloud: str = "azure"            # Who provides it: an entry point of the group mlops_nb.places
     @property
     def configured(self) -> bool: return all((self.subscription_id, self.resource_group, self.workspace))
 
