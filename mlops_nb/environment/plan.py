@@ -6,13 +6,14 @@
 __all__ = ['Azure', 'chosen', 'Change', 'compare', 'clusters_of', 'compare_roles', 'strays', 'Plan', 'plan', 'verified',
            'carry_out', 'apply', 'destroy', 'doomed']
 
-# %% ../../nbs/environment/05_plan.ipynb #3192b930
+# %% ../../nbs/environment/05_plan.ipynb #1683dadb
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from ..core.errors import UserError
 from . import roles
 from .declared import Declared, bad_names, declared
+from .image import image
 from .live import Arm
 from .resources import OWNER, Resource, _group, foundation, ids, managed
 
@@ -148,7 +149,7 @@ class Plan:
         said = [str(c) for c in self.changes if c.action != "keep"] + [f"note: {note}" for note in self.notes]
         return "\n".join([*said, f"{self.on}: " + (", ".join(f"{n} to {word}" if word != "undeclared" else f"{n} undeclared" for word, n in count.items() if n) or "nothing declared")])
 
-# %% ../../nbs/environment/05_plan.ipynb #fd98c905
+# %% ../../nbs/environment/05_plan.ipynb #9e21c835
 def plan(
     root: "str|Path",       # The project
     on: str,                # dev, staging or production
@@ -160,7 +161,7 @@ def plan(
     one = chosen(root, on)
     azure = azure or Azure(one.where)
     if not one.where.managed: return Plan(on, verified(one, azure), [f"[{on}] of settings.ini says managed = false: this is only verified"])
-    changes = compare(foundation(one, azure.arm) + managed(one, azure.ml))
+    changes = compare([*foundation(one, azure.arm), *managed(one, azure.ml), image(root, azure.ml)])
     given, notes = compare_roles(root, one, azure.authorization, changes, prune)
     return Plan(on, changes + given + strays(one, azure, changes, prune), notes)
 
