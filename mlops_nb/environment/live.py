@@ -115,13 +115,13 @@ def _delete(self, id: str, api: str) -> None:
 
 Arm._settled, Arm.put, Arm.delete = _settled, _put, _delete
 
-# %% ../../nbs/environment/02_live.ipynb #2ee00096
+# %% ../../nbs/environment/02_live.ipynb #aaac062c
 def same(
     declared,   # A value of a file
     live,       # What Azure says
 ) -> bool:
     "Do they mean the same?"
-    plain = lambda v: str(v).lower().replace(" ", "") if isinstance(v, str) else v
+    plain = lambda v: str(getattr(v, "value", v)).lower().replace(" ", "") if isinstance(v, str) else v
     return plain(declared) == plain(live)
 
 def differences(
@@ -132,6 +132,6 @@ def differences(
     "What would change"
     if isinstance(declared, dict) and isinstance(live, dict):
         return [text for key, value in declared.items() for text in differences(value, live.get(key), f"{at}.{key}" if at else key)]
-    if isinstance(declared, list) and isinstance(live, list) and len(declared) == len(live): 
+    if isinstance(declared, list) and isinstance(live, list) and len(declared) == len(live):
         return [text for i, value in enumerate(declared) for text in differences(value, live[i], f"{at}[{i}]")]
     return [] if same(declared, live) else [f"{at}: {live!r} -> {declared!r}"]

@@ -144,7 +144,7 @@ class Managed(Resource):
         "The part of the client for this kind"
         return getattr(self.client(), {"workspace": "workspaces", "registry": "registries", "compute cluster": "compute", "datastore": "datastores"}[self.kind])
 
-# %% ../../nbs/environment/03_resources.ipynb #8a6177db
+# %% ../../nbs/environment/03_resources.ipynb #ec94a9ad
 def _plain(value):
     "A document without positions"
     if isinstance(value, dict): return {key: _plain(item) for key, item in value.items()}
@@ -155,7 +155,7 @@ def _seen(
     keys,           # Of the file
 ) -> dict:
     "What an object says for the keys of a file"
-    simple = lambda v: v if isinstance(v, (str, int, float, dict, type(None))) else [simple(x) for x in v] if isinstance(v, list) else {k: simple(x) for k, x in vars(v).items() if k in ("type", "location") and x}
+    simple = lambda v: getattr(v, "value", v) if isinstance(v, (str, int, float, dict, type(None))) else [simple(x) for x in v] if isinstance(v, list) else {k: simple(x) for k, x in vars(v).items() if k in ("type", "location") and x}
     return {key: simple(getattr(entity, key, None)) for key in keys}
 
 # %% ../../nbs/environment/03_resources.ipynb #610b2a7a
