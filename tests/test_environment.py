@@ -3,21 +3,21 @@ import copy
 import json
 import re
 import shutil
-import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from ground import NAMESPACES, Ground
+from loopback.arm import SUBSCRIPTION
 
 from mlops_nb.core.cli import main
 from mlops_nb.core.errors import MlopsError, UserError
-from mlops_nb.environment import bootstrap, declared, image, plan, roles
+from mlops_nb.environment import bootstrap, declared, image, roles
+from mlops_nb.environment import plan as planning
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT/"tests/azure"))
-SUBSCRIPTION = "00000000-0000-4000-8000-000000000002"
 PEOPLE = {name: f"1111111{number}-1111-1111-1111-111111111111" for number, name in enumerate(("data-scientists", "ml-engineers", "release-managers", "readers", "plan-workflow"))}
 
 
@@ -46,20 +46,18 @@ def root(tmp_path): return project(tmp_path/"project")
 
 class Loopback:
     "The loopback Azure with what lies under workspaces, and an environment in it that was applied once"
-    def __init__(self, folder: Path):
-        from ground import Ground
-        from loopback.bench import Bench
-        self.bench = Bench(folder/"azure")
-        self.bench.state.resources.clear()
-        self.ground, self.root = Ground(self.bench), project(folder/"project")
+    def __init__(self, bench, folder: Path):
+        bench.reset()
+        bench.state.resources.clear()
+        self.bench, self.ground, self.root = bench, Ground(bench), project(folder/"project")
 
     def apply(self, root: Path, on: str = "dev", **options) -> list:
-        return plan.apply(root, on, azure=self.azure(root, on), say=lambda text: None, **options)
+        return planning.apply(root, on, azure=self.azure(root, on), say=lambda text: None, **options)
 
-    def plan(self, root: Path, on: str = "dev", **options) -> plan.Plan: return plan.plan(root, on, azure=self.azure(root, on), **options)
+    def plan(self, root: Path, on: str = "dev", **options) -> planning.Plan: return planning.plan(root, on, azure=self.azure(root, on), **options)
 
-    def azure(self, root: Path, on: str = "dev") -> plan.Azure:
-        found = plan.Azure(plan.chosen(root, on).where)
+    def azure(self, root: Path, on: str = "dev") -> planning.Azure:
+        found = planning.Azure(planning.chosen(root, on).where)
         found.arm.pause = 0.02
         return found
 
@@ -69,12 +67,7 @@ class Loopback:
         self.bench.faults.__init__()
         self.bench.state.resources, self.ground.roles = copy.deepcopy(self.saved)
         self.bench.state.deleted.clear()
-        self.ground.__dict__.update(turns={}, lists=0, delay=0, taken=set(), vaults={}, registered={*self.names}, permissions=[{"actions": ["*"], "notActions": []}], limits={}, metrics={}, writes=[])
-
-    @property
-    def names(self):
-        from ground import NAMESPACES
-        return NAMESPACES
+        self.ground.__dict__.update(turns={}, lists=0, delay=0, taken=set(), vaults={}, registered={*NAMESPACES}, permissions=[{"actions": ["*"], "notActions": []}], limits={}, metrics={}, writes=[])
 
     def at(self, kind: str, name: str, group: str = "rg-flights-dev") -> dict:
         "A live resource"
@@ -82,11 +75,9 @@ class Loopback:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    "One loopback Azure for all tests here; what the first apply did is kept for them"
-    from loopback.storage import Unavailable
-    try: world = Loopback(tmp_path_factory.mktemp("loopback"))
-    except Unavailable as error: pytest.skip(str(error))
+def world(azure_server, tmp_path_factory):
+    "What the first apply made of an empty Azure, kept for all tests here"
+    world = Loopback(azure_server, tmp_path_factory.mktemp("loopback"))
     with pytest.MonkeyPatch.context() as patch:
         for name, value in world.bench.env.items(): patch.setenv(name, value)
         world.ground.delay = 2
@@ -95,7 +86,6 @@ def world(tmp_path_factory):
         world.save()
         yield world
     world.ground.close()
-    world.bench.close()
 
 
 @pytest.fixture
@@ -156,7 +146,7 @@ def test_only_what_differs_is_changed(azure, root):
 
 def test_an_apply_that_failed_is_finished_by_the_next(azure, root):
     for name in ("cpu", "sweep"): azure.bench.state.resources.pop(azure.at("Microsoft.MachineLearningServices/workspaces", f"mlw-flights-dev/computes/{name}")["id"].lower())
-    account = declared.names(plan.chosen(root, "dev"))["storage"]
+    account = declared.names(planning.chosen(root, "dev"))["storage"]
     azure.bench.state.resources = {id: one for id, one in azure.bench.state.resources.items() if f"storageaccounts/{account}" not in id}
     azure.ground.taken.add(account)
     with pytest.raises(MlopsError, match="StorageAccountAlreadyTaken[^$]*give the storage account a `name:`"): azure.apply(root)
@@ -206,14 +196,14 @@ def test_roles_given_by_hand_are_reported_and_taken_only_with_prune(azure, root)
 
 def test_a_role_taken_out_of_the_file_is_one_given_by_hand(azure, root):
     rewrite(root, "roles.yml", "    storage: [Storage Blob Data Contributor]\n  ml-engineers:", "  ml-engineers:")
-    assert [c.name for c in azure.plan(root).changes if c.action == "undeclared"] == [f"Group {PEOPLE['data-scientists']}: Storage Blob Data Contributor on {declared.names(plan.chosen(root, 'dev'))['storage']}"]
+    assert [c.name for c in azure.plan(root).changes if c.action == "undeclared"] == [f"Group {PEOPLE['data-scientists']}: Storage Blob Data Contributor on {declared.names(planning.chosen(root, 'dev'))['storage']}"]
 
 
 def test_production_makes_the_registry_and_gives_everybodys_roles_there(azure, root):
     done = azure.apply(root, "production")
     on_registry = {c.name for c in done if c.kind == "role" and c.name.endswith("mlr-flights")}
     assert "data-scientists: AzureML Registry User on mlr-flights" in on_registry and any(c.kind == "registry" for c in done)
-    assert azure.at("Microsoft.KeyVault/vaults", declared.names(plan.chosen(root, "production"))["key_vault"], "rg-flights-production")["properties"]["enablePurgeProtection"] is True
+    assert azure.at("Microsoft.KeyVault/vaults", declared.names(planning.chosen(root, "production"))["key_vault"], "rg-flights-production")["properties"]["enablePurgeProtection"] is True
     azure.ground.writes.clear()
     assert azure.apply(root, "production") == [] and azure.ground.writes == []
 
