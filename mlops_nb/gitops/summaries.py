@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PAGES', 'cell', 'table', 'written', 'verdict_text', 'measures_text', 'steps_text', 'job_text', 'champion_measures',
-           'release_text', 'monitor_text', 'events_text', 'page', 'outputs']
+           'release_text', 'monitor_text', 'events_text', 'environment_text', 'page', 'outputs']
 
 # %% ../../nbs/gitops/01_summaries.ipynb #4764cf4c
 import json
@@ -115,8 +115,17 @@ def events_text(
     rows = [[event["time"], event["action"], event["reason"]] for event in found]
     return "### Events\n\n" + (table(["time", "action", "reason"], rows) or "None.")
 
-# %% ../../nbs/gitops/01_summaries.ipynb #879e8ee8
-PAGES = {"steps": job_text, "stages": release_text, "signals": monitor_text}   # A key that only this document has
+# %% ../../nbs/gitops/01_summaries.ipynb #1cfe3fa6
+def environment_text(
+    found: dict,   # As `environment plan --json` and `environment apply --json` print it
+) -> str:
+    "What differs between the files and Azure, or what was changed"
+    rows = [[c["action"], c["kind"], c["name"], "; ".join(map(str, c["details"]))] for c in found["changes"]]
+    notes = "\n".join(f"- {cell(note)}" for note in found.get("notes") or [])
+    return "\n\n".join(filter(None, [f"### {cell(found['command'])}: {cell(found['on'])}", table(["action", "what", "name", "details"], rows) or "Nothing to do.", notes]))
+
+# %% ../../nbs/gitops/01_summaries.ipynb #64ff6db4
+PAGES = {"steps": job_text, "stages": release_text, "signals": monitor_text, "changes": environment_text}   # A key that only this document has
 
 def page(
     document,   # What a command printed with --json
@@ -124,10 +133,10 @@ def page(
     "A document as Markdown"
     if isinstance(document, list): return events_text(document)
     make = next((make for key, make in PAGES.items() if key in document), None)
-    if make is None: raise UserError("this document has no page", accepted="the --json of run, show, release, rollback, monitor or events")
+    if make is None: raise UserError("this document has no page", accepted="the --json of run, show, release, rollback, monitor, events or environment")
     return make(document)
 
-# %% ../../nbs/gitops/01_summaries.ipynb #9d096377
+# %% ../../nbs/gitops/01_summaries.ipynb #1c0582db
 def outputs(
     document,   # What a command printed with --json
 ) -> dict:      # Text by name
