@@ -3,6 +3,7 @@ import json
 from pathlib import Path
 
 import pytest
+from loopback.fixture import azure, azure_server  # noqa: F401  (fixtures for every test)
 
 ROOT = Path(__file__).resolve().parents[1]
 

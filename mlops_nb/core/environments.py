@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PYPI', 'FOREIGN', 'Required', 'required', 'pip_name', 'from_conda', 'requirement_lines', 'read_requirements',
-           'from_build', 'Difference', 'compare', 'environment_hash', 'held', 'isolated', 'interpreter', 'tell',
-           'explain']
+           'from_build', 'image_version', 'image_tag', 'Difference', 'compare', 'environment_hash', 'held', 'isolated',
+           'interpreter', 'tell', 'explain']
 
 # %% ../../nbs/core/12_environments.ipynb #72dcb2e6
 import re
@@ -160,6 +160,19 @@ def from_build(
     if not files: return Required("image", str(folder))
     lines, options = requirement_lines([f"-r {path.name}" for path in files], folder)
     return Required("requirements", str(folder), lines, options=options)
+
+# %% ../../nbs/core/12_environments.ipynb #83c0ae3a
+def image_version(
+    folder: Path,       # A build context: a Dockerfile and the lock that it copies
+) -> str:               # 16 hexadecimal digits
+    "The version of the image that a build context gives"
+    from mlops_nb.core.fingerprints import hash_json
+    files = (folder/"Dockerfile", *sorted(folder.glob("*requirements*.txt")))
+    return hash_json({path.name: path.read_text(encoding="utf-8") for path in files if path.is_file()})[:16]
+
+def image_tag(required: Required) -> dict[str, str]:
+    "What a run says of its image, where the environment is built from a lock"
+    return {"mlops_nb.image": image_version(Path(required.source))} if required.kind == "requirements" else {}
 
 # %% ../../nbs/core/12_environments.ipynb #c25b9ea2
 @dataclass(frozen=True)

@@ -1,0 +1,98 @@
+"The loopback Azure as one object: start it, point processes at it with `env`, look into it, hurt it"
+import os
+import tempfile
+import threading
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import arm, assets, dataplane, jobs, workspaces  # noqa: F401  (they register what they answer)
+from .arm import PRINCIPAL, SUBSCRIPTION, TENANT, State
+from .faults import Faults
+from .proxy import Answer, Authority, Proxy, Request
+from .storage import Storage
+from .tokens import Tokens
+
+GROUP = "loopback"
+
+
+@dataclass
+class Record:
+    "One request and what became of it"
+    request: Request
+    status: int
+    operation: str = ""  # As the specification calls it
+    version: str = ""  # The api-version
+    checked: bool = False  # Against the specification
+    findings: list = field(default_factory=list)
+
+
+class Bench:
+    "One loopback Azure"
+    def __init__(self, folder: "Path | None" = None, port: int = 0):
+        self.folder = Path(folder or tempfile.mkdtemp(prefix="loopback-"))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.authority, self.storage, self.guard = Authority(self.folder), Storage(self.folder), threading.RLock()
+        self.executions, self.everything = [], []
+        self.proxy = Proxy(self.authority, self.answer, lambda *words: self.faults.cut(*words), port)
+        self.reset()
+
+    def reset(self):
+        "Forget everything but the storage account, and make the workspaces `dev` and `production`"
+        self.end_executions()
+        self.everything += getattr(self, "calls", [])
+        self.storage.overwritten.clear()
+        self.state, self.tokens, self.faults, self.calls, self.runs = State(), Tokens(), Faults(), [], {}
+        self.proxy.refused.clear()
+        for name in ("dev", "production"): workspaces.make_workspace(self, GROUP, name)
+
+    def end_executions(self):
+        "Stop jobs that still run"
+        for one in self.executions: one.stop()
+        self.executions.clear()
+
+    @property
+    def env(self) -> dict[str, str]:
+        "What a process needs to see this Azure and nothing else"
+        proxy = {name: self.proxy.url for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy")}
+        trust = {name: str(self.authority.bundle) for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE")}
+        login = {"AZURE_TENANT_ID": TENANT, "AZURE_CLIENT_ID": PRINCIPAL, "AZURE_CLIENT_SECRET": "loopback", "AZURE_TOKEN_CREDENTIALS": "EnvironmentCredential"}
+        return proxy | trust | login | {"NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost", "AZURE_CORE_COLLECT_TELEMETRY": "0",
+                                        "MLFLOW_DISABLE_TELEMETRY": "true", "AZURE_SUBSCRIPTION_ID": SUBSCRIPTION}
+
+    def workspace(self, name: str = "dev") -> dict[str, str]:
+        "The keys of settings.ini that name a workspace of this Azure"
+        return {"subscription_id": SUBSCRIPTION, "resource_group": GROUP, "workspace": name}
+
+    def answer(self, request: Request) -> Answer:
+        "What this Azure says to a request; every request is written down"
+        answers = {"arm": arm.answer, "data": dataplane.answer, "login": lambda bench, one: bench.tokens.answer(one), "blob": lambda bench, one: bench.storage.answer(one)}
+        said = self.faults.answer(request)
+        if said is None and request.kind in ("arm", "login"):
+            with self.guard: said = answers[request.kind](self, request)
+        elif said is None: said = answers[request.kind](self, request)
+        record = Record(request, said.status, version=request.version)
+        self.calls.append(record)
+        return said
+
+    def fail(self, pattern: str, **how): return self.faults.add(pattern, **how)
+
+    def held(self, job: str) -> bool:
+        "Whether a test keeps this job from starting"
+        return self.faults.holds(job)
+
+    def close(self):
+        self.end_executions()
+        self.proxy.shutdown()
+        self.proxy.server_close()
+        self.storage.close()
+
+    def report(self) -> str:
+        "The table of operations: calls, api-version, checked against the specification or not"
+        counted = Counter((one.operation, one.version, one.checked) for one in self.everything + self.calls if one.request.kind == "arm")
+        lines = [f"{operation or '(no operation)'} | {count} | {version or '-'} | {'yes' if checked else 'no'}" for (operation, version, checked), count in sorted(counted.items())]
+        return "\n".join(["operation | calls | api-version | checked", "--- | ---: | --- | ---", *lines])
+
+    def exports(self) -> str:
+        "`env` as a shell reads it"
+        return "\n".join(f"export {name}='{value}'" for name, value in self.env.items())

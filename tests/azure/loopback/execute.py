@@ -1,0 +1,19 @@
+"Runs one rebuilt job: started by the stand-in in the Python that is the job's image, where the project is not installed"
+import json
+import sys
+from pathlib import Path
+
+
+def main(file: Path) -> int:
+    from mlops_nb.core.planning import plan
+    from mlops_nb.core.progress import Quiet
+    from mlops_nb.core.runner import drive, open_job
+    from mlops_nb.core.workspace import Workspace, hold, write_whole
+    workspace = Workspace(Path.cwd(), make=True)
+    planned = plan(workspace, file)
+    id = open_job(workspace, planned)
+    write_whole(file.with_name("local.json"), json.dumps({"id": id, "steps": list(planned.job.steps)}))
+    with hold(workspace, id): return drive(workspace, planned, id, Quiet(planned.job)).exit_code
+
+
+if __name__ == "__main__": sys.exit(main(Path(sys.argv[1]).resolve()))

@@ -1,0 +1,23 @@
+"The fixture `azure`: one server for the session, an empty Azure for each test"
+import pytest
+
+
+@pytest.fixture(scope="session")
+def azure_server(tmp_path_factory):
+    "The loopback Azure; skipped where npm cannot fetch its storage"
+    from .bench import Bench
+    from .storage import Unavailable
+    try: bench = Bench(tmp_path_factory.mktemp("azure"))
+    except Unavailable as reason: pytest.skip(str(reason))
+    yield bench
+    bench.close()
+
+
+@pytest.fixture
+def azure(azure_server):
+    "The loopback Azure, with two workspaces and nothing in them; a request to any other host fails the test"
+    azure_server.reset()
+    yield azure_server
+    azure_server.end_executions()
+    assert not azure_server.proxy.refused, f"left the loopback Azure: {azure_server.proxy.refused}"
+    assert not azure_server.storage.overwritten, f"blobs were overwritten: {azure_server.storage.overwritten}"
