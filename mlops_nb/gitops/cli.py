@@ -106,20 +106,30 @@ def comment(number, files):
     from mlops_nb.gitops.github import comment as write
     write(number, "\n\n".join(file.read_text(encoding="utf-8") for file in files))
 
-# %% ../../nbs/gitops/05_cli.ipynb #fa06732f
+# %% ../../nbs/gitops/05_cli.ipynb #534f0ecb
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
-def dispatch(file):
-    """Start the training workflow on GitHub for each event that the policy answers with a retraining.
+@click.option("--on", type=click.Choice(["dev", "staging", "production"]), help="The workspace whose events they are, instead of this machine.")
+@click.option("--at", metavar="TIME", help="Decide as if it were this time (ISO 8601): for a replay of the past.")
+@click.option("--json", is_flag=True, help="Print one JSON document for scripts.")
+def dispatch(on, at, json):
+    """Decide about the breaches that are pending, and let the training workflow on GitHub do what was decided.
 
     \b
-    mlops-nb events list --json > events.json
-    mlops-nb dispatch events.json
+    mlops-nb dispatch --on production
 
-    Needs GITHUB_TOKEN and GITHUB_REPOSITORY.
+    Needs GITHUB_TOKEN and GITHUB_REPOSITORY where there is something to do. `mlops-nb events handle` does it on this machine instead.
     """
-    from mlops_nb.gitops.github import dispatch as send
-    for breach in send(documents((file,))[0]): click.echo(f"asked for a training: {breach}")
+    from mlops_nb.gitops.github import start_training
+    from mlops_nb.monitoring.events import handle, listing
+    from mlops_nb.monitoring.loop_cli import kept
+    from mlops_nb.monitoring.policy import moment
+    from mlops_nb.monitoring.retraining import of_project
+    retraining = of_project(project())
+    with kept(on) as ledger:
+        handle(ledger, [], retraining.policy, start_training, retraining.window, moment(at) if at else None)
+        rows = listing(ledger, 20)
+    if json: return click.echo(json_module.dumps(rows, indent=1, default=str))
+    for row in rows: click.echo(f"{row['time']}  {row['action']}: {row['reason']}" + (f"; {row['outcome']['reason']}" if row["outcome"] else ""))
 
 # %% ../../nbs/gitops/05_cli.ipynb #7c578dad
 @click.command()
