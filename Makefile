@@ -1,18 +1,22 @@
 # The commands of this repository; `make` alone lists them.
 PYTHON ?= python3
 UV_VERSION = 0.13.9
-BIN = .venv/bin
+BIN = .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 READY = .venv/.ready
+PORTABLE = $(addprefix tests/test_,$(addsuffix .py,components documents expressions gate metrics parameters settings stages validation workflows))
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make lock" pyproject.toml
 
 .DEFAULT_GOAL = help
-.PHONY: help setup loop sample test tutorials docs bench prepare lock clean
+.PHONY: help setup path loop sample test portable tutorials docs bench prepare unchanged hooks wheel publish lock clean
 
 help: ## List the commands
 	@awk -F ': .*## ' '/^[a-z]+:.* ## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
 
 setup: $(READY) ## Create .venv with the locked packages; the other commands do so by themselves
+
+path: ## Print the folder of the commands, for your PATH
+	@echo "$(CURDIR)/$(BIN)"
 
 loop: $(READY) ## Tell the whole story: train, release, serve a year of real flights, monitor, retrain, release again
 	$(BIN)/mlops-nb loop
@@ -27,10 +31,15 @@ test: $(READY) ## Check what is generated, then test notebooks and machinery
 	$(BIN)/nbdev-test nbs/start
 	$(BIN)/nbdev-test nbs/site
 	$(BIN)/nbdev-test nbs/reference
+	$(BIN)/nbdev-test nbs/gitops
 	$(BIN)/nbdev-test nbs/training --n-workers 1
 	$(BIN)/nbdev-test nbs/deployment --n-workers 1
 	$(BIN)/nbdev-test nbs/monitoring
 	$(BIN)/python -m pytest
+
+portable: $(READY) ## Test what needs no POSIX system: the command line, the export, the checks, and what they are made of
+	$(BIN)/mlops-nb check
+	$(BIN)/python -m pytest $(PORTABLE)
 
 tutorials: $(READY) ## Run every tutorial and how-to, in copies of the project
 	$(BIN)/nbdev-test nbs/howto --n-workers 1
@@ -46,6 +55,19 @@ prepare: $(READY) ## Regenerate and clean everything before a commit
 	$(BIN)/mlops-nb export
 	$(BIN)/nbdev-clean
 	$(BIN)/mlops-nb check
+
+unchanged: ## Fail if a file differs from the commit, or is new
+	@test -z "$$(git status --porcelain)" || { git status --short; git --no-pager diff; exit 1; }
+
+hooks: $(READY) ## Let git clean and check what you commit, and merge notebooks as notebooks
+	$(BIN)/pre-commit install
+	$(BIN)/nbdev-install-hooks
+
+wheel: $(READY) ## Build the package into dist
+	$(BIN)/python -m build --no-isolation --outdir dist
+
+publish: ## Publish dist as a release on GitHub: make publish TAG=v0.1.0; its text is notes.md
+	gh release create "$(TAG)" --verify-tag --title "$(TAG)" --notes-file notes.md dist/*
 
 lock: .venv/.uv ## Resolve the dependencies again, within the ranges of pyproject.toml
 	$(LOCK) --upgrade --extra all --output-file requirements.lock

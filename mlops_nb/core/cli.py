@@ -113,7 +113,7 @@ def assignments(
 # %% ../../nbs/core/24_cli.ipynb #184bf611
 @main.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--set", "given", multiple=True, metavar="inputs.NAME=VALUE", help="Replace an input of the job. May be given again.")
+@click.option("--set", "given", multiple=True, metavar="inputs.NAME=VALUE", envvar="MLOPS_NB_SET", help="Replace an input of the job. May be given again; or MLOPS_NB_SET, with blanks between them.")
 @click.option("--from", "start", metavar="STEP", help="Run this step and all that follow it, even if unchanged.")
 @click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="Processes at a time; one for each core by default.")
 @click.option("--isolate", is_flag=True, help="Give each step a virtual environment made from its conda file or requirements.")
