@@ -3306,6 +3306,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'mlops_nb.site.links.named': ('site/links.html#named', 'mlops_nb/site/links.py'),
                                      'mlops_nb.site.links.open_in': ('site/links.html#open_in', 'mlops_nb/site/links.py'),
                                      'mlops_nb.site.links.outside_code': ('site/links.html#outside_code', 'mlops_nb/site/links.py'),
+                                     'mlops_nb.site.links.picture': ('site/links.html#picture', 'mlops_nb/site/links.py'),
                                      'mlops_nb.site.links.site_problems': ('site/links.html#site_problems', 'mlops_nb/site/links.py'),
                                      'mlops_nb.site.links.target': ('site/links.html#target', 'mlops_nb/site/links.py'),
                                      'mlops_nb.site.links.to_page': ('site/links.html#to_page', 'mlops_nb/site/links.py'),
