@@ -340,6 +340,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'mlops_nb.core.checks.gate_problems': ('core/checks.html#gate_problems', 'mlops_nb/core/checks.py'),
                                       'mlops_nb.core.checks.job_problems': ('core/checks.html#job_problems', 'mlops_nb/core/checks.py')},
             'mlops_nb.core.cli': { 'mlops_nb.core.cli.Commands': ('core/cli.html#commands', 'mlops_nb/core/cli.py'),
+                                   'mlops_nb.core.cli.Commands.format_commands': ( 'core/cli.html#commands.format_commands',
+                                                                                   'mlops_nb/core/cli.py'),
                                    'mlops_nb.core.cli.Commands.get_command': ('core/cli.html#commands.get_command', 'mlops_nb/core/cli.py'),
                                    'mlops_nb.core.cli.Commands.invoke': ('core/cli.html#commands.invoke', 'mlops_nb/core/cli.py'),
                                    'mlops_nb.core.cli.Commands.list_commands': ( 'core/cli.html#commands.list_commands',
