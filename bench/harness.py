@@ -158,7 +158,8 @@ class Result:
         lines = [f"# {self.title}", "", f"{date.today()}, {around['processor']}, {around['cores']} cores, {around['memory_gb']} GB, {around['system']}, "
                  f"Python {around['python']}, load {around['load']}. " + ", ".join(f"{name} {version}" for name, version in self.versions.items()), ""]
         if names:
-            lines += ["| | " + " | ".join(f"{self.units[key]}: median (min to max)" + (" | ratio" if self.baseline else "") for key in keys) + " |"]
+            varies = {key for key in keys for row in self.rows.values() if key in row and row[key]["min"] != row[key]["max"]}
+            lines += ["| | " + " | ".join(self.units[key] + ": median (min to max)"*(key in varies) + " | ratio"*bool(self.baseline) for key in keys) + " |"]
             lines += ["| --- |" + " --- |"*(len(keys)*(2 if self.baseline else 1))]
             lines += ["| " + name + " | " + " | ".join(self._cells(self.rows[name].get(key)) for key in keys) + " |" for name in names] + [""]
         lines += [f"- {one['what']}: {one['value']:.3g}{one['unit']}, target {one['limit']:g}{one['unit']}: {'met' if one['met'] else 'NOT met'}" for one in self.targets]
@@ -167,7 +168,7 @@ class Result:
 
     def _cells(self, one: dict | None) -> str:
         if not one: return "|" if self.baseline else ""
-        text = f"{one['median']:.3g} ({one['min']:.3g} to {one['max']:.3g})"
+        text = f"{one['median']:.3g}" + (f" ({one['min']:.3g} to {one['max']:.3g})" if one["min"] != one["max"] else "")
         return f"{text} | {one['ratio']:.2f}" if "ratio" in one else text + (" |" if self.baseline else "")
 
     def svg(self) -> str:

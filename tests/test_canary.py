@@ -117,9 +117,9 @@ def test_a_mistake_in_the_rollout_is_named_with_its_line(tmp_path, old, new, wha
 
 def test_the_policy_is_right_as_often_as_it_promises(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "bench"))
-    import canary
+    import bench_canary as canary
     busy = replace(load_rollout(FILE), max_bad_rate=0.04)
     good, bad = (canary.row("", busy, canary.simulate(busy, 0.02, rate, 400, 1, incident)) for rate, incident in ((0.02, (100, 300)), (0.06, None)))
     assert good["rolled back"] <= 0.02 and bad["rolled back"] >= 0.98 and bad["promoted without evidence"] == good["promoted without evidence"] == 0
     assert bad["median canary requests until caught"] <= 300
-    sys.modules.pop("canary")
+    sys.modules.pop("bench_canary")

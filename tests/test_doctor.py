@@ -78,11 +78,7 @@ def test_azure_is_not_asked_without_on(project, monkeypatch):
     assert not (project / "asked").exists()
 
 
-def test_with_on_the_login_and_the_workspace_are_needed(project, monkeypatch):
-    az(project, monkeypatch, 'case "$1 $2" in "account show") echo \'{"user": {"name": "me@example.org"}}\';; *) exit 3;; esac')
-    seen = found(project, "dev")
-    assert seen["login"].found == "me@example.org" and seen["dev"].mark == "missing" and "out of reach of me@example.org" in seen["dev"].found
-    assert "ml workspace show --name w --subscription s --resource-group g" in (project / "asked").read_text()
+def test_a_workspace_that_settings_do_not_name_is_told(project):
     assert found(project, "staging")["staging"].fix == "fill in [staging] in settings.ini"
 
 

@@ -67,7 +67,7 @@ def test_it_comes_to_an_end_with_what_was_measured(summary):
 
 def test_nothing_was_done_twice(summary, project):
     found = facts(project)
-    trained = [job for job in found["jobs"] if job["name"] == "training"]
+    trained = [job for job in found["jobs"] if job["name"] == "retraining"]
     assert len(trained) == 1 + summary["retrained"]
     assert len({row["breach"] for row in listing(project)}) == len(listing(project)) <= 2
     assert [one["status"] for one in found["releases"]].count("Promoted") == summary["releases"]
