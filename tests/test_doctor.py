@@ -79,7 +79,8 @@ def test_azure_is_not_asked_without_on(project, monkeypatch):
 
 
 def test_a_workspace_that_settings_do_not_name_is_told(project):
-    assert found(project, "staging")["staging"].fix == "fill in [staging] in settings.ini"
+    one = found(project, "staging")["staging"]
+    assert one.mark == "missing" and "[staging]" in one.found + one.fix
 
 
 def test_nobody_logged_in(project, monkeypatch):
