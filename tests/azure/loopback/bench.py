@@ -74,7 +74,7 @@ class Bench:
         self.trackings.clear()
 
     @property
-    def state_request(self) -> Request:
+    def own_request(self) -> Request:
         "What stands for a request where the stand-in acts by itself"
         return Request("PUT", "management.azure.com", "/", {})
 
@@ -88,6 +88,10 @@ class Bench:
     def run_ids(self, workspace: str) -> dict[str, str]:
         "MLflow runs of jobs, by the name of the job, which is the run's id for a client"
         return {run.name: run.row["run_id"] for run in self.runs.values() if run.workspace.lower() == workspace.lower() and run.row.get("run_id")}
+
+    def run_name(self, workspace: str, run_id: str) -> str:
+        "The name of a run in Azure: that of the job, where it is a job's"
+        return next((name for name, one in self.run_ids(workspace).items() if one == run_id), run_id)
 
     @property
     def env(self) -> dict[str, str]:
