@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import arm, assets, dataplane, endpoints, governance, jobs, workspaces  # noqa: F401  (they register what they answer)
+from . import arm, assets, batch, dataplane, endpoints, governance, jobs, registries, workspaces  # noqa: F401  (they register what they answer)
 from .arm import PRINCIPAL, SUBSCRIPTION, TENANT, State
 from .contract import Contract
 from .faults import Faults
@@ -58,6 +58,7 @@ class Bench:
         self.end_executions()
         self.everything += getattr(self, "calls", [])
         self.storage.overwritten.clear()
+        self.portable = False  # Whether steps track through azureml-mlflow, over HTTPS, instead of straight into the store behind it
         self.state, self.tokens, self.faults, self.calls, self.runs = State(), Tokens(), Faults(), [], {}
         self.proxy.refused.clear()
         for name in ("dev", "production"): workspaces.make_workspace(self, GROUP, name)

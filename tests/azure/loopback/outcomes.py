@@ -35,9 +35,9 @@ def container(bench, workspace: str, datastore: str) -> str: return bench.state.
 
 def keep(bench, run, path: Path, prefix: str, port: tuple):
     "Upload one output"
+    prefix += f"/{run.names.get(port[1], path.name)}" if path.is_file() else ""
     if path.exists(): bench.storage.store(path, container(bench, run.workspace, DATA), prefix)
-    file = f"/{path.name}" if path.is_file() else "/"
-    run.stored[port] = run.stored[str(path)] = f"azureml://datastores/{DATA}/paths/{prefix}{'' if path.is_file() else file}"
+    run.stored[port] = run.stored[str(path)] = f"azureml://datastores/{DATA}/paths/{prefix}{'' if path.is_file() else '/'}"
 
 
 def logs(bench, run, step: str, name: str):
