@@ -4,14 +4,16 @@
 
 # %% auto #0
 __all__ = ['NEEDED', 'AUDIENCE', 'RETRIES', 'ARM', 'section', 'id_token', 'in_actions', 'credential', 'federate', 'hush',
-           'client', 'quietly', 'steadily', 'passing', 'telling', 'translated', 'scope', 'said', 'arm']
+           'client', 'quietly', 'steadily', 'settled', 'word', 'passing', 'telling', 'translated', 'scope', 'said',
+           'arm']
 
-# %% ../../nbs/azure/01_client.ipynb #0c7ee140
+# %% ../../nbs/azure/01_client.ipynb #6b470581
 import logging
 import os
 import re
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,8 +73,7 @@ RETRIES = {"retry_total": 10, "retry_status": 10, "retry_connect": 5, "retry_rea
 def hush():
     "Keep the SDK's chatter off the terminal; its warnings go to the log of whoever asks for it"
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    for name in ("azure", "azure.ai.ml", "azure.identity", "azureml", "msrest", "urllib3"): logging.getLogger(name).setLevel(logging.ERROR)
-    import warnings
+    for name in ("azure", "azure.ai.ml", "azure.ai.ml._utils._experimental", "azure.identity", "azureml", "msrest", "urllib3"): logging.getLogger(name).setLevel(logging.ERROR)
     for module in ("azure", "marshmallow", "msrest"): warnings.filterwarnings("ignore", module=module)
     warnings.filterwarnings("ignore", message=".*experimental.*")
 
@@ -84,17 +85,18 @@ def client(
 ):                              # azure.ai.ml.MLClient
     "The SDK's client, quiet and patient"
     hush()
-    from azure.ai.ml import MLClient
+    with quietly(): from azure.ai.ml import MLClient
+    hush()
     where = {"registry_name": registry} if registry else {"workspace_name": asked.workspace}
     return MLClient(credential(), asked.subscription_id, asked.resource_group, show_progress=False, enable_telemetry=False, **where, **RETRIES)
 
-# %% ../../nbs/azure/01_client.ipynb #14ccfe2d
+# %% ../../nbs/azure/01_client.ipynb #67b438d9
 @contextmanager
 def quietly():
-    "The SDK writes colour codes to the terminal around an upload even when it shows no progress"
+    "The SDK writes dots while it waits and colour codes around an upload, even when it shows no progress"
     import io
-    from contextlib import redirect_stderr
-    with redirect_stderr(io.StringIO()): yield
+    from contextlib import redirect_stderr, redirect_stdout
+    with redirect_stderr(io.StringIO()), redirect_stdout(io.StringIO()): yield
 
 # %% ../../nbs/azure/01_client.ipynb #85b7ddf5
 def steadily(
@@ -109,7 +111,19 @@ def steadily(
             if number == tries - 1 or not passing(error): raise
             wait(2 ** number)
 
-# %% ../../nbs/azure/01_client.ipynb #c896d1be
+# %% ../../nbs/azure/01_client.ipynb #f71b5fd0
+def settled(
+    begin: Callable,    # Begins something long, and gives the SDK's poller; may be given again
+):
+    "The result of something long"
+    with quietly(): return steadily(lambda: begin().result())
+
+# %% ../../nbs/azure/01_client.ipynb #a1c6cfd4
+def word(value) -> str:
+    "A status as text, whether the SDK gives a text or a member of an enumeration"
+    return str(getattr(value, "value", value) or "")
+
+# %% ../../nbs/azure/01_client.ipynb #a577a548
 def passing(error: BaseException) -> bool:
     "Is it a trouble that passes: a lost connection, too many requests, a fault of the server?"
     from azure.core.exceptions import ClientAuthenticationError, HttpResponseError, IncompleteReadError, ServiceRequestError, ServiceResponseError
@@ -118,7 +132,7 @@ def passing(error: BaseException) -> bool:
     if isinstance(error, (ServiceRequestError, ServiceResponseError, IncompleteReadError, ConnectionError)): return True
     return bool(error.__cause__ and error.__cause__ is not error and passing(error.__cause__))
 
-# %% ../../nbs/azure/01_client.ipynb #74dccdec
+# %% ../../nbs/azure/01_client.ipynb #1f0aa4e4
 @contextmanager
 def telling(
     what: str,                      # What is being done: `submit the job`
@@ -131,7 +145,7 @@ def telling(
         if (ours := translated(error, what, asked)) is None: raise
         raise ours from error
 
-# %% ../../nbs/azure/01_client.ipynb #0bdb7de5
+# %% ../../nbs/azure/01_client.ipynb #cfbe87ea
 def translated(
     error: Exception,
     what: str,
@@ -152,7 +166,7 @@ def _away(what: str, error: Exception) -> MlopsError:
     "Nobody answers"
     return MlopsError(f"cannot {what}: Azure is out of reach: {said(error)}\n  fix: check the network and HTTPS_PROXY, then give the same command again")
 
-# %% ../../nbs/azure/01_client.ipynb #496122c7
+# %% ../../nbs/azure/01_client.ipynb #fb94befd
 def _refused(error, what: str, asked: "Workspace|None") -> MlopsError:
     "A status of HTTP in words"
     status, where = error.status_code or 0, f" --scope {scope(asked)}" if asked else ""
@@ -169,7 +183,7 @@ def _conflict(error) -> str:
         return "az ml workspace delete --permanently-delete --name NAME frees the name; or create it again with the same name to get it back"
     return "another name, or wait until what happens to it has ended"
 
-# %% ../../nbs/azure/01_client.ipynb #7e8471bc
+# %% ../../nbs/azure/01_client.ipynb #6df9c94f
 def scope(asked: Workspace) -> str:
     "The resource id of a workspace"
     return f"/subscriptions/{asked.subscription_id}/resourceGroups/{asked.resource_group}/providers/Microsoft.MachineLearningServices/workspaces/{asked.workspace}"
@@ -180,7 +194,7 @@ def said(error: Exception) -> str:
     inner = getattr(getattr(error, "error", None), "message", None)
     return re.sub(r"\s+", " ", str(inner or text)).replace("(UserError)", "").strip()[:300] or type(error).__name__
 
-# %% ../../nbs/azure/01_client.ipynb #50ae2683
+# %% ../../nbs/azure/01_client.ipynb #aaaf3d2b
 def _foreign(error: Exception, what: str) -> "MlopsError|None":
     "Exceptions of azure-ai-ml and of MLflow"
     kinds = {kind.__name__ for kind in type(error).__mro__}
@@ -188,7 +202,7 @@ def _foreign(error: Exception, what: str) -> "MlopsError|None":
     if kinds & {"MlflowException", "RestException", "RequestException", "HTTPError"}: return MlopsError(f"cannot {what}: {said(error)}")
     return None
 
-# %% ../../nbs/azure/01_client.ipynb #956d101a
+# %% ../../nbs/azure/01_client.ipynb #153c310e
 ARM = "https://management.azure.com"
 
 def arm(

@@ -66,7 +66,7 @@ def _notebooks(
     folder: Path,   # Of the step
 ):
     "Download the executed notebooks of a run; the folder appears when it is complete"
-    if "outputs" not in [item.path.rstrip("/") for item in steadily(lambda: store.list_artifacts())]: return
+    if "outputs" not in [item.path.rstrip("/") for item in steadily(lambda: store.list_artifacts(None))]: return
     part = folder/f".{os.getpid()}.part"
     part.mkdir(parents=True, exist_ok=True)
     try:

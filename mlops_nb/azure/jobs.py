@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from itertools import islice
 from pathlib import Path
 
-from .client import quietly, steadily
+from .client import quietly, steadily, word
 from .staging import Staged, stage
 from ..core.documents import load
 from ..core.errors import UserError
@@ -95,7 +95,7 @@ STATUSES = {"NotStarted": "NotStarted", "Queued": "NotStarted", "Preparing": "No
             "Running": "Running", "Finalizing": "Running", "NotResponding": "Running", "CancelRequested": "CancelRequested",
             "Completed": "Completed", "Finished": "Completed", "Failed": "Failed", "Canceled": "Canceled"}
 
-def status_of(found) -> str: return STATUSES.get(str(found.status), "Running")
+def status_of(found) -> str: return STATUSES.get(word(found.status), "Running")
 
 # %% ../../nbs/azure/04_jobs.ipynb #bd4e22ae
 def resolved(
