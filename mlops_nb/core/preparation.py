@@ -87,6 +87,9 @@ def code_files(
     if (notebook := notebook_of(command)) and (root/notebook).exists():
         from mlops_nb.core.components import closure
         return {path.relative_to(root).as_posix(): path for path in closure(root, root/notebook)}
+    if (script := (component.spec.get("task") or {}).get("entry_script")) and not component.spec.get("additional_includes"):
+        from mlops_nb.core.components import exported, module_closure
+        if exported(root/script): return {path.relative_to(root).as_posix(): path for path in module_closure(root, root/script)}
     found = {path.relative_to(root).as_posix(): path for path in kept(root)}
     for extra in component.spec.get("additional_includes") or []: found |= _included(component.base/extra)
     return found

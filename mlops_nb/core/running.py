@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['run_file', 'component_file', 'preview', 'intention', 'took', 'notebooks', 'near', 'report', 'listing', 'failure',
-           'dump', 'described', 'list_jobs', 'show_job', 'print_log', 'cancel_job', 'check_project']
+           'dump', 'described', 'Local', 'list_jobs', 'show_job', 'step_lines', 'print_log', 'run_elsewhere', 'follow',
+           'check_project']
 
 # %% ../../nbs/core/23_running.ipynb #b4e52f01
 import json
 import sys
 import time
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -150,68 +152,189 @@ def described(
     row: dict,  # A row of the table `jobs`
 ) -> dict:
     "A job as `--json` prints it; these keys are stable"
+    from mlops_nb.core.runs import summaries
     pages = notebooks(workspace, row["id"])
     steps = [{"name": name, "status": step["status"], "seconds": took(step), "reused_from": step["reused"], "error": step["error"], "run_id": step["run_id"],
               "outputs": {port: one["path"] for port, one in json.loads(step["outputs"] or "{}").items()},
               "notebook": str(pages[name]) if name in pages else None} for name, step in steps_of(workspace, row["id"]).items()]
+    said = summaries(workspace, {one["name"]: one["run_id"] for one in steps})
+    steps = [one | {"summary": said.get(one["name"])} for one in steps]
     return {"id": row["id"], "name": row["name"], "file": row["file"], "status": row["status"], "attempt": row["attempt"], "error": row["error"],
             "created": datetime.fromtimestamp(row["created"]).astimezone().isoformat(timespec="seconds"), "seconds": took(row),
             "experiment": row["experiment"], "run_id": row["run_id"], "folder": str(workspace.job_folder(row["id"])), "steps": steps}
 
 # %% ../../nbs/core/23_running.ipynb #55f92a2a
-def list_jobs(limit: int, json: bool):
-    "Print the latest jobs"
-    workspace = Workspace()
-    bury(workspace)
-    rows = workspace.rows("SELECT * FROM jobs ORDER BY created DESC LIMIT ?", limit)
-    if json: return dump([described(workspace, row) for row in rows])
-    if not rows: print("no jobs yet; mlops-nb run FILE makes one")
-    for row in rows: print(f"{MARKS.get(row['status'], ('…',))[0]} {row['id']}  {row['status']}  {duration(took(row))}  {datetime.fromtimestamp(row['created']):%Y-%m-%d %H:%M}  {row['file']}")
+class Local:
+    "The jobs of this machine, as every place tells of its own: `core.place.Jobs`"
+    name = "local"
+    def __init__(self, workspace: Workspace | None = None):
+        self.workspace = workspace or Workspace()
+        bury(self.workspace)
 
-# %% ../../nbs/core/23_running.ipynb #9ced001d
-def show_job(id: str, json: bool):
+    def jobs(self, limit: int) -> list[dict]:
+        return [described(self.workspace, row) for row in self.workspace.rows("SELECT * FROM jobs ORDER BY created DESC LIMIT ?", limit)]
+
+    def job(self, id: str) -> dict: return described(self.workspace, find_job(self.workspace, id))
+
+# %% ../../nbs/core/23_running.ipynb #a55aaebd
+def list_jobs(place: "Jobs", limit: int, json: bool):
+    "Print the latest jobs"
+    found = place.jobs(limit)
+    if json: return dump(found)
+    if not found: print("no jobs yet; mlops-nb run FILE makes one")
+    for one in found:
+        began = datetime.fromisoformat(one["created"]).astimezone() if one["created"] else None
+        facts = [f"{MARKS.get(one['status'], ('…',))[0]} {one['id']}", one["status"], duration(one["seconds"] or 0), f"{began:%Y-%m-%d %H:%M}" if began else "-", one["file"] or one["name"]]
+        print("  ".join(facts))
+
+# %% ../../nbs/core/23_running.ipynb #2067f91e
+def show_job(place: "Jobs", id: str, json: bool):
     "Print one job"
-    workspace = Workspace()
-    bury(workspace)
-    row = find_job(workspace, id)
-    if json: return dump(described(workspace, row))
-    print(f"{row['id']}  {row['status']}  attempt {row['attempt']}  {duration(took(row))}\n  file: {row['file']}\n  folder: {near(workspace.job_folder(row['id']))}\n  MLflow: run {row['run_id'] or '-'}, experiment {row['experiment']}")
-    pages, width = notebooks(workspace, row["id"]), max(map(len, steps_of(workspace, row["id"])))
-    for name, step in steps_of(workspace, row["id"]).items():
-        seconds = took(step)
-        facts = [MARKS[step["status"]][0], name.ljust(width), step["status"], duration(seconds) if seconds else "", f"reused from {step['reused']}" if step["reused"] else "", (step["error"] or "").partition("\n")[0], str(near(pages[name])) if name in pages else ""]
-        print("  " + "  ".join(fact for fact in facts if fact))
+    found = place.job(id)
+    if json: return dump(found)
+    print(f"{found['id']}  {found['status']}  attempt {found['attempt']}  {duration(found['seconds'] or 0)}\n  file: {found['file'] or '-'}\n  folder: {near(Path(found['folder']))}\n"
+          f"  MLflow: run {found['run_id'] or '-'}, experiment {found['experiment']}")
+    if found["error"]: print(f"  error: {found['error']}")
+    for text in step_lines(found["steps"]): print(text)
+
+# %% ../../nbs/core/23_running.ipynb #a07761b2
+def step_lines(
+    steps: list[dict],  # Of a job, as a place tells of it
+) -> Iterator[str]:
+    "A line for each step: how it ended, how long it took, where its notebook is"
+    width = max((len(step["name"]) for step in steps), default=0)
+    for step in steps:
+        facts = [MARKS.get(step["status"], ("…",))[0], step["name"].ljust(width), step["status"], duration(step["seconds"]) if step["seconds"] else "",
+                 f"reused from {step['reused_from']}" if step["reused_from"] else "", (step["error"] or "").partition("\n")[0], str(near(Path(step["notebook"]))) if step["notebook"] else ""]
+        yield "  " + "  ".join(fact for fact in facts if fact)
 
 # %% ../../nbs/core/23_running.ipynb #03edc65d
-def print_log(id: str, step: str, follow: bool):
-    "Print a step's log, and go on while it grows if asked to"
-    workspace = Workspace()
-    job = find_job(workspace, id)
-    rows = steps_of(workspace, job["id"])
+def _log(self: Local,
+    id: str,
+    step: str,
+    follow: bool,  # Go on while it grows
+) -> Iterator[str]:
+    "What a step wrote, in pieces"
+    job = find_job(self.workspace, id)
+    rows = steps_of(self.workspace, job["id"])
     if step not in rows: raise UserError(f"job {job['id']} has no step {step!r}", accepted=", ".join(rows))
-    log = workspace.step_folder(rows[step]["reused"] or job["id"], step)/"std_log.txt"
+    log = self.workspace.step_folder(rows[step]["reused"] or job["id"], step)/"std_log.txt"
     if not log.exists() and not follow: raise UserError(f"{step} of {job['id']} has no log: it is {rows[step]['status']}")
-    position = 0
-    while True:
-        ended = steps_of(workspace, job["id"])[step]["status"] in DONE
+    yield from _grown(log, lambda: not follow or steps_of(self.workspace, job["id"])[step]["status"] in DONE)
+
+# %% ../../nbs/core/23_running.ipynb #d2f7f6e3
+def _grown(
+    log: Path,  # There may be none yet
+    over: Callable,  # Nothing will be added any more
+) -> Iterator[str]:
+    "A file as it grows"
+    position, ended = 0, False
+    while not ended:
+        ended = over()
         if log.exists():
             with open(log, encoding="utf-8", errors="replace") as file:
                 file.seek(position)
-                sys.stdout.write(file.read())
+                yield file.read()
                 position = file.tell()
-            sys.stdout.flush()
-        if ended or not follow: return
-        time.sleep(0.3)
+        if not ended: time.sleep(0.3)
 
 # %% ../../nbs/core/23_running.ipynb #c5fa05cc
-def cancel_job(id: str) -> str:
+def _cancel(self: Local, id: str) -> str:
     "Ask a job to stop; its runner hears of it within a second"
-    workspace = Workspace()
-    bury(workspace)
-    job = find_job(workspace, id)
+    job = find_job(self.workspace, id)
     if job["status"] in DONE: raise UserError(f"job {job['id']} has ended: {job['status']}", accepted="a job that runs")
-    workspace.update("jobs", {"id": job["id"]}, status="CancelRequested")
+    self.workspace.update("jobs", {"id": job["id"]}, status="CancelRequested")
     return f"asked {job['id']} to stop"
+
+Local.log, Local.cancel = _log, _cancel
+
+# %% ../../nbs/core/23_running.ipynb #982cca05
+def print_log(place: "Jobs", id: str, step: str, follow: bool):
+    "Print a step's log, and go on while it grows if asked to"
+    for text in place.log(id, step, follow):
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+# %% ../../nbs/core/23_running.ipynb #d8d07d3a
+def run_elsewhere(
+    place: "Place",  # A workspace of settings.ini
+    root: Path,
+    file: Path,  # A job
+    inputs: dict[str, str],  # Values of --set, as text
+    *,
+    dry_run: bool = False,
+    detach: bool = False,  # Return once it is submitted
+    json: bool = False,
+) -> int:  # The exit code
+    "Check a job, hand it over, follow it, and bring back what it made"
+    from mlops_nb.core.validation import check_job
+    say = lambda text: print(text, file=sys.stderr if json else sys.stdout, flush=True)
+    values = check_job(file, inputs, registered=lambda name: component_file(root, name))
+    if dry_run: return _would(place.would(file, values), file, json)
+    id = place.submit(file, values, say)
+    say(f"submitted {id} to {place.name}: {place.page(id)}")
+    if detach: return _left(place, id, json)
+    return _followed(place, id, file, values, json, say)
+
+# %% ../../nbs/core/23_running.ipynb #3860c2de
+def _would(plans: dict[str, str], file: Path, json: bool) -> int:
+    "What submitting would make"
+    if json: dump({"file": str(file), "steps": plans})
+    else: print("\n".join(f"{name.ljust(max(map(len, plans)))}  {text}" for name, text in plans.items()))
+    return 0
+
+def _left(place: "Place", id: str, json: bool) -> int:
+    "Say how to see a job again that goes on elsewhere"
+    if json: dump(place.job(id))
+    else: print(f"{id} goes on\n  mlops-nb show {id} --on {place.name}\n  mlops-nb logs {id} STEP --follow --on {place.name}\n  mlops-nb cancel {id} --on {place.name}")
+    return 0
+
+# %% ../../nbs/core/23_running.ipynb #e26ada81
+def _followed(place: "Place", id: str, file: Path, values: dict, json: bool, say: Callable) -> int:
+    "Show a job until it ends; Ctrl-C leaves it"
+    from mlops_nb.core.graph import job as read
+    try:
+        with view(read(file, values), json) as seen: follow(place, id, seen)
+        found = place.fetch(id)
+    except KeyboardInterrupt:
+        say("")
+        _left(place, id, False) if not json else say(f"{id} goes on: mlops-nb show {id} --on {place.name}, mlops-nb cancel {id} --on {place.name}")
+        return 130
+    if json: dump(found)
+    else: _ended(place, found)
+    return {"Completed": 0, "Canceled": 130}.get(found["status"], 1)
+
+# %% ../../nbs/core/23_running.ipynb #cfb5ba9a
+def follow(
+    place: "Jobs",
+    id: str,
+    seen,  # From `core.progress.view`
+    wait: Callable = time.sleep,  # Lets seconds pass
+):
+    "Show what changes until a job has ended; looks grow rarer, up to every 15 seconds"
+    known, pause = {}, 1.0
+    while True:
+        found = place.job(id)
+        for step in found["steps"]:
+            note = f"reused from {step['reused_from']}" if step["reused_from"] else step["error"] or ""
+            if known.get(step["name"]) != step["status"]: seen.show(step["name"], step["status"], note)
+            known[step["name"]] = step["status"]
+        seen.tick()
+        if found["status"] in DONE: return
+        wait(pause)
+        pause = min(pause * 1.2, 15.0)
+
+# %% ../../nbs/core/23_running.ipynb #7704c1ba
+def _ended(place: "Place", found: dict):
+    "Tell how a job elsewhere went"
+    reused = sum(bool(step["reused_from"]) for step in found["steps"])
+    print(f"{found['status']}: {found['id']}, {len(found['steps'])} step{'s' * (len(found['steps']) != 1)}" + (f", {reused} reused" if reused else ""))
+    if found["status"] == "Failed" and found["error"]: print(f"\n{found['error']}", file=sys.stderr)
+    for step in found["steps"]:
+        if step["status"] == "Failed": print("\n".join([f"\n{step['name']} failed: {step['error']}", *(f"  | {line}" for line in (step.get("tail") or []))]), file=sys.stderr)
+        for text in (step["summary"], step["notebook"] and str(near(Path(step["notebook"])))):
+            if text: print(f"  {step['name']}  {text}")
+    print(f"  more: mlops-nb show {found['id']} --on {place.name}")
 
 # %% ../../nbs/core/23_running.ipynb #05e9b7d3
 def check_project(

@@ -35,6 +35,7 @@ class Workspace:
     registry: str = ""              # Azure ML registry that shares models between workspaces
     compute: str = "serverless"     # Compute cluster of the steps
     managed: bool = True            # Made from pipelines/environment; false: by your own Bicep or Terraform, and only verified
+    cloud: str = "azure"            # Who provides it: an entry point of the group mlops_nb.places
     @property
     def configured(self) -> bool: return all((self.subscription_id, self.resource_group, self.workspace))
 

@@ -20,12 +20,14 @@ def dump(value): click.echo(json_module.dumps(dataclasses.asdict(value), indent=
 @click.argument("endpoint")
 @click.option("--deployment", required=True, metavar="NAME", help="The staged deployment.")
 @click.option("--data", type=click.Path(path_type=Path), metavar="FOLDER", help="Labelled rows: test.parquet and columns.json. By default, those that the version was judged on.")
+@click.option("--on", type=click.Choice(["dev", "staging", "production"]), help="A workspace of settings.ini, instead of this machine.")
 @as_json
-def qa(endpoint, deployment, data, json):
+def qa(endpoint, deployment, data, on, json):
     """Ask a staged deployment everything: contract, parity, latency, quality.
 
     \b
     mlops-nb qa flight-delay --deployment green
+    mlops-nb qa flight-delay --deployment green --on staging
 
     Limits are in [deployment] of settings.ini. Exit code 0: passed; 1: failed, the notebook says why; 2: it could not be asked.
     """
@@ -33,7 +35,9 @@ def qa(endpoint, deployment, data, json):
     from mlops_nb.core.running import near
     from mlops_nb.core.workspace import project_root
     from mlops_nb.deployment.qa_run import run_qa
-    found = run_qa(project_root(), endpoint, deployment, labelled=data, say=None if json else view)
+    from mlops_nb.core.place import find
+    say = None if json else view
+    found = find(project_root(), on).qa(endpoint, deployment, data, say) if on else run_qa(project_root(), endpoint, deployment, labelled=data, say=say)
     if json: dump(found)
     else: click.echo("\n".join([found.verdict, *(f"  ✗ {c['name']}: {c['detail']}" for c in found.checks if not c["passed"]), f"  {near(found.page)}"]))
     sys.exit(0 if found.passed else 1)

@@ -40,6 +40,11 @@ class Tools:
     control: Control    # Of endpoints
     qa: Callable        # (root, release) -> (checks: list of {name, passed, detail}, evidence: a file)
     registry: Any       # `champion`, `promote`, `tag`, `versions` of `core.registry`
+    alone: "Callable|None" = None   # Given an endpoint, a context in which nobody else takes a step with it; by default on this machine
+
+    def exclusive(self, endpoint: str):
+        "Nobody else takes a step with this endpoint meanwhile"
+        return self.alone(endpoint) if self.alone else exclusive(self.root, endpoint)
 
 # %% ../../nbs/deployment/26_release.ipynb #244dba32
 class Registry:
@@ -107,7 +112,7 @@ def begin(
 ) -> "Release|None":            # None: the version serves already
     "Begin a release, or go on with the one that is under way"
     endpoint, plan = load(files["endpoint"])["name"], load_rollout(rollout)
-    with exclusive(tools.root, endpoint):
+    with tools.exclusive(endpoint):
         if open := unfinished(tools.root, endpoint): return _go_on(tools, open, model, version)
         before, chosen = serving(tools.control, endpoint), choose(tools.registry, model, version, again)
         if before and (before.model, str(before.version)) == (model, str(chosen.version)): return None
@@ -267,7 +272,7 @@ def advance(
 ) -> Release:               # As it is afterwards
     "Take one step of a release, if one can be taken; it never waits"
     tools = tools if isinstance(tools, Tools) else local_tools(tools)
-    with exclusive(tools.root, read(tools.root, id).endpoint):
+    with tools.exclusive(read(tools.root, id).endpoint):
         release = read(tools.root, id)
         if release.status != "Running": return release
         if not release.verdict: _step(tools, release)
@@ -294,7 +299,7 @@ def hold(
     why: str,       # In words
 ) -> Release:
     "Stop where it is, with all traffic on the champion"
-    with exclusive(tools.root, read(tools.root, id).endpoint):
+    with tools.exclusive(read(tools.root, id).endpoint):
         release = read(tools.root, id)
         if release.status != "Running" or release.verdict: return release
         if (stage := _stage(release)) and stage.traffic < 100: _to_champion(tools, release)
@@ -309,7 +314,7 @@ def rollback(
 ) -> Release:                               # The release that was rolled back
     "Give the traffic back to the version before"
     tools = tools if isinstance(tools, Tools) else local_tools(tools)
-    with exclusive(tools.root, endpoint):
+    with tools.exclusive(endpoint):
         release = next(iter(releases(tools.root, endpoint)), None)
         if not release: raise UserError(f"{endpoint} has had no release", fix="mlops-nb releases lists them")
         if release.status in ("RolledBack", "Refused"): return release
@@ -357,7 +362,7 @@ def _drive(tools: Tools, now: Release, approve_as, ask, timeout, poll, wait, say
     while now.status == "Running" or _approvable(now, approve_as, ask):
         if now.status == "Held":
             if not (name := approve_as or ask(now)): break
-            now = approve(tools.root, now.id, name)
+            now = approve(tools.root, now.id, name, tools.exclusive)
         before, now = (now.stage, now.status), _tried(tools, now, say)
         told = _told(now, told, say)
         if (now.stage, now.status) != before:

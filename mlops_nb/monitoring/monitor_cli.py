@@ -41,17 +41,32 @@ def _measures(result: dict) -> list:
     if s.get("requests"): found.append(f"{s['requests']:,} requests, {s['error_rate']:.2%} errors, {s['p50_ms']:.1f} ms (median), {s['p99_ms']:.1f} ms (99 %)")
     return found
 
+# %% ../../nbs/monitoring/10_monitor_cli.ipynb #841d59c5
+def _elsewhere(root: Path, file: Path, at: "str|None", on: str) -> dict:
+    "The result for an endpoint of a workspace; a breach goes to the workspace's own ledger of events"
+    from mlops_nb.core.place import find
+    from mlops_nb.monitoring.events import breach_event, emit
+    from mlops_nb.monitoring.monitor import run_monitor
+    from mlops_nb.monitoring.windows import utc
+    place = find(root, on)
+    found = asdict(run_monitor(place.observed(file, at and utc(at)), file, at))
+    if event := breach_event(found):
+        with place.ledger() as kept: emit(kept, event)
+    return found
+
 # %% ../../nbs/monitoring/10_monitor_cli.ipynb #8ecdee46
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path), default="pipelines/monitoring/monitor.yml")
 @click.option("--at", metavar="TIME", help="When it runs, for instance 2013-07-01 or 2013-07-01T06:00:00Z; now by default.")
+@click.option("--on", type=click.Choice(["dev", "staging", "production"]), help="Judge what the endpoint of this workspace collected.")
 @click.option("--json", is_flag=True, help="Print one JSON document for scripts.")
-def monitor(file, at, json):
-    """Run a monitor schedule of Azure ML once, on this machine.
+def monitor(file, at, on, json):
+    """Run a monitor schedule of Azure ML once, on this machine; with --on, on what was collected in a workspace.
 
     \b
     mlops-nb monitor
     mlops-nb monitor pipelines/monitoring/monitor.yml --at 2013-07-01
+    mlops-nb monitor --on production
 
     It ends with 0 whether or not there is an alarm; the result is kept in .mlops/monitors, and a breach becomes an event: `mlops-nb events`.
     """
@@ -59,6 +74,8 @@ def monitor(file, at, json):
     from mlops_nb.monitoring.events import breach_event, emit
     from mlops_nb.monitoring.monitor import run_monitor
     root = project_root(file.absolute().parent)
-    found = asdict(run_monitor(root, file.absolute(), at))
-    if event := breach_event(found): emit(root, event)
+    if on: found = _elsewhere(root, file.absolute(), at, on)
+    else:
+        found = asdict(run_monitor(root, file.absolute(), at))
+        if event := breach_event(found): emit(root, event)
     click.echo(json_module.dumps(found, indent=1) if json else "\n".join(lines(found)))

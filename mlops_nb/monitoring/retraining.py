@@ -36,10 +36,11 @@ def run_job(
     root: Path,       # The project's folder
     file: Path,       # A job
     inputs: dict,     # Values of `--set`
+    on: "str|None" = None,   # A workspace of settings.ini
 ) -> dict:            # What `mlops-nb run --json` says; empty where it could not even start
     "Run a job as `mlops-nb run` does"
     given = [part for name, value in inputs.items() for part in ("--set", f"inputs.{name}={value}")]
-    command = [sys.executable, "-c", "from mlops_nb.core.cli import main; main()", "run", str(file), "--json", *given]
+    command = [sys.executable, "-c", "from mlops_nb.core.cli import main; main()", "run", str(file), "--json", *(["--on", on] if on else []), *given]
     done = subprocess.run(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try: return json.loads(done.stdout)
     except ValueError: return dict(status="Failed", error=done.stderr.strip()[-2000:], steps=[])
@@ -73,6 +74,7 @@ class Retraining:
     policy: Policy                      # Of settings.ini
     release: "object" = None            # Given model and version, releases it and returns a dict; None leaves that to a person
     inputs: dict = field(default_factory=dict)  # Further inputs of the pipeline
+    on: "str|None" = None               # The workspace that trains; None is this machine
 
     def window(self, now: datetime) -> dict:
         "The days to train and to judge on, as of now"
@@ -80,7 +82,7 @@ class Retraining:
 
     def __call__(self, breach: str, window: dict) -> dict:
         "Run the pipeline; release what its gate accepts"
-        outcome = concluded(run_job(self.root, self.pipeline, {**self.inputs, **window}))
+        outcome = concluded(run_job(self.root, self.pipeline, {**self.inputs, **window}, self.on))
         if not outcome["accepted"] or not self.release: return outcome
         return outcome | dict(release=self.release(outcome["model"], outcome["version"]))
 
@@ -90,9 +92,10 @@ def release_version(
     model: str,          # The registered model
     version: int,        # What the gate accepted
     approve_as: str,     # Who approves
+    on: "str|None" = None,   # A workspace of settings.ini
 ) -> dict:               # id, status, reason
     "Release a version"
-    command = [sys.executable, "-c", "from mlops_nb.core.cli import main; main()", "release", "--model", model, "--version", str(version), "--approve-as", approve_as, "--json"]
+    command = [sys.executable, "-c", "from mlops_nb.core.cli import main; main()", "release", "--model", model, "--version", str(version), "--approve-as", approve_as, "--json", *(["--on", on] if on else [])]
     done = subprocess.run(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try: found = json.loads(done.stdout)
     except ValueError: return dict(id=None, status="Failed", reason=done.stderr.strip()[-2000:])

@@ -4,10 +4,9 @@
 
 # %% auto #0
 __all__ = ['Finding', 'python', 'pinned', 'here', 'packages', 'git', 'settings', 'workspace', 'disk', 'port', 'program',
-           'programs', 'named', 'account', 'examine', 'told']
+           'programs', 'named', 'elsewhere', 'examine', 'told']
 
 # %% ../../nbs/start/06_doctor.ipynb #3d3590db
-import json
 import shutil
 import socket
 import subprocess
@@ -18,7 +17,7 @@ from importlib.metadata import PackageNotFoundError, metadata, version
 from pathlib import Path
 from ..core.cli import sound
 from ..core.errors import MlopsError
-from ..core.settings import Workspace, load_settings
+from ..core.settings import load_settings
 
 # %% ../../nbs/start/06_doctor.ipynb #8c6f7a79
 @dataclass(frozen=True)
@@ -166,19 +165,15 @@ def named(
                     needed=False) for name in ("dev", "staging", "production")]
 
 # %% ../../nbs/start/06_doctor.ipynb #e3817b11
-def account(
-    asked: Workspace,   # Of settings.ini
-    name: str,          # dev, staging or production
-) -> list[Finding]:     # The first that is missing ends the list
-    "What Azure says"
-    if not asked.configured: return [Finding(name, False, "no workspace", f"fill in [{name}] in settings.ini")]
-    login = _asked("az", "account", "show", "--output", "json")
-    if login is None: return [Finding("login", False, "not logged in, or az is not installed", "az login")]
-    user, where = json.loads(login)["user"]["name"], ["--subscription", asked.subscription_id, "--resource-group", asked.resource_group]
-    there = _asked("az", "ml", "workspace", "show", "--name", asked.workspace, *where, "--output", "json")
-    reached = Finding(name, there is not None, f"{asked.workspace} is {'within' if there else 'out of'} reach of {user}",
-                      "az extension add --name ml, or ask for the role AzureML Data Scientist on " + asked.workspace)
-    return [Finding("login", True, user), reached]
+def elsewhere(
+    root: Path,   # Of the project
+    on: str,      # dev, staging or production
+) -> list[Finding]:
+    "What the workspace says of itself and of us"
+    from mlops_nb.core.place import find
+    try: place = find(root, on)
+    except MlopsError as error: return [Finding(on, False, getattr(error, "what", str(error)), getattr(error, "fix", "") or f"fill in [{on}] in settings.ini")]
+    return [Finding(**one) for one in place.examine()]
 
 # %% ../../nbs/start/06_doctor.ipynb #1a6296e5
 def examine(
@@ -187,7 +182,7 @@ def examine(
 ) -> list[Finding]:
     "Everything, in the order in which it is mended"
     found = [check(root) for check in (python, packages, settings, workspace, disk, git, port)] + programs(root)
-    try: return found + (account(getattr(load_settings(root), on), on) if on else named(root))
+    try: return found + (elsewhere(root, on) if on else named(root))
     except MlopsError: return found
 
 # %% ../../nbs/start/06_doctor.ipynb #ab4ac97d

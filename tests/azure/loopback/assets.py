@@ -15,12 +15,12 @@ def numbers(bench, container: str) -> list[int]:
     return [int(one["name"]) for one in bench.state.below(f"{container}/versions") if one["name"].isdigit()]
 
 
-def touch(bench, call: Call):
+def touch(bench, call: Call, data_type: "str | None" = None):
     "The container of a version, made if need be"
     holder = container_of(call)
     found = bench.state.get(holder.id)
     if not found:
-        kind = {"dataType": call.body["properties"].get("dataType", "uri_folder")} if call.segments[2] == "data" else {}
+        kind = {"dataType": data_type or call.body["properties"].get("dataType", "uri_folder")} if call.segments[2] == "data" else {}
         found = store(bench, holder, {"properties": {**kind, "isArchived": False, "tags": {}, "properties": {}}}, provisioningState="Succeeded")
     newest = max(numbers(bench, holder.id), default=0)
     found["properties"] |= {"latestVersion": call.name, "nextVersion": str(max(newest, int(call.name) if call.name.isdigit() else 0) + 1)}

@@ -12,6 +12,7 @@ from .faults import Faults
 from .proxy import Answer, Authority, Proxy, Request
 from .storage import Storage
 from .tokens import Tokens
+from .tracking import Tracking
 
 GROUP = "loopback"
 
@@ -33,7 +34,7 @@ class Bench:
         self.folder = Path(folder or tempfile.mkdtemp(prefix="loopback-"))
         self.folder.mkdir(parents=True, exist_ok=True)
         self.authority, self.storage, self.guard = Authority(self.folder), Storage(self.folder), threading.RLock()
-        self.executions, self.everything = [], []
+        self.executions, self.everything, self.trackings, self.starting = [], [], {}, threading.Lock()
         self.proxy = Proxy(self.authority, self.answer, lambda *words: self.faults.cut(*words), port)
         self.reset()
 
@@ -47,9 +48,27 @@ class Bench:
         for name in ("dev", "production"): workspaces.make_workspace(self, GROUP, name)
 
     def end_executions(self):
-        "Stop jobs that still run"
+        "Stop jobs that still run, and the servers of their workspaces"
         for one in self.executions: one.stop()
         self.executions.clear()
+        for one in self.trackings.values(): one.close()
+        self.trackings.clear()
+
+    @property
+    def state_request(self) -> Request:
+        "What stands for a request where the stand-in acts by itself"
+        return Request("PUT", "management.azure.com", "/", {})
+
+    def tracking(self, workspace: str) -> Tracking:
+        "The MLflow server of a workspace, started when it is first asked"
+        with self.starting:
+            if workspace.lower() not in self.trackings:
+                self.trackings[workspace.lower()] = Tracking(jobs.project(self, self.state.need(workspace)), workspace)
+            return self.trackings[workspace.lower()]
+
+    def run_ids(self, workspace: str) -> dict[str, str]:
+        "MLflow runs of jobs, by the name of the job, which is the run's id for a client"
+        return {run.name: run.row["run_id"] for run in self.runs.values() if run.workspace.lower() == workspace.lower() and run.row.get("run_id")}
 
     @property
     def env(self) -> dict[str, str]:

@@ -1,10 +1,18 @@
-"*.api.azureml.ms: discovery, run history, MLflow, artifacts"
+"*.api.azureml.ms: discovery, and what run history and MLflow answer"
+from . import history, tracking
+from .arm import Refused
 from .proxy import REGION, Answer, Request
+
+SERVICES = ("api", "history", "experimentation", "modelmanagement", "catalog", "hyperdrive", "studio", "pipelines", "notebooks", "gateway", "inferencing")
 
 
 def answer(bench, request: Request) -> Answer:
     "What the data plane says to a request"
-    if request.path.startswith("/discovery"):
-        base = f"https://{REGION}.api.azureml.ms"
-        return Answer(200, {name: base for name in ("api", "history", "experimentation", "modelmanagement", "catalog", "hyperdrive", "studio", "pipelines", "notebooks", "gateway", "inferencing")})
-    return Answer(404, {"error": {"code": "NoSuchRoute", "message": f"the stand-in does not know {request.method} {request.path}"}})
+    if request.path.startswith("/discovery"): return Answer(200, {name: f"https://{REGION}.api.azureml.ms" for name in SERVICES})
+    try:
+        if not request.path.startswith("/loopback/"): bench.tokens.check(request.headers.get("authorization", "").removeprefix("Bearer "))
+        said = tracking.answer(bench, request)
+        if said is None:
+            with bench.guard: said = history.answer(bench, request)
+        return said or Answer(404, {"error": {"code": "NoSuchRoute", "message": f"the stand-in does not know {request.method} {request.path}"}})
+    except Refused as refused: return refused.answer

@@ -1,19 +1,18 @@
 "Jobs: what is submitted runs, here, in a process of its own, and its state is what the client sees"
 import json
 import os
-import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
-import uuid
 import venv
 from pathlib import Path
 
-from .arm import ML, Call, Refused, listed, now, on, operation, store
-from .proxy import Answer, Request
-from .rebuild import Rebuild, bad
+from .arm import Call, Refused, listed, on, operation, store
+from .outcomes import settle
+from .proxy import Answer
+from .rebuild import Rebuild
 
 HERE = Path(__file__).resolve()
 PACKAGE = HERE.parents[3] / "mlops_nb"
@@ -45,7 +44,8 @@ class Execution:
     "A job that was submitted"
     def __init__(self, bench, id: str, folder: Path, file: Path):
         self.bench, self.id, self.folder, self.file = bench, id, folder, file
-        self.created, self.canceled, self.settled, self.children = time.time(), False, False, {}
+        self.created, self.canceled, self.settled, self.stored = time.time(), False, False, {}
+        self.name, self.workspace = id.rsplit("/", 1)[-1], id.split("/jobs/")[0]
         self.log = (file.parent / "execution.log").open("w")
         env = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "PYTEST_", "AZURE", "MLOPS_NB")) and name.lower() not in ("https_proxy", "http_proxy", "pythonpath")}
         words = [str(image(bench.folder)), "-c", RUN, str(HERE.with_name("execute.py")), str(file)]
@@ -62,6 +62,12 @@ class Execution:
         db.row_factory = sqlite3.Row
         try: return [dict(row) for row in db.execute(query, values)]
         finally: db.close()
+
+    @property
+    def long(self) -> str:
+        "The workspace in the long form of a datastore path"
+        _, subscription, _, group, *_, name = self.workspace.strip("/").split("/")
+        return f"subscriptions/{subscription}/resourcegroups/{group}/workspaces/{name}"
 
     @property
     def row(self) -> dict:
@@ -95,7 +101,8 @@ class Execution:
     def logs(self) -> dict[str, str]:
         "Step -> its standard output so far"
         base = self.folder / ".mlops" / "jobs" / self.local["id"] if self.local else None
-        return {name: text_of(base / "steps" / name / "std_log.txt") for name in self.local.get("steps", ())} if base else {}
+        own = {"executionlogs": "".join(f"{name} {row['status']}\n" for name, row in self.steps.items() if row["status"] != "NotStarted")}
+        return own | {name: text_of(base / "steps" / name / "std_log.txt") for name in self.local.get("steps", ())} if base else {}
 
 
 def text_of(path: Path) -> str: return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
@@ -140,6 +147,7 @@ def seen(bench, made: dict) -> dict:
     "The job as it is now"
     run = bench.runs.get(made["id"].lower())
     if run: made["properties"]["status"] = run.status
+    if run and run.ended and run.local and not run.settled: settle(bench, run)
     return made
 
 

@@ -1,0 +1,112 @@
+"What a job left, where Azure would leave it: outputs and logs in the workspace's storage, named outputs and models as assets"
+import json
+import sqlite3
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from .arm import Call, store
+from .assets import touch
+from .rebuild import BINDING
+
+DATA, FILES = "workspaceblobstore", "workspaceartifactstore"
+TYPES = {"mlflow_model": "mlflow_model", "custom_model": "custom_model", "triton_model": "triton_model"}
+
+
+def child_name(run, step: str, row: dict) -> "str | None":
+    "A step's own job name: its MLflow run; a reused step has none of its own"
+    return row["run_id"] if row["run_id"] and not row["reused"] else f"{run.name}-{step}" if row["reused"] else None
+
+
+def settle(bench, run):
+    "Once, when the job has ended"
+    run.settled, run.stored = True, {}
+    for step, row in run.steps.items():
+        name = child_name(run, step, row)
+        if not name: continue
+        logs(bench, run, step, name)
+        for port, made in json.loads(row["outputs"] or "{}").items(): keep(bench, run, Path(made["path"]), f"azureml/{name}/{port}", (step, port))
+    files(bench, run)
+    pipeline_outputs(bench, run)
+    named(bench, run)
+    models(bench, run)
+
+
+def container(bench, run, datastore: str) -> str: return bench.state.need(f"{run.workspace}/datastores/{datastore}")["properties"]["containerName"]
+
+
+def keep(bench, run, path: Path, prefix: str, port: tuple):
+    "Upload one output"
+    if path.exists(): bench.storage.store(path, container(bench, run, DATA), prefix)
+    file = f"/{path.name}" if path.is_file() else "/"
+    run.stored[port] = run.stored[str(path)] = f"azureml://datastores/{DATA}/paths/{prefix}{'' if path.is_file() else file}"
+
+
+def logs(bench, run, step: str, name: str):
+    "A step's log and what it wrote to outputs/"
+    folder = run.folder / ".mlops" / "jobs" / run.local["id"] / "steps" / step
+    target = container(bench, run, FILES)
+    if (folder / "std_log.txt").exists(): bench.storage.put(target, f"ExperimentRun/dcid.{name}/user_logs/std_log.txt", (folder / "std_log.txt").read_bytes())
+
+
+def files(bench, run):
+    "Artifacts of the job's MLflow runs"
+    root, target = run.folder / ".mlops" / "mlartifacts", container(bench, run, FILES)
+    for name, run_id in [(run.name, run.row.get("run_id"))] + [(child_name(run, step, row), row["run_id"]) for step, row in run.steps.items() if not row["reused"]]:
+        for place in root.glob(f"**/{run_id}/artifacts") if run_id else ():
+            for file in sorted(path for path in place.rglob("*") if path.is_file()):
+                bench.storage.put(target, f"ExperimentRun/dcid.{name}/{file.relative_to(place).as_posix()}", file.read_bytes())
+
+
+def pipeline_outputs(bench, run):
+    "The outputs of the job itself"
+    made = bench.state.get(run.id)["properties"]
+    made.setdefault("outputs", {})
+    spec = json.loads(run.file.read_text())
+    bound = {}
+    for step, node in (spec.get("jobs") or {}).items():
+        for port, given in (node.get("outputs") or {}).items():
+            match = BINDING.fullmatch(given) if isinstance(given, str) else None
+            if match and match["output"]: bound[match["output"]] = (step, port)
+    for name in spec.get("outputs") or {}:
+        place = run.stored.get(bound.get(name)) or next((uri for key, uri in run.stored.items() if isinstance(key, tuple) and key[1] == name and "jobs" not in spec), None)
+        if place and made["outputs"].get(name): made["outputs"][name]["uri"] = place
+    made["outputs"]["default"] = {"jobOutputType": "uri_folder", "mode": "ReadWriteMount", "uri": f"azureml://datastores/{FILES}/ExperimentRun/dcid.{run.name}"}
+    if name := run.steps and len(run.steps) == 1 and "jobs" not in spec and child_name(run, *next(iter(run.steps.items()))):
+        made["outputs"]["default"]["uri"] = f"azureml://datastores/{FILES}/ExperimentRun/dcid.{name}"
+
+
+def asset(bench, run, kind: str, name: str, version: str, properties: dict):
+    "A version of an asset that a job made"
+    call = Call(bench.state_request, run.workspace.split("/providers/")[0], run.workspace.split("/providers/")[1].split("/")[0],
+                [*run.workspace.split("/")[-2:], kind, name, "versions", version])
+    if bench.state.get(call.id): return
+    touch(bench, call, properties.get("dataType"))
+    store(bench, call, {"properties": {"isAnonymous": False, "isArchived": False, "tags": {}, "properties": {}, **properties}})
+
+
+def named(bench, run):
+    "Outputs that the job file gives a name"
+    for row in run.rows("SELECT * FROM assets"):
+        uri = run.stored.get(row["path"])
+        if not uri or json.loads(row["info"]).get("job") != run.local["id"]: continue
+        if row["kind"] == "data": asset(bench, run, "data", row["name"], row["version"], {"dataType": row["type"], "dataUri": f"azureml://{run.long}/{uri.removeprefix('azureml://')}"})
+        else: asset(bench, run, "models", row["name"], row["version"], {"modelType": row["type"], "modelUri": uri, "jobName": run.name})
+
+
+def models(bench, run):
+    "Models that the job registered through MLflow are models of the workspace"
+    path = run.folder / ".mlops" / "mlflow.db"
+    if not path.exists(): return
+    db = sqlite3.connect(path, timeout=60)
+    try:
+        rows = db.execute("SELECT name, version, source, run_id FROM model_versions").fetchall()
+        tags = db.execute("SELECT name, version, key, value FROM model_version_tags").fetchall()
+    finally: db.close()
+    for name, version, source, run_id in rows:
+        place = Path(unquote(urlsplit(source).path))
+        prefix = f"models/{name}/{version}/{place.name}"
+        id = f"{run.workspace}/models/{name}/versions/{version}"
+        if not bench.state.get(id) and place.exists():
+            bench.storage.store(place, container(bench, run, DATA), prefix)
+            asset(bench, run, "models", name, str(version), {"modelType": "mlflow_model", "modelUri": f"azureml://datastores/{DATA}/paths/{prefix}", "jobName": run_id})
+        if found := bench.state.get(id): found["properties"]["tags"] = {key: value for one, number, key, value in tags if (one, number) == (name, version)}
