@@ -1,9 +1,9 @@
 "Azurite behind the names of Azure's storage: real SAS signatures, real blobs, none of them ever overwritten"
 import hashlib
 import http.client
-import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -39,7 +39,7 @@ def installed() -> Path:
     except (OSError, subprocess.TimeoutExpired) as error: raise Unavailable(f"npm cannot fetch Azurite: {error}") from None
     if done.returncode: raise Unavailable(f"npm cannot fetch Azurite: {(done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]}")
     try: part.replace(folder)
-    except OSError: pass  # Somebody else was first
+    except OSError: shutil.rmtree(part)  # Somebody else was first
     return folder / script
 
 
@@ -54,7 +54,7 @@ class Storage:
         self.port, self.written, self.overwritten, self.guard = free_port(), {}, [], threading.Lock()
         words = [str(Path(sys.executable).with_name("node")), str(installed()), "--inMemoryPersistence", "--silent", "--skipApiVersionCheck",
                  "--disableTelemetry", "--blobHost", "127.0.0.1", "--blobPort", str(self.port)]
-        env = {k: v for k, v in os.environ.items() if k.lower() not in ("http_proxy", "https_proxy")} | {"AZURITE_ACCOUNTS": f"{ACCOUNT}:{KEY}"}
+        env = {k: v for k, v in os.environ.items() if k.lower() not in ("http_proxy", "https_proxy")} | {"AZURITE_ACCOUNTS": f"{ACCOUNT}:{KEY}", "NODE_COMPILE_CACHE": str(CACHE / "node")}
         self.log = (folder / "azurite.log").open("w")
         self.process = subprocess.Popen(words, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, start_new_session=True)
         self.wait()

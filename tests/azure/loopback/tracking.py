@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+from .outcomes import models
 from .proxy import REGION, Answer, Request
 from .storage import free_port
 
@@ -28,7 +29,7 @@ make_server("127.0.0.1", int(sys.argv[3]), app, threaded=True).serve_forever()
 class Tracking:
     "The MLflow server of one workspace"
     def __init__(self, folder: Path, workspace: str):
-        self.workspace, self.port, self.root = workspace, free_port(), (folder / ".mlops" / "mlartifacts").as_uri()
+        self.folder, self.workspace, self.port, self.root = folder, workspace, free_port(), (folder / ".mlops" / "mlartifacts").as_uri()
         env = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "PYTEST_"))} | {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         self.log = (folder / "mlflow.log").open("w")
         words = [sys.executable, "-c", SERVER, f"sqlite:///{folder}/.mlops/mlflow.db", self.root, str(self.port)]
@@ -77,6 +78,8 @@ def answer(bench, request: Request) -> "Answer | None":
     text, target = server.back(request.body.decode()), match["rest"] + (f"?{request.target.partition('?')[2]}" if "?" in request.target else "")
     for name, run_id in alias.items(): text, target = text.replace(f'"{name}"', f'"{run_id}"'), re.sub(rf"=({re.escape(name)})(&|$)", rf"={run_id}\2", target)
     status, data, kind = server.ask(request.method, target, {"Content-Type": request.headers.get("content-type", "application/json")}, text.encode())
+    if request.method != "GET" and "/model-versions/" in match["rest"]:
+        with bench.guard: models(bench, match["workspace"], server.folder)
     said = server.out(data.decode())
     for name, run_id in alias.items(): said = said.replace(f'"{run_id}"', f'"{name}"').replace(f"/runs/{run_id}/", f"/runs/{name}/")
     return Answer(status, json.loads(said) if "json" in kind else said.encode())
