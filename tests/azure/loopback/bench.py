@@ -1,12 +1,11 @@
 "The loopback Azure as one object: start it, point processes at it with `env`, look into it, hurt it"
-import os
 import tempfile
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import arm, assets, batch, dataplane, endpoints, governance, jobs, registries, workspaces  # noqa: F401  (they register what they answer)
+from . import arm, assets, batch, dataplane, endpoints, governance, jobs, measures, registries, workspaces  # noqa: F401  (they register what they answer)
 from .arm import PRINCIPAL, SUBSCRIPTION, TENANT, State
 from .contract import Contract
 from .faults import Faults
@@ -38,7 +37,7 @@ def login(bench, request: Request) -> Answer: return bench.tokens.answer(request
 
 def blob(bench, request: Request) -> Answer:
     "Storage; a client that lists what was collected sees all of it"
-    if "modelDataCollector" in request.target and request.method == "GET": endpoints.collect(bench)
+    if "modelDataCollector" in request.target and request.method == "GET": measures.collect(bench)
     return bench.storage.answer(request)
 
 
