@@ -92,8 +92,10 @@ def world(azure_server, tmp_path_factory):
 def azure(world, monkeypatch):
     world.restore()
     monkeypatch.chdir(world.root)
+    before = len(world.bench.calls)
     yield world
     assert not world.bench.proxy.refused
+    assert not [f"{call.request.method} {call.request.path}: {finding}" for call in world.bench.calls[before:] for finding in call.findings]
 
 
 def kinds(changes): return sorted((c.action, c.kind, c.name) for c in changes)
@@ -295,6 +297,13 @@ def test_only_a_new_lock_builds_a_new_image(azure, root):
     rewrite(root, "requirements.txt", "# This file was", "# This file is")
     assert image.reference(root) != before
     assert kinds(azure.plan(root).todo) == [("create", "image", image.reference(root))]
+
+
+def test_a_run_and_azure_call_the_image_by_one_name():
+    from mlops_nb.azure.staging import environment_version
+    from mlops_nb.core.environments import image_tag
+    file = ROOT/"pipelines/environment/environment.yml"
+    assert image_tag("file:environment.yml", file.parent) == {"mlops_nb.image": ":".join(environment_version(file))} == {"mlops_nb.image": image.reference(ROOT)}
 
 
 # Files
