@@ -77,7 +77,7 @@ class Ground:
         if made and call.kind == "workspaces/computes" and (made.get("identity") or {}).get("type", "").lower() == "systemassigned":
             made["identity"] = {"type": "SystemAssigned", "tenantId": TENANT, "principalId": str(uuid.uuid5(uuid.NAMESPACE_URL, call.id))}
         if made and call.kind == "workspaces/datastores": made["properties"].pop("provisioningState", None)
-        if made and call.kind == "registries": made["properties"].pop("managedResourceGroupTags", None)
+        for one in (made, said.body) if made and call.kind == "registries" else (): (one or {"properties": {}})["properties"].pop("managedResourceGroupTags", None)
         if (call.request.method, call.kind, call.request.version) == ("GET", "workspaces", "2024-04-01") and call.single and said.status == 200:
             said = Answer(200, {**said.body, "properties": {key: value for key, value in said.body["properties"].items() if key != "systemDatastoresAuthMode"}})
         return said
