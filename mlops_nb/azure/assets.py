@@ -10,7 +10,7 @@ import re
 import tempfile
 from pathlib import Path
 
-from .client import steadily
+from .client import quietly, settled, steadily
 from .jobs import ensure
 from .staging import Staged, environment_version, stage_body, stage_component, stage_environment, write
 from ..core.documents import load
@@ -56,7 +56,7 @@ def _data(place, spec: dict, file: Path) -> dict:
     "Upload data, or a model, as the next version"
     from azure.ai.ml import load_data, load_model
     name, is_model = check_name("asset", spec["name"], file), kind_of(spec) == "model"
-    made = steadily(lambda: (place.ml.models if is_model else place.ml.data).create_or_update((load_model if is_model else load_data)(file)))
+    with quietly(): made = steadily(lambda: (place.ml.models if is_model else place.ml.data).create_or_update((load_model if is_model else load_data)(file)))
     return {"kind": "model" if is_model else "data", "name": name, "version": made.version}
 
 # %% ../../nbs/azure/06_assets.ipynb #3de08ae2
@@ -83,7 +83,7 @@ def _batch_endpoint(place, spec: dict, file: Path) -> dict:
     "A batch endpoint, made or changed"
     from azure.ai.ml import load_batch_endpoint
     check_name("endpoint", spec["name"], file)
-    steadily(lambda: place.ml.batch_endpoints.begin_create_or_update(load_batch_endpoint(file)).result())
+    settled(lambda: place.ml.batch_endpoints.begin_create_or_update(load_batch_endpoint(file)))
     return {"kind": "batch endpoint", "name": spec["name"], "version": ""}
 
 # %% ../../nbs/azure/06_assets.ipynb #d359b53c
@@ -95,12 +95,12 @@ def _batch_deployment(place, spec: dict, file: Path) -> dict:
         staged = Staged(Path(folder))
         made = stage_deployment(staged, dict(spec), file.resolve().parent)
         ensure(place, staged, lambda text: None)
-        steadily(lambda: place.ml.batch_deployments.begin_create_or_update(load_model_batch_deployment(made)).result())
+        settled(lambda: place.ml.batch_deployments.begin_create_or_update(load_model_batch_deployment(made)))
     endpoint = steadily(lambda: place.ml.batch_endpoints.get(spec["endpoint_name"]))
     if not (endpoint.defaults and getattr(endpoint.defaults, "deployment_name", None)):
         from azure.ai.ml.entities import BatchEndpointDefaults
         endpoint.defaults = BatchEndpointDefaults(deployment_name=spec["name"])
-        steadily(lambda: place.ml.batch_endpoints.begin_create_or_update(endpoint).result())
+        settled(lambda: place.ml.batch_endpoints.begin_create_or_update(endpoint))
     return {"kind": "batch deployment", "name": spec["name"], "version": ""}
 
 # %% ../../nbs/azure/06_assets.ipynb #cc8cf354

@@ -12,8 +12,8 @@ import fnmatch
 import json
 from collections.abc import Callable
 
-from .assets import NAMES, check_name
-from .client import ARM, arm, client, credential, said, scope, translated
+from .assets import check_name
+from .client import ARM, arm, credential, said, scope, translated, word
 from ..core.documents import load
 from ..core.errors import MlopsError, UserError
 
@@ -22,6 +22,8 @@ def finding(name: str, ok: bool, found: str, fix: str = "", needed: bool = True)
     "One thing that was looked at"
     return {"name": name, "ok": ok, "found": found, "fix": fix, "needed": needed}
 
+def _without_fix(found: dict) -> dict: return found | {"fix": ""} if found["ok"] else found
+
 def looked(
     name: str,          # What is looked at
     look: Callable,     # Gives a finding
@@ -29,7 +31,7 @@ def looked(
     needed: bool = True,
 ) -> dict:
     "A finding, also where Azure refuses the question"
-    try: return look()
+    try: return _without_fix(look())
     except MlopsError as error: return finding(name, False, error.what if isinstance(error, UserError) else str(error).splitlines()[0], fix, needed)
     except Exception as error:
         ours = translated(error, f"look at its {name}")
@@ -87,7 +89,7 @@ def permissions(place, who: str) -> list:
     for use, (actions, role) in ACTIONS.items():
         missing = [action for action in actions if not may(action, granted)]
         words = f"may not {', '.join(one.removeprefix('Microsoft.MachineLearningServices/') for one in missing)}" if missing else "allowed"
-        found.append(finding(use, not missing, words, f'az role assignment create --assignee {who or "USER"} --role "{role}" --scope {scope(place.asked)}'))
+        found.append(finding(use, not missing, words, "" if not missing else f'az role assignment create --assignee {who or "USER"} --role "{role}" --scope {scope(place.asked)}'))
     return found
 
 # %% ../../nbs/azure/13_doctor.ipynb #d5a0fed7
@@ -106,13 +108,15 @@ def compute(place) -> dict:
     if name == "serverless": return finding("compute", True, "serverless")
     try: found = place.ml.compute.get(name)
     except ResourceNotFoundError: return finding("compute", False, f"there is no {name}", f"az ml compute create --name {name} --type AmlCompute --max-instances 4 --resource-group {place.asked.resource_group} --workspace-name {place.asked.workspace}")
-    return finding("compute", str(found.provisioning_state) == "Succeeded", f"{name}: {found.provisioning_state}", f"az ml compute show --name {name}")
+    return finding("compute", word(found.provisioning_state) == "Succeeded", f"{name}: {word(found.provisioning_state)}", f"az ml compute show --name {name}")
 
 # %% ../../nbs/azure/13_doctor.ipynb #140c3075
 def quota(place, location: str) -> dict:
     "Are there cores for two deployments side by side, as a release needs them?"
     from mlops_nb.deployment.kinds import files
-    spec = load(files(place.root)[1])
+    file = files(place.root)[1]
+    if not file.is_file(): return finding("quota", True, "nothing is deployed by this project", needed=False)
+    spec = load(file)
     kind, count = str(spec.get("instance_type", "")), 2 * int(spec.get("instance_count", 1))
     size = next((one for one in place.ml.compute.list_sizes(location=location) if one.name.lower() == kind.lower()), None)
     if size is None: return finding("quota", False, f"{location} has no {kind}", "az ml compute list-sizes shows what it has; set instance_type in deployment.yml", needed=False)
@@ -132,7 +136,9 @@ def registry(place) -> dict:
     name = place.asked.registry
     if not name: return finding("registry", False, "none is named: models stay in this workspace", f"fill in registry below [{place.name}] in settings.ini", needed=False)
     check_name("registry", name, place.root/"settings.ini")
-    found = client(place.asked).registries.get(name)
+    from azure.core.exceptions import ResourceNotFoundError
+    try: found = place.ml.registries.get(name)
+    except ResourceNotFoundError: return finding("registry", False, f"there is no {name}", "mlops-nb environment apply --on dev, or az ml registry create --file pipelines/environment/registry.yml", needed=False)
     return finding("registry", True, f"{name} in {found.location}", needed=False)
 
 # %% ../../nbs/azure/13_doctor.ipynb #9e2235fb

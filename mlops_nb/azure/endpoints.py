@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from .assets import check_name, stage_deployment
-from .client import said, steadily
+from .client import said, settled, steadily, word
 from .jobs import ensure
 from .staging import Staged
 from ..core.documents import load
@@ -33,7 +33,7 @@ def model_named(
 # %% ../../nbs/azure/07_endpoints.ipynb #e359b8b0
 def deployment_told(found) -> Deployment:
     "A deployment of Azure in our words"
-    state = STATES.get(str(found.provisioning_state).lower(), "Creating")
+    state = STATES.get(word(found.provisioning_state).lower(), "Creating")
     return Deployment(found.name, *model_named(found.model), state, None, 0, (found.tags or {}).get("mlops_nb.why", "") if state == "Failed" else "")
 
 def endpoint_told(found, deployments: list) -> Endpoint:
@@ -100,7 +100,7 @@ def _make(self: AzureEndpoints, file, name: str):
         try: steadily(lambda: self.ml.online_endpoints.get(name))
         except ResourceNotFoundError:
             made = load_online_endpoint(file, params_override=[*target(self.place.root, self.place.name).overrides, {"traffic": {}}])
-            steadily(lambda: self.ml.online_endpoints.begin_create_or_update(made).result())
+            settled(lambda: self.ml.online_endpoints.begin_create_or_update(made))
 
 # %% ../../nbs/azure/07_endpoints.ipynb #a0fda75e
 def _serve(self: AzureEndpoints, spec: dict, base: Path):
@@ -110,7 +110,8 @@ def _serve(self: AzureEndpoints, spec: dict, base: Path):
         staged = Staged(Path(folder))
         file = stage_deployment(staged, spec, base)
         with self.place.doing(f"deploy {spec['name']}"): ensure(self.place, staged, lambda text: None)
-        try: steadily(lambda: self.ml.online_deployments.begin_create_or_update(load_online_deployment(file), skip_script_validation=True).result())
+        try:
+            settled(lambda: self.ml.online_deployments.begin_create_or_update(load_online_deployment(file), skip_script_validation=True))
         except Exception as error:
             if (log := self.log(spec["endpoint_name"], spec["name"])) is None:
                 with self.place.doing(f"deploy {spec['name']}"): raise
@@ -150,13 +151,13 @@ def _set_traffic(self: AzureEndpoints,
     with self.place.doing(f"move the traffic of {endpoint}"):
         found = steadily(lambda: self.ml.online_endpoints.get(endpoint))
         found.traffic, found.mirror_traffic = traffic, mirror
-        steadily(lambda: self.ml.online_endpoints.begin_create_or_update(found).result())
+        settled(lambda: self.ml.online_endpoints.begin_create_or_update(found))
 
 # %% ../../nbs/azure/07_endpoints.ipynb #057c2a8e
 def _keys(self: AzureEndpoints, endpoint: str, regenerate: "str|None" = None) -> dict:
     "The keys, primary and secondary; a regenerated one holds when this returns"
     with self.place.doing(f"read the keys of {endpoint}"):
-        if regenerate: steadily(lambda: self.ml.online_endpoints.begin_regenerate_keys(endpoint, key_type=regenerate).result())
+        if regenerate: settled(lambda: self.ml.online_endpoints.begin_regenerate_keys(endpoint, key_type=regenerate))
         found = steadily(lambda: self.ml.online_endpoints.get_keys(endpoint))
     if not hasattr(found, "primary_key"): raise UserError(f"{endpoint} has no keys: its callers show a token", accepted="auth_mode: key")
     return {"primary": found.primary_key, "secondary": found.secondary_key}
@@ -167,7 +168,7 @@ def _delete(self: AzureEndpoints, endpoint: str, deployment: str):
     shown = self.show(endpoint)
     if deployment not in shown.deployments: raise UserError(f"no deployment {deployment}", accepted=", ".join(shown.deployments))
     if shown.traffic.get(deployment) or shown.mirror_traffic.get(deployment): raise UserError(f"{deployment} has traffic", fix=f"mlops-nb endpoint traffic {endpoint} --on {self.place.name} moves it")
-    with self.place.doing(f"delete {deployment}"): steadily(lambda: self.ml.online_deployments.begin_delete(deployment, endpoint).result())
+    with self.place.doing(f"delete {deployment}"): settled(lambda: self.ml.online_deployments.begin_delete(deployment, endpoint))
 
 def _stop(self: AzureEndpoints, endpoint: str): raise UserError(f"endpoint {endpoint} of {self.place.name} cannot be stopped", accepted="an endpoint on this machine", fix=f"az ml online-endpoint delete --name {endpoint} ends it, and what it costs")
 def _start(self: AzureEndpoints, endpoint: str): raise UserError(f"endpoint {endpoint} of {self.place.name} cannot be started", accepted="an endpoint on this machine", fix=f"mlops-nb deploy --on {self.place.name} makes it anew")

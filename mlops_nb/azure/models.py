@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from .assets import check_name
-from .client import steadily
+from .client import quietly, steadily
 from ..core import seal
 from ..core.errors import UserError
 
@@ -87,7 +87,7 @@ def from_registry(to, registry: str, model: str, version: str, known, origin: st
         seal.verify(folder, known.digest)
         tags = {key: value for key, value in known.tags.items() if key not in LEFT} | {"shared_from": origin, "shared_run": known.run_id or ""}
         made = Model(name=model, version=version, path=folder, type=AssetTypes.MLFLOW_MODEL, tags=tags, description=f"{model} {version} of {origin}, through registry {registry}")
-        steadily(lambda: to.ml.models.create_or_update(made))
+        with quietly(): steadily(lambda: to.ml.models.create_or_update(made))
 
 # %% ../../nbs/azure/08_models.ipynb #8f731304
 def bring(

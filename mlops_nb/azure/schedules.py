@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from .assets import check_name
-from .client import scope, steadily
+from .client import scope, settled, steadily
 from .jobs import ensure
 from .staging import stage, write
 from ..core.documents import load
@@ -39,8 +39,8 @@ def apply(
     check_name("schedule", spec["name"], file)
     folder = place.folder/"schedules"/spec["name"]
     path, fixed = (_job(place, spec, Path(file), folder) if kind == "schedule" else (_monitor(spec, folder), []))
-    from azure.ai.ml import load_schedule
-    with place.doing(f"make the schedule {spec['name']}"): made = steadily(lambda: place.ml.schedules.begin_create_or_update(load_schedule(path)).result())
+    from azure.ai.ml.entities._load_functions import load_schedule  # the public package does not hand it out
+    with place.doing(f"make the schedule {spec['name']}"): made = settled(lambda: place.ml.schedules.begin_create_or_update(load_schedule(path)))
     return {"name": made.name, "kind": kind, "enabled": bool(made.is_enabled), "frozen": fixed}
 
 # %% ../../nbs/azure/11_schedules.ipynb #27e620b6
@@ -78,5 +78,5 @@ def listed(place) -> list:
 
 def stop(place, name: str) -> str:
     "Disable a schedule; it can be made again from its file"
-    with place.doing(f"stop the schedule {name}"): steadily(lambda: place.ml.schedules.begin_disable(name).result())
+    with place.doing(f"stop the schedule {name}"): settled(lambda: place.ml.schedules.begin_disable(name))
     return f"{name} is disabled"

@@ -102,7 +102,7 @@ class Execution:
         "Step -> its standard output so far"
         base = self.folder / ".mlops" / "jobs" / self.local["id"] if self.local else None
         own = {"executionlogs": "".join(f"{name} {row['status']}\n" for name, row in self.steps.items() if row["status"] != "NotStarted")}
-        return own | {name: text_of(base / "steps" / name / "std_log.txt") for name in self.local.get("steps", ())} if base else {}
+        return own | {name: text_of(base / name / "std_log.txt") for name in self.local.get("steps", ())} if base else {}
 
 
 def text_of(path: Path) -> str: return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
