@@ -10,7 +10,7 @@ def statuses(azure, status: int) -> int: return sum(one.status == status for one
 
 def test_storms_of_429_and_503_end_and_nothing_is_made_twice(azure, small):
     azure.fail("PUT management.azure.com/.*/jobs/", status=503, times=2)
-    azure.fail("GET management.azure.com/.*/datastores/", status=429, times=2)
+    azure.fail("POST management.azure.com/.*/startPendingUpload", status=429, times=2)
     assert sdk(azure, SUBMIT + "tell(wait(job).status)", small) == "Completed"
     assert statuses(azure, 503) == 2 and statuses(azure, 429) == 2
     assert len(azure.state.all("workspaces/jobs")) == 1

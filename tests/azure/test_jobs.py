@@ -48,11 +48,12 @@ tell(job.status)
 
 def test_a_batch_endpoint_scores_a_folder(azure, small):
     end = sdk(azure, """
-from azure.ai.ml import load_batch_endpoint, load_batch_deployment
+from azure.ai.ml import load_batch_endpoint
+from azure.ai.ml.entities._load_functions import load_model_batch_deployment
 from azure.ai.ml.entities import AmlCompute
 client.compute.begin_create_or_update(AmlCompute(name="cpu", size="Standard_DS3_v2", max_instances=1)).result()
 client.batch_endpoints.begin_create_or_update(load_batch_endpoint("batch-endpoint.yml")).result()
-client.batch_deployments.begin_create_or_update(load_batch_deployment("batch.yml")).result()
+client.batch_deployments.begin_create_or_update(load_model_batch_deployment("batch.yml")).result()
 job = client.batch_endpoints.invoke("echo-batch", deployment_name="blue", input=Input(type="uri_folder", path="table"))
 done = wait(client.jobs.get(job.name))
 client.jobs.download(job.name, output_name="score", download_path="back")

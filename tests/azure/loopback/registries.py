@@ -36,7 +36,7 @@ def discovery(bench, name: str) -> Answer:
 @on("POST", "registries/import")
 def bring(bench, call: Call) -> Answer:
     "Copy an asset of a workspace, with its files, into the registry"
-    asked = call.body
+    asked = call.body["properties"]
     source = SOURCE.fullmatch(asked["sourceAssetId"])
     workspace = source and next((one for one in bench.state.all("workspaces") if one["properties"]["workspaceId"] == source["guid"]), None)
     if not workspace: raise bad(f"{asked['sourceAssetId']} is in no workspace that the registry can read")
