@@ -494,6 +494,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'mlops_nb/core/environments.py'),
                                             'mlops_nb.core.environments.compare': ( 'core/environments.html#compare',
                                                                                     'mlops_nb/core/environments.py'),
+                                            'mlops_nb.core.environments.copied': ( 'core/environments.html#copied',
+                                                                                   'mlops_nb/core/environments.py'),
                                             'mlops_nb.core.environments.environment_hash': ( 'core/environments.html#environment_hash',
                                                                                              'mlops_nb/core/environments.py'),
                                             'mlops_nb.core.environments.explain': ( 'core/environments.html#explain',

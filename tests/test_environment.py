@@ -92,8 +92,10 @@ def world(azure_server, tmp_path_factory):
 def azure(world, monkeypatch):
     world.restore()
     monkeypatch.chdir(world.root)
+    before = len(world.bench.calls)
     yield world
     assert not world.bench.proxy.refused
+    assert not [f"{call.request.method} {call.request.path}: {finding}" for call in world.bench.calls[before:] for finding in call.findings]
 
 
 def kinds(changes): return sorted((c.action, c.kind, c.name) for c in changes)
@@ -295,6 +297,26 @@ def test_only_a_new_lock_builds_a_new_image(azure, root):
     rewrite(root, "requirements.txt", "# This file was", "# This file is")
     assert image.reference(root) != before
     assert kinds(azure.plan(root).todo) == [("create", "image", image.reference(root))]
+
+
+def test_a_run_and_azure_call_the_image_by_one_name():
+    from mlops_nb.azure.staging import environment_version
+    from mlops_nb.core.environments import image_tag
+    file = ROOT/"pipelines/environment/environment.yml"
+    assert image_tag("file:environment.yml", file.parent) == {"mlops_nb.image": ":".join(environment_version(file))} == {"mlops_nb.image": image.reference(ROOT)}
+
+
+def test_every_run_is_tagged_with_its_image(tmp_path, monkeypatch):
+    from mlflow import MlflowClient
+    for name in ("Dockerfile", "requirements.txt", "environment.yml"): shutil.copyfile(ROOT/"pipelines/environment"/name, tmp_path/name)
+    (tmp_path/"settings.ini").write_text("[project]\nexperiment = e\nmodel = m\nenvironment = environment.yml\n")
+    (tmp_path/"job.yml").write_text("type: command\ncommand: echo done\nenvironment: file:environment.yml\ncompute: azureml:cpu\n")
+    monkeypatch.chdir(tmp_path)
+    ran = run("run", "job.yml")
+    assert ran.exit_code == 0, ran.output
+    client = MlflowClient(f"sqlite:///{tmp_path}/.mlops/mlflow.db")
+    found = [one for experiment in client.search_experiments() for one in client.search_runs([experiment.experiment_id])]
+    assert {one.data.tags.get("mlops_nb.image") for one in found if "mlops_nb.step" in one.data.tags} == {image.reference(tmp_path)}
 
 
 # Files

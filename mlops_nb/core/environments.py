@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PYPI', 'FOREIGN', 'Required', 'required', 'pip_name', 'from_conda', 'requirement_lines', 'read_requirements',
-           'from_build', 'image_version', 'image_tag', 'Difference', 'compare', 'environment_hash', 'held', 'isolated',
-           'interpreter', 'tell', 'explain']
+           'from_build', 'copied', 'image_version', 'image_tag', 'Difference', 'compare', 'environment_hash', 'held',
+           'isolated', 'interpreter', 'tell', 'explain']
 
 # %% ../../nbs/core/12_environments.ipynb #72dcb2e6
 import re
@@ -162,17 +162,37 @@ def from_build(
     return Required("requirements", str(folder), lines, options=options)
 
 # %% ../../nbs/core/12_environments.ipynb #83c0ae3a
-def image_version(
-    folder: Path,       # A build context: a Dockerfile and the lock that it copies
-) -> str:               # 16 hexadecimal digits
-    "The version of the image that a build context gives"
-    from mlops_nb.core.fingerprints import hash_json
-    files = (folder/"Dockerfile", *sorted(folder.glob("*requirements*.txt")))
-    return hash_json({path.name: path.read_text(encoding="utf-8") for path in files if path.is_file()})[:16]
+def copied(
+    folder: Path,       # A build context
+    dockerfile: str,    # Its name there
+) -> dict[str, Path]:   # By path in the context
+    "What a Dockerfile reads of its folder: all of it, unless every COPY and ADD names plain files"
+    from mlops_nb.core.preparation import kept
+    text = (folder/dockerfile).read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = [line.split()[1:] for line in text.splitlines() if re.match(r"\s*(COPY|ADD)\s", line, re.I) and "--from=" not in line]
+    paths = {name: folder/name for words in lines for name in [w for w in words if not w.startswith("--")][:-1]} | {dockerfile: folder/dockerfile}
+    return paths if all(path.is_file() for path in paths.values()) else {path.relative_to(folder).as_posix(): path for path in kept(folder)}
 
-def image_tag(required: Required) -> dict[str, str]:
-    "What a run says of its image, where the environment is built from a lock"
-    return {"mlops_nb.image": image_version(Path(required.source))} if required.kind == "requirements" else {}
+# %% ../../nbs/core/12_environments.ipynb #e2b257d5
+def image_version(
+    file: Path,         # The YAML of an environment with a build context
+) -> str:               # 12 hexadecimal digits
+    "The version of the image that a build context gives"
+    from mlops_nb.core.fingerprints import hash_file, hash_json
+    spec = load(file)
+    dockerfile = spec["build"].get("dockerfile_path", "Dockerfile")
+    files = {name: hash_file(path) for name, path in copied((spec.folder/spec["build"]["path"]).resolve(), dockerfile).items()}
+    return hash_json({"image": None, "conda": None, "dockerfile": spec["build"].get("dockerfile_path"), "files": files, "inference": spec.get("inference_config")})[:12]
+
+@lru_cache
+def image_tag(
+    environment,        # Of a component, as it has it
+    base: Path,         # Where its relative paths start
+) -> dict[str, str]:
+    "What a run says of its image, where that is built here"
+    if not str(environment).startswith("file:") or not (file := Path(base)/environment.removeprefix("file:")).is_file(): return {}
+    doc = load(file)
+    return {"mlops_nb.image": f"{doc['name']}:{image_version(file)}"} if "build" in doc else {}
 
 # %% ../../nbs/core/12_environments.ipynb #c25b9ea2
 @dataclass(frozen=True)

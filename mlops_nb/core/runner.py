@@ -20,7 +20,7 @@ from pathlib import Path
 
 from .assets import Asset, register
 from .components import imports
-from .environments import image_tag, required
+from .environments import image_tag
 from .errors import MlopsError, UserError
 from .executors import Context, executor
 from .fingerprints import changed, snapshot
@@ -162,7 +162,7 @@ def tags(runner: Runner, step: Step, found: str, values: dict[str, Value]) -> di
     prints = {f"mlops_nb.input.{name}": one.fingerprint[:64] for name, one in values.items() if one.path}
     return {"mlops_nb.job": runner.id, "mlops_nb.step": step.name, "mlops_nb.key": found, "mlops_nb.environment": runner.plan.environments[step.name],
             "mlops_nb.folder": str(runner.workspace.step_folder(runner.id, step.name)), **runner.commit,
-            **image_tag(required(step.component.environment, step.component.base)), **prints}
+            **(image_tag(step.component.environment, step.component.base) if isinstance(step.component.environment, str) else {}), **prints}
 
 # %% ../../nbs/core/18_runner.ipynb #647fe0cb
 def preparer(runner: Runner, step: Step, values: dict[str, Value]):

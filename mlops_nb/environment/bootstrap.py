@@ -130,15 +130,13 @@ def rights(
                                                                                 "--role", role, "--scope", scope, *bound, "--output", "json"]))
     return found
 
-# %% ../../nbs/environment/09_bootstrap.ipynb #508e706a
+# %% ../../nbs/environment/09_bootstrap.ipynb #c7b831da
 def ground(
     place: Place,   # Where everything goes
 ) -> list[Command]:
     "Registered providers, and one resource group for each environment"
-    found = []
-    for name in PROVIDERS:
-        if (ask("az", "provider", "show", "--namespace", name, "--output", "json") or {}).get("registrationState") != "Registered":
-            found.append(Command("the subscription has never used it", ["az", "provider", "register", "--namespace", name, "--wait"]))
+    known = {one["namespace"] for one in ask("az", "provider", "list", "--output", "json") if one["registrationState"] == "Registered"}
+    found = [Command("the subscription has never used it", ["az", "provider", "register", "--namespace", name, "--wait"]) for name in PROVIDERS if name not in known]
     for on in ENVIRONMENTS:
         if ask("az", "group", "show", "--name", place.group(on), "--output", "json", absent=("ResourceGroupNotFound", "could not be found")) is None:
             found.append(Command(f"where {on} will be", ["az", "group", "create", "--name", place.group(on), "--location", place.location, "--tags", "managed-by=mlops-nb", "--output", "json"]))

@@ -16,7 +16,7 @@ from ..core.errors import MlopsError, UserError
 from ..core.settings import load_settings
 from .resources import Resource
 
-# %% ../../nbs/environment/08_image.ipynb #450c8f38
+# %% ../../nbs/environment/08_image.ipynb #c78d43e7
 def build_file(
     root: "str|Path",   # The project
 ) -> Path:
@@ -25,11 +25,11 @@ def build_file(
 
 def reference(
     root: "str|Path",   # The project
-) -> str:               # `mlops-nb:5d41402abc4b2a76`
+) -> str:               # `mlops-nb:5d41402abc4b`
     "Name and version of the image as it is now"
     doc = load(build_file(root))
     if "build" not in doc: raise UserError("the environment is not built here, so it has no lock", accepted="build: with a path", file=doc.file, line=doc.line)
-    return f"{doc['name']}:{image_version(doc.folder/doc['build']['path'])}"
+    return f"{doc['name']}:{image_version(build_file(root))}"
 
 # %% ../../nbs/environment/08_image.ipynb #1e92c98c
 @dataclass

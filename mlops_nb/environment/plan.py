@@ -6,10 +6,11 @@
 __all__ = ['Azure', 'chosen', 'Change', 'compare', 'clusters_of', 'compare_roles', 'strays', 'Plan', 'plan', 'verified',
            'carry_out', 'apply', 'destroy', 'doomed']
 
-# %% ../../nbs/environment/05_plan.ipynb #1683dadb
+# %% ../../nbs/environment/05_plan.ipynb #9c3a1241
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
+from ..azure import client
 from ..core.errors import UserError
 from . import roles
 from .declared import Declared, bad_names, declared
@@ -17,43 +18,34 @@ from .image import image
 from .live import Arm
 from .resources import OWNER, Resource, _group, foundation, ids, managed
 
-# %% ../../nbs/environment/05_plan.ipynb #ad9c42b7
+# %% ../../nbs/environment/05_plan.ipynb #e370f7b9
 class Azure:
     "The clients of one environment, made when they are first used"
     def __init__(self,
         where,              # Of settings.ini
-        credential=None,    # Of azure-identity; by default, whatever this machine or workflow is logged in with
     ):
-        self.where, self.given = where, credential
+        self.where = where
 
     @cached_property
-    def credential(self):
-        "Environment variables, a workflow's token, or az login"
-        if self.given: return self.given
-        from azure.identity import DefaultAzureCredential
-        return DefaultAzureCredential()
-
+    def credential(self): return client.credential()
     @cached_property
     def arm(self) -> Arm: return Arm(self.credential, self.where.subscription_id)
+    @cached_property
+    def authorization(self): return roles.authorization(self.credential, self.where.subscription_id)
 
     @cache
     def ml(self):
         "azure-ai-ml, pointed at the workspace"
-        from azure.ai.ml import MLClient
-        return MLClient(self.credential, self.where.subscription_id, self.where.resource_group, self.where.workspace)
+        return client.client(self.where)
 
-    @cached_property
-    def authorization(self): return roles.authorization(self.credential, self.where.subscription_id)
-
-# %% ../../nbs/environment/05_plan.ipynb #e1432bf6
+# %% ../../nbs/environment/05_plan.ipynb #d8f9e708
 def chosen(
     root: "str|Path",   # The project
     on: str,            # dev, staging or production
 ) -> Declared:
     "An environment that can be worked on"
+    client.section(root, on)
     one = declared(root, on)
-    if not one.where.configured:
-        raise UserError(f"[{on}] names no workspace", accepted="subscription_id, resource_group and workspace", fix="mlops-nb bootstrap fills them in", file=Path(root)/"settings.ini")
     if found := bad_names(one): raise UserError("names that Azure refuses: " + "; ".join(found), fix=f"change them in settings.ini, [{on}], or in pipelines/environment")
     return one
 
@@ -95,11 +87,11 @@ def clusters_of(
     found = {one.name: getattr(getattr(one.live, "identity", None), "principal_id", None) for one in changes if one.kind == "compute cluster" and one.live is not None}
     return {name: id for name, id in found.items() if id}
 
-# %% ../../nbs/environment/05_plan.ipynb #5eafc937
+# %% ../../nbs/environment/05_plan.ipynb #0558123a
 def compare_roles(
     root: "str|Path",       # The project
     one: Declared,          # The environment
-    client,                 # Of azure-mgmt-authorization
+    asked,                  # Of azure-mgmt-authorization
     changes: list[Change],  # Of `compare`
     prune: bool = False,    # Take away what the file does not give
 ) -> tuple[list[Change], list[str]]:
@@ -107,7 +99,7 @@ def compare_roles(
     grants, empty = roles.granted(root, one, clusters_of(changes))
     there = next((c.action for c in changes if c.kind == "resource group"), "") != "create"
     places = {path for kind, path in ids(one).items() if kind in ("workspace", "storage", "container_registry", "resource_group")} | {grant.scope for grant in grants}
-    live = roles.live(client, sorted(places)) if there else []
+    live = roles.live(asked, sorted(places)) if there else []
     system = {str(getattr(getattr(c.live, "identity", None), "principal_id", "")).lower() for c in changes if c.kind == "workspace"}
     have, wanted = {f.key for f in live}, {g.key for g in grants}
     made = [Change("keep" if g.key in have else "create", "role", g.name, (), g) for g in grants]

@@ -72,9 +72,14 @@ class Ground:
         except Refused as refused: return refused.answer
 
     def identified(self, call: Call, said: Answer) -> Answer:
-        "A cluster that asks for an identity has one"
-        found = self.bench.state.get(call.id) if (call.request.method, call.kind) == ("PUT", "workspaces/computes") else None
-        if found and (found.get("identity") or {}).get("type", "").lower() == "systemassigned": found["identity"] = {"type": "SystemAssigned", "tenantId": TENANT, "principalId": str(uuid.uuid5(uuid.NAMESPACE_URL, call.id))}
+        "A cluster that asks for an identity has one, a datastore has no state, and an old interface knows no new properties"
+        made = self.bench.state.get(call.id) if call.request.method == "PUT" else None
+        if made and call.kind == "workspaces/computes" and (made.get("identity") or {}).get("type", "").lower() == "systemassigned":
+            made["identity"] = {"type": "SystemAssigned", "tenantId": TENANT, "principalId": str(uuid.uuid5(uuid.NAMESPACE_URL, call.id))}
+        if made and call.kind == "workspaces/datastores": made["properties"].pop("provisioningState", None)
+        for one in (made, said.body) if made and call.kind == "registries" else (): (one or {"properties": {}})["properties"].pop("managedResourceGroupTags", None)
+        if (call.request.method, call.kind, call.request.version) == ("GET", "workspaces", "2024-04-01") and call.single and said.status == 200:
+            said = Answer(200, {**said.body, "properties": {key: value for key, value in said.body["properties"].items() if key != "systemDatastoresAuthMode"}})
         return said
 
     def part(self, call: Call):
