@@ -1,4 +1,5 @@
 "Clients for the tests: the unmodified SDK in a process of its own, and a small project to send"
+import json
 import os
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ import os, sys, time, json
 from azure.ai.ml import MLClient, load_job, load_data, load_component, load_environment, load_model, command, Input, Output
 from azure.identity import EnvironmentCredential
 client = MLClient(EnvironmentCredential(), os.environ["AZURE_SUBSCRIPTION_ID"], "loopback", "dev")
+def tell(value): print("\\ntold " + json.dumps(value))
 def wait(job, seconds=300):
     end = time.monotonic() + seconds
     while job.status not in ("Completed", "Failed", "Canceled") and time.monotonic() < end:
@@ -20,11 +22,17 @@ def wait(job, seconds=300):
 """
 
 
-def sdk(azure, code: str, cwd: Path, fails: bool = False, timeout: float = 400, **env: str) -> str:
-    "Run a script that has `client` and `wait`; gives what it prints"
-    done = subprocess.run([sys.executable, "-c", HEAD + code], cwd=cwd, env={**os.environ, **azure.env, **env}, capture_output=True, text=True, timeout=timeout)
-    assert bool(done.returncode) == fails, done.stdout[-3000:] + done.stderr[-6000:]
-    return done.stdout if not fails else done.stdout + done.stderr
+def run(azure, code: str, cwd: Path, timeout: float = 400) -> subprocess.CompletedProcess:
+    "Run a script that has `client`, `wait` and `tell`"
+    return subprocess.run([sys.executable, "-c", HEAD + code], cwd=cwd, env={**os.environ, **azure.env}, capture_output=True, text=True, timeout=timeout)
+
+
+def sdk(azure, code: str, cwd: Path):
+    "What a script tells; it must end well"
+    done = run(azure, code, cwd)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+    told = [line.removeprefix("told ") for line in done.stdout.splitlines() if line.startswith("told ")]
+    return json.loads(told[-1]) if told else None
 
 
 def training(target: Path) -> Path:

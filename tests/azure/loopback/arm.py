@@ -77,6 +77,8 @@ class State:
     operations: dict[str, dict] = field(default_factory=dict)  # Running operations: when they are done, what they answer
     uploads: dict[str, str] = field(default_factory=dict)  # Container of each pending upload, by asset id
     requests: dict[str, dict] = field(default_factory=dict)  # Bodies as they were sent, by id
+    cores: int = 100  # Quota of each family of machines
+    permissions: dict = field(default_factory=lambda: {"actions": ["*"], "notActions": [], "dataActions": ["*"], "notDataActions": []})
 
     def get(self, id: str) -> "dict | None": return self.resources.get(id.lower())
 
@@ -140,7 +142,9 @@ def operation(bench, call: Call, seconds: float = 0.0, result=None, status: str 
 def operation_status(bench, call: Call) -> Answer:
     "How an operation is going"
     found = bench.state.operations.get(call.name) or {"done": 0, "status": "Failed", "error": {"code": "NotFound", "message": "no such operation"}}
-    running = time.monotonic() < found["done"]
+    running, failed = time.monotonic() < found["done"], None
+    if hosting := found.get("hosting"): running, failed = hosting.running, hosting.error
+    if failed: found |= {"status": "Failed", "error": {"code": "BadRequest", "message": failed}}
     body = {"id": call.id, "name": call.name, "status": "InProgress" if running else found["status"]}
     if not running and found.get("error"): body["error"] = found["error"]
     return Answer(200, body, {"Retry-After": "1"} if running else {})

@@ -21,7 +21,7 @@ def touch(bench, call: Call, data_type: "str | None" = None):
     found = bench.state.get(holder.id)
     if not found:
         kind = {"dataType": data_type or call.body["properties"].get("dataType", "uri_folder")} if call.segments[2] == "data" else {}
-        found = store(bench, holder, {"properties": {**kind, "isArchived": False, "tags": {}, "properties": {}}}, provisioningState="Succeeded")
+        found = store(bench, holder, {"properties": {**kind, "isArchived": False, "tags": {}, "properties": {}}}, **({} if kind else {"provisioningState": "Succeeded"}))
     newest = max(numbers(bench, holder.id), default=0)
     found["properties"] |= {"latestVersion": call.name, "nextVersion": str(max(newest, int(call.name) if call.name.isdigit() else 0) + 1)}
 
@@ -35,7 +35,7 @@ def put_version(bench, call: Call) -> Answer:
             old = (bench.state.requests[call.id.lower()].get("properties") or {}).get(name)
             if old != sent.get(name): raise Refused(409, "UserError", f"{name} of {call.segments[3]}:{call.name} cannot change: register a new version")
     else: touch(bench, call)
-    extra = {"environments": {"environmentType": "UserCreated"}, "data": {"dataType": sent.get("dataType", "uri_folder")}}.get(kind, {})
+    extra = {"environments": {"environmentType": "UserCreated"}, "data": {"dataType": sent.get("dataType", "uri_folder")}, "models": {"flavors": sent.get("flavors") or {}, "modelType": sent.get("modelType", "custom_model")}}.get(kind, {})
     if kind == "data" and "/registries/" not in call.id: extra["dataUri"] = long_uri(call, sent.get("dataUri", ""))
     made = store(bench, call, body, isArchived=bool(sent.get("isArchived")), isAnonymous=bool(sent.get("isAnonymous")), tags=sent.get("tags") or {}, properties=sent.get("properties") or {},
                  provisioningState="Succeeded", **extra)

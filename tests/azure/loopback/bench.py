@@ -6,8 +6,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import arm, assets, dataplane, jobs, workspaces  # noqa: F401  (they register what they answer)
+from . import arm, assets, dataplane, endpoints, governance, jobs, workspaces  # noqa: F401  (they register what they answer)
 from .arm import PRINCIPAL, SUBSCRIPTION, TENANT, State
+from .contract import Contract
 from .faults import Faults
 from .proxy import Answer, Authority, Proxy, Request
 from .storage import Storage
@@ -24,8 +25,21 @@ class Record:
     status: int
     operation: str = ""  # As the specification calls it
     version: str = ""  # The api-version
-    checked: bool = False  # Against the specification
+    against: str = ""  # The api-version of the specification that it was checked against
     findings: list = field(default_factory=list)
+    deviations: list = field(default_factory=list)  # Known defects of the SDK
+
+    @property
+    def checked(self) -> str: return "yes" if self.against and self.against == self.version else f"against {self.against}" if self.against else "no"
+
+
+def login(bench, request: Request) -> Answer: return bench.tokens.answer(request)
+
+
+def blob(bench, request: Request) -> Answer:
+    "Storage; a client that lists what was collected sees all of it"
+    if "modelDataCollector" in request.target and request.method == "GET": endpoints.collect(bench)
+    return bench.storage.answer(request)
 
 
 class Bench:
@@ -34,7 +48,8 @@ class Bench:
         self.folder = Path(folder or tempfile.mkdtemp(prefix="loopback-"))
         self.folder.mkdir(parents=True, exist_ok=True)
         self.authority, self.storage, self.guard = Authority(self.folder), Storage(self.folder), threading.RLock()
-        self.executions, self.everything, self.trackings, self.starting = [], [], {}, threading.Lock()
+        self.executions, self.hostings, self.everything, self.trackings, self.starting = [], [], [], {}, threading.Lock()
+        self.contract = Contract.here()
         self.proxy = Proxy(self.authority, self.answer, lambda *words: self.faults.cut(*words), port)
         self.reset()
 
@@ -51,6 +66,10 @@ class Bench:
         "Stop jobs that still run, and the servers of their workspaces"
         for one in self.executions: one.stop()
         self.executions.clear()
+        for found, name, hosting in self.hostings:
+            hosting.thread.join(200)
+            if any(one.name == name for one in found.list()): found.stop(name)
+        self.hostings.clear()
         for one in self.trackings.values(): one.close()
         self.trackings.clear()
 
@@ -85,14 +104,34 @@ class Bench:
 
     def answer(self, request: Request) -> Answer:
         "What this Azure says to a request; every request is written down"
-        answers = {"arm": arm.answer, "data": dataplane.answer, "login": lambda bench, one: bench.tokens.answer(one), "blob": lambda bench, one: bench.storage.answer(one)}
+        answers = {"arm": arm.answer, "data": dataplane.answer, "login": login, "blob": blob, "scoring": endpoints.scored}
         said = self.faults.answer(request)
+        injected = said is not None
         if said is None and request.kind in ("arm", "login"):
             with self.guard: said = answers[request.kind](self, request)
         elif said is None: said = answers[request.kind](self, request)
-        record = Record(request, said.status, version=request.version)
-        self.calls.append(record)
+        self.write_down(request, said, injected)
         return said
+
+    def write_down(self, request: Request, said: Answer, injected: bool):
+        "Keep a request, with what the specification says about it and its answer"
+        record = Record(request, said.status, version=request.version)
+        if request.kind == "arm" and self.contract:
+            checked = self.contract.check(request, None if injected else said)
+            record.operation, record.against, record.findings, record.deviations = checked.operation, checked.against, checked.findings, checked.deviations
+        record.operation = record.operation or self.plain(request)
+        self.calls.append(record)
+
+    @staticmethod
+    def plain(request: Request) -> str:
+        "A name for an operation that no specification has: its method and the types in its path"
+        segments = arm.read(request).segments if request.kind == "arm" else request.path.strip("/").split("/")[:2]
+        return f"{request.method} {request.kind} {'/'.join(segments[::2] if request.kind == 'arm' else segments[:1])}"
+
+    @property
+    def findings(self) -> list[str]:
+        "All that the specification does not allow, in the calls of this test"
+        return [f"{one.operation}: {finding}" for one in self.calls for finding in one.findings]
 
     def fail(self, pattern: str, **how): return self.faults.add(pattern, **how)
 
@@ -109,8 +148,9 @@ class Bench:
     def report(self) -> str:
         "The table of operations: calls, api-version, checked against the specification or not"
         counted = Counter((one.operation, one.version, one.checked) for one in self.everything + self.calls if one.request.kind == "arm")
-        lines = [f"{operation or '(no operation)'} | {count} | {version or '-'} | {'yes' if checked else 'no'}" for (operation, version, checked), count in sorted(counted.items())]
-        return "\n".join(["operation | calls | api-version | checked", "--- | ---: | --- | ---", *lines])
+        total, checked = sum(counted.values()), sum(count for (_, _, how), count in counted.items() if how != "no")
+        lines = [f"{operation} | {count} | {version or '-'} | {how}" for (operation, version, how), count in sorted(counted.items())]
+        return "\n".join(["operation | calls | api-version | checked", "--- | ---: | --- | ---", *lines, "", f"{checked} of {total} requests to Azure Resource Manager were checked."])
 
     def exports(self) -> str:
         "`env` as a shell reads it"

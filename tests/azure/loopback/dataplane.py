@@ -1,5 +1,7 @@
 "*.api.azureml.ms: discovery, and what run history and MLflow answer"
-from . import history, tracking
+import re
+
+from . import governance, history, tracking
 from .arm import Refused
 from .proxy import REGION, Answer, Request
 
@@ -12,6 +14,7 @@ def answer(bench, request: Request) -> Answer:
     try:
         if not request.path.startswith("/loopback/"): bench.tokens.check(request.headers.get("authorization", "").removeprefix("Bearer "))
         said = tracking.answer(bench, request)
+        if registry := re.fullmatch(r"/registrymanagement/v1.0/registries/([^/]+)/discovery", request.path): return governance.discovery(bench, registry[1])
         if said is None:
             with bench.guard: said = history.answer(bench, request)
         return said or Answer(404, {"error": {"code": "NoSuchRoute", "message": f"the stand-in does not know {request.method} {request.path}"}})

@@ -19,7 +19,11 @@ class Fault:
 
 class Faults:
     "The faults of one test"
-    def __init__(self): self.active, self.held, self.guard = [], [], threading.Lock()
+    def __init__(self): self.active, self.held, self.unhealthy, self.guard = [], [], [], threading.Lock()
+
+    def unhealthy_like(self, id: str) -> "str | None":
+        "Why a deployment cannot become ready, where a test says so"
+        return next(("the container did not become ready: liveness probe failed" for pattern in self.unhealthy if re.search(pattern, id)), None)
 
     def holds(self, job: str) -> bool: return any(re.search(pattern, job) for pattern in self.held)
 

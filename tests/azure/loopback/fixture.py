@@ -20,4 +20,5 @@ def azure(azure_server):
     yield azure_server
     azure_server.end_executions()
     assert not azure_server.proxy.refused, f"left the loopback Azure: {azure_server.proxy.refused}"
+    assert not azure_server.findings, "not what the specification says:\n" + "\n".join(dict.fromkeys(azure_server.findings))
     assert not azure_server.storage.overwritten, f"blobs were overwritten: {azure_server.storage.overwritten}"

@@ -90,7 +90,7 @@ def named(bench, run):
         uri = run.stored.get(row["path"])
         if not uri or json.loads(row["info"]).get("job") != run.local["id"]: continue
         if row["kind"] == "data": asset(bench, run, "data", row["name"], row["version"], {"dataType": row["type"], "dataUri": f"azureml://{run.long}/{uri.removeprefix('azureml://')}"})
-        else: asset(bench, run, "models", row["name"], row["version"], {"modelType": row["type"], "modelUri": uri, "jobName": run.name})
+        else: asset(bench, run, "models", row["name"], row["version"], {"modelType": row["type"], "modelUri": uri, "jobName": run.name, "flavors": {}})
 
 
 def models(bench, run):
@@ -108,5 +108,5 @@ def models(bench, run):
         id = f"{run.workspace}/models/{name}/versions/{version}"
         if not bench.state.get(id) and place.exists():
             bench.storage.store(place, container(bench, run, DATA), prefix)
-            asset(bench, run, "models", name, str(version), {"modelType": "mlflow_model", "modelUri": f"azureml://datastores/{DATA}/paths/{prefix}", "jobName": run_id})
+            asset(bench, run, "models", name, str(version), {"modelType": "mlflow_model", "modelUri": f"azureml://datastores/{DATA}/paths/{prefix}", "jobName": run_id, "flavors": {}})
         if found := bench.state.get(id): found["properties"]["tags"] = {key: value for one, number, key, value in tags if (one, number) == (name, version)}

@@ -41,7 +41,7 @@ def make_datastore(bench, workspace: Call, name: str, container: str):
     "A blob datastore of the workspace's own account"
     call = Call(workspace.request, workspace.scope, ML, [*workspace.segments[:2], "datastores", name])
     store(bench, call, {"properties": {"datastoreType": "AzureBlob", "accountName": ACCOUNT, "containerName": container, "endpoint": "core.windows.net", "protocol": "https",
-                                       "credentials": {"credentialsType": "AccountKey"}, "isDefault": name == "workspaceblobstore",
+                                       "credentials": {"credentialsType": "AccountKey", "secrets": {"secretsType": "AccountKey"}}, "isDefault": name == "workspaceblobstore",
                                        "serviceDataAccessAuthIdentity": "None", "resourceGroup": call.scope.rsplit("/", 1)[-1], "subscriptionId": SUBSCRIPTION, "tags": {}, "properties": {}}})
 
 

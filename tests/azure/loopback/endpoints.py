@@ -1,0 +1,240 @@
+"Online endpoints: a deployment is rebuilt from what was uploaded and served by the local endpoint host; the scoring address leads there"
+import http.client
+import re
+import secrets
+import threading
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from .arm import Call, Refused, default_delete, on, operation, store
+from .jobs import project
+from .proxy import REGION, Answer, Request
+from .rebuild import Rebuild, bad, seconds
+
+PROBE = {"failureThreshold": 30, "successThreshold": 1, "timeout": "PT2S", "period": "PT10S", "initialDelay": "PT10S"}
+USUAL = {"scaleSettings": {"scaleType": "Default"}, "livenessProbe": PROBE, "readinessProbe": PROBE, "appInsightsEnabled": False, "egressPublicNetworkAccess": "Enabled",
+         "requestSettings": {"maxConcurrentRequestsPerInstance": 1, "requestTimeout": "PT5S"}, "environmentVariables": {}, "properties": {}}
+SCORING = re.compile(r"(?P<name>[\w-]+)\.\w+\.inference\.ml\.azure\.com")
+
+
+def serve(folder: Path, model: Path, about: dict, endpoint: Path, deployment: Path):
+    "Deploy with the local host, with the model that was uploaded instead of one of a local registry"
+    from mlops_nb.deployment.endpoints import Endpoints, Spec, copy_code
+    from mlops_nb.deployment.state import Folder
+
+    class Uploaded(Endpoints):
+        def stage(self, folder: Folder, asked: dict, reference: str, code: Path) -> Spec:
+            import shutil
+            build = secrets.token_hex(6)
+            to = folder.path / "deployments" / asked["name"] / build
+            to.mkdir(parents=True)
+            (shutil.copytree if model.is_dir() else shutil.copy)(model, to / "model")
+            copy_code(code, to / "code")
+            return Spec(build=build, **about, digest="", **asked)
+
+    return Uploaded(folder).deploy(endpoint, deployment)
+
+
+class Hosting:
+    "One deployment on its way"
+    def __init__(self, bench, call: Call, arguments: tuple):
+        self.error, self.began = None, time.monotonic()
+        self.thread = threading.Thread(target=self.run, args=(bench, call, arguments), daemon=True)
+        self.thread.start()
+
+    def run(self, bench, call: Call, arguments: tuple):
+        fault = bench.faults.unhealthy_like(call.id)
+        try:
+            if fault: raise RuntimeError(fault)
+            serve(*arguments)
+        except Exception as error: self.error = str(error)
+        if made := bench.state.get(call.id): made["properties"]["provisioningState"] = "Failed" if self.error else "Succeeded"
+
+    @property
+    def running(self) -> bool: return self.thread.is_alive()
+
+
+def endpoints(bench, id: str):
+    "The local endpoints of the workspace that an id lies in"
+    from mlops_nb.deployment.endpoints import Endpoints
+    workspace = re.match(r".*?/workspaces/[^/]+", id, re.I)[0]
+    return Endpoints(project(bench, bench.state.need(workspace)))
+
+
+def local(bench, id: str, name: str):
+    "The local endpoint, or None before its first deployment"
+    found = endpoints(bench, id)
+    return found if (found.root / ".mlops/endpoints" / name / "state.json").exists() else None
+
+
+@on("PUT", "workspaces/onlineEndpoints")
+def put_endpoint(bench, call: Call) -> Answer:
+    "Make an endpoint, or move its traffic"
+    before, said = bench.state.get(call.id), call.body["properties"]
+    if not re.fullmatch(r"[a-zA-Z][a-zA-Z0-9-]{1,30}[a-zA-Z0-9]", call.name): raise bad(f"the endpoint name {call.name} is invalid")
+    traffic, mirror = said.get("traffic") or {}, said.get("mirrorTraffic") or {}
+    move(bench, call, traffic, mirror)
+    made = store(bench, call, call.body, provisioningState="Succeeded", scoringUri=f"https://{call.name}.{REGION}.inference.ml.azure.com/score",
+                 swaggerUri=f"https://{call.name}.{REGION}.inference.ml.azure.com/swagger.json", traffic=traffic, mirrorTraffic=mirror, publicNetworkAccess=said.get("publicNetworkAccess", "Enabled"))
+    made["properties"].pop("keys", None)
+    made.setdefault("location", REGION)
+    return Answer(200 if before else 201, made, operation(bench, call, 0.0, made))
+
+
+def move(bench, call: Call, traffic: dict, mirror: dict):
+    "Traffic goes only to deployments that serve"
+    from mlops_nb.core.errors import UserError
+    known = {one["name"]: one["properties"]["provisioningState"] for one in bench.state.below(f"{call.id}/deployments")}
+    for name, share in (*traffic.items(), *mirror.items()):
+        if share and known.get(name) != "Succeeded": raise bad(f"deployment {name} is {known.get(name, 'not there')}: it cannot have traffic")
+    if sum(traffic.values()) not in (0, 100): raise bad(f"the traffic adds up to {sum(traffic.values())}, not to 100 or 0")
+    if found := local(bench, call.id, call.name):
+        try: found.set_traffic(call.name, traffic, mirror)
+        except UserError as error: raise bad(str(error)) from None
+
+
+@on("DELETE", "workspaces/onlineEndpoints")
+def delete_endpoint(bench, call: Call) -> Answer:
+    if found := local(bench, call.id, call.name): found.stop(call.name)
+    default_delete(bench, call)
+    return Answer(202, None, operation(bench, call))
+
+
+@on("PUT", "workspaces/onlineEndpoints/deployments")
+def put_deployment(bench, call: Call) -> Answer:
+    "Deploy; the operation ends when the deployment serves, or cannot"
+    bench.state.need(call.parent.rsplit("/", 1)[0] if call.parent.endswith("/deployments") else call.parent)
+    before = bench.state.get(call.id)
+    arguments = rebuilt(bench, call)
+    usual = {name: value for name, value in USUAL.items() if call.body["properties"].get(name) is None}
+    made = store(bench, call, {"location": REGION, "sku": {"name": "Default", "capacity": 1}, "tags": {}, **call.body}, provisioningState="Updating" if before else "Creating", **usual)
+    hosting = Hosting(bench, call, arguments)
+    bench.hostings.append((endpoints(bench, call.id), call.segments[3], hosting))
+    headers = operation(bench, call, 0.0, made)
+    bench.state.operations[headers["Location"].split("/")[-1].split("?")[0]] |= {"hosting": hosting}
+    return Answer(200 if before else 201, made, headers)
+
+
+def rebuilt(bench, call: Call) -> tuple:
+    "The files of a deployment, from its body and uploads"
+    workspace, said = call.workspace, call.body["properties"]
+    root = project(bench, bench.state.need(workspace))
+    made = Rebuild(bench, workspace, root, root / "submitted" / f"{call.segments[3]}-{call.name}")
+    model = made.asset(said["model"], ("models",))
+    code = said.get("codeConfiguration")
+    if not code: raise bad("the stand-in serves deployments that bring a scoring script")
+    settings, collector = said.get("requestSettings") or {}, said.get("dataCollector")
+    spec = {"name": call.name, "endpoint_name": call.segments[3], "model": f"azureml:{model['id'].split('/')[-3]}:{model['name']}",
+            "code_configuration": {"code": made.code(code["codeId"]), "scoring_script": code["scoringScript"]}, "environment": made.environment(said.get("environmentId")),
+            "environment_variables": said.get("environmentVariables") or {}, "instance_type": said.get("instanceType", "Standard_DS3_v2"), "instance_count": (call.body.get("sku") or {}).get("capacity", 1),
+            "request_settings": {"request_timeout_ms": int(seconds(settings.get("requestTimeout", "PT5S")) * 1000), "max_concurrent_requests_per_instance": settings.get("maxConcurrentRequestsPerInstance", 1)}}
+    if collector:
+        spec["data_collector"] = {"rolling_rate": (collector.get("rollingRate") or "Hour").lower(), "sampling_rate": next((one.get("samplingRate") for one in collector["collections"].values()), None) or 1.0,
+                                  "collections": {name: {"enabled": str(one.get("dataCollectionMode", "Disabled") == "Enabled").lower()} for name, one in collector["collections"].items()}}
+    about = {"model": model["id"].split("/")[-3], "version": model["name"]}
+    return (root, Path(made.data(model["properties"]["modelUri"])), about, made.write("endpoint.yml", {"name": call.segments[3], "auth_mode": "key"}), made.write("deployment.yml", spec))
+
+
+@on("GET", "workspaces/onlineEndpoints/deployments")
+def get_deployment(bench, call: Call) -> Answer:
+    "A deployment, or all of an endpoint, as the api-version knows it"
+    found = [bench.state.need(call.id)] if call.single else bench.state.below(call.id)
+    old = {"dataCollector"} if call.request.version < "2023-04-01" else set()
+    seen = [{**one, "properties": {name: value for name, value in one["properties"].items() if name not in old}} for one in found]
+    return Answer(200, seen[0] if call.single else {"value": seen})
+
+
+@on("DELETE", "workspaces/onlineEndpoints/deployments")
+def delete_deployment(bench, call: Call) -> Answer:
+    from mlops_nb.core.errors import UserError
+    if not bench.state.get(call.id): return Answer(204)
+    shares = bench.state.need(call.id.rsplit("/", 2)[0])["properties"]
+    if (shares.get("traffic") or {}).get(call.name): raise bad(f"deployment {call.name} has traffic")
+    if found := local(bench, call.id, call.segments[3]):
+        try: found.delete(call.segments[3], call.name)
+        except UserError: pass  # It never became one
+    default_delete(bench, call)
+    return Answer(202, None, operation(bench, call))
+
+
+@on("POST", "workspaces/onlineEndpoints/deployments/getLogs")
+def deployment_logs(bench, call: Call) -> Answer:
+    found = endpoints(bench, call.id)
+    files = sorted((found.root / ".mlops/endpoints" / call.segments[3] / "deployments" / call.segments[5]).glob("*/worker.log"))
+    tail = int(call.body.get("tail") or 100)
+    return Answer(200, {"content": "\n".join(files[-1].read_text(errors="replace").splitlines()[-tail:]) if files else ""})
+
+
+@on("POST", "workspaces/onlineEndpoints/listKeys")
+def list_keys(bench, call: Call) -> Answer:
+    return Answer(200, {f"{name}Key": key for name, key in key_pair(bench, call.action_on).items()})
+
+
+def key_pair(bench, id: str, regenerate: "str | None" = None) -> dict:
+    "The keys of an endpoint"
+    from mlops_nb.deployment.state import Folder, keys
+    bench.state.need(id)
+    name = id.rsplit("/", 1)[-1]
+    if found := local(bench, id, name): return found.keys(name, regenerate)
+    return keys(Folder(endpoints(bench, id).root, name), regenerate)
+
+
+@on("POST", "workspaces/onlineEndpoints/regenerateKeys")
+def regenerate_keys(bench, call: Call) -> Answer:
+    key_pair(bench, call.action_on, call.body["keyType"].lower())
+    return Answer(202, None, operation(bench, call))
+
+
+@on("POST", "workspaces/onlineEndpoints/token")
+def endpoint_token(bench, call: Call) -> Answer:
+    key, end = key_pair(bench, call.action_on)["primary"], int(time.time()) + 3600
+    return Answer(200, {"accessToken": key, "expiryTimeUtc": end, "refreshAfterTimeUtc": end - 600, "tokenType": "Bearer"})
+
+
+def scored(bench, request: Request) -> Answer:
+    "A request to a scoring address"
+    name = SCORING.fullmatch(request.host)
+    found = next((one for one in bench.state.all("workspaces/onlineEndpoints") if name and one["name"] == name["name"]), None)
+    served = found and local(bench, found["id"], found["name"])
+    if not served: return Answer(404, {"error": {"code": "NotFound", "message": f"no endpoint at {request.host}"}})
+    upstream = http.client.HTTPConnection("127.0.0.1", urlsplit(served.show(found["name"]).scoring_uri).port, timeout=120)
+    try:
+        upstream.request(request.method, request.target, request.body or None, {name: value for name, value in request.headers.items() if name not in ("connection", "host", "transfer-encoding")})
+        reply = upstream.getresponse()
+        return Answer(reply.status, reply.read(), {name: value for name, value in reply.getheaders() if name.lower() not in ("connection", "content-length", "transfer-encoding", "date", "server")})
+    finally: upstream.close()
+
+
+@on("GET", "metrics")
+def metrics(bench, call: Call) -> Answer:
+    "Azure Monitor: requests by minute, status and deployment, of an endpoint or one of its deployments"
+    bench.state.need(call.scope)
+    endpoint = re.match(r".*?/onlineEndpoints/([^/]+)(?:/deployments/([^/]+))?", call.scope, re.I)
+    if not endpoint: raise bad(f"the stand-in measures online endpoints, not {call.scope}")
+    served = local(bench, call.scope, endpoint[1])
+    events = [one for one in (served.events(endpoint[1]) if served else ()) if endpoint[2] in (None, one["deployment"])]
+    return Answer(200, {"cost": 0, "timespan": call.query.get("timespan", ""), "interval": call.query.get("interval", "PT1M"), "namespace": call.query.get("metricnamespace", "Microsoft.MachineLearningServices/workspaces/onlineEndpoints"),
+                        "resourceregion": REGION, "value": [metric(call, name, events) for name in call.query["metricnames"].split(",")]})
+
+
+def metric(call: Call, name: str, events: list) -> dict:
+    "One metric as a time series for each status and deployment"
+    from collections import defaultdict
+    series = defaultdict(lambda: defaultdict(list))
+    for one in events: series[one["deployment"], str(one["status"])][one["time"][:16]].append(one["milliseconds"])
+    latency = name.lower().startswith("requestlatency")
+    point = lambda minute, values: {"timeStamp": f"{minute}:00Z", "total": sum(values) if latency else len(values), "count": len(values), "average": sum(values) / len(values) if latency else len(values),
+                                    "maximum": max(values) if latency else len(values), "minimum": min(values) if latency else len(values)}
+    return {"id": f"{call.scope}/providers/Microsoft.Insights/metrics/{name}", "type": "Microsoft.Insights/metrics", "name": {"value": name, "localizedValue": name}, "unit": "MilliSeconds" if latency else "Count", "errorCode": "Success",
+            "timeseries": [{"metadatavalues": [{"name": {"value": "deployment", "localizedValue": "deployment"}, "value": deployment}, {"name": {"value": "statusCode", "localizedValue": "statusCode"}, "value": status}],
+                            "data": [point(minute, values) for minute, values in sorted(minutes.items())]} for (deployment, status), minutes in sorted(series.items())]}
+
+
+def collect(bench):
+    "What deployments have collected is in the workspace's storage, where Azure's collector writes it"
+    for workspace in bench.state.all("workspaces"):
+        root = bench.folder / "workspaces" / workspace["properties"]["workspaceId"] / ".mlops/collected"
+        container = bench.state.need(f"{workspace['id']}/datastores/workspaceblobstore")["properties"]["containerName"]
+        for file in root.rglob("*.jsonl"):
+            bench.storage.service.get_blob_client(container, f"modelDataCollector/{file.relative_to(root).as_posix()}").upload_blob(file.read_bytes(), overwrite=True)
