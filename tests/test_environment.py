@@ -126,7 +126,7 @@ def test_the_second_apply_changes_nothing(azure):
 def test_roles_are_waited_for_and_clusters_have_theirs(azure):
     assert azure.asked > azure.ground.delay
     given = {c.name for c in azure.first if c.kind == "role"}
-    assert sum(name.startswith("clusters: Storage Blob Data Contributor") for name in given) == 2
+    assert {name.partition(" on ")[0] for name in given if name.startswith("cluster")} == {f"cluster {name}: {role}" for name in ("cpu", "sweep") for role in ("Storage Blob Data Contributor", "AcrPull")}
     assert "data-scientists: AzureML Data Scientist on mlw-flights-dev" in given
     assert not any("mlr-flights" in name for name in given)     # the registry is production's
 
@@ -304,8 +304,8 @@ def test_only_a_new_lock_builds_a_new_image(azure, root):
     ("dev.yml", "  sweep: {max_instances: 8}", "  sweap: {max_instances: 8}", "dev.yml:6: no file in .*compute is named sweap"),
     ("dev.yml", "{max_instances: 8}", "{max_instances: many}", "dev.yml:6: compute.sweep.max_instances is 'many'"),
     ("foundation.yml", "location: westeurope ", "location: West Europe ", "foundation.yml:4: location is 'West Europe'"),
-    ("foundation.yml", "retention_days: 7 ", "retention_days: 3 ", "foundation.yml:14: key_vault.retention_days is 3"),
-    ("foundation.yml", "sku: Basic ", "sku: Cheap ", "foundation.yml:22: container_registry.sku is 'Cheap'"),
+    ("foundation.yml", "retention_days: 7 ", "retention_days: 3 ", "foundation.yml:13: key_vault.retention_days is 3"),
+    ("foundation.yml", "sku: Basic ", "sku: Cheap ", "foundation.yml:21: container_registry.sku is 'Cheap'"),
     ("compute/cpu.yml", "tier: dedicated", "tier: cheap", "cpu.yml:7: tier is 'cheap'"),
     ("compute/cpu.yml", "min_instances: 0", "min_instances: 0\nvnet: x", "cpu.yml:9: compute cluster has no key 'vnet'"),
     ("workspace.yml", "public_network_access: enabled", "public_network_access: on", "workspace.yml:6: public_network_access is True"),
@@ -319,7 +319,7 @@ def test_mistakes_are_found_without_azure(root, name, old, new, says):
 
 
 @pytest.mark.parametrize("old, new, says", [
-    ("workspace: [AzureML Data Scientist]", "workspace: [AzureML Data Scientst]", "roles.yml:17: dev.data-scientists.workspace.0 is 'AzureML Data Scientst'"),
+    ("workspace: [AzureML Data Scientist]", "workspace: [AzureML Data Scientst]", "roles.yml:18: dev.data-scientists.workspace.0 is 'AzureML Data Scientst'"),
     ("  readers: {workspace: [Reader]}", "  reader: {workspace: [Reader]}", "dev: no group reader"),
     ("    workspace: [AzureML", "    workspce: [AzureML", "scopes has no key 'workspce'"),
     (PEOPLE["readers"], "readers@example.com", "groups.readers.id is 'readers@example.com'"),
@@ -334,7 +334,7 @@ def test_azures_own_sdk_loads_every_file():
     folder = ROOT/"pipelines/environment"
     assert [load_compute(path).name for path in sorted((folder/"compute").glob("*.yml"))] == ["cpu", "sweep"]
     assert load_workspace(folder/"workspace.yml").name and load_registry(folder/"registry.yml").location == "westeurope"
-    assert load_environment(folder/"environment.yml").inference_config["scoring_route"]["path"] == "/score"
+    assert load_environment(folder/"environment.yml").inference_config["scoringRoute"]["path"] == "/score"
 
 
 def test_the_three_differ_in_few_lines():

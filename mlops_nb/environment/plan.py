@@ -72,14 +72,14 @@ class Change:
         mark = {"create": "+", "change": "~", "replace": "±", "delete": "-", "keep": " "}.get(self.action, "!")
         return "\n".join([f"{mark} {self.action:10} {self.kind:21} {self.name}", *(f"{'':13}{text}" for text in self.details)])
 
-# %% ../../nbs/environment/05_plan.ipynb #67e799f7
+# %% ../../nbs/environment/05_plan.ipynb #90da77e1
 def compare(
     resources: list[Resource],  # In the order in which they are made
 ) -> list[Change]:
     "Each resource against what is live; what lies in something that is still to be made is not asked for"
     found, absent = [], set()
     for one in resources:
-        live = None if absent & {*one.needs} else one.read()
+        live = None if absent & {*one.inside} else one.read()
         if live is None: absent.add(one.kind)
         changes = () if live is None else tuple(one.changes(live))
         stuck = one.stuck(changes)

@@ -20,13 +20,13 @@ from .live import Arm, differences, same
 # %% ../../nbs/environment/03_resources.ipynb #dd0ff20e
 OWNER = {"managed-by": "mlops-nb"}
 
-# %% ../../nbs/environment/03_resources.ipynb #ec783b4d
+# %% ../../nbs/environment/03_resources.ipynb #1137eb8f
 @dataclass
 class Resource:
     "Something declared"
     kind: str                       # storage account
     name: str                       # Of the resource
-    needs: tuple[str, ...] = ()     # Kinds that must be there first
+    inside: tuple[str, ...] = ()    # Kinds that hold it: without them it is not there either
     fixed: tuple[str, ...] = ()     # What Azure never changes in place, by the beginning of its path
 
     def stuck(self, changes: list[str]) -> list[str]:
@@ -104,7 +104,7 @@ def _since(live: "dict|None") -> dict:
     begun = (live or {}).get("properties", {}).get("timePeriod", {}).get("startDate") or f"{datetime.now(timezone.utc):%Y-%m}-01T00:00:00Z"
     return {"properties": {"timePeriod": {"startDate": begun}}, **({"eTag": live["eTag"]} if live and "eTag" in live else {})}
 
-# %% ../../nbs/environment/03_resources.ipynb #132a389d
+# %% ../../nbs/environment/03_resources.ipynb #0be442c8
 def foundation(
     one: Declared,  # An environment
     arm: "Arm|None",  # None: to look at what is declared
@@ -113,14 +113,14 @@ def foundation(
     f, at, name = one.foundation, ids(one), names(one)
     base = {"location": f["location"], "tags": {**f.get("tags", {}), **OWNER}}
     tenant = lambda live: {"properties": {"tenantId": arm.get(arm.subscription, "2020-01-01")["tenantId"]}}
-    place = lambda key, label, api, body, **more: Plain(label, name[key], arm=arm, id=at[key], api=api, body=base | body, **{"needs": ("resource group",), "fixed": ("location",), **more})
+    place = lambda key, label, api, body, **more: Plain(label, name[key], arm=arm, id=at[key], api=api, body=base | body, **{"inside": ("resource group",), "fixed": ("location",), **more})
     return [Plain("resource group", one.where.resource_group, arm=arm, id=at["resource_group"], api="2020-06-01", body=base, fixed=("location",)),
             place("storage", "storage account", "2023-05-01", _storage(f), fixed=("location", "kind")),
             *(Plain("container", c, ("resource group", "storage account"), arm=arm, id=f"{at['storage']}/blobServices/default/containers/{c}", api="2023-05-01",
                     body={"properties": {"publicAccess": "None"}}) for c in f["storage"].get("containers", [])),
             place("key_vault", "key vault", "2023-07-01", _vault(f), once=tenant, fixed=("location", "properties.softDeleteRetentionInDays")),
             place("logs", "log workspace", "2023-09-01", _logs(f)),
-            place("insights", "application insights", "2020-02-02", {"kind": "web", "properties": {"Application_Type": "web", "WorkspaceResourceId": at["logs"]}}, needs=("resource group", "log workspace")),
+            place("insights", "application insights", "2020-02-02", {"kind": "web", "properties": {"Application_Type": "web", "WorkspaceResourceId": at["logs"]}}),
             place("container_registry", "container registry", "2023-07-01", {"sku": {"name": f["container_registry"]["sku"]}, "properties": {"adminUserEnabled": False}}),
             Plain("budget", name["budget"], ("resource group",), arm=arm, id=at["budget"], api="2023-11-01", body=_budget(f), once=_since)]
 
@@ -186,7 +186,7 @@ def _managed_delete(self):
 
 Managed.read, Managed.changes, Managed.write, Managed.delete = _managed_read, _managed_changes, _managed_write, _managed_delete
 
-# %% ../../nbs/environment/03_resources.ipynb #3807b88b
+# %% ../../nbs/environment/03_resources.ipynb #69c132fd
 def managed(
     one: Declared,          # An environment
     client: "Callable|None",  # Gives an MLClient of azure-ai-ml for its workspace
@@ -195,10 +195,9 @@ def managed(
     at, tags = ids(one), {**one.foundation.get("tags", {}), **OWNER}
     under = {"storage_account": at["storage"], "key_vault": at["key_vault"], "application_insights": at["insights"], "container_registry": at["container_registry"]}
     tagged = lambda spec: {**spec, "tags": {**tags, **spec.get("tags", {})}}
-    made = lambda kind, spec, needs, **more: Managed(kind, spec["name"], needs, spec=spec, client=client, **more)
-    found = [made("workspace", tagged(one.workspace) | under, ("resource group", "storage account", "key vault", "application insights", "container registry"),
-                  fixed=("location", "storage_account", "key_vault", "hbi_workspace"))]
-    found += [made("compute cluster", tagged(spec), ("workspace",), fixed=("size", "tier", "location")) for spec in one.computes.values()]
-    found += [made("datastore", {"account_name": names(one)["storage"], **spec}, ("workspace", "storage account")) for spec in one.datastores.values()]
-    if one.registry: found.append(made("registry", tagged(one.registry), ("resource group",), fixed=("location",)))
+    made = lambda kind, spec, inside, **more: Managed(kind, spec["name"], (inside,), spec=spec, client=client, **more)
+    found = [made("workspace", tagged(one.workspace) | under, "resource group", fixed=("location", "storage_account", "key_vault", "hbi_workspace"))]
+    found += [made("compute cluster", tagged(spec), "workspace", fixed=("size", "tier", "location")) for spec in one.computes.values()]
+    found += [made("datastore", {"account_name": names(one)["storage"], **spec}, "workspace") for spec in one.datastores.values()]
+    if one.registry: found.append(made("registry", tagged(one.registry), "resource group", fixed=("location",)))
     return found

@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['ROLES', 'CLUSTERS', 'SHAPE', 'Grant', 'roles_file', 'granted', 'authorization', 'Found', 'live', 'grant', 'reached']
 
-# %% ../../nbs/environment/04_roles.ipynb #5417514d
+# %% ../../nbs/environment/04_roles.ipynb #a079b030
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import NAMESPACE_URL, uuid5
 from ..core.errors import MlopsError, UserError
-from ..core.schema import Either, Many, Names, OneOf, Shape, named, text
+from ..core.schema import Either, Many, Names, OneOf, Scalar, Shape, text
 from ..core.settings import load_settings
 from .declared import ENVIRONMENTS, Declared, checked, registry_home
 from .resources import ids
@@ -32,18 +33,13 @@ ROLES = {
     "Key Vault Secrets User": "4633458b-17de-408a-b874-0445c86b69e6",
 }
 
-# %% ../../nbs/environment/04_roles.ipynb #470c99d8
+# %% ../../nbs/environment/04_roles.ipynb #8e878c30
 CLUSTERS = "clusters"
-_guid = Either("an object id of Microsoft Entra", (named(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", "an object id of Microsoft Entra: az ad group show --group NAME --query id"),
-                                                   OneOf(("",))))
-class _Empty:
-    "Nothing: the id is still to come"
-    says = "nothing"
-    def check(self, value, place):
-        if value is not None: yield place.problem(f"{place.name} is {value!r}", "an object id of Microsoft Entra")
-_id = Either("an object id, or one for each environment", (_Empty(), Shape("id", dict.fromkeys(ENVIRONMENTS, Either("an object id, or nothing", (_Empty(), _guid.kinds[0])))), _guid.kinds[0]))
+_guid = Scalar("an object id of Microsoft Entra, or nothing yet: az ad group show --group NAME --query id", lambda v: v is None or bool(re.fullmatch(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", str(v))))
+_id = Either("an object id, or one for each environment", (Shape("id", dict.fromkeys(ENVIRONMENTS, _guid)), _guid))
 _group = Shape("group", {"id": _id, "type": OneOf(("group", "user", "serviceprincipal"))}, ("id",))
-_given = Names(Shape("scopes", dict.fromkeys(("workspace", "registry", "storage", "container_registry", "resource_group"), Many(OneOf(tuple(map(str.lower, ROLES)))))))
+_role = Scalar("one of " + ", ".join(ROLES), lambda v: v in ROLES)
+_given = Names(Shape("scopes", dict.fromkeys(("workspace", "registry", "storage", "container_registry", "resource_group"), Many(_role))))
 SHAPE = Shape("roles", {"$schema": text, "groups": Names(_group), **dict.fromkeys(ENVIRONMENTS, _given)}, ("groups",))
 
 # %% ../../nbs/environment/04_roles.ipynb #249a4a2b
@@ -61,25 +57,25 @@ class Grant:
     @property
     def name(self) -> str: return f"{self.group}: {self.role} on {self.scope.rpartition('/')[2]}"
 
-# %% ../../nbs/environment/04_roles.ipynb #6fe8c57b
+# %% ../../nbs/environment/04_roles.ipynb #120bbb13
 def roles_file(root: "str|Path") -> Path: return Path(root)/load_settings(root).project.pipelines/"environment"/"roles.yml"
 
-def _principals(groups: dict, name: str, on: str, clusters: dict) -> dict[str, str]:
-    "Object ids of a group, and the type of each"
-    if name == CLUSTERS: return {id: "ServicePrincipal" for id in clusters.values()}
+def _principals(groups: dict, name: str, on: str, clusters: dict) -> list[tuple]:
+    "Who is meant by a group: a name, an object id and its type"
+    if name == CLUSTERS: return [(f"cluster {one}", id, "ServicePrincipal") for one, id in clusters.items()]
     id = groups[name]["id"]
     id = id.get(on) if isinstance(id, dict) else id
     words = {"group": "Group", "user": "User", "serviceprincipal": "ServicePrincipal"}
-    return {id: words[str(groups[name].get("type", "group")).lower()]} if id else {}
+    return [(name, id, words[str(groups[name].get("type", "group")).lower()])] if id else []
 
-# %% ../../nbs/environment/04_roles.ipynb #0a251128
+# %% ../../nbs/environment/04_roles.ipynb #28e3fd7b
 def granted(
     root: "str|Path",               # The project
     one: Declared,                  # An environment
     clusters: "dict|None" = None,   # Identities of its live clusters, by name
 ) -> tuple[list[Grant], list[str]]: # What the file gives there, and the groups that have no id yet
     "The grants that applying one environment makes; those on the registry belong to the environment that makes it"
-    doc, places, official = checked(roles_file(root), SHAPE), ids(one), {role.lower(): role for role in ROLES}
+    doc, places = checked(roles_file(root), SHAPE), ids(one)
     if one.registry: places["registry"] = f"{places['resource_group']}/providers/Microsoft.MachineLearningServices/registries/{one.registry['name']}"
     found, empty = [], {}
     for on in ENVIRONMENTS if one.registry else (one.on,):
@@ -87,8 +83,8 @@ def granted(
             if name != CLUSTERS and name not in doc["groups"]: raise UserError(f"{on}: no group {name}", accepted=", ".join([*doc["groups"], CLUSTERS]), file=doc.file, line=doc[on].lines.get(name))
             people = _principals(doc["groups"], name, on, clusters or {})
             if not people and name != CLUSTERS: empty[name] = True
-            found += [Grant(name, id, kind, official[role.lower()], places[scope]) for scope, roles in scopes.items() if (scope == "registry" or on == one.on) and scope in places
-                      for role in roles for id, kind in people.items()]
+            found += [Grant(who, id, kind, role, places[scope]) for scope, roles in scopes.items() if (scope == "registry" or on == one.on) and scope in places
+                      for role in roles for who, id, kind in people]
     return [*dict.fromkeys(found)], [*empty]
 
 # %% ../../nbs/environment/04_roles.ipynb #513b2531

@@ -105,7 +105,7 @@ class Ground:
     def inside(self, group: str) -> list[dict]:
         "The top-level resources of a group"
         prefix = f"{group.lower()}/providers/"
-        found = [one for id, one in self.bench.state.resources.items() if id.startswith(prefix) and id[len(prefix):].count("/") == 2 and "consumption" not in id[len(prefix):]]
+        found = [one for id, one in self.bench.state.resources.items() if id.startswith(prefix) and id[len(prefix):].count("/") == 2 and not id[len(prefix):].startswith(("microsoft.consumption/", "microsoft.resources/"))]
         return [{key: one.get(key) for key in ("id", "name", "type", "location", "tags")} for one in found]
 
     def delete_group(self, path: str) -> Answer:
