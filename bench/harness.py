@@ -148,7 +148,7 @@ class Result:
 
     def target(self, what: str, value: float, limit: float, unit: str = ""):
         "A number that must not be larger than a limit"
-        self.targets.append({"what": what, "value": value, "limit": limit, "unit": unit, "met": value <= limit})
+        self.targets.append({"what": what, "value": float(value), "limit": limit, "unit": unit, "met": bool(value <= limit)})
 
     def markdown(self) -> str:
         "All of it as a page"

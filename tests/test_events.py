@@ -24,7 +24,7 @@ NOW = datetime(2013, 7, 1, tzinfo=timezone.utc)
 def result(month: int = 6, **changes) -> dict:
     worse = dict(type="model_performance", verdict="breach", rows=[dict(feature="", metric="log_loss", value=0.6, breach=True)])
     return dict(monitor="m", endpoint="e", window=[f"2013-{month:02d}-01T00:00:00Z", f"2013-{month + 1:02d}-01T00:00:00Z"], breach=True, signals=dict(performance=worse),
-                performance=dict(metric="log_loss", value=0.6, low=0.58, high=0.62, baseline=0.5, n=5000, days=30)) | changes
+                performance=dict(metric="log_loss", value=0.6, low=0.58, high=0.62, baseline=0.5, worse=0.06, n=5000, days=30)) | changes
 
 
 def azure(status="Failed", id="1", key="RunTags", **envelope) -> dict:
@@ -112,7 +112,7 @@ def test_the_lock_is_one_for_all_processes(tmp_path):
 
 
 def bench(name: str):
-    spec = importlib.util.spec_from_file_location(name, ROOT / f"bench/{name}.py")
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"bench/bench_{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -167,21 +167,26 @@ def test_the_command_retrains_by_the_pipelines_file_and_says_why_the_champion_st
     assert "Refused: not proven better" in command(project, "list").stdout
 
 
-def test_a_handler_that_is_killed_while_it_trains_goes_on(project):
+@pytest.mark.parametrize("kill", [os.killpg, os.kill], ids=["with its training", "alone"])
+def test_a_handler_that_is_killed_while_it_trains_goes_on(project, kill):
     file = project / "pipelines/training/judge.py"
-    file.write_text("import time, os\nopen(os.environ['STARTS'], 'a').write('begun\\n')\ntime.sleep(float(open(os.environ['SLOW']).read()))\n" + file.read_text())
-    (project / "slow").write_text("60")
+    file.write_text("import time, os\nfrom pathlib import Path\nopen(os.environ['STARTS'], 'a').write('begun\\n')\nwhile not Path(os.environ['GO']).exists(): time.sleep(0.05)\n" + file.read_text())
     (project / "breach.json").write_text(json.dumps(breach_event(result())))
-    environment = os.environ | {"STARTS": str(project / "starts"), "SLOW": str(project / "slow")}
+    environment = os.environ | {"STARTS": str(project / "starts"), "GO": str(project / "go")}
     process = subprocess.Popen([sys.executable, "-c", "from mlops_nb.core.cli import main; main()", "events", "handle", "breach.json"], cwd=project, env=environment, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not (project / "starts").exists(): time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)
+    kill(process.pid, signal.SIGKILL)
     process.wait()
-    (project / "slow").write_text("0")
+    if kill is os.kill:
+        with pytest.raises(subprocess.TimeoutExpired): command(project, "handle", env=environment, timeout=4)    # it waits for the training that lives on
+    (project / "go").touch()
     done = command(project, "handle", "--json", env=environment)
     assert done.returncode == 0, done.stderr
     rows = json.loads(command(project, "list", "--json").stdout)
     assert [(row["status"], row["outcome"]["accepted"]) for row in rows] == [("done", False)]
+    jobs = [one for one in (project / ".mlops/jobs").iterdir() if one.is_dir()]
+    starts = (project / "starts").read_text().split()
+    assert len(jobs) == 1 and starts.count("begun") == (1 if kill is os.kill else 2)
 
 
 def test_mistakes_are_said(project):

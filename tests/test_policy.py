@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from mlops_nb.core.errors import UserError
-from mlops_nb.monitoring.policy import CAUSES, Policy, decide, shortfall, training_window
+from mlops_nb.monitoring.policy import CAUSES, Policy, decide, training_window
 
 NOW = datetime(2013, 7, 1, tzinfo=timezone.utc)
 DAY = timedelta(days=1)
-LOSS = dict(metric="log_loss", value=.56, low=.54, high=.58, baseline=.48, n=5000, days=30)
+LOSS = dict(metric="log_loss", value=.56, low=.54, high=.58, baseline=.48, worse=.04, n=5000, days=30)
 
 
 def result(*kinds: str, performance=None, estimate=None, end: datetime = NOW) -> dict:
@@ -19,7 +19,7 @@ def result(*kinds: str, performance=None, estimate=None, end: datetime = NOW) ->
 
 @pytest.mark.parametrize("retrain_on, expected", [("performance", "none"), ("harm", "none"), ("any", "retrain"), ("never", "none")])
 def test_data_drift_alone_retrains_only_if_asked(retrain_on, expected):
-    held = LOSS | dict(low=.46, high=.50)
+    held = LOSS | dict(low=.46, high=.50, worse=-.04)
     assert decide(result("data_drift", performance=held), [], Policy(retrain_on=retrain_on), NOW).action == expected
 
 
@@ -31,7 +31,7 @@ def test_measured_harm_retrains_unless_a_person_decides(retrain_on, expected):
 @pytest.mark.parametrize("estimate, n, expected", [(dict(metric="log_loss", change=.03, harm=True), 0, "retrain"), (dict(metric="log_loss", change=.03, harm=False), 0, "none"),
                                                    (dict(metric="log_loss", change=.03, harm=True), 5000, "none")])
 def test_estimated_harm_counts_until_outcomes_are_in(estimate, n, expected):
-    held = LOSS | dict(low=.46, high=.50, n=n)
+    held = LOSS | dict(low=.46, high=.50, worse=-.04, n=n)
     assert decide(result("data_drift", performance=held, estimate=estimate), [], Policy(), NOW).action == expected
 
 
@@ -41,12 +41,12 @@ def test_a_small_sample_says_so():
 
 
 def test_a_performance_without_a_baseline_is_no_harm():
-    assert decide(result("data_drift", performance=LOSS | dict(baseline=None)), [], Policy(), NOW).action == "none"
+    assert decide(result("data_drift", performance=LOSS | dict(baseline=None, worse=None)), [], Policy(), NOW).action == "none"
 
 
-@pytest.mark.parametrize("metric, low, high, baseline, worse", [("log_loss", .5, .6, .4, .1), ("auc", .6, .7, .75, .05), ("accuracy", .7, .8, .75, -.05), ("rmse", 9, 11, 10, -1)])
-def test_a_loss_is_worse_above_and_a_score_below(metric, low, high, baseline, worse):
-    assert shortfall(dict(metric=metric, low=low, high=high, baseline=baseline)) == pytest.approx(worse)
+@pytest.mark.parametrize("least, expected", [(.03, "retrain"), (.05, "none")])
+def test_harm_may_have_to_be_larger(least, expected):
+    assert decide(result("model_performance", performance=LOSS), [], Policy(min_harm=least), NOW).action == expected
 
 
 def test_reasons_against():

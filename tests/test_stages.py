@@ -249,6 +249,35 @@ def test_what_is_registered_is_what_was_judged(prepared, tmp_path, in_a_run):
         register.champion_losses(champion, found, test.drop(columns="visib"), roles)
 
 
+def test_a_register_step_that_runs_again_finds_its_own_decision(prepared, tmp_path, in_a_run):
+    digest = evaluated(fitted(prepared), prepared, tmp_path)
+    rows, _ = register.read_evaluation(tmp_path / "evaluation", tmp_path / "model")
+    verdict = judge(rows.loss - .1, rows.loss, rows.day, slices={"origin": rows.origin})
+    judged = challenge.Judged(verdict, None, len(rows), rows.day.nunique())
+    assert challenge.decided("m", digest) is None
+    version = challenge.register_judged(tmp_path / "model", digest, "m", "# card", {}, None, judged=judged)
+    again, found = challenge.decided("m", digest)
+    assert (found, again.verdict.reason, again.rows, again.days, again.champion) == (version, verdict.reason, judged.rows, judged.days, None)
+    assert again.verdict.slices.to_dict() == verdict.slices.to_dict() and again.verdict.interval == verdict.interval
+    assert challenge.decided("m", "another digest") is None
+
+
+def test_a_recipe_that_was_accepted_is_fitted_again_on_the_days_of_judgement(prepared, tmp_path, in_a_run):
+    judged, roles = fitted(prepared), train.read_roles(prepared)
+    digest = evaluated(judged, prepared, tmp_path)
+    again = register.fitted_again(judged, prepared, roles, tmp_path / "again")
+    kept = register.monitored(judged, prepared, roles, again)
+    version = challenge.register_judged(tmp_path / "model", digest, "m", "# card", register.ends_of(roles, True), None, rows=kept, again=tmp_path / "again")
+    found, champion = challenge.load_champion("m")
+    assert (found.tags["fitted"], found.tags["judged_sha256"], found.tags["judged_from"], found.tags["train_end"]) == ("again", digest, roles["train_end"], roles["test_end"])
+    everything, test = train.read_part(prepared, "train", "validation", "test"), train.read_part(prepared, "test")
+    assert np.array_equal(champion.predict_proba(train.inputs(test, roles)), train.refit(judged, everything, roles).predict_proba(train.inputs(test, roles)))
+    fetched = registry.fetch("m", version, tmp_path / "fetched")
+    assert len(pd.read_parquet(fetched / "reference.parquet")) == len(everything)
+    assert np.allclose(pd.read_parquet(fetched / "baseline.parquet").probability, evaluate.probabilities(judged, test, roles)), "what is said of flights that it has seen would flatter it"
+    with pytest.raises(UserError, match="trained up to"): challenge.unseen(test.date, found)
+
+
 def test_a_model_that_was_exchanged_after_its_evaluation_is_refused(prepared, tmp_path, in_a_run):
     digest = evaluated(fitted(prepared), prepared, tmp_path)
     shutil.rmtree(tmp_path / "model")

@@ -35,7 +35,7 @@ def result(month: int) -> dict:
     drift = [signal_row(feature, month) for feature in FEATURES]
     return dict(monitor="flight-delay", endpoint="flight-delay", window=[moment(month), moment(month + 1)], rows=9000, counts=dict(late=12, missing=3), breach=True,
                 signals=dict(inputs=dict(type="data_drift", verdict="breach", rows=drift), quality=dict(type="data_quality", verdict="not enough data: 37 rows, 200 needed", rows=[]), performance=performance),
-                performance=dict(metric="log_loss", value=loss, low=loss - .015, high=loss + .015, baseline=.47, n=8900, days=30), service=dict(requests=900, error_rate=0, p50_ms=8, p99_ms=31))
+                performance=dict(metric="log_loss", value=loss, low=loss - .015, high=loss + .015, baseline=.47, worse=loss - .5, n=8900, days=30), service=dict(requests=900, error_rate=0, p50_ms=8, p99_ms=31))
 
 
 @pytest.fixture(scope="module")

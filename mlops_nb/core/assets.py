@@ -16,7 +16,6 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from .errors import UserError
 from .fingerprints import hash_json
@@ -54,6 +53,7 @@ def mlflow_models(
     if not path.exists(): return []
     with closing(sqlite3.connect(path, timeout=60)) as db:
         rows = db.execute("SELECT version, source FROM model_versions WHERE name = ? ORDER BY version DESC", (name,)).fetchall()
+    from urllib.request import url2pathname
     return [Asset("model", name, str(version), "mlflow_model", url2pathname(urlsplit(place).path)) for version, place in rows]
 
 # %% ../../nbs/core/10_assets.ipynb #4169f9cb

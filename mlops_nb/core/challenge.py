@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MLTABLE', 'load_champion', 'unseen', 'columns_for', 'latencies', 'Judged', 'judge_challenger', 'settle',
-           'register_judged', 'write_decision', 'kept_rows', 'of_champion', 'write_rows']
+           'register_judged', 'decided', 'write_decision', 'kept_rows', 'of_champion', 'write_rows']
 
 # %% ../../nbs/core/22c_challenge.ipynb #ce1cfa4d
 import json
@@ -12,14 +12,14 @@ import shutil
 import tempfile
 import timeit
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 from . import models, registry, seal
 from .errors import UserError
-from .gate import Verdict, judge
+from .gate import Check, Interval, Verdict, judge
 
 # %% ../../nbs/core/22c_challenge.ipynb #331fc603
 def load_champion(
@@ -125,14 +125,44 @@ def register_judged(
     tags: dict,         # Of the version
     instead_of: "int|None",  # The champion that it was judged against; None: the baseline
     rows: "dict|None" = None,   # From `kept_rows`; kept with the model
+    judged: "Judged|None" = None,   # Kept with the model for `decided`
+    again: "str|Path|None" = None,  # The same recipe, fitted on the days of judgement too: registered instead of `model`
 ) -> int:               # The new version, which is the champion from now on
     "Register the judged model with its card and put it in charge, if its opponent still is"
     with tempfile.TemporaryDirectory() as folder:
-        copy = Path(shutil.copytree(model, Path(folder) / "model"))
-        seal.verify(copy, digest)
+        copy = Path(shutil.copytree(again or model, Path(folder) / "model"))
+        seal.verify(model if again else copy, digest)
+        if judged: seal.add_file(copy, "judged.json", _as_text(judged))
         seal.add_file(copy, "model_card.md", card)
         for part, content in (rows or {}).items(): seal.add_file(copy, f"{part}.parquet", content)
-        return registry.register_champion(copy, name, instead_of, tags | {"judged_sha256": digest})
+        return registry.register_champion(copy, name, instead_of, tags | {"judged_sha256": digest, "fitted": "again" if again else "judged"})
+
+# %% ../../nbs/core/22c_challenge.ipynb #ch000002
+def decided(
+    name: str,     # The registered model
+    digest: str,   # Of the model that was judged
+) -> "tuple|None": # As from `settle`; None where another model, or none, is in charge
+    "What was decided about a model that is in charge already"
+    version = registry.champion(name)
+    if version is None or version.tags.get("judged_sha256") != digest: return None
+    with tempfile.TemporaryDirectory() as folder:
+        file = registry.fetch(name, version.version, Path(folder) / "model") / "judged.json"
+        return (_from_text(file.read_text(), name), version.version) if file.exists() else None
+
+# %% ../../nbs/core/22c_challenge.ipynb #ch000003
+def _as_text(judged: Judged) -> str:
+    "A verdict as JSON"
+    verdict, slices = judged.verdict, judged.verdict.slices
+    return json.dumps(dict(checks=[asdict(check) for check in verdict.checks], interval=asdict(verdict.interval), rows=judged.rows, days=judged.days,
+                           slices=slices.to_dict("split"), named=slices.index.name, champion=judged.champion and judged.champion.version), default=float)
+
+def _from_text(text: str, name: str) -> Judged:
+    "The verdict again"
+    kept = json.loads(text)
+    slices = pd.DataFrame(**kept["slices"]).rename_axis(kept["named"])
+    verdict = Verdict(tuple(Check(**check) for check in kept["checks"]), Interval(**kept["interval"]), slices)
+    before = next((version for version in registry.versions(name) if version.version == kept["champion"]), None)
+    return Judged(verdict, before, kept["rows"], kept["days"])
 
 # %% ../../nbs/core/22c_challenge.ipynb #899f41a0
 def write_decision(

@@ -128,9 +128,16 @@ def refuse_twins(
         seen[name] = nb.path
 
 # %% ../../nbs/core/03_components.ipynb #e933b140
+def _statements(tree):
+    "Every statement, also inside functions, classes and branches; an import is never inside an expression"
+    rest = [tree]
+    while rest:
+        yield (node := rest.pop())
+        for part in ("body", "orelse", "finalbody", "handlers", "cases"): rest.extend(getattr(node, part, ()))
+
 def _names(tree, package):
     "Dotted names that a module imports; `package` resolves the relative ones"
-    for node in ast.walk(tree):
+    for node in _statements(tree):
         if isinstance(node, ast.Import): yield from (a.name for a in node.names)
         elif isinstance(node, ast.ImportFrom):
             up = package[:len(package) - node.level + 1] if node.level else []
@@ -155,9 +162,9 @@ def _imported(file: Path, root: Path, stamp: int) -> frozenset:
 # %% ../../nbs/core/03_components.ipynb #2b5ac90e
 def _follow(root: Path, names: set) -> tuple[set, set]:
     "The files of the repository behind some imports, and every name that they import"
-    new, found = set(names), set()
+    new, found, ours = set(names), set(), {name.removesuffix(".py") for name in os.listdir(root)}
     while new:
-        files = {f for name in new for f in _files(root, name)} - found
+        files = {f for name in new if name.partition(".")[0] in ours for f in _files(root, name)} - found
         found |= files
         new = {n for f in files for n in _imported(f, root, f.stat().st_mtime_ns)} - names
         names |= new

@@ -208,11 +208,13 @@ def _try(
 # %% ../../nbs/core/21_models.ipynb #a5b1a505
 def _flavor(
     folder: Path,  # A verified model folder
-) -> tuple[Path, str]:
-    "The estimator's file and its format, as the MLmodel file states them"
+) -> "tuple[Path|None, str]":
+    "The estimator's file and its format, as the MLmodel file states them; no file where the model is of another flavour"
     import yaml
-    flavor = (yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8")).get("flavors") or {}).get("sklearn")
-    if not flavor or flavor.get("pickled_model") not in recorded(folder):
+    flavors = yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8")).get("flavors") or {}
+    if "sklearn" not in flavors: return None, "model of another flavour"
+    flavor = flavors["sklearn"]
+    if flavor.get("pickled_model") not in recorded(folder):
         raise UserError("the MLmodel file names no scikit-learn model", accepted="a folder written by mlops_nb.core.models.save",
                         file=folder / "MLmodel")
     return folder / flavor["pickled_model"], flavor.get("serialization_format", "pickle")
@@ -223,7 +225,7 @@ def load(
     digest: "str|None" = None,  # The digest recorded when it was saved; needed for a pickled model
     trusted=(),                 # Full names of types to trust besides TRUSTED
 ):
-    "Verify the folder, then read the estimator; what was stored by skops is never unpickled"
+    "Verify the folder, then read the estimator; what was stored by skops is never unpickled; other [flavors](21b_flavors.ipynb) are asked through MLflow"
     verify(folder, digest)
     path, kind = _flavor(Path(folder))
     if kind == "skops":
@@ -231,7 +233,10 @@ def load(
         data = path.read_bytes()
         return skops.io.loads(data, trusted=_allowed(data, trusted))
     if digest is None:
-        raise UserError(f"{path} is a {kind}, which runs code when it is loaded", accepted="a pickle whose digest you recorded",
+        raise UserError(f"{path or folder} is a {kind}, which runs code when it is loaded", accepted="a model whose digest you recorded",
                         fix="load(folder, digest=...)")
+    if not path:
+        from mlops_nb.core.flavors import open_flavor
+        return open_flavor(folder)
     import cloudpickle
     return cloudpickle.loads(path.read_bytes())

@@ -15,6 +15,7 @@ import signal
 import sys
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from .assets import Asset, register
@@ -59,6 +60,9 @@ class Runner:
         self.made, self.active, self.tasks, self.deadlines, self.pids = {}, {}, {}, {}, {}
         self.stop, self.halted, self.opened = None, False, False  # `stop` is a signal's number or `canceled`
 
+    @cached_property
+    def commit(self) -> dict[str, str]: return git_commit(self.workspace.root)
+
     def set(self, name: str, status: str, **columns):
         "A step's new status, in the workspace and in view"
         self.status[name] = status
@@ -75,12 +79,16 @@ class Runner:
     def run(self) -> str:
         "Run until nothing is left to do; the job's status"
         self.launch = Launch(self.id)
-        if names := imported(self.workspace, self.plan): self.launch.preload(names)
+        names = imported(self.workspace, self.plan)
+        later = set().union(*names.values())
+        if names: self.launch.preload(set().union(*(found for name, found in names.items() if not self.job.steps[name].needs & names.keys())))
         try:
             while self.ready or self.active:
                 begin_ready(self)
                 if not self.active: continue
                 fill(self)
+                if later: self.launch.preload(later)
+                later = set()
                 listen(self)
         finally: self.launch.close()
         if self.stop: return "Canceled"
@@ -90,15 +98,15 @@ class Runner:
 def imported(
     workspace: Workspace,
     plan: Plan,
-) -> set[str]:  # Dotted names
+) -> dict[str, set[str]]:  # Dotted names, by step
     "What the notebooks import that are about to run in this Python"
-    names = set()
+    names = {}
     for name, finding in survey(workspace, plan).items():
         component = plan.job.steps[name].component
         notebook = notebook_of(component.spec.get("command") or "")
         if finding.result or not notebook or plan.python[name] != Path(sys.executable): continue
         root = (component.base/component.code).resolve()
-        names |= imports(root, root/notebook)
+        names[name] = imports(root, root/notebook)
     return names
 
 # %% ../../nbs/core/18_runner.ipynb #42ec9265
@@ -144,7 +152,7 @@ def open_parent(runner: Runner):
     if runner.opened: return
     runner.opened = True
     if runner.tracker.parent: return runner.tracker.reopen()
-    tags = {"mlops_nb.job": runner.id, "mlops_nb.folder": str(runner.workspace.job_folder(runner.id)), "mlops_nb.file": str(runner.job.file), **git_commit(runner.workspace.root)}
+    tags = {"mlops_nb.job": runner.id, "mlops_nb.folder": str(runner.workspace.job_folder(runner.id)), "mlops_nb.file": str(runner.job.file), **runner.commit}
     runner.tracker.parent = runner.tracker.open(runner.job.name, None, tags)
     runner.workspace.update("jobs", {"id": runner.id}, run_id=runner.tracker.parent)
 
@@ -153,7 +161,7 @@ def tags(runner: Runner, step: Step, found: str, values: dict[str, Value]) -> di
     "What an MLflow run says of where its step came from"
     prints = {f"mlops_nb.input.{name}": one.fingerprint[:64] for name, one in values.items() if one.path}
     return {"mlops_nb.job": runner.id, "mlops_nb.step": step.name, "mlops_nb.key": found, "mlops_nb.environment": runner.plan.environments[step.name],
-            "mlops_nb.folder": str(runner.workspace.step_folder(runner.id, step.name)), **git_commit(runner.workspace.root),
+            "mlops_nb.folder": str(runner.workspace.step_folder(runner.id, step.name)), **runner.commit,
             **image_tag(required(step.component.environment, step.component.base)), **prints}
 
 # %% ../../nbs/core/18_runner.ipynb #647fe0cb

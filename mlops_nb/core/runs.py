@@ -16,12 +16,13 @@ from .workspace import Workspace
 class Tracker:
     "The MLflow runs of one job: a parent, and a child for each step"
     def __init__(self, workspace: Workspace, experiment: str, parent: str | None = None):
-        self.root, self.experiment, self.parent = workspace.root, experiment, parent
+        self.root, self.experiment, self.parent, self.kept = workspace.root, experiment, parent, None
 
     @property
     def uri(self) -> str: return store.uri(self.root)
 
     def open(self, name: str, parent: str | None = None, tags: dict | None = None) -> str:
+        self.kept = self.kept or store.keep_open(self.uri)
         return store.open_run(self.uri, self.experiment, name, parent, tags)
 
     def reopen(self): self.close(self.parent, "RUNNING")

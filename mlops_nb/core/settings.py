@@ -34,8 +34,8 @@ class Workspace:
     workspace: str = ""             # Its name
     registry: str = ""              # Azure ML registry that shares models between workspaces
     compute: str = "serverless"     # Compute cluster of the steps
-    managed: bool = True            # Made from pipelines/environment; false: by your own Bicep or Terraform, and only verified
     cloud: str = "azure"            # Who provides it: an entry point of the group mlops_nb.places
+    managed: bool = True            # Made from pipelines/environment; false: by your own Bicep or Terraform, and only verified
     @property
     def configured(self) -> bool: return all((self.subscription_id, self.resource_group, self.workspace))
 

@@ -43,6 +43,7 @@ def kind_of(
     doc: dict,              # A document
 ) -> "str|None":            # A key of `TABLES`, `azure` (only Azure runs it), `other` resources, None where nothing tells
     "What a document describes"
+    if str(doc.get("$schema", "")).startswith("mlops-nb/"): return "other"  # of our own, checked by who reads it
     stem = str(doc.get("$schema", "")).rpartition("/")[2].partition(".")[0]
     words = re.sub("([A-Z])", r" \1", stem.replace("managed", "").replace("kubernetes", "")).lower().strip()
     if words == "schedule" and "create_monitor" in doc: return "monitor schedule"

@@ -282,7 +282,8 @@ def _performance(run: Run, signal: dict) -> tuple:
     if few: return base | dict(verdict=few.replace("rows", "outcomes"), rows=[]), None
     inside, known = performance.loss_interval(days, task), _baseline(run, signal)
     rows = _performance_rows(run, signal, performance.scores(days, task), inside, known, n)
-    found = dict(metric=performance.METRIC[task], value=inside.mean, low=inside.low, high=inside.high, baseline=known and known[0].mean, n=n, days=len(days["n"]))
+    found = dict(metric=performance.METRIC[task], value=inside.mean, low=inside.low, high=inside.high, baseline=known and known[0].mean,
+                 worse=known and performance.surely_worse(inside, known[0]), n=n, days=len(days["n"]))
     return base | dict(verdict=signals.verdict(rows), rows=rows), found
 
 # %% ../../nbs/monitoring/09_monitor.ipynb #e420818d
@@ -292,9 +293,10 @@ def _performance_rows(run: Run, signal: dict, found: dict, inside, known, n: int
     limits = {k: float(v) for k, v in ((signal.get("metric_thresholds") or {}).get(run.monitor.task) or {}).items()}
     rows = [signals.row(name, name, found.get(name), limit, limit, known[2] if known else 0, n, run.rules) | dict(feature="") for name, limit in limits.items()]
     if known:
-        loss = signals.row("", performance.METRIC[run.monitor.task], inside.mean, known[0].high, known[0].high, known[2], n, run.rules,
+        worse = performance.surely_worse(inside, known[0])
+        loss = signals.row("", performance.METRIC[run.monitor.task], inside.mean, inside.mean - worse, inside.mean - worse, known[2], n, run.rules,
                            f"{inside.low:.4f} to {inside.high:.4f}, baseline {known[0].mean:.4f}")
-        rows.append(loss | dict(breach=bool(inside.low > known[0].high), azure_threshold=None, azure_breach=False))
+        rows.append(loss | dict(breach=worse > 0, azure_threshold=None, azure_breach=False))
     return rows
 
 # %% ../../nbs/monitoring/09_monitor.ipynb #ebd0d112
@@ -333,7 +335,7 @@ class Result:
     rows: int           # Of the window
     counts: dict        # Of `Counts`
     signals: dict       # name -> type, verdict, rows
-    performance: "dict|None"    # metric, value, low, high, baseline, n, days
+    performance: "dict|None"    # metric, value, low, high, baseline, worse, n, days
     estimate: "dict|None"       # What can be expected without outcomes
     service: dict       # requests, error_rate, p50_ms, p99_ms
     breach: bool        # Whether any signal with alerts has an alarm

@@ -244,7 +244,7 @@ def breached_words(
     "What breached, in a few words"
     if not result: return ""
     kinds = [signal["type"].replace("_", " ") for signal in result["signals"].values() if signal["verdict"] == "breach"]
-    features = [row["feature"] for signal in result["signals"].values() if signal["type"] == "data_drift" for row in signal.get("rows", []) if row.get("breach") and row["feature"]]
+    features = [*dict.fromkeys(row["feature"] for signal in result["signals"].values() if signal["type"] == "data_drift" for row in signal.get("rows", []) if row.get("breach") and row["feature"])]
     return ", ".join(dict.fromkeys(kinds)) + (f" ({', '.join(features[:4])}{' and more' if len(features) > 4 else ''})" if features else "")
 
 def consequence(
@@ -256,7 +256,7 @@ def consequence(
     outcome = event["outcome"] or {}
     if outcome:
         window = event["window"] or {}
-        days = f"trained {day(window['train_start'])} to {day(window['train_end'])}, judged to {day(window['test_end'])}" if window else ""
+        days = f"trained {day(window['train_start'])} to {day(window['train_end'])}, judged to {day(window['test_end'])}{', then fitted again on all of them' * (outcome.get('fitted') == 'again')}" if window else ""
         steps.append(tag("li", tag("b", "Training"), f" {days} ", link(outcome.get("notebook"), str(outcome.get("job") or ""), base)))
         steps.append(tag("li", tag("b", "Gate"), f" {escape(str(outcome.get('reason')))}", class_="go" if outcome.get("accepted") else "no"))
     release = outcome.get("release")

@@ -18,6 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from harness import PYTHON, Result, versions
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "bench")]
 BIN = Path(sys.executable).parent
@@ -98,9 +100,11 @@ def main():
         endpoints.stop("flight-delay")
         for peer in peers.values(): peer.stop()
         shutil.rmtree(home, ignore_errors=True)
-    middle = {name: {key: round(statistics.median(one[key] for one in rounds), 2) for key in ("per_second", "p50_ms", "p99_ms")} | {"failures": sum(one["failures"] for one in rounds)} for name, rounds in found.items()}
-    ratio = statistics.median(a["per_second"] / b["per_second"] for a, b in zip(found["endpoint host"], found["inference server alone"]))
-    print(json.dumps({"servers": middle, "host_to_server_alone": round(ratio, 3), "load_average": os.getloadavg()[0], "cores": os.cpu_count()}, indent=1))
+    alone, units = "inference server alone", {"per_second": "requests a second", "p50_ms": "p50 ms", "p99_ms": "p99 ms", "failures": "failures"}
+    result = Result("endpoint_throughput", "One row a request, 8 connections", baseline=alone, units=units, versions=versions(PYTHON, "mlops-nb", "azureml-inference-server-http", "gunicorn", "mlflow", "fastapi", "uvicorn", "scikit-learn"))
+    result.add(found)
+    result.target(f"requests a second of the {alone}, times those of the endpoint host with collection", statistics.median(b["per_second"]/a["per_second"] for a, b in zip(found["endpoint host"], found[alone])), 1/0.8)
+    result.write()
 
 
 if __name__ == "__main__": main()

@@ -3,12 +3,13 @@
     .venv/bin/python bench/traffic_switch.py --switches 100
 """
 import argparse
-import json
 import shutil
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from harness import PYTHON, Result, versions
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
@@ -35,7 +36,11 @@ def main():
         endpoints.stop("echo")
         shutil.rmtree(home, ignore_errors=True)
     bad = len(load.errors) + sum(status != 200 for status, _, _ in load.replies)
-    print(json.dumps({"switches": asked.switches, "new_builds": 1, "requests": len(load.replies), "failed": bad, "switch_ms": {"median": round(1000 * sorted(times)[len(times) // 2], 1), "longest": round(1000 * max(times), 1)}}, indent=1))
+    result = Result("traffic_switch", f"{asked.switches} switches of traffic and one new build, under load", units={"ms": "ms"}, versions=versions(PYTHON, "mlops-nb"))
+    result.add({"a switch": [{"ms": 1000*one} for one in times]})
+    result.notes.append(f"{len(load.replies):,} requests answered meanwhile.")
+    result.target("failed requests", bad, 0)
+    result.write()
     sys.exit(bool(bad))
 
 

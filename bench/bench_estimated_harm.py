@@ -1,16 +1,16 @@
 """Does the loss that is expected without outcomes point the right way? Month by month on real flights.
 
-    .venv/bin/python bench/estimated_harm.py [--every 5]
+    .venv/bin/python bench/bench_estimated_harm.py [--every 5]
 
 A model of January to March 2013, whose loss by level of prediction is learnt on April (the month that judged it), is asked about every
 month from May on: what does its mix of predictions promise, and what happened?
 """
 import argparse
-import json
 import tempfile
 
 import pandas as pd
 
+from harness import Result
 from mlops_nb.monitoring import performance
 from mlops_nb.monitoring.collected import database
 from mlops_nb.training import train
@@ -27,7 +27,6 @@ def flights(every):
 def main():
     given = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     given.add_argument("--every", type=int, default=5)
-    given.add_argument("--out", default="bench/estimated_harm.json")
     args, roles, found = given.parse_args(), column_roles(), []
     parts = split(flights(args.every), "2013-01-01", "2013-04-01", "2014-01-01", 21)
     model = train.hist_gradient_boosting(roles, learning_rate=0.1, max_iter=300, max_leaf_nodes=15, min_samples_leaf=50, l2_regularization=1.0, seed=0)
@@ -41,11 +40,16 @@ def main():
         con.execute(f"CREATE OR REPLACE TABLE now AS SELECT * FROM judged WHERE month = '{month}'")
         promised, days = performance.expected_loss(con, "now", "p", mix), performance.daily(con, "now", "classification")
         real = performance.loss_interval(days, "classification")
-        found.append(dict(month=month, expected=promised["change"], happened=real.mean - promised["baseline"], low=real.low, high=real.high))
+        found.append(dict(month=month, expected=promised["change"], happened=real.mean - promised["baseline"], loss=real.mean, low=real.low, high=real.high))
         print(f"{month}  expected {promised['change']:+.4f}   happened {real.mean - promised['baseline']:+.4f}   {'same' if promised['change'] * (real.mean - promised['baseline']) > 0 else 'other'} direction", flush=True)
-    order = pd.DataFrame(found)[["expected", "happened"]].corr("spearman").iloc[0, 1]
-    print(f"rank correlation of the months {order:.2f}")
-    with open(args.out, "w") as file: json.dump(found, file, indent=1)
+    same, order = sum(one["expected"] * one["happened"] > 0 for one in found), pd.DataFrame(found)[["expected", "happened"]].corr("spearman").iloc[0, 1]
+    result = Result("estimated_harm", "The loss that is expected without outcomes, and what happened", units={"expected": "expected change of log loss, 0.001", "happened": "what happened, 0.001"})
+    for one in found:
+        low, high = (one["happened"] + bound - one["loss"] for bound in (one["low"], one["high"]))
+        result.rows[one["month"]] = {"expected": {key: 1000 * one["expected"] for key in ("median", "min", "max")}, "happened": {"median": 1000 * one["happened"], "min": 1000 * low, "max": 1000 * high}}
+    result.notes += [f"The direction is right in {same} of {len(found)} months; a coin would be in {len(found) / 2:g}. Rank correlation of the months {order:.2f}.",
+                     f"A model of January to March; its loss by level of prediction is that of April. Every {args.every}. flight. Bounds from resampled days."]
+    result.write()
 
 
 if __name__ == "__main__": main()

@@ -16,6 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from harness import PYTHON, Result, versions
+
 CHILD = """
 import os, sys
 from datetime import datetime, timezone
@@ -61,10 +63,14 @@ def main():
     asked = parser.parse_args()
     draw = random.Random(asked.seed)
     trials = [trial(number, draw) for number in range(asked.trials)]
-    rates = sorted(one["rate"] for one in trials)
-    print(json.dumps({"trials": len(trials), "acknowledged": sum(one["acknowledged"] for one in trials), "lost": sum(one["lost"] for one in trials),
-                      "acknowledged_per_second": {"lowest": round(rates[0]), "median": round(rates[len(rates) // 2])}}, indent=1))
-    sys.exit(any(one["lost"] for one in trials))
+    result = Result("collection_kill", f"{len(trials)} collectors killed at work", units={"rate": "acknowledged a second", "acknowledged": "acknowledged", "lost": "lost"}, versions=versions(PYTHON, "mlops-nb"))
+    result.add({"one life of a collector": trials})
+    lost = sum(one["lost"] for one in trials)
+    result.notes.append(f"{sum(one['acknowledged'] for one in trials):,} records acknowledged, {lost} of them lost.")
+    result.target("lost", lost, 0)
+    result.target("1,000 a second, times the median rate", 1000/result.rows["one life of a collector"]["rate"]["median"], 1)
+    result.write()
+    sys.exit(lost > 0)
 
 
 if __name__ == "__main__": main()

@@ -1,14 +1,14 @@
 """How often a release is right: the whole policy of `rollout.yml`, simulated with the functions that the release uses
 
-    python bench/canary.py              10,000 releases of each kind, some minutes
-    python bench/canary.py --runs 500   a quick look
+    python bench/bench_canary.py              10,000 releases of each kind, some minutes
+    python bench/bench_canary.py --runs 500   a quick look
 """
 import argparse
-import json
 from dataclasses import replace
 from functools import cache
 
 import numpy as np
+from harness import PYTHON, Result, versions
 
 from mlops_nb.deployment.canary import bar, log_e, requests_needed, upper_bound
 from mlops_nb.deployment.rollout import Rollout, load_rollout
@@ -103,5 +103,13 @@ if __name__ == "__main__":
     parser.add_argument("--runs", type=int, default=10_000, help="releases of each kind")
     parser.add_argument("--rollout", default="pipelines/deployment/rollout.yml", help="the file to try")
     given = parser.parse_args()
-    for i, (name, rollout, *rates, incident) in enumerate(kinds(load_rollout(given.rollout))):
-        print(json.dumps(row(name, rollout, simulate(rollout, *rates, given.runs, i, incident))), flush=True)
+    units = ("rolled back", "promoted", "on hold", "promoted without evidence", "median canary requests until caught", "median canary requests until promoted")
+    result = Result("canary", f"How often a release is right: {given.runs:,} simulated releases of each kind", units={unit: unit for unit in units}, versions=versions(PYTHON, "mlops-nb", "numpy"))
+    found = [row(name, rollout, simulate(rollout, *rates, given.runs, i, incident)) for i, (name, rollout, *rates, incident) in enumerate(kinds(load_rollout(given.rollout)))]
+    for one in found: result.add({one["releases"]: [{unit: one[unit] for unit in units if one[unit] is not None}]})
+    good, threefold = [one for one in found if one["releases"].startswith("as good")], next(one for one in found if one["releases"].startswith("three times as bad, 2 %"))
+    result.target("false rollbacks, the worst kind of release", max(one["rolled back"] for one in good), 0.01)
+    result.target("threefold bad rate at 2 % base, not caught", 1 - threefold["rolled back"], 0.01)
+    result.target("canary requests until it is caught, median", threefold["median canary requests until caught"], 300)
+    result.target("promoted without evidence", sum(one["promoted without evidence"] for one in found), 0)
+    result.write()
