@@ -91,7 +91,7 @@ class Act:
                    *(part for name, value in self.variables.items() for part in ("--var", f"{name}={value}")),
                    *(part for name, pin in sorted(self.pins()) for part in ("--local-repository", f"{name}@{pin}={ROOT / 'tests/actions' / name.partition('/')[2]}")), *words]
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("GITHUB_", "ACTIONS_", "MLOPS_NB_", "PYTEST"))}
-        done = subprocess.run(list(map(str, command)), cwd=self.root, capture_output=True, text=True, timeout=1200, env=clean | {"HOME": str(self.github), "XDG_CONFIG_HOME": str(self.github)})
+        done = subprocess.run(list(map(str, command)), cwd=self.root, capture_output=True, text=True, timeout=2400, env=clean | {"HOME": str(self.github), "XDG_CONFIG_HOME": str(self.github)})
         log = done.stdout + done.stderr
         (self.github / "runs" / f"{workflow}-{event}.log").write_text(log)
         assert (done.returncode == 0) == (code == 0), log[-8000:]
