@@ -1,6 +1,6 @@
 """Drift of a large window: CPU seconds and memory, against Evidently and against a bare scan of the same files.
 
-    .venv/bin/python bench/drift_scale.py [--rows 1000000] [--rounds 3] [--no-evidently]
+    .venv/bin/python bench/bench_drift_scale.py [--rows 1000000] [--rounds 3] [--no-evidently]
 
 Seven numeric and three categorical features in Parquet, Jensen-Shannon distance and population stability index of each. Every
 contestant is a process of its own, measured whole. *first* counts the reference as well, *next* finds it counted. The files are made once

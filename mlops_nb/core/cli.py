@@ -48,6 +48,14 @@ class Commands(click.Group):
 
     def list_commands(self, context): return [*self.commands, *elsewhere()]
 
+    def format_commands(self, context, formatter):
+        "The commands by the part of the package that they come from"
+        parts = {}
+        for name in self.list_commands(context): parts.setdefault(elsewhere().get(name, "mlops_nb.commands").split(".")[1].capitalize(), []).append(name)
+        room = formatter.width - max(map(len, sum(parts.values(), []))) - 6
+        for part, names in parts.items():
+            with formatter.section(part): formatter.write_dl([(name, self.get_command(context, name).get_short_help_str(room)) for name in sorted(names)])
+
     def get_command(self, context, name):
         if name in self.commands or name not in elsewhere(): return self.commands.get(name)
         from pkgutil import resolve_name

@@ -28,7 +28,7 @@ from ..core.errors import StepFailed, UserError
 from ..core.notebooks import Cell, source_of
 from ..core.settings import load_settings
 from .gallery import alone, exhibits
-from .links import Places, linked, open_in, site_problems
+from .links import Places, linked, open_in, picture, site_problems
 from .pages import fenced, page_of
 
 # %% ../../nbs/site/07_build.ipynb #a32cb44f
@@ -249,7 +249,8 @@ def sources(
     top, repository = load_settings(root).project.notebooks, repository_of(root)
     for path in places.pages:
         found |= markdown_of(path, processed/Path(path).relative_to(top), places, repository)
-    found |= {f"files/{path}.md": file_page(root, path) for path in sorted(places.files)}
+    found |= {f"files/{path}": (root/path).read_bytes() for path in places.files if picture(path)}
+    found |= {f"files/{path}.md": file_page(root, path) for path in sorted(places.files) if not picture(path)}
     return found | {e.target: alone(e.source.read_bytes()) for e in exhibits(root)}
 
 def write_sources(
