@@ -2,7 +2,6 @@
 import http.client
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -11,7 +10,9 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-MISSING = ("/api/3.0/", "/logged-models", "/runs/outputs", "/registered-models/alias", "/model-versions/transition-stage")
+from loopback.storage import free_port
+from loopback.tracking import MISSING
+
 ARTIFACT = "/api/2.0/mlflow-artifacts/artifacts/"
 
 
@@ -52,12 +53,6 @@ class Azure(BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         "Says nothing"
-
-
-def free_port() -> int:
-    "A port of this machine that nobody listens on"
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
 
 
 def wait_for(port: int, server: subprocess.Popen):

@@ -1,60 +1,9 @@
-"Jobs of the unmodified SDK: they run, stream, fail, stop, and leave what Azure's leave"
-import pytest
-from clients import sdk
-
-COMPONENT = """
-type: command
-name: %s
-version: "1"
-inputs: {%s}
-outputs: {out: {type: uri_folder}}
-code: ./code
-environment: {image: "mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu20.04"}
-command: >-
-  python %s.py %s --out ${{outputs.out}}
-"""
-WRITE = """
-import argparse, pathlib, time
-p = argparse.ArgumentParser()
-for name in ("times", "text", "data", "out"): p.add_argument("--" + name)
-given = p.parse_args()
-print("said", given.text)
-body = (pathlib.Path(given.data) / "text.txt").read_text() if given.data else given.text
-(pathlib.Path(given.out) / "text.txt").write_text(body * int(given.times or 1))
-"""
-PIPELINE = """
-type: pipeline
-display_name: small
-experiment_name: small
-settings: {default_compute: serverless}
-inputs: {text: hello}
-outputs: {result: {type: uri_folder, name: greeting}}
-jobs:
-  first:
-    type: command
-    component: first.yml
-    inputs: {text: "${{parent.inputs.text}}", times: 2}
-  second:
-    type: command
-    component: second.yml
-    inputs: {data: "${{parent.jobs.first.outputs.out}}"}
-    outputs: {out: "${{parent.outputs.result}}"}
-"""
+"Jobs of the unmodified SDK: they run, stream, and leave what Azure's leave"
+from clients import run, sdk
+from small import small  # noqa: F401
 
 
-@pytest.fixture
-def project(tmp_path):
-    "A pipeline of two small steps"
-    folder = tmp_path / "small"
-    (folder / "code").mkdir(parents=True)
-    for name in ("first", "second"): (folder / "code" / f"{name}.py").write_text(WRITE)
-    (folder / "first.yml").write_text(COMPONENT % ("first", "text: {type: string}, times: {type: integer, default: 3, min: 1}", "first", "--text ${{inputs.text}} --times ${{inputs.times}}"))
-    (folder / "second.yml").write_text(COMPONENT % ("second", "data: {type: uri_folder}", "second", "--data ${{inputs.data}}"))
-    (folder / "pipeline.yml").write_text(PIPELINE)
-    return folder
-
-
-def test_a_pipeline_runs_streams_and_gives_back_its_outputs(azure, project):
+def test_a_pipeline_runs_streams_and_gives_back_its_outputs(azure, small):
     end = sdk(azure, """
 job = client.jobs.create_or_update(load_job("pipeline.yml"))
 client.jobs.stream(job.name)
@@ -62,7 +11,72 @@ children = {one.display_name: one.status for one in client.jobs.list(parent_job_
 client.jobs.download(job.name, output_name="result", download_path="back")
 client.jobs.download(job.name, all=True, download_path="whole")
 tell({"status": client.jobs.get(job.name).status, "children": children, "asset": client.data.get("greeting", label="latest").path})
-""", project)
+""", small)
     assert end["status"] == "Completed" and end["children"] == {"first": "Completed", "second": "Completed"}
-    assert (project / "back/named-outputs/result/text.txt").read_text() == "hellohello"
+    assert (small / "back/named-outputs/result/text.txt").read_text() == "hellohello"
     assert end["asset"].endswith("/out/")
+
+
+def test_a_binding_to_what_is_not_there_is_refused_when_the_job_is_submitted(azure, small):
+    (small / "pipeline.yml").write_text((small / "pipeline.yml").read_text().replace("jobs.first.outputs.out", "jobs.first.outputs.other"))
+    done = run(azure, 'client.jobs.create_or_update(load_job("pipeline.yml"), skip_validation=True)', small)
+    assert done.returncode and "has no output other" in done.stderr and not azure.executions
+
+
+def test_a_file_that_was_not_uploaded_fails_its_step(azure, small):
+    (small / "code/second.py").unlink()
+    assert sdk(azure, 'tell(wait(client.jobs.create_or_update(load_job("pipeline.yml"))).status)', small) == "Failed"
+    steps = azure.executions[0].steps
+    assert (steps["first"]["status"], steps["second"]["status"]) == ("Completed", "Failed")
+
+
+def test_a_sweep_and_a_step_that_tracks_through_azureml_mlflow(azure, small):
+    azure.portable = True
+    (small / "code/trial.py").write_text("import sys, mlflow\nwith mlflow.start_run(): mlflow.log_metric('loss', (float(sys.argv[1]) - 2) ** 2)\n")
+    end = sdk(azure, """
+from azure.ai.ml.entities import Environment
+from azure.ai.ml.sweep import Choice
+step = command(code="code", command="python trial.py ${{inputs.x}}", inputs={"x": 1.0}, environment=Environment(image="mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu20.04"), compute="serverless")
+sweep = step(x=Choice([1, 2])).sweep(primary_metric="loss", goal="minimize", sampling_algorithm="grid")
+sweep.set_limits(max_total_trials=2, max_concurrent_trials=1)
+job = wait(client.jobs.create_or_update(sweep, experiment_name="sweep"))
+tell(job.status)
+""", small)
+    assert end == "Completed"
+    assert any("/mlflow/v2.0/" in one.request.path and one.status == 200 for one in azure.calls)
+
+
+def test_a_batch_endpoint_scores_a_folder(azure, small):
+    end = sdk(azure, """
+from azure.ai.ml import load_batch_endpoint
+from azure.ai.ml.entities._load_functions import load_model_batch_deployment
+from azure.ai.ml.entities import AmlCompute
+client.compute.begin_create_or_update(AmlCompute(name="cpu", size="Standard_DS3_v2", max_instances=1)).result()
+client.batch_endpoints.begin_create_or_update(load_batch_endpoint("batch-endpoint.yml")).result()
+client.batch_deployments.begin_create_or_update(load_model_batch_deployment("batch.yml")).result()
+job = client.batch_endpoints.invoke("echo-batch", deployment_name="blue", input=Input(type="uri_folder", path="table"))
+done = wait(client.jobs.get(job.name))
+client.jobs.download(job.name, output_name="score", download_path="back")
+tell(done.status)
+""", small)
+    assert end == "Completed"
+    assert sorted(next((small / "back").rglob("predictions.jsonl")).read_text().split("\n")[:2]) == ["LATE", "ON TIME"]
+
+
+def test_a_schedule_runs_the_newest_data_when_it_is_triggered_and_a_registry_hands_a_model_on(azure, small):
+    said = sdk(azure, """
+from azure.ai.ml.entities import JobSchedule, CronTrigger, Registry, Model
+from azure.ai.ml.entities import RegistryRegionDetails
+schedule = JobSchedule(name="weekly", trigger=CronTrigger(expression="0 6 * * 1"), create_job=load_job("pipeline.yml"))
+made = client.schedules.begin_create_or_update(schedule).result()
+started = client.schedules.trigger("weekly")
+client.registries.begin_create(Registry(name="shared", location="eastus", replication_locations=[RegistryRegionDetails(location="eastus")])).result()
+model = client.models.create_or_update(Model(name="flight-delay", version="3", path="model", type="custom_model"))
+client.models.share("flight-delay", "3", share_with_name="flight-delay", share_with_version="3", registry_name="shared")
+registry = MLClient(EnvironmentCredential(), registry_name="shared")
+registry.models.download("flight-delay", "3", download_path="there")
+tell([made.is_enabled, registry.models.get("flight-delay", "3").version, started.job_name])
+""", small)
+    enabled, version, job = said
+    assert enabled and version == "3" and next((small / "there").rglob("MLmodel")).read_text() == "flavors: {}\n"
+    assert job in [one["name"] for one in azure.state.all("workspaces/jobs")]

@@ -1,6 +1,4 @@
 "Data, code, models, environments and components: containers, versions that never change, and uploads that wait for them"
-import copy
-
 from .arm import Call, Refused, listed, on, operation, store
 from .proxy import Answer
 

@@ -1,12 +1,11 @@
 "The loopback Azure as one object: start it, point processes at it with `env`, look into it, hurt it"
-import os
 import tempfile
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import arm, assets, dataplane, endpoints, governance, jobs, workspaces  # noqa: F401  (they register what they answer)
+from . import arm, assets, batch, dataplane, endpoints, governance, jobs, measures, registries, workspaces  # noqa: F401  (they register what they answer)
 from .arm import PRINCIPAL, SUBSCRIPTION, TENANT, State
 from .contract import Contract
 from .faults import Faults
@@ -38,7 +37,7 @@ def login(bench, request: Request) -> Answer: return bench.tokens.answer(request
 
 def blob(bench, request: Request) -> Answer:
     "Storage; a client that lists what was collected sees all of it"
-    if "modelDataCollector" in request.target and request.method == "GET": endpoints.collect(bench)
+    if "modelDataCollector" in request.target and request.method == "GET": measures.collect(bench)
     return bench.storage.answer(request)
 
 
@@ -58,6 +57,7 @@ class Bench:
         self.end_executions()
         self.everything += getattr(self, "calls", [])
         self.storage.overwritten.clear()
+        self.portable = False  # Whether steps track through azureml-mlflow, over HTTPS, instead of straight into the store behind it
         self.state, self.tokens, self.faults, self.calls, self.runs = State(), Tokens(), Faults(), [], {}
         self.proxy.refused.clear()
         for name in ("dev", "production"): workspaces.make_workspace(self, GROUP, name)
@@ -74,7 +74,7 @@ class Bench:
         self.trackings.clear()
 
     @property
-    def state_request(self) -> Request:
+    def own_request(self) -> Request:
         "What stands for a request where the stand-in acts by itself"
         return Request("PUT", "management.azure.com", "/", {})
 
@@ -88,6 +88,10 @@ class Bench:
     def run_ids(self, workspace: str) -> dict[str, str]:
         "MLflow runs of jobs, by the name of the job, which is the run's id for a client"
         return {run.name: run.row["run_id"] for run in self.runs.values() if run.workspace.lower() == workspace.lower() and run.row.get("run_id")}
+
+    def run_name(self, workspace: str, run_id: str) -> str:
+        "The name of a run in Azure: that of the job, where it is a job's"
+        return next((name for name, one in self.run_ids(workspace).items() if one == run_id), run_id)
 
     @property
     def env(self) -> dict[str, str]:

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from .arm import Call, Refused, default_delete, on, operation, store
+from .arm import Call, default_delete, on, operation, store
 from .jobs import project
 from .proxy import REGION, Answer, Request
 from .rebuild import Rebuild, bad, seconds
@@ -204,37 +204,3 @@ def scored(bench, request: Request) -> Answer:
         reply = upstream.getresponse()
         return Answer(reply.status, reply.read(), {name: value for name, value in reply.getheaders() if name.lower() not in ("connection", "content-length", "transfer-encoding", "date", "server")})
     finally: upstream.close()
-
-
-@on("GET", "metrics")
-def metrics(bench, call: Call) -> Answer:
-    "Azure Monitor: requests by minute, status and deployment, of an endpoint or one of its deployments"
-    bench.state.need(call.scope)
-    endpoint = re.match(r".*?/onlineEndpoints/([^/]+)(?:/deployments/([^/]+))?", call.scope, re.I)
-    if not endpoint: raise bad(f"the stand-in measures online endpoints, not {call.scope}")
-    served = local(bench, call.scope, endpoint[1])
-    events = [one for one in (served.events(endpoint[1]) if served else ()) if endpoint[2] in (None, one["deployment"])]
-    return Answer(200, {"cost": 0, "timespan": call.query.get("timespan", ""), "interval": call.query.get("interval", "PT1M"), "namespace": call.query.get("metricnamespace", "Microsoft.MachineLearningServices/workspaces/onlineEndpoints"),
-                        "resourceregion": REGION, "value": [metric(call, name, events) for name in call.query["metricnames"].split(",")]})
-
-
-def metric(call: Call, name: str, events: list) -> dict:
-    "One metric as a time series for each status and deployment"
-    from collections import defaultdict
-    series = defaultdict(lambda: defaultdict(list))
-    for one in events: series[one["deployment"], str(one["status"])][one["time"][:16]].append(one["milliseconds"])
-    latency = name.lower().startswith("requestlatency")
-    point = lambda minute, values: {"timeStamp": f"{minute}:00Z", "total": sum(values) if latency else len(values), "count": len(values), "average": sum(values) / len(values) if latency else len(values),
-                                    "maximum": max(values) if latency else len(values), "minimum": min(values) if latency else len(values)}
-    return {"id": f"{call.scope}/providers/Microsoft.Insights/metrics/{name}", "type": "Microsoft.Insights/metrics", "name": {"value": name, "localizedValue": name}, "unit": "MilliSeconds" if latency else "Count", "errorCode": "Success",
-            "timeseries": [{"metadatavalues": [{"name": {"value": "deployment", "localizedValue": "deployment"}, "value": deployment}, {"name": {"value": "statusCode", "localizedValue": "statusCode"}, "value": status}],
-                            "data": [point(minute, values) for minute, values in sorted(minutes.items())]} for (deployment, status), minutes in sorted(series.items())]}
-
-
-def collect(bench):
-    "What deployments have collected is in the workspace's storage, where Azure's collector writes it"
-    for workspace in bench.state.all("workspaces"):
-        root = bench.folder / "workspaces" / workspace["properties"]["workspaceId"] / ".mlops/collected"
-        container = bench.state.need(f"{workspace['id']}/datastores/workspaceblobstore")["properties"]["containerName"]
-        for file in root.rglob("*.jsonl"):
-            bench.storage.service.get_blob_client(container, f"modelDataCollector/{file.relative_to(root).as_posix()}").upload_blob(file.read_bytes(), overwrite=True)

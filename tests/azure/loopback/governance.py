@@ -1,9 +1,9 @@
-"Resource groups, roles, quotas, budgets, schedules and registries: what stands around the work"
+"Resource groups, roles, quotas, budgets and schedules: what stands around the work"
 import json
 import re
 import uuid
 
-from .arm import ML, SUBSCRIPTION, TENANT, Call, Refused, default_delete, on, operation, read, store
+from .arm import ML, SUBSCRIPTION, Call, Refused, default_delete, on, operation, read, store
 from .jobs import put_job
 from .proxy import REGION, Answer, Request
 from .rebuild import bad
@@ -121,28 +121,4 @@ def trigger(bench, call: Call) -> Answer:
     name = f"{found['name']}-{uuid.uuid4().hex[:8]}"
     request = Request("PUT", call.request.host, f"{call.workspace}/jobs/{name}?api-version={call.request.version}", call.request.headers, json.dumps({"properties": definition}).encode())
     put_job(bench, read(request))
-    return Answer(200, {"jobName": name, "scheduleActionType": "CreateJob"})
-
-
-@on("PUT", "registries")
-def put_registry(bench, call: Call) -> Answer:
-    "A registry, with storage for its assets"
-    made = store(bench, call, call.body, discoveryUrl=f"https://{REGION}.api.azureml.ms/registrymanagement/v1.0/registries/{call.name}/discovery", mlFlowRegistryUri=f"azureml://{REGION}.api.azureml.ms/mlflow/v1.0/registries/{call.name}",
-                 regionDetails=call.body["properties"].get("regionDetails") or [{"location": REGION}], publicNetworkAccess="Enabled")
-    made.setdefault("location", REGION)
-    made["identity"] = {"type": "SystemAssigned", "principalId": str(uuid.uuid5(uuid.NAMESPACE_URL, call.id)), "tenantId": TENANT}
-    return Answer(200, made, {"Azure-AsyncOperation": operation(bench, call, 0.0, made)["Azure-AsyncOperation"], "Retry-After": "1"})
-
-
-@on("DELETE", "registries")
-def delete_registry(bench, call: Call) -> Answer:
-    default_delete(bench, call)
-    return Answer(202, None, operation(bench, call))
-
-
-def discovery(bench, name: str) -> Answer:
-    "Where a registry is"
-    found = next((one for one in bench.state.all("registries") if one["name"] == name), None)
-    if not found: return Answer(404, {"error": {"code": "UserError", "message": f"registry {name} was not found"}})
-    return Answer(200, {"registryName": name, "tenantId": TENANT, "primaryRegion": REGION, "primaryRegionResourceProviderUri": f"https://{REGION}.api.azureml.ms/", "resourceGroup": found["id"].split("/")[4], "subscriptionId": SUBSCRIPTION})
-
+    return Answer(200, {"submissionId": name, "scheduleActionType": "CreateJob"})

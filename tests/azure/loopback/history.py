@@ -4,7 +4,7 @@ import re
 
 from .arm import Refused, now
 from .jobs import Execution, seen
-from .outcomes import DATA, FILES, child_name, container
+from .outcomes import FILES, child_name, container
 from .proxy import REGION, Answer, Request
 
 BASE = re.compile(r"/(?P<area>history|metric|data|modelregistry|artifact|mlflow|rp|execution|pipelines)/[^/]+(?:/private)?(?P<workspace>/subscriptions/[^/]+/resourceGroups/[^/]+/providers/[^/]+/(?:workspaces|registries)/[^/]+)(?P<rest>/.*|$)", re.I)
@@ -108,7 +108,7 @@ def log_files(run, step: "str | None") -> dict:
 
 def artifacts(bench, workspace: str, name: str, what: str, request: Request) -> Answer:
     "Files of a run: written once, read by address"
-    store = container_of(bench, workspace)
+    store = container(bench, workspace, FILES)
     try:
         run, step = find(bench, workspace, name)
         name = child_name(run, step, run.steps[step]) if step else run.name
@@ -129,5 +129,3 @@ def artifacts(bench, workspace: str, name: str, what: str, request: Request) -> 
         return Answer(200, {"artifacts": {path: about(path) for path in fresh}, "artifactContentInformation": {path: content(path) for path in fresh}, "errors": errors})
     return Answer(404, {"error": {"code": "NoSuchRoute", "message": f"the stand-in does not know {what}"}})
 
-
-def container_of(bench, workspace: str) -> str: return bench.state.need(f"{workspace}/datastores/{FILES}")["properties"]["containerName"]

@@ -9,7 +9,6 @@ from .assets import touch
 from .rebuild import BINDING
 
 DATA, FILES = "workspaceblobstore", "workspaceartifactstore"
-TYPES = {"mlflow_model": "mlflow_model", "custom_model": "custom_model", "triton_model": "triton_model"}
 
 
 def child_name(run, step: str, row: dict) -> "str | None":
@@ -28,29 +27,29 @@ def settle(bench, run):
     files(bench, run)
     pipeline_outputs(bench, run)
     named(bench, run)
-    models(bench, run)
+    models(bench, run.workspace, run.folder)
 
 
-def container(bench, run, datastore: str) -> str: return bench.state.need(f"{run.workspace}/datastores/{datastore}")["properties"]["containerName"]
+def container(bench, workspace: str, datastore: str) -> str: return bench.state.need(f"{workspace}/datastores/{datastore}")["properties"]["containerName"]
 
 
 def keep(bench, run, path: Path, prefix: str, port: tuple):
     "Upload one output"
-    if path.exists(): bench.storage.store(path, container(bench, run, DATA), prefix)
-    file = f"/{path.name}" if path.is_file() else "/"
-    run.stored[port] = run.stored[str(path)] = f"azureml://datastores/{DATA}/paths/{prefix}{'' if path.is_file() else file}"
+    prefix += f"/{run.names.get(port[1], path.name)}" if path.is_file() else ""
+    if path.exists(): bench.storage.store(path, container(bench, run.workspace, DATA), prefix)
+    run.stored[port] = run.stored[str(path)] = f"azureml://datastores/{DATA}/paths/{prefix}{'' if path.is_file() else '/'}"
 
 
 def logs(bench, run, step: str, name: str):
     "A step's log and what it wrote to outputs/"
     folder = run.folder / ".mlops" / "jobs" / run.local["id"] / "steps" / step
-    target = container(bench, run, FILES)
+    target = container(bench, run.workspace, FILES)
     if (folder / "std_log.txt").exists(): bench.storage.put(target, f"ExperimentRun/dcid.{name}/user_logs/std_log.txt", (folder / "std_log.txt").read_bytes())
 
 
 def files(bench, run):
     "Artifacts of the job's MLflow runs"
-    root, target = run.folder / ".mlops" / "mlartifacts", container(bench, run, FILES)
+    root, target = run.folder / ".mlops" / "mlartifacts", container(bench, run.workspace, FILES)
     for name, run_id in [(run.name, run.row.get("run_id"))] + [(child_name(run, step, row), row["run_id"]) for step, row in run.steps.items() if not row["reused"]]:
         for place in root.glob(f"**/{run_id}/artifacts") if run_id else ():
             for file in sorted(path for path in place.rglob("*") if path.is_file()):
@@ -75,10 +74,11 @@ def pipeline_outputs(bench, run):
         made["outputs"]["default"]["uri"] = f"azureml://datastores/{FILES}/ExperimentRun/dcid.{name}"
 
 
-def asset(bench, run, kind: str, name: str, version: str, properties: dict):
+def asset(bench, workspace: str, kind: str, name: str, version: str, properties: dict):
     "A version of an asset that a job made"
-    call = Call(bench.state_request, run.workspace.split("/providers/")[0], run.workspace.split("/providers/")[1].split("/")[0],
-                [*run.workspace.split("/")[-2:], kind, name, "versions", version])
+    scope, _, rest = workspace.partition("/providers/")
+    provider, *segments = rest.split("/")
+    call = Call(bench.own_request, scope, provider, [*segments, kind, name, "versions", version])
     if bench.state.get(call.id): return
     touch(bench, call, properties.get("dataType"))
     store(bench, call, {"properties": {"isAnonymous": False, "isArchived": False, "tags": {}, "properties": {}, **properties}})
@@ -89,13 +89,13 @@ def named(bench, run):
     for row in run.rows("SELECT * FROM assets"):
         uri = run.stored.get(row["path"])
         if not uri or json.loads(row["info"]).get("job") != run.local["id"]: continue
-        if row["kind"] == "data": asset(bench, run, "data", row["name"], row["version"], {"dataType": row["type"], "dataUri": f"azureml://{run.long}/{uri.removeprefix('azureml://')}"})
-        else: asset(bench, run, "models", row["name"], row["version"], {"modelType": row["type"], "modelUri": uri, "jobName": run.name, "flavors": {}})
+        if row["kind"] == "data": asset(bench, run.workspace, "data", row["name"], row["version"], {"dataType": row["type"], "dataUri": f"azureml://{run.long}/{uri.removeprefix('azureml://')}"})
+        else: asset(bench, run.workspace, "models", row["name"], row["version"], {"modelType": row["type"], "modelUri": uri, "jobName": run.name, "flavors": {}})
 
 
-def models(bench, run):
-    "Models that the job registered through MLflow are models of the workspace"
-    path = run.folder / ".mlops" / "mlflow.db"
+def models(bench, workspace: str, folder: Path):
+    "Models that were registered through MLflow are models of the workspace, with the tags of their versions"
+    path = folder / ".mlops" / "mlflow.db"
     if not path.exists(): return
     db = sqlite3.connect(path, timeout=60)
     try:
@@ -103,10 +103,21 @@ def models(bench, run):
         tags = db.execute("SELECT name, version, key, value FROM model_version_tags").fetchall()
     finally: db.close()
     for name, version, source, run_id in rows:
-        place = Path(unquote(urlsplit(source).path))
-        prefix = f"models/{name}/{version}/{place.name}"
-        id = f"{run.workspace}/models/{name}/versions/{version}"
-        if not bench.state.get(id) and place.exists():
-            bench.storage.store(place, container(bench, run, DATA), prefix)
-            asset(bench, run, "models", name, str(version), {"modelType": "mlflow_model", "modelUri": f"azureml://datastores/{DATA}/paths/{prefix}", "jobName": run_id, "flavors": {}})
+        id = f"{workspace}/models/{name}/versions/{version}"
+        if not bench.state.get(id) and (uri := model_uri(bench, workspace, name, version, source)):
+            asset(bench, workspace, "models", name, str(version), {"modelType": "mlflow_model", "modelUri": uri, "flavors": {}, **({"jobName": run_id} if run_id else {})})
         if found := bench.state.get(id): found["properties"]["tags"] = {key: value for one, number, key, value in tags if (one, number) == (name, version)}
+
+
+def model_uri(bench, workspace: str, name: str, version: int, source: str) -> "str | None":
+    "Where the files of a model version are in the workspace's storage; they are uploaded if they are on this machine only"
+    if source.startswith("azureml://"): return source if "/datastores/" in source else None
+    place = Path(unquote(urlsplit(source).path))
+    if place.exists():
+        prefix = f"models/{name}/{version}/{place.name}"
+        bench.storage.store(place, container(bench, workspace, DATA), prefix)
+        return f"azureml://datastores/{DATA}/paths/{prefix}"
+    home, _, path = source.partition("/artifacts/")
+    run_id = home.rpartition("/")[2]
+    prefix = f"ExperimentRun/dcid.{bench.run_name(workspace, run_id)}/{path}"
+    return f"azureml://datastores/{FILES}/paths/{prefix}" if bench.storage.names(container(bench, workspace, FILES), prefix) else None

@@ -11,12 +11,12 @@ from urllib.parse import parse_qs, urlsplit
 import trustme
 
 REGION = "eastus"
-NAMES = ["management.azure.com", "login.microsoftonline.com", "*.api.azureml.ms", "*.blob.core.windows.net", "*.inference.ml.azure.com",
+NAMES = ["management.azure.com", "login.microsoftonline.com", "*.api.azureml.ms", "*.experiments.azureml.net", "*.blob.core.windows.net", "*.inference.ml.azure.com",
          f"*.{REGION}.inference.ml.azure.com"]
 HOSTS = {  # Who answers for a host
     "arm": re.compile(r"management\.azure\.com"),
     "login": re.compile(r"login\.microsoftonline\.com"),
-    "data": re.compile(r"[\w-]+\.api\.azureml\.ms"),
+    "data": re.compile(r"[\w-]+\.api\.azureml\.ms|cert-[\w-]+\.experiments\.azureml\.net"),
     "scoring": re.compile(r"[\w.-]+\.inference\.ml\.azure\.com"),
     "blob": re.compile(r"[\w-]+\.blob\.core\.windows\.net"),
 }

@@ -3,19 +3,20 @@ import http.client
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+from .outcomes import models
 from .proxy import REGION, Answer, Request
 from .storage import free_port
 
 MISSING = ("/api/3.0/", "/logged-models", "/runs/outputs", "/registered-models/alias", "/model-versions/transition-stage")
 ROUTE = re.compile(r"/mlflow/v[12]\.0(?P<workspace>/subscriptions/.+?/workspaces/[^/]+)(?P<rest>/api/.*)", re.I)
 SERVER = """
-import os, sys
+import os, sys, threading
+threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()  # It ends with the process that started it
 from mlops_nb.core.store import create_store
 os.environ["_MLFLOW_SERVER_FILE_STORE"], os.environ["_MLFLOW_SERVER_ARTIFACT_ROOT"] = sys.argv[1], sys.argv[2]
 create_store(sys.argv[1])
@@ -28,11 +29,11 @@ make_server("127.0.0.1", int(sys.argv[3]), app, threaded=True).serve_forever()
 class Tracking:
     "The MLflow server of one workspace"
     def __init__(self, folder: Path, workspace: str):
-        self.workspace, self.port, self.root = workspace, free_port(), (folder / ".mlops" / "mlartifacts").as_uri()
+        self.folder, self.workspace, self.port, self.root = folder, workspace, free_port(), (folder / ".mlops" / "mlartifacts").as_uri()
         env = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "PYTEST_"))} | {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         self.log = (folder / "mlflow.log").open("w")
         words = [sys.executable, "-c", SERVER, f"sqlite:///{folder}/.mlops/mlflow.db", self.root, str(self.port)]
-        self.process = subprocess.Popen(words, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, start_new_session=True)
+        self.process = subprocess.Popen(words, cwd=folder, env=env, stdin=subprocess.PIPE, stdout=self.log, stderr=self.log, start_new_session=True)
         self.wait()
 
     def wait(self):
@@ -44,7 +45,7 @@ class Tracking:
         raise RuntimeError(f"mlflow did not start; exit code {self.process.poll()}")
 
     def close(self):
-        self.process.send_signal(signal.SIGTERM)
+        self.process.stdin.close()
         self.process.wait(30)
         self.log.close()
 
@@ -77,6 +78,8 @@ def answer(bench, request: Request) -> "Answer | None":
     text, target = server.back(request.body.decode()), match["rest"] + (f"?{request.target.partition('?')[2]}" if "?" in request.target else "")
     for name, run_id in alias.items(): text, target = text.replace(f'"{name}"', f'"{run_id}"'), re.sub(rf"=({re.escape(name)})(&|$)", rf"={run_id}\2", target)
     status, data, kind = server.ask(request.method, target, {"Content-Type": request.headers.get("content-type", "application/json")}, text.encode())
+    if request.method != "GET" and "/model-versions/" in match["rest"]:
+        with bench.guard: models(bench, match["workspace"], server.folder)
     said = server.out(data.decode())
     for name, run_id in alias.items(): said = said.replace(f'"{run_id}"', f'"{name}"').replace(f"/runs/{run_id}/", f"/runs/{name}/")
     return Answer(status, json.loads(said) if "json" in kind else said.encode())

@@ -1,0 +1,66 @@
+"Registries: assets that workspaces share, and the way of a model from one workspace to another"
+import re
+import uuid
+
+from .arm import SUBSCRIPTION, TENANT, Call, Refused, default_delete, on, operation, read, store
+from .assets import touch
+from .proxy import REGION, Answer, Request
+from .rebuild import Rebuild, bad
+
+SOURCE = re.compile(r"azureml://locations/\w+/workspaces/(?P<guid>[0-9a-f-]{36})/(?P<kind>\w+)/(?P<name>[^/]+)/versions/(?P<version>[^/]+)")
+
+
+@on("PUT", "registries")
+def put_registry(bench, call: Call) -> Answer:
+    "A registry"
+    base = f"https://{REGION}.api.azureml.ms"
+    made = store(bench, call, {"location": REGION, **call.body}, discoveryUrl=f"{base}/registrymanagement/v1.0/registries/{call.name}/discovery", mlFlowRegistryUri=f"azureml://{REGION}.api.azureml.ms/mlflow/v1.0/registries/{call.name}",
+                 regionDetails=(call.body.get("properties") or {}).get("regionDetails") or [{"location": REGION}], publicNetworkAccess="Enabled")
+    made["identity"] = {"type": "SystemAssigned", "principalId": str(uuid.uuid5(uuid.NAMESPACE_URL, call.id)), "tenantId": TENANT}
+    return Answer(200, made, {"Azure-AsyncOperation": operation(bench, call, 0.0, made)["Azure-AsyncOperation"], "Retry-After": "1"})
+
+
+@on("DELETE", "registries")
+def delete_registry(bench, call: Call) -> Answer:
+    default_delete(bench, call)
+    return Answer(202, None, operation(bench, call))
+
+
+def discovery(bench, name: str) -> Answer:
+    "Where a registry is"
+    found = next((one for one in bench.state.all("registries") if one["name"] == name), None)
+    if not found: return Answer(404, {"error": {"code": "UserError", "message": f"registry {name} was not found"}})
+    return Answer(200, {"registryName": name, "tenantId": TENANT, "primaryRegion": REGION, "primaryRegionResourceProviderUri": f"https://{REGION}.api.azureml.ms/", "resourceGroup": found["id"].split("/")[4], "subscriptionId": SUBSCRIPTION})
+
+
+@on("POST", "registries/import")
+def bring(bench, call: Call) -> Answer:
+    "Copy an asset of a workspace, with its files, into the registry"
+    asked = call.body["properties"]
+    source = SOURCE.fullmatch(asked["sourceAssetId"])
+    workspace = source and next((one for one in bench.state.all("workspaces") if one["properties"]["workspaceId"] == source["guid"]), None)
+    if not workspace: raise bad(f"{asked['sourceAssetId']} is in no workspace that the registry can read")
+    found = bench.state.need(f"{workspace['id']}/{source['kind']}/{source['name']}/versions/{source['version']}")
+    target = read(Request("PUT", call.request.host, f"{call.action_on}/{source['kind']}/{asked['destinationName']}/versions/{asked['destinationVersion']}", {}))
+    if bench.state.get(target.id): raise Refused(409, "UserError", f"{asked['destinationName']}:{asked['destinationVersion']} exists in the registry")
+    files = Rebuild(bench, workspace["id"], bench.folder, bench.folder / "shared")
+    said = dict(found["properties"])
+    address = files.address(said.get("modelUri") or said["dataUri"])
+    here, container = files.fetched(address), bench.storage.container()
+    bench.storage.store(here, container, here.name)
+    said["modelUri" if "modelUri" in said else "dataUri"] = bench.storage.url(container, here.name)
+    touch(bench, target, said.get("dataType"))
+    made = store(bench, target, {"properties": said}, provisioningState="Succeeded")
+    bench.state.uploads[target.id.lower()] = container
+    return Answer(202, None, operation(bench, call, 0.0, made))
+
+
+@on("POST", "registries/datareferences/versions")
+def reference(bench, call: Call) -> Answer:
+    "An address and a signature for the files of an asset"
+    asked = re.fullmatch(r"azureml://registries/([^/]+)/(\w+)/([^/]+)/versions/([^/]+)", call.body["assetId"])
+    found = bench.state.need(f"{call.workspace}/{asked[2]}/{asked[3]}/versions/{asked[4]}")["properties"] if asked else {}
+    uri = found.get("modelUri") or found.get("dataUri") or found.get("codeUri")
+    if not uri: raise bad(f"{call.body['assetId']} has no files")
+    container = uri.split("/")[3]
+    return Answer(200, {"blobReferenceForConsumption": {"blobUri": uri, "storageAccountArmId": "", "credential": {"credentialType": "SAS", "sasUri": f"{uri}?{bench.storage.sas(container)}"}}})
