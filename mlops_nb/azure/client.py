@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NEEDED', 'AUDIENCE', 'RETRIES', 'ARM', 'section', 'id_token', 'in_actions', 'credential', 'federate', 'hush',
-           'client', 'steadily', 'passing', 'telling', 'translated', 'scope', 'said', 'arm']
+           'client', 'quietly', 'steadily', 'passing', 'telling', 'translated', 'scope', 'said', 'arm']
 
 # %% ../../nbs/azure/01_client.ipynb #0c7ee140
 import logging
@@ -88,7 +88,15 @@ def client(
     where = {"registry_name": registry} if registry else {"workspace_name": asked.workspace}
     return MLClient(credential(), asked.subscription_id, asked.resource_group, show_progress=False, enable_telemetry=False, **where, **RETRIES)
 
-# %% ../../nbs/azure/01_client.ipynb #1e3ceac0
+# %% ../../nbs/azure/01_client.ipynb #14ccfe2d
+@contextmanager
+def quietly():
+    "The SDK writes colour codes to the terminal around an upload even when it shows no progress"
+    import io
+    from contextlib import redirect_stderr
+    with redirect_stderr(io.StringIO()): yield
+
+# %% ../../nbs/azure/01_client.ipynb #85b7ddf5
 def steadily(
     call: Callable,                 # May be given again
     tries: int = 4,
@@ -101,15 +109,16 @@ def steadily(
             if number == tries - 1 or not passing(error): raise
             wait(2 ** number)
 
-# %% ../../nbs/azure/01_client.ipynb #0bb141a3
+# %% ../../nbs/azure/01_client.ipynb #c896d1be
 def passing(error: BaseException) -> bool:
     "Is it a trouble that passes: a lost connection, too many requests, a fault of the server?"
-    from azure.core.exceptions import HttpResponseError, IncompleteReadError, ServiceRequestError, ServiceResponseError
+    from azure.core.exceptions import ClientAuthenticationError, HttpResponseError, IncompleteReadError, ServiceRequestError, ServiceResponseError
+    if isinstance(error, ClientAuthenticationError): return False
     if isinstance(error, HttpResponseError) and error.status_code: return error.status_code in (408, 429, 500, 502, 503, 504)
     if isinstance(error, (ServiceRequestError, ServiceResponseError, IncompleteReadError, ConnectionError)): return True
     return bool(error.__cause__ and error.__cause__ is not error and passing(error.__cause__))
 
-# %% ../../nbs/azure/01_client.ipynb #2e8dda55
+# %% ../../nbs/azure/01_client.ipynb #74dccdec
 @contextmanager
 def telling(
     what: str,                      # What is being done: `submit the job`
@@ -122,7 +131,7 @@ def telling(
         if (ours := translated(error, what, asked)) is None: raise
         raise ours from error
 
-# %% ../../nbs/azure/01_client.ipynb #c74d4209
+# %% ../../nbs/azure/01_client.ipynb #0bdb7de5
 def translated(
     error: Exception,
     what: str,
@@ -132,14 +141,18 @@ def translated(
     from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
     if isinstance(error, ClientAuthenticationError) and getattr(error, "status_code", None) in (None, 400, 401): return _unknown(what, error)
     if isinstance(error, HttpResponseError): return _refused(error, what, asked)
-    if isinstance(error, AzureError): return MlopsError(f"cannot {what}: Azure is out of reach: {said(error)}\n  fix: check the network and HTTPS_PROXY, then give the same command again")
+    if isinstance(error, AzureError): return _away(what, error)
     return _foreign(error, what)
 
-def _unknown(what: str, error: Exception) -> UserError:
-    "Nobody is logged in"
+def _unknown(what: str, error: Exception) -> MlopsError:
+    "Nobody is logged in, unless the login could not even be asked"
+    if "connection" in str(error).lower() and "AADSTS" not in str(error): return _away(what, error)
     return UserError(f"cannot {what}: Azure does not know who asks: {said(error)}", accepted="az login, a managed identity, AZURE_CLIENT_ID with a secret, or GitHub's OIDC", fix="az login")
+def _away(what: str, error: Exception) -> MlopsError:
+    "Nobody answers"
+    return MlopsError(f"cannot {what}: Azure is out of reach: {said(error)}\n  fix: check the network and HTTPS_PROXY, then give the same command again")
 
-# %% ../../nbs/azure/01_client.ipynb #fa921c6e
+# %% ../../nbs/azure/01_client.ipynb #496122c7
 def _refused(error, what: str, asked: "Workspace|None") -> MlopsError:
     "A status of HTTP in words"
     status, where = error.status_code or 0, f" --scope {scope(asked)}" if asked else ""
@@ -156,7 +169,7 @@ def _conflict(error) -> str:
         return "az ml workspace delete --permanently-delete --name NAME frees the name; or create it again with the same name to get it back"
     return "another name, or wait until what happens to it has ended"
 
-# %% ../../nbs/azure/01_client.ipynb #74241bd2
+# %% ../../nbs/azure/01_client.ipynb #7e8471bc
 def scope(asked: Workspace) -> str:
     "The resource id of a workspace"
     return f"/subscriptions/{asked.subscription_id}/resourceGroups/{asked.resource_group}/providers/Microsoft.MachineLearningServices/workspaces/{asked.workspace}"
@@ -167,7 +180,7 @@ def said(error: Exception) -> str:
     inner = getattr(getattr(error, "error", None), "message", None)
     return re.sub(r"\s+", " ", str(inner or text)).replace("(UserError)", "").strip()[:300] or type(error).__name__
 
-# %% ../../nbs/azure/01_client.ipynb #828e3056
+# %% ../../nbs/azure/01_client.ipynb #50ae2683
 def _foreign(error: Exception, what: str) -> "MlopsError|None":
     "Exceptions of azure-ai-ml and of MLflow"
     kinds = {kind.__name__ for kind in type(error).__mro__}
@@ -175,7 +188,7 @@ def _foreign(error: Exception, what: str) -> "MlopsError|None":
     if kinds & {"MlflowException", "RestException", "RequestException", "HTTPError"}: return MlopsError(f"cannot {what}: {said(error)}")
     return None
 
-# %% ../../nbs/azure/01_client.ipynb #0b298a5a
+# %% ../../nbs/azure/01_client.ipynb #956d101a
 ARM = "https://management.azure.com"
 
 def arm(

@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from itertools import islice
 from pathlib import Path
 
-from .client import steadily
+from .client import quietly, steadily
 from .staging import Staged, stage
 from ..core.documents import load
 from ..core.errors import UserError
@@ -33,7 +33,7 @@ def submit(
     staged = stage(file, inputs, place.folder/"jobs"/id/"staged", place.asked.compute)
     with place.doing(f"submit {file}"):
         ensure(place, staged, say)
-        steadily(lambda: place.ml.jobs.create_or_update(_loaded(place, staged, id, file, spec)))
+        with quietly(): steadily(lambda: place.ml.jobs.create_or_update(_loaded(place, staged, id, file, spec)))
     return id
 
 # %% ../../nbs/azure/04_jobs.ipynb #c03cb301
@@ -71,7 +71,7 @@ def present(
     from azure.core.exceptions import ResourceNotFoundError
     try: steadily(lambda: operations.get(name, version=version))
     except ResourceNotFoundError:
-        steadily(lambda: operations.create_or_update(made()))
+        with quietly(): steadily(lambda: operations.create_or_update(made()))
         say(f"made {kind} {name}:{version}")
         return True
     return False

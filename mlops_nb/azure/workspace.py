@@ -80,7 +80,8 @@ def _job(self: Azure, id: str) -> dict:
 
 def _fetch(self: Azure, id: str) -> dict:
     from mlops_nb.azure.fetching import fetch
-    return fetch(self, id)
+    from mlops_nb.azure.jobs import resolved
+    return fetch(self, resolved(self, id))
 
 # %% ../../nbs/azure/03_workspace.ipynb #794515e1
 def _log(self: Azure, id: str, step: str, follow: bool) -> Iterator[str]:

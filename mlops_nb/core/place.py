@@ -19,6 +19,7 @@ class Jobs(Protocol):
     name: str                                                       # local, dev, staging or production
     def jobs(self, limit: int) -> list[dict]: ...                   # The latest first
     def job(self, id: str) -> dict: ...
+    def fetch(self, id: str) -> dict: ...                           # The same, with executed notebooks, metrics and results on this machine
     def log(self, id: str, step: str, follow: bool) -> Iterator[str]: ...   # Pieces of text; ends at once unless it follows
     def cancel(self, id: str) -> str: ...                           # What was done, in words
 
@@ -28,7 +29,6 @@ class Place(Jobs, Protocol):
     def submit(self, file: Path, inputs: dict, say: Callable) -> str: ...   # A checked job and its typed inputs; gives the id
     def would(self, file: Path, inputs: dict) -> dict[str, str]: ...        # What submitting would make, in words; asks nobody
     def page(self, id: str) -> str: ...                                     # Its address for a browser
-    def fetch(self, id: str) -> dict: ...                                   # The job, with executed notebooks and metrics on this machine
     def create(self, file: Path) -> dict: ...                               # kind, name, version of what a YAML file declares, made or found
     def schedule(self, file: Path) -> dict: ...                             # name, next: a schedule or monitor, made or changed
     def schedules(self) -> list[dict]: ...

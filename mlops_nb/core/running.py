@@ -175,6 +175,7 @@ class Local:
         return [described(self.workspace, row) for row in self.workspace.rows("SELECT * FROM jobs ORDER BY created DESC LIMIT ?", limit)]
 
     def job(self, id: str) -> dict: return described(self.workspace, find_job(self.workspace, id))
+    def fetch(self, id: str) -> dict: return self.job(id)  # it is here
 
 # %% ../../nbs/core/23_running.ipynb #a55aaebd
 def list_jobs(place: "Jobs", limit: int, json: bool):
@@ -189,8 +190,8 @@ def list_jobs(place: "Jobs", limit: int, json: bool):
 
 # %% ../../nbs/core/23_running.ipynb #2067f91e
 def show_job(place: "Jobs", id: str, json: bool):
-    "Print one job"
-    found = place.job(id)
+    "Print one job; of a job elsewhere, what it has made so far is brought here"
+    found = place.fetch(id)
     if json: return dump(found)
     print(f"{found['id']}  {found['status']}  attempt {found['attempt']}  {duration(found['seconds'] or 0)}\n  file: {found['file'] or '-'}\n  folder: {near(Path(found['folder']))}\n"
           f"  MLflow: run {found['run_id'] or '-'}, experiment {found['experiment']}")
@@ -317,7 +318,7 @@ def follow(
         found = place.job(id)
         for step in found["steps"]:
             note = f"reused from {step['reused_from']}" if step["reused_from"] else step["error"] or ""
-            if known.get(step["name"]) != step["status"]: seen.show(step["name"], step["status"], note)
+            if known.get(step["name"], "NotStarted") != step["status"]: seen.show(step["name"], step["status"], note)
             known[step["name"]] = step["status"]
         seen.tick()
         if found["status"] in DONE: return
