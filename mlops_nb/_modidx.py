@@ -2761,6 +2761,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'mlops_nb/monitoring/loop_cli.py'),
                                               'mlops_nb.monitoring.loop_cli.move_aside': ( 'monitoring/loop_cli.html#move_aside',
                                                                                            'mlops_nb/monitoring/loop_cli.py'),
+                                              'mlops_nb.monitoring.loop_cli.of_workspace': ( 'monitoring/loop_cli.html#of_workspace',
+                                                                                             'mlops_nb/monitoring/loop_cli.py'),
                                               'mlops_nb.monitoring.loop_cli.read': ( 'monitoring/loop_cli.html#read',
                                                                                      'mlops_nb/monitoring/loop_cli.py'),
                                               'mlops_nb.monitoring.loop_cli.tower': ( 'monitoring/loop_cli.html#tower',

@@ -13,6 +13,7 @@ import yaml
 from conftest import ROOT
 
 BIN = Path(sys.executable).parent
+ID_TOKEN = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJyZXBvOnRlYW0vZmxpZ2h0czplbnZpcm9ubWVudDpkZXYifQ."    # {"alg": "none"}, {"sub": "repo:team/flights:environment:dev"}
 PIN = re.compile(r"uses: ((actions/[\w-]+)[\w/-]*@[0-9a-f]{40})")
 
 
@@ -44,7 +45,7 @@ class GitHub(BaseHTTPRequestHandler):
         if value is not None: self.wfile.write(json.dumps(value).encode())
 
     def body(self) -> dict: return json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-    def do_GET(self): self.answer(200, self.comments)
+    def do_GET(self): self.answer(200, {"value": ID_TOKEN} if self.path.startswith("/id-token") else self.comments)
 
     def do_POST(self):
         if self.path.endswith("/dispatches"): return self.events.append(self.body()) or self.answer(204)
@@ -66,6 +67,12 @@ class Act:
         self.api = self.server.RequestHandlerClass
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
+    def sees(self, azure):
+        "Let jobs sign in at an Azure as GitHub's do: with an id token, and no secret"
+        self.variables = {name: azure.env[name] for name in ("AZURE_TENANT_ID", "AZURE_CLIENT_ID")}
+        proxied = {name: value for name, value in azure.env.items() if not name.startswith("AZURE_")}
+        self.environment = proxied | {"ACTIONS_ID_TOKEN_REQUEST_URL": f"http://127.0.0.1:{self.server.server_port}/id-token?api-version=2.0", "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "asks"}
+
     def pins(self) -> set:
         "The actions that the workflows use"
         return {(found[2], found[1].rpartition("@")[2]) for file in (self.root / ".github").rglob("*.yml") for found in PIN.finditer(file.read_text())}
@@ -76,7 +83,7 @@ class Act:
         file = self.github / "runs" / f"{event}.json"
         file.write_text(json.dumps(payload))
         systems = {str(job["runs-on"]) for path in (self.root / ".github/workflows").glob("*.yml") for job in yaml.safe_load(path.read_text())["jobs"].values() if "runs-on" in job}
-        given = {"STANDINS": ROOT / "tests/actions", "STANDIN_FOLDER": self.github, "STANDIN_PYTHON": sys.executable, "STANDIN_PROJECT": self.root, "MAKEFLAGS": "READY=", "GITHUB_API_URL": f"http://127.0.0.1:{self.server.server_port}", **self.environment}
+        given = {"STANDINS": ROOT / "tests/actions", "STANDIN_FOLDER": self.github, "STANDIN_PYTHON": sys.executable, "STANDIN_PROJECT": self.root, "MAKEFLAGS": "READY=", "OMP_NUM_THREADS": 1, "GITHUB_API_URL": f"http://127.0.0.1:{self.server.server_port}", **self.environment}
         command = [BIN / "act", event, "--no-skip-checkout", "--workflows", f".github/workflows/{workflow}.yml", "--eventpath", file, "--defaultbranch", "main", "--no-cache-server",
                    "--action-cache-path", self.github / "act", "--secret", "GITHUB_TOKEN=a-token", "--concurrent-jobs", "1",
                    *(part for system in systems if "{" not in system for part in ("--platform", f"{system}=-self-hosted")),
@@ -84,7 +91,7 @@ class Act:
                    *(part for name, value in self.variables.items() for part in ("--var", f"{name}={value}")),
                    *(part for name, pin in sorted(self.pins()) for part in ("--local-repository", f"{name}@{pin}={ROOT / 'tests/actions' / name.partition('/')[2]}")), *words]
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("GITHUB_", "ACTIONS_", "MLOPS_NB_", "PYTEST"))}
-        done = subprocess.run(list(map(str, command)), cwd=self.root, capture_output=True, text=True, timeout=1200, env=clean | {"HOME": str(self.github), "XDG_CONFIG_HOME": str(self.github)})
+        done = subprocess.run(list(map(str, command)), cwd=self.root, capture_output=True, text=True, timeout=2400, env=clean | {"HOME": str(self.github), "XDG_CONFIG_HOME": str(self.github)})
         log = done.stdout + done.stderr
         (self.github / "runs" / f"{workflow}-{event}.log").write_text(log)
         assert (done.returncode == 0) == (code == 0), log[-8000:]

@@ -18,13 +18,14 @@ from ..core.settings import load_settings
 def render(
     root: "Path|str",             # The project's folder
     out: "Path|None" = None,      # The page
+    of: "Path|None" = None,       # The folder whose .mlops is shown: the project's, or where a workspace keeps its records
 ) -> Path:                        # The page
     "Write the control tower"
     root = Path(root).resolve()
     page = Path(out).resolve() if out else root / ".mlops/tower/index.html"
     page.parent.mkdir(parents=True, exist_ok=True)
     notebook = root / load_settings(root).project.notebooks / "monitoring/16_tower.ipynb"
-    command = [sys.executable, "-m", "mlops_nb.core.step", str(notebook), "--root", str(root), "--tower", str(page)]
+    command = [sys.executable, "-m", "mlops_nb.core.step", str(notebook), "--root", str(Path(of or root).resolve()), "--tower", str(page)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_RUN")}
     done = subprocess.run(command, cwd=page.parent, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode: raise MlopsError(f"the control tower was not written:\n{done.stdout[-2000:]}")
