@@ -702,6 +702,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'mlops_nb.core.freshness._kept': ('core/freshness.html#_kept', 'mlops_nb/core/freshness.py'),
                                          'mlops_nb.core.freshness._leftover': ( 'core/freshness.html#_leftover',
                                                                                 'mlops_nb/core/freshness.py'),
+                                         'mlops_nb.core.freshness._not_python': ( 'core/freshness.html#_not_python',
+                                                                                  'mlops_nb/core/freshness.py'),
                                          'mlops_nb.core.freshness._same': ('core/freshness.html#_same', 'mlops_nb/core/freshness.py'),
                                          'mlops_nb.core.freshness._shown': ('core/freshness.html#_shown', 'mlops_nb/core/freshness.py'),
                                          'mlops_nb.core.freshness._version': ('core/freshness.html#_version', 'mlops_nb/core/freshness.py'),

@@ -147,6 +147,13 @@ def test_a_mistake_leaves_nothing_half_written(repo):
     assert {k: v for k, v in snapshot(repo).items() if k.parts[0] != "nbs"} == {k: v for k, v in before.items() if k.parts[0] != "nbs"}
 
 
+def test_an_exported_cell_that_is_not_python_is_named(repo):
+    edit(repo / "nbs/core/00_lib.ipynb", "return 2 * x", "return 2 * * x")
+    before = snapshot(repo)
+    with pytest.raises(UserError, match=r"00_lib.ipynb: cell 3 is not Python: invalid syntax"): export(repo)
+    assert snapshot(repo) == before
+
+
 def test_twins_are_refused(repo):
     write_stage(repo, name="02_fit")
     assert any("fit is also the component of" in p for p in problems(repo))

@@ -106,7 +106,7 @@ def test_the_key_is_nowhere_in_the_job(endpoints, green):
     keys = [key.encode() for key in endpoints.keys("judged").values()]
     written = [path for path in (endpoints.root / ".mlops").rglob("*") if path.is_file() and "endpoints" not in path.relative_to(endpoints.root).parts]
     assert any(path.suffix == ".html" for path in written)
-    assert [str(path) for path in written if any(key in path.read_bytes() for key in keys)] == []
+    assert [str(path) for path in written if path.exists() and any(key in path.read_bytes() for key in keys)] == []  # SQLite's logs come and go
 
 
 def test_a_wrong_deployment_fails_and_leaves_its_evidence(endpoints):

@@ -6,7 +6,7 @@
 __all__ = ['modules', 'from_root', 'readme', 'components', 'differences', 'generated', 'export']
 
 # %% ../../nbs/core/03b_freshness.ipynb #c754554c
-import json,os,posixpath,re,shutil,tempfile
+import ast,json,os,posixpath,re,shutil,tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,6 +35,14 @@ def _copied(root, settings, to):
     shutil.copy(root/settings.project.package/"__init__.py", to/settings.project.package)
 
 # %% ../../nbs/core/03b_freshness.ipynb #496811a5
+def _not_python(root, settings):
+    "The first exported cell that does not parse, as a message"
+    for path in sorted((root/settings.project.notebooks).rglob("*.ipynb")):
+        for cell in read_notebook(path).code:
+            if not re.match(r"#\|\s*export", cell.source): continue
+            try: ast.parse(cell.source)
+            except SyntaxError as e: return UserError(f"cell {cell.number} is not Python: {e.msg}: {(e.text or '').strip()}", fix="correct the cell", file=path)
+
 def modules(
     root: Path,             # Root of the repository
     settings: Settings,     # Names of the project
@@ -45,7 +53,9 @@ def modules(
     with tempfile.TemporaryDirectory(prefix="mlops-nb-") as folder:
         to = Path(folder).resolve()
         _copied(root, settings, to)
-        with _inside(to): write_modules()
+        with _inside(to):
+            try: write_modules()
+            except SyntaxError as error: raise _not_python(root, settings) or error
         return {p.relative_to(to): p.read_text(encoding="utf-8") for p in sorted((to/settings.project.package).rglob("*.py"))}
 
 # %% ../../nbs/core/03b_freshness.ipynb #6b4b4b65

@@ -178,7 +178,7 @@ class Local:
     def fetch(self, id: str) -> dict: return self.job(id)  # it is here
 
 # %% ../../nbs/core/23_running.ipynb #a55aaebd
-def list_jobs(place: "Jobs", limit: int, json: bool):
+def list_jobs(place, limit: int, json: bool):
     "Print the latest jobs"
     found = place.jobs(limit)
     if json: return dump(found)
@@ -189,7 +189,7 @@ def list_jobs(place: "Jobs", limit: int, json: bool):
         print("  ".join(facts))
 
 # %% ../../nbs/core/23_running.ipynb #2067f91e
-def show_job(place: "Jobs", id: str, json: bool):
+def show_job(place, id: str, json: bool):
     "Print one job; of a job elsewhere, what it has made so far is brought here"
     found = place.fetch(id)
     if json: return dump(found)
@@ -250,7 +250,7 @@ def _cancel(self: Local, id: str) -> str:
 Local.log, Local.cancel = _log, _cancel
 
 # %% ../../nbs/core/23_running.ipynb #982cca05
-def print_log(place: "Jobs", id: str, step: str, follow: bool):
+def print_log(place, id: str, step: str, follow: bool):
     "Print a step's log, and go on while it grows if asked to"
     for text in place.log(id, step, follow):
         sys.stdout.write(text)
@@ -258,7 +258,7 @@ def print_log(place: "Jobs", id: str, step: str, follow: bool):
 
 # %% ../../nbs/core/23_running.ipynb #d8d07d3a
 def run_elsewhere(
-    place: "Place",  # A workspace of settings.ini
+    place,  # A workspace of settings.ini
     root: Path,
     file: Path,  # A job
     inputs: dict[str, str],  # Values of --set, as text
@@ -284,14 +284,14 @@ def _would(plans: dict[str, str], file: Path, json: bool) -> int:
     else: print("\n".join(f"{name.ljust(max(map(len, plans)))}  {text}" for name, text in plans.items()))
     return 0
 
-def _left(place: "Place", id: str, json: bool) -> int:
+def _left(place, id: str, json: bool) -> int:
     "Say how to see a job again that goes on elsewhere"
     if json: dump(place.job(id))
     else: print(f"{id} goes on\n  mlops-nb show {id} --on {place.name}\n  mlops-nb logs {id} STEP --follow --on {place.name}\n  mlops-nb cancel {id} --on {place.name}")
     return 0
 
 # %% ../../nbs/core/23_running.ipynb #e26ada81
-def _followed(place: "Place", id: str, file: Path, values: dict, json: bool, say: Callable) -> int:
+def _followed(place, id: str, file: Path, values: dict, json: bool, say: Callable) -> int:
     "Show a job until it ends; Ctrl-C leaves it"
     from mlops_nb.core.graph import job as read
     try:
@@ -307,7 +307,7 @@ def _followed(place: "Place", id: str, file: Path, values: dict, json: bool, say
 
 # %% ../../nbs/core/23_running.ipynb #cfb5ba9a
 def follow(
-    place: "Jobs",
+    place,
     id: str,
     seen,  # From `core.progress.view`
     wait: Callable = time.sleep,  # Lets seconds pass
@@ -326,7 +326,7 @@ def follow(
         pause = min(pause * 1.2, 15.0)
 
 # %% ../../nbs/core/23_running.ipynb #7704c1ba
-def _ended(place: "Place", found: dict):
+def _ended(place, found: dict):
     "Tell how a job elsewhere went"
     reused = sum(bool(step["reused_from"]) for step in found["steps"])
     print(f"{found['status']}: {found['id']}, {len(found['steps'])} step{'s' * (len(found['steps']) != 1)}" + (f", {reused} reused" if reused else ""))

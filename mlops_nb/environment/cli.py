@@ -90,7 +90,7 @@ def destroy(on, confirm, json):
     \b
     mlops-nb environment destroy --on dev
 
-    Only what was made by `apply` or `bootstrap` is deleted, and only after its name was typed.
+    Only what was made by `mlops-nb environment apply` or `mlops-nb bootstrap` is deleted, and only after its name was typed.
     """
     from mlops_nb.core.errors import UserError
     from mlops_nb.core.workspace import project_root
