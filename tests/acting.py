@@ -13,7 +13,6 @@ import yaml
 from conftest import ROOT
 
 BIN = Path(sys.executable).parent
-ID_TOKEN = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJyZXBvOnRlYW0vZmxpZ2h0czplbnZpcm9ubWVudDpkZXYifQ."    # {"alg": "none"}, {"sub": "repo:team/flights:environment:dev"}
 PIN = re.compile(r"uses: ((actions/[\w-]+)[\w/-]*@[0-9a-f]{40})")
 
 
@@ -45,7 +44,7 @@ class GitHub(BaseHTTPRequestHandler):
         if value is not None: self.wfile.write(json.dumps(value).encode())
 
     def body(self) -> dict: return json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-    def do_GET(self): self.answer(200, {"value": ID_TOKEN} if self.path.startswith("/id-token") else self.comments)
+    def do_GET(self): self.answer(200, self.comments)
 
     def do_POST(self):
         if self.path.endswith("/dispatches"): return self.events.append(self.body()) or self.answer(204)
@@ -62,16 +61,10 @@ class GitHub(BaseHTTPRequestHandler):
 class Act:
     "Runs workflows of a repository; `github` is the folder with artifacts and caches"
     def __init__(self, root: Path, github: Path):
-        self.root, self.github, self.variables, self.environment = root, github, {}, {}
+        self.root, self.github, self.variables = root, github, {}
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), type("Api", (GitHub,), {"comments": [], "events": []}))
         self.api = self.server.RequestHandlerClass
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def sees(self, azure):
-        "Let jobs sign in at an Azure as GitHub's do: with an id token, and no secret"
-        self.variables = {name: azure.env[name] for name in ("AZURE_TENANT_ID", "AZURE_CLIENT_ID")}
-        proxied = {name: value for name, value in azure.env.items() if not name.startswith("AZURE_")}
-        self.environment = proxied | {"ACTIONS_ID_TOKEN_REQUEST_URL": f"http://127.0.0.1:{self.server.server_port}/id-token?api-version=2.0", "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "asks"}
 
     def pins(self) -> set:
         "The actions that the workflows use"
@@ -83,7 +76,7 @@ class Act:
         file = self.github / "runs" / f"{event}.json"
         file.write_text(json.dumps(payload))
         systems = {str(job["runs-on"]) for path in (self.root / ".github/workflows").glob("*.yml") for job in yaml.safe_load(path.read_text())["jobs"].values() if "runs-on" in job}
-        given = {"STANDINS": ROOT / "tests/actions", "STANDIN_FOLDER": self.github, "STANDIN_PYTHON": sys.executable, "STANDIN_PROJECT": self.root, "MAKEFLAGS": "READY=", "OMP_NUM_THREADS": 1, "GITHUB_API_URL": f"http://127.0.0.1:{self.server.server_port}", **self.environment}
+        given = {"STANDINS": ROOT / "tests/actions", "STANDIN_FOLDER": self.github, "STANDIN_PYTHON": sys.executable, "STANDIN_PROJECT": self.root, "MAKEFLAGS": "READY=", "OMP_NUM_THREADS": 1, "GITHUB_API_URL": f"http://127.0.0.1:{self.server.server_port}"}
         command = [BIN / "act", event, "--no-skip-checkout", "--workflows", f".github/workflows/{workflow}.yml", "--eventpath", file, "--defaultbranch", "main", "--no-cache-server",
                    "--action-cache-path", self.github / "act", "--secret", "GITHUB_TOKEN=a-token", "--concurrent-jobs", "1",
                    *(part for system in systems if "{" not in system for part in ("--platform", f"{system}=-self-hosted")),

@@ -46,7 +46,7 @@ def restore():
     "The key itself, else the newest that begins with one of `restore-keys`; a cached environment is the one that runs this"
     if given("PATH") == ".venv":
         Path(".venv").mkdir(exist_ok=True)
-        Path(".venv/bin").symlink_to(Path(sys.executable).parent)
+        Path(".venv/bin").symlink_to(scripted() if (GITHUB / "answers.json").exists() else Path(sys.executable).parent)
         return output("cache-hit", "true")
     known = sorted((path for path in (GITHUB / "cache").glob("*") if path.is_dir()), key=lambda path: path.stat().st_mtime, reverse=True)
     starts = given("RESTORE_KEYS").split()
@@ -55,6 +55,16 @@ def restore():
     if not found: return
     copied(found, Path(given("PATH")))
     for file in Path(given("PATH")).glob("*.db"): moved(file, found.with_name(f"{found.name}.from").read_text())
+
+
+def scripted() -> Path:
+    "The commands, of which `mlops-nb` answers for the cloud what a test has written down"
+    folder = GITHUB / "bin"
+    if not folder.exists():
+        folder.mkdir()
+        (folder / "mlops-nb").write_text(f'#!/bin/sh\nexec "{sys.executable}" "{os.environ["STANDINS"]}/scripted.py" "$@"\n')
+        (folder / "mlops-nb").chmod(0o755)
+    return folder
 
 
 def moved(file: Path, before: str):
