@@ -9,7 +9,7 @@ import venv
 from pathlib import Path
 
 from .arm import Call, Refused, listed, on, operation, store
-from .outcomes import settle
+from .outcomes import child_name, settle
 from .proxy import Answer
 from .rebuild import Rebuild
 
@@ -102,7 +102,7 @@ class Execution:
         "Step -> its standard output so far"
         base = self.folder / ".mlops" / "jobs" / self.local["id"] if self.local else None
         own = {"executionlogs": "".join(f"{name} {row['status']}\n" for name, row in self.steps.items() if row["status"] != "NotStarted")}
-        return own | {name: text_of(base / "steps" / name / "std_log.txt") for name in self.local.get("steps", ())} if base else {}
+        return own | {name: text_of(base / name / "std_log.txt") for name in self.local.get("steps", ())} if base else {}
 
 
 def text_of(path: Path) -> str: return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
@@ -153,9 +153,30 @@ def seen(bench, made: dict) -> dict:
 
 @on("GET", "workspaces/jobs")
 def get_job(bench, call: Call) -> Answer:
-    if call.single: return Answer(200, seen(bench, bench.state.need(call.id)))
+    if call.single: return Answer(200, seen(bench, found) if (found := bench.state.get(call.id)) else child(bench, call))
     found = [seen(bench, one) for one in listed(bench, call)][::-1]
     return Answer(200, {"value": [one for one in found if call.query.get("jobType", one["properties"]["jobType"]).lower() == one["properties"]["jobType"].lower()]})
+
+
+def child(bench, call: Call) -> dict:
+    "A step of a pipeline, which is a job of its own"
+    for run in bench.runs.values():
+        for step, row in run.steps.items():
+            if child_name(run, step, row) != call.name: continue
+            made = seen(bench, bench.state.need(run.id))
+            store = f"azureml://datastores/workspaceartifactstore/ExperimentRun/dcid.{call.name}"
+            said = {"jobType": "Command", "displayName": step, "experimentName": made["properties"].get("experimentName", "Default"), "status": row["status"], "services": services(call), "isArchived": False,
+                    "tags": {}, "properties": {"azureml.parentrunid": run.name}, "inputs": {}, "outputs": {"default": {"jobOutputType": "uri_folder", "mode": "ReadWriteMount", "uri": store}}}
+            said |= commanded((json.loads(run.file.read_text()).get("jobs") or {}).get(step) or {})
+            return {**made, "id": call.id, "name": call.name, "properties": said}
+    raise Refused(404, "ResourceNotFound", f"The resource {call.id} was not found.")
+
+
+def commanded(node: dict) -> dict:
+    "What a step runs, and in which environment"
+    file = str(node.get("component") or node.get("trial") or "").removeprefix("file:")
+    component = json.loads(Path(file).read_text()) if file else {}
+    return {"command": component.get("command") or "run", "environmentId": component.get("environment") or "environment"}
 
 
 @on("POST", "workspaces/jobs/cancel")

@@ -3,7 +3,7 @@ import re
 import uuid
 
 from .arm import SUBSCRIPTION, TENANT, Call, Refused, default_delete, on, operation, read, store
-from .assets import touch
+from .assets import shared, touch
 from .proxy import REGION, Answer, Request
 from .rebuild import Rebuild, bad
 
@@ -50,9 +50,9 @@ def bring(bench, call: Call) -> Answer:
     bench.storage.store(here, container, here.name)
     said["modelUri" if "modelUri" in said else "dataUri"] = bench.storage.url(container, here.name)
     touch(bench, target, said.get("dataType"))
-    made = store(bench, target, {"properties": said}, provisioningState="Succeeded")
+    shared(store(bench, target, {"properties": said}, provisioningState="Succeeded"), target)
     bench.state.uploads[target.id.lower()] = container
-    return Answer(202, None, operation(bench, call, 0.0, made))
+    return Answer(202, None, operation(bench, call))
 
 
 @on("POST", "registries/datareferences/versions")
