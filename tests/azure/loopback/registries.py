@@ -55,7 +55,7 @@ def bring(bench, call: Call) -> Answer:
     return Answer(202, None, operation(bench, call))
 
 
-@on("POST", "registries/datareferences/versions")
+@on("POST", "registries/datarefs/versions")
 def reference(bench, call: Call) -> Answer:
     "An address and a signature for the files of an asset"
     asked = re.fullmatch(r"azureml://registries/([^/]+)/(\w+)/([^/]+)/versions/([^/]+)", call.body["assetId"])
@@ -63,4 +63,4 @@ def reference(bench, call: Call) -> Answer:
     uri = found.get("modelUri") or found.get("dataUri") or found.get("codeUri")
     if not uri: raise bad(f"{call.body['assetId']} has no files")
     container = uri.split("/")[3]
-    return Answer(200, {"blobReferenceForConsumption": {"blobUri": uri, "storageAccountArmId": "", "credential": {"credentialType": "SAS", "sasUri": f"{uri}?{bench.storage.sas(container)}"}}})
+    return Answer(200, {"blobReferenceForConsumption": {"blobUri": uri, "storageAccountArmId": "", "credential": {"credentialType": "SAS", "sasUri": f"{bench.storage.url(container)}?{bench.storage.sas(container)}"}}})
