@@ -78,8 +78,9 @@ model = client.models.create_or_update(Model(name="flight-delay", version="3", p
 client.models.share("flight-delay", "3", share_with_name="flight-delay", share_with_version="3", registry_name="shared")
 registry = MLClient(EnvironmentCredential(), registry_name="shared")
 registry.models.download("flight-delay", "3", download_path="there")
-tell([made.is_enabled, registry.models.get("flight-delay", "3").version, started.job_name])
+straight = registry.models.create_or_update(Model(name="straight", version="1", path="model", type="custom_model"))
+tell([made.is_enabled, registry.models.get("flight-delay", "3").version, started.job_name, straight.version])
 """, small)
-    enabled, version, job = said
-    assert enabled and version == "3" and next((small / "there").rglob("MLmodel")).read_text() == "flavors: {}\n"
+    enabled, version, job, straight = said
+    assert enabled and (version, straight) == ("3", "1") and next((small / "there").rglob("MLmodel")).read_text() == "flavors: {}\n"
     assert job in [one["name"] for one in azure.state.all("workspaces/jobs")]

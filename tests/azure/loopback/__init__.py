@@ -28,7 +28,7 @@ azureml-mlflow over HTTPS, otherwise straight into the store behind it, which is
 
 With `AZURE_REST_API_SPECS` naming a checkout of Azure's public specifications, each request to management.azure.com and each answer is checked against
 them (contract.py, swagger.py), and what they do not allow fails the test; `ALLOWED` in contract.py lists the known defects of the SDK. A version of the
-API that the checkout lacks is checked against the newest older one, and the table says so.
+API that the checkout lacks is checked against the newest older one, and the table says so. `LOOPBACK_REPORT=FILE` keeps the table of a whole session.
 
 On a shell: `eval "$(python tests/azure/serve.py --background)"`, and `kill $LOOPBACK_PID` in the end.
 

@@ -64,3 +64,14 @@ def reference(bench, call: Call) -> Answer:
     if not uri: raise bad(f"{call.body['assetId']} has no files")
     container = uri.split("/")[3]
     return Answer(200, {"blobReferenceForConsumption": {"blobUri": uri, "storageAccountArmId": "", "credential": {"credentialType": "SAS", "sasUri": f"{bench.storage.url(container)}?{bench.storage.sas(container)}"}}})
+
+
+@on("PUT", "registries/tempdatarefs/versions")
+def upload(bench, call: Call) -> Answer:
+    "A container of its own for an asset that goes straight into the registry"
+    asset = call.body["assetId"]
+    if bench.state.get(f"{call.workspace}/{asset.split('/', 4)[4]}"): raise Refused(409, "UserError", f"{asset} exists already")
+    container = bench.state.uploads.setdefault(asset.lower(), "") or bench.storage.container()
+    bench.state.uploads[asset.lower()] = container
+    uri = bench.storage.url(container)
+    return Answer(200, {"blobReferenceForConsumption": {"blobUri": uri, "storageAccountArmId": "", "credential": {"credentialType": "SAS", "sasUri": f"{uri}?{bench.storage.sas(container)}"}}})
