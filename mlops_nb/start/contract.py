@@ -10,6 +10,7 @@ STEP = {
     "name": "of the step in the pipeline", "status": "NotStarted, Running, CancelRequested, Completed, Failed or Canceled",
     "seconds": "how long it took, null if it has not run", "reused_from": "the job whose result it took over, or null",
     "error": "why it failed, or null", "run_id": "its MLflow run", "outputs": "path of each output", "notebook": "the executed page, or null",
+    "summary": "what it says of itself in a line, or null",
 }
 JOB = {
     "id": "as `show` takes it", "name": "of the job", "file": "its YAML", "status": "as of a step", "attempt": "1, more after it was resumed",
