@@ -1,7 +1,14 @@
 "Requests that are wrong in one place, to see whether the checker sees it"
 import copy
 
-FREE = ("jobs", "componentSpec", "searchSpace")  # What the specification leaves open: the nodes of a pipeline, a component's text, a search space
+FREE = ("jobs", "settings", "componentSpec", "searchSpace")  # What the specification leaves open: a pipeline's nodes and settings, a component, a search space
+REQUIRED = {  # As Azure documents it, operation by operation
+    "ModelVersions": ("properties",), "EnvironmentVersions": ("properties",), "CodeVersions": ("properties",), "ComponentVersions": ("properties",),
+    "DataVersions": ("properties", "properties/dataUri", "properties/dataType"), "Compute": ("properties/computeType",), "OnlineEndpoints": ("location", "properties", "properties/authMode"),
+    "Jobs": ("properties", "properties/jobType", "properties/command", "properties/environmentId", "properties/inputs/table/uri", "properties/inputs/table/jobInputType"),
+    "Schedules": ("properties", "properties/trigger", "properties/trigger/triggerType", "properties/trigger/expression", "properties/action", "properties/action/actionType", "properties/action/jobDefinition",
+                  "properties/action/jobDefinition/jobType"),
+}
 
 
 def places(value, at: tuple = ()):
@@ -42,10 +49,10 @@ def mutated(body: dict):
             yield kind, at, made
 
 
-def dropped(body: dict, required: set):
-    "(what was done, body): without one of the fields that are required somewhere in the specification"
-    for at in places(body):
-        if at[-1] not in required or named_freely(at): continue
-        made = copy.deepcopy(body)
-        del inside(made, at[:-1])[at[-1]]
+def dropped(body: dict, operation: str):
+    "(what was done, body): without one of the fields that its operation requires"
+    for path in REQUIRED.get(operation.partition("_")[0], ()):
+        at, made = tuple(path.split("/")), copy.deepcopy(body)
+        try: del inside(made, at[:-1])[at[-1]]
+        except KeyError: continue
         yield "dropped", at, made

@@ -10,7 +10,7 @@ def statuses(azure, status: int) -> int: return sum(one.status == status for one
 
 def test_storms_of_429_and_503_end_and_nothing_is_made_twice(azure, small):
     azure.fail("PUT management.azure.com/.*/jobs/", status=503, times=2)
-    azure.fail("GET management.azure.com/.*/datastores/", status=429, times=2)
+    azure.fail("POST management.azure.com/.*/startPendingUpload", status=429, times=2)
     assert sdk(azure, SUBMIT + "tell(wait(job).status)", small) == "Completed"
     assert statuses(azure, 503) == 2 and statuses(azure, 429) == 2
     assert len(azure.state.all("workspaces/jobs")) == 1
@@ -29,7 +29,7 @@ def test_an_expired_token_is_said_so(azure, small):
 
 
 def test_a_job_that_fails_is_canceled_or_never_starts_says_so(azure, small):
-    azure.faults.held.append("waits")
+    azure.hold("waits")
     (small / "code/first.py").write_text("import sys; sys.exit('no flights today')")
     (small / "code/second.py").write_text("import time; time.sleep(600)")
     said = sdk(azure, SUBMIT + """
@@ -50,7 +50,7 @@ tell([failed.status, why, held.status, client.jobs.get("waits").status, wait(cli
 
 
 def test_a_deployment_that_stays_unhealthy_fails_and_gets_no_traffic(azure, small):
-    azure.faults.unhealthy.append("deployments/blue")
+    azure.unhealthy("deployments/blue")
     done = run(azure, """
 from azure.ai.ml import load_online_endpoint, load_online_deployment
 client.online_endpoints.begin_create_or_update(load_online_endpoint("endpoint.yml")).result()

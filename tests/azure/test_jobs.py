@@ -7,6 +7,8 @@ def test_a_pipeline_runs_streams_and_gives_back_its_outputs(azure, small):
     end = sdk(azure, """
 job = client.jobs.create_or_update(load_job("pipeline.yml"))
 client.jobs.stream(job.name)
+first = next(one for one in client.jobs.list(parent_job_name=job.name) if one.display_name == "first")
+client.jobs.download(first.name, download_path="first", all=True)
 children = {one.display_name: one.status for one in client.jobs.list(parent_job_name=job.name)}
 client.jobs.download(job.name, output_name="result", download_path="back")
 client.jobs.download(job.name, all=True, download_path="whole")
@@ -15,6 +17,7 @@ tell({"status": client.jobs.get(job.name).status, "children": children, "asset":
     assert end["status"] == "Completed" and end["children"] == {"first": "Completed", "second": "Completed"}
     assert (small / "back/named-outputs/result/text.txt").read_text() == "hellohello"
     assert end["asset"].endswith("/out/")
+    assert "said hello" in next((small / "first").rglob("std_log.txt")).read_text()
 
 
 def test_a_binding_to_what_is_not_there_is_refused_when_the_job_is_submitted(azure, small):
@@ -48,11 +51,12 @@ tell(job.status)
 
 def test_a_batch_endpoint_scores_a_folder(azure, small):
     end = sdk(azure, """
-from azure.ai.ml import load_batch_endpoint, load_batch_deployment
+from azure.ai.ml import load_batch_endpoint
+from azure.ai.ml.entities._load_functions import load_model_batch_deployment
 from azure.ai.ml.entities import AmlCompute
 client.compute.begin_create_or_update(AmlCompute(name="cpu", size="Standard_DS3_v2", max_instances=1)).result()
 client.batch_endpoints.begin_create_or_update(load_batch_endpoint("batch-endpoint.yml")).result()
-client.batch_deployments.begin_create_or_update(load_batch_deployment("batch.yml")).result()
+client.batch_deployments.begin_create_or_update(load_model_batch_deployment("batch.yml")).result()
 job = client.batch_endpoints.invoke("echo-batch", deployment_name="blue", input=Input(type="uri_folder", path="table"))
 done = wait(client.jobs.get(job.name))
 client.jobs.download(job.name, output_name="score", download_path="back")
@@ -74,8 +78,9 @@ model = client.models.create_or_update(Model(name="flight-delay", version="3", p
 client.models.share("flight-delay", "3", share_with_name="flight-delay", share_with_version="3", registry_name="shared")
 registry = MLClient(EnvironmentCredential(), registry_name="shared")
 registry.models.download("flight-delay", "3", download_path="there")
-tell([made.is_enabled, registry.models.get("flight-delay", "3").version, started.job_name])
+straight = registry.models.create_or_update(Model(name="straight", version="1", path="model", type="custom_model"))
+tell([made.is_enabled, registry.models.get("flight-delay", "3").version, started.job_name, straight.version])
 """, small)
-    enabled, version, job = said
-    assert enabled and version == "3" and next((small / "there").rglob("MLmodel")).read_text() == "flavors: {}\n"
+    enabled, version, job, straight = said
+    assert enabled and (version, straight) == ("3", "1") and next((small / "there").rglob("MLmodel")).read_text() == "flavors: {}\n"
     assert job in [one["name"] for one in azure.state.all("workspaces/jobs")]

@@ -21,12 +21,12 @@ def results(root: Path, job: str) -> tuple[dict, dict]:
 
 def test_the_pipeline_of_this_project_runs_from_its_upload_alone_and_ends_as_on_this_machine(azure, tmp_path):
     project = training(tmp_path / "project")
-    words = [Path(sys.executable).parent / "mlops-nb", "run", "pipelines/training/pipeline.yml", "--set", "inputs.every=40", "--set", "inputs.bootstrap=100", "--json"]
+    words = [Path(sys.executable).parent / "mlops-nb", "run", "pipelines/training/pipeline.yml", "--set", "inputs.every=40", "--set", "inputs.bootstrap=100", "--set", "inputs.max_latency_ms=60000", "--json"]
     local = subprocess.run(words, cwd=project, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(project)}, timeout=600)
     assert local.returncode == 0, local.stderr[-3000:]
     assert sdk(azure, """
 job = load_job("pipelines/training/pipeline.yml")
-job.inputs.every, job.inputs.bootstrap = 40, 100
+job.inputs.every, job.inputs.bootstrap, job.inputs.max_latency_ms = 40, 100, 60000
 tell(wait(client.jobs.create_or_update(job), 600).status)
 """, project) == "Completed"
     run = azure.executions[0]

@@ -38,8 +38,15 @@ def put_version(bench, call: Call) -> Answer:
     made = store(bench, call, body, isArchived=bool(sent.get("isArchived")), isAnonymous=bool(sent.get("isAnonymous")), tags=sent.get("tags") or {}, properties=sent.get("properties") or {},
                  provisioningState="Succeeded", **extra)
     if kind == "data": made["properties"].pop("provisioningState", None)
-    if "/registries/" in call.id: return Answer(202, None, operation(bench, call, 0.0, made))
+    if "/registries/" in call.id:
+        shared(made, call)
+        return Answer(202, None, operation(bench, call, 0.0, made))
     return Answer(200 if before else 201, made)
+
+
+def shared(made: dict, call: Call):
+    "An asset of a registry has an address of its own kind"
+    made["id"] = f"azureml://registries/{call.segments[1]}/{'/'.join(call.segments[2:])}"
 
 
 def long_uri(call: Call, uri: str) -> str:

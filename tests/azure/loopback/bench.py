@@ -137,7 +137,12 @@ class Bench:
         "All that the specification does not allow, in the calls of this test"
         return [f"{one.operation}: {finding}" for one in self.calls for finding in one.findings]
 
-    def fail(self, pattern: str, **how): return self.faults.add(pattern, **how)
+    def fail(self, pattern: str, **how):
+        "Requests whose `METHOD host/path` match go wrong: `status=503, times=3`, or `cut=1000`, which hangs up after so many bytes of the body"
+        return self.faults.add(pattern, **how)
+
+    def hold(self, job: str): self.faults.held.append(job)  # Jobs with such a name never start
+    def unhealthy(self, deployment: str): self.faults.unhealthy.append(deployment)  # Deployments with such an id never become ready
 
     def held(self, job: str) -> bool:
         "Whether a test keeps this job from starting"

@@ -1,4 +1,7 @@
 "The fixture `azure`: one server for the session, an empty Azure for each test"
+import os
+from pathlib import Path
+
 import pytest
 
 
@@ -10,6 +13,7 @@ def azure_server(tmp_path_factory):
     try: bench = Bench(tmp_path_factory.mktemp("azure"))
     except Unavailable as reason: pytest.skip(str(reason))
     yield bench
+    if to := os.environ.get("LOOPBACK_REPORT"): Path(to).write_text(bench.report())
     bench.close()
 
 

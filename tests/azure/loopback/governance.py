@@ -121,4 +121,4 @@ def trigger(bench, call: Call) -> Answer:
     name = f"{found['name']}-{uuid.uuid4().hex[:8]}"
     request = Request("PUT", call.request.host, f"{call.workspace}/jobs/{name}?api-version={call.request.version}", call.request.headers, json.dumps({"properties": definition}).encode())
     put_job(bench, read(request))
-    return Answer(200, {"jobName": name, "scheduleActionType": "CreateJob"})
+    return Answer(200, {"submissionId": name, "scheduleActionType": "CreateJob"})

@@ -9,7 +9,7 @@ import venv
 from pathlib import Path
 
 from .arm import Call, Refused, listed, on, operation, store
-from .outcomes import settle
+from .outcomes import child_name, settle
 from .proxy import Answer
 from .rebuild import Rebuild
 
@@ -153,9 +153,30 @@ def seen(bench, made: dict) -> dict:
 
 @on("GET", "workspaces/jobs")
 def get_job(bench, call: Call) -> Answer:
-    if call.single: return Answer(200, seen(bench, bench.state.need(call.id)))
+    if call.single: return Answer(200, seen(bench, found) if (found := bench.state.get(call.id)) else child(bench, call))
     found = [seen(bench, one) for one in listed(bench, call)][::-1]
     return Answer(200, {"value": [one for one in found if call.query.get("jobType", one["properties"]["jobType"]).lower() == one["properties"]["jobType"].lower()]})
+
+
+def child(bench, call: Call) -> dict:
+    "A step of a pipeline, which is a job of its own"
+    for run in bench.runs.values():
+        for step, row in run.steps.items():
+            if child_name(run, step, row) != call.name: continue
+            made = seen(bench, bench.state.need(run.id))
+            store = f"azureml://datastores/workspaceartifactstore/ExperimentRun/dcid.{call.name}"
+            said = {"jobType": "Command", "displayName": step, "experimentName": made["properties"].get("experimentName", "Default"), "status": row["status"], "services": services(call), "isArchived": False,
+                    "tags": {}, "properties": {"azureml.parentrunid": run.name}, "inputs": {}, "outputs": {"default": {"jobOutputType": "uri_folder", "mode": "ReadWriteMount", "uri": store}}}
+            said |= commanded((json.loads(run.file.read_text()).get("jobs") or {}).get(step) or {})
+            return {**made, "id": call.id, "name": call.name, "properties": said}
+    raise Refused(404, "ResourceNotFound", f"The resource {call.id} was not found.")
+
+
+def commanded(node: dict) -> dict:
+    "What a step runs, and in which environment"
+    file = str(node.get("component") or node.get("trial") or "").removeprefix("file:")
+    component = json.loads(Path(file).read_text()) if file else {}
+    return {"command": component.get("command") or "run", "environmentId": component.get("environment") or "environment"}
 
 
 @on("POST", "workspaces/jobs/cancel")

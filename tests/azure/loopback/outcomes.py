@@ -42,7 +42,7 @@ def keep(bench, run, path: Path, prefix: str, port: tuple):
 
 def logs(bench, run, step: str, name: str):
     "A step's log and what it wrote to outputs/"
-    folder = run.folder / ".mlops" / "jobs" / run.local["id"] / "steps" / step
+    folder = run.folder / ".mlops" / "jobs" / run.local["id"] / step
     target = container(bench, run.workspace, FILES)
     if (folder / "std_log.txt").exists(): bench.storage.put(target, f"ExperimentRun/dcid.{name}/user_logs/std_log.txt", (folder / "std_log.txt").read_bytes())
 

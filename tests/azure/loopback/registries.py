@@ -3,7 +3,7 @@ import re
 import uuid
 
 from .arm import SUBSCRIPTION, TENANT, Call, Refused, default_delete, on, operation, read, store
-from .assets import touch
+from .assets import shared, touch
 from .proxy import REGION, Answer, Request
 from .rebuild import Rebuild, bad
 
@@ -36,7 +36,7 @@ def discovery(bench, name: str) -> Answer:
 @on("POST", "registries/import")
 def bring(bench, call: Call) -> Answer:
     "Copy an asset of a workspace, with its files, into the registry"
-    asked = call.body
+    asked = call.body["properties"]
     source = SOURCE.fullmatch(asked["sourceAssetId"])
     workspace = source and next((one for one in bench.state.all("workspaces") if one["properties"]["workspaceId"] == source["guid"]), None)
     if not workspace: raise bad(f"{asked['sourceAssetId']} is in no workspace that the registry can read")
@@ -50,12 +50,12 @@ def bring(bench, call: Call) -> Answer:
     bench.storage.store(here, container, here.name)
     said["modelUri" if "modelUri" in said else "dataUri"] = bench.storage.url(container, here.name)
     touch(bench, target, said.get("dataType"))
-    made = store(bench, target, {"properties": said}, provisioningState="Succeeded")
+    shared(store(bench, target, {"properties": said}, provisioningState="Succeeded"), target)
     bench.state.uploads[target.id.lower()] = container
-    return Answer(202, None, operation(bench, call, 0.0, made))
+    return Answer(202, None, operation(bench, call))
 
 
-@on("POST", "registries/datareferences/versions")
+@on("POST", "registries/datarefs/versions")
 def reference(bench, call: Call) -> Answer:
     "An address and a signature for the files of an asset"
     asked = re.fullmatch(r"azureml://registries/([^/]+)/(\w+)/([^/]+)/versions/([^/]+)", call.body["assetId"])
@@ -63,4 +63,15 @@ def reference(bench, call: Call) -> Answer:
     uri = found.get("modelUri") or found.get("dataUri") or found.get("codeUri")
     if not uri: raise bad(f"{call.body['assetId']} has no files")
     container = uri.split("/")[3]
+    return Answer(200, {"blobReferenceForConsumption": {"blobUri": uri, "storageAccountArmId": "", "credential": {"credentialType": "SAS", "sasUri": f"{bench.storage.url(container)}?{bench.storage.sas(container)}"}}})
+
+
+@on("PUT", "registries/tempdatarefs/versions")
+def upload(bench, call: Call) -> Answer:
+    "A container of its own for an asset that goes straight into the registry"
+    asset = call.body["assetId"]
+    if bench.state.get(f"{call.workspace}/{asset.split('/', 4)[4]}"): raise Refused(409, "UserError", f"{asset} exists already")
+    container = bench.state.uploads.setdefault(asset.lower(), "") or bench.storage.container()
+    bench.state.uploads[asset.lower()] = container
+    uri = bench.storage.url(container)
     return Answer(200, {"blobReferenceForConsumption": {"blobUri": uri, "storageAccountArmId": "", "credential": {"credentialType": "SAS", "sasUri": f"{uri}?{bench.storage.sas(container)}"}}})

