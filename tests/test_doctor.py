@@ -78,14 +78,16 @@ def test_azure_is_not_asked_without_on(project, monkeypatch):
     assert not (project / "asked").exists()
 
 
-def test_a_workspace_that_settings_do_not_name_is_told(project):
-    one = found(project, "staging")["staging"]
-    assert one.mark == "missing" and "[staging]" in one.found + one.fix
+def test_with_on_a_workspace_is_needed(project):
+    assert "names no workspace" in found(project, "staging")["staging"].found and "[staging]" in found(project, "staging")["staging"].fix
 
 
 def test_nobody_logged_in(project, monkeypatch):
     az(project, monkeypatch, "exit 1")
-    assert found(project, "dev")["login"].fix == "az login"
+    monkeypatch.setenv("AZURE_TOKEN_CREDENTIALS", "EnvironmentCredential")
+    for name in ("AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_CLIENT_SECRET"): monkeypatch.delenv(name, raising=False)
+    seen = found(project, "dev")
+    assert seen["login"].fix == "az login" and seen["login"].mark == "missing" and "run jobs" not in seen
 
 
 def test_the_exit_code_says_whether_something_needed_is_missing(project):

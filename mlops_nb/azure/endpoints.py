@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['STATES', 'model_named', 'deployment_told', 'endpoint_told', 'AzureEndpoints']
 
-# %% ../../nbs/azure/07_endpoints.ipynb #6a7cb221
+# %% ../../nbs/azure/07_endpoints.ipynb #da7ec1bb
 import re
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 from .assets import check_name, stage_deployment
 from .client import said, settled, steadily, word
@@ -78,16 +79,16 @@ def _deploy(self: AzureEndpoints,
     self.begin(endpoint, spec["name"])
     return self.show(endpoint["name"]).deployments[spec["name"]]
 
-# %% ../../nbs/azure/07_endpoints.ipynb #3bdaa9ab
-def _version(self: AzureEndpoints, reference: str):
-    "The registered version that is meant, as the workspace's registry has it"
-    from mlops_nb.core import registry
+# %% ../../nbs/azure/07_endpoints.ipynb #34510f53
+def _version(self: AzureEndpoints, reference: str):     # name, version, digest
+    "The registered version that is meant"
+    from azure.core.exceptions import ResourceNotFoundError
     name, version = model_of(str(reference))
-    with self.place.tracking(): known = registry.versions(name)
-    found = next((one for one in known if version in (None, str(one.version))), None)
-    if found: return found
-    raise UserError(f"{reference} is not registered in {self.place.asked.workspace}", accepted=", ".join(f"{name}:{one.version}" for one in known),
-                    fix=f"mlops-nb share {name}:VERSION --from dev --to {self.place.name} brings it there")
+    with self.place.doing(f"look up {reference}"):
+        try: found = steadily(lambda: self.ml.models.get(name, version=version) if version else self.ml.models.get(name, label="latest"))
+        except ResourceNotFoundError: found = None
+    if found: return SimpleNamespace(name=name, version=str(found.version), digest=(found.tags or {}).get("sha256"))
+    raise UserError(f"{reference} is not registered in {self.place.asked.workspace}", fix=f"mlops-nb run pipelines/training/pipeline.yml --on {self.place.name} registers a model; mlops-nb share {name}:VERSION brings one from another workspace")
 
 # %% ../../nbs/azure/07_endpoints.ipynb #89735484
 def _make(self: AzureEndpoints, file, name: str):

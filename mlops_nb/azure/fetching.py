@@ -101,7 +101,7 @@ def writer(
     output: str,    # Of the job
 ) -> str:           # The step that writes it
     "Beside which step a result is kept"
-    bound = lambda node: [str(getattr(one, "path", None) or getattr(getattr(one, "_data", None), "path", None) or one) for one in (node.outputs or {}).values()]
+    bound = lambda node: [str(getattr(one, "_data", one)) for one in (node.outputs or {}).values()]
     return next((name for name, node in (getattr(job, "jobs", None) or {}).items() if any(f"parent.outputs.{output}}}}}" in text for text in bound(node))), "job")
 
 # %% ../../nbs/azure/05_fetching.ipynb #40f90f2d
