@@ -69,7 +69,7 @@ class Loopback:
         self.bench.faults.__init__()
         self.bench.state.resources, self.ground.roles = copy.deepcopy(self.saved)
         self.bench.state.deleted.clear()
-        self.ground.__dict__.update(turns={}, lists=0, delay=0, taken=set(), vaults={}, registered={*NAMESPACES}, permissions=[{"actions": ["*"], "notActions": []}], limits={}, metrics={}, writes=[])
+        self.ground.__dict__.update(turns={}, lists=0, delay=0, taken=set(), vaults={}, registered={*NAMESPACES}, permissions=[{"actions": ["*"], "notActions": []}], limits={}, metrics={}, writes=[], refused="")
 
     def at(self, kind: str, name: str, group: str = "rg-flights-dev") -> dict:
         "A live resource"
@@ -305,11 +305,11 @@ def test_a_refusal_of_azure_says_what_helps(azure, root, monkeypatch, refused):
     monkeypatch.chdir(root)
     azure.at("Microsoft.Consumption/budgets", "budget-mlw-flights-dev")["properties"]["amount"] = 5000
     azure.at("Microsoft.MachineLearningServices/workspaces", "mlw-flights-dev/computes/cpu")["properties"]["properties"]["scaleSettings"]["maxNodeCount"] = 3
-    azure.bench.fail(refused, status=403, times=3)
+    azure.ground.refused = refused
     found = run("environment", "apply", "--on", "dev")
     assert found.exit_code == 1, found.output
     assert "AuthorizationFailed" in found.output and "ask for the role Contributor" in found.output and "Traceback" not in found.output
-    azure.bench.faults.__init__()
+    azure.ground.refused = ""
     assert run("environment", "apply", "--on", "dev").exit_code == 0
 
 
