@@ -3,7 +3,9 @@ import copy
 import json
 import re
 import shutil
+import sqlite3
 import threading
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -67,7 +69,7 @@ class Loopback:
         self.bench.faults.__init__()
         self.bench.state.resources, self.ground.roles = copy.deepcopy(self.saved)
         self.bench.state.deleted.clear()
-        self.ground.__dict__.update(turns={}, lists=0, delay=0, taken=set(), vaults={}, registered={*NAMESPACES}, permissions=[{"actions": ["*"], "notActions": []}], limits={}, metrics={}, writes=[])
+        self.ground.__dict__.update(turns={}, lists=0, delay=0, taken=set(), vaults={}, registered={*NAMESPACES}, permissions=[{"actions": ["*"], "notActions": []}], limits={}, metrics={}, writes=[], refused="")
 
     def at(self, kind: str, name: str, group: str = "rg-flights-dev") -> dict:
         "A live resource"
@@ -288,6 +290,29 @@ def test_an_environment_of_somebody_else_is_only_verified(azure, tmp_path, monke
     assert refused.exit_code == 2 and "managed = false" in refused.output and azure.ground.writes == []
 
 
+# Trouble
+
+def test_azure_that_is_busy_is_asked_again(azure, root):
+    azure.at("Microsoft.Consumption/budgets", "budget-mlw-flights-dev")["properties"]["amount"] = 5000
+    azure.bench.fail(r"PUT .*/budgets/", status=429, times=2)
+    azure.bench.fail(r"GET .*/computes/cpu", status=503, times=1)
+    assert kinds(azure.apply(root)) == [("change", "budget", "budget-mlw-flights-dev")]
+    assert azure.apply(root) == []
+
+
+@pytest.mark.parametrize("refused", [r"PUT .*/budgets/", r"PUT .*/computes/cpu"])
+def test_a_refusal_of_azure_says_what_helps(azure, root, monkeypatch, refused):
+    monkeypatch.chdir(root)
+    azure.at("Microsoft.Consumption/budgets", "budget-mlw-flights-dev")["properties"]["amount"] = 5000
+    azure.at("Microsoft.MachineLearningServices/workspaces", "mlw-flights-dev/computes/cpu")["properties"]["properties"]["scaleSettings"]["maxNodeCount"] = 3
+    azure.ground.refused = refused
+    found = run("environment", "apply", "--on", "dev")
+    assert found.exit_code == 1, found.output
+    assert "AuthorizationFailed" in found.output and "ask for the role Contributor" in found.output and "Traceback" not in found.output
+    azure.ground.refused = ""
+    assert run("environment", "apply", "--on", "dev").exit_code == 0
+
+
 # Image
 
 def test_only_a_new_lock_builds_a_new_image(azure, root):
@@ -307,16 +332,14 @@ def test_a_run_and_azure_call_the_image_by_one_name():
 
 
 def test_every_run_is_tagged_with_its_image(tmp_path, monkeypatch):
-    from mlflow import MlflowClient
     for name in ("Dockerfile", "requirements.txt", "environment.yml"): shutil.copyfile(ROOT/"pipelines/environment"/name, tmp_path/name)
     (tmp_path/"settings.ini").write_text("[project]\nexperiment = e\nmodel = m\nenvironment = environment.yml\n")
     (tmp_path/"job.yml").write_text("type: command\ncommand: echo done\nenvironment: file:environment.yml\ncompute: azureml:cpu\n")
     monkeypatch.chdir(tmp_path)
     ran = run("run", "job.yml")
     assert ran.exit_code == 0, ran.output
-    client = MlflowClient(f"sqlite:///{tmp_path}/.mlops/mlflow.db")
-    found = [one for experiment in client.search_experiments() for one in client.search_runs([experiment.experiment_id])]
-    assert {one.data.tags.get("mlops_nb.image") for one in found if "mlops_nb.step" in one.data.tags} == {image.reference(tmp_path)}
+    with closing(sqlite3.connect(tmp_path/".mlops/mlflow.db")) as db: found = db.execute("SELECT value FROM tags WHERE key = 'mlops_nb.image'").fetchall()
+    assert found == [(image.reference(tmp_path),)]
 
 
 # Files

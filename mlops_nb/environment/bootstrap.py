@@ -7,12 +7,11 @@ __all__ = ['GITHUB', 'Command', 'ask', 'Place', 'locate', 'condition', 'identity
            'variables', 'checks_of', 'protection', 'edits', 'set_setting', 'set_group', 'commands', 'carry_out',
            'undoing']
 
-# %% ../../nbs/environment/09_bootstrap.ipynb #ee69b417
+# %% ../../nbs/environment/09_bootstrap.ipynb #03e33ebc
 import json
 import re
 import shlex
 import subprocess
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path

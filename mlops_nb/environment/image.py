@@ -5,9 +5,11 @@
 # %% auto #0
 __all__ = ['build_file', 'reference', 'Built', 'image', 'Package', 'packages', 'bill', 'Advisory', 'Audit', 'read_audit', 'audit']
 
-# %% ../../nbs/environment/08_image.ipynb #bb67c0c7
+# %% ../../nbs/environment/08_image.ipynb #a8d5215a
 import json
 import re
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from ..core.documents import load
@@ -128,14 +130,13 @@ def read_audit(
     found = tuple(Advisory(f"{row['name']} {row['version']}", one["id"], tuple(one["fix_versions"]), one["description"][:200]) for row in rows for one in row.get("vulns", []))
     return Audit(len(rows) - len(skipped), skipped, found)
 
-# %% ../../nbs/environment/08_image.ipynb #d0cd0a79
+# %% ../../nbs/environment/08_image.ipynb #0ef655d3
 def audit(
     root: "str|Path",       # The project
     service: str = "osv",   # osv or pypi
     address: str = "",      # Of a copy of OSV in your own network
 ) -> Audit:
     "Ask the database about every package of the lock"
-    import subprocess, sys
     doc = load(build_file(root))
     lock = doc.folder/doc["build"]["path"]/"requirements.txt"
     words = [sys.executable, "-m", "pip_audit", "--requirement", lock, "--require-hashes", "--disable-pip", "--progress-spinner", "off", "--format", "json", "--vulnerability-service", service]

@@ -5,17 +5,16 @@
 # %% auto #0
 __all__ = ['OWNER', 'Resource', 'Plain', 'ids', 'foundation', 'Managed', 'managed']
 
-# %% ../../nbs/environment/03_resources.ipynb #7950936f
+# %% ../../nbs/environment/03_resources.ipynb #7e520985
 import io
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import cached_property
-from types import SimpleNamespace
 from typing import Callable
 import yaml
-from ..core.errors import UserError
+from ..azure.client import settled
 from .declared import Declared, names
-from .live import Arm, differences, same
+from .live import Arm, differences
 
 # %% ../../nbs/environment/03_resources.ipynb #dd0ff20e
 OWNER = {"managed-by": "mlops-nb"}
@@ -158,7 +157,7 @@ def _seen(
     simple = lambda v: getattr(v, "value", v) if isinstance(v, (str, int, float, dict, type(None))) else [simple(x) for x in v] if isinstance(v, list) else {k: simple(x) for k, x in vars(v).items() if k in ("type", "location") and x}
     return {key: simple(getattr(entity, key, None)) for key in keys}
 
-# %% ../../nbs/environment/03_resources.ipynb #610b2a7a
+# %% ../../nbs/environment/03_resources.ipynb #b69d6e4b
 def _managed_read(self):
     "The live object, None where there is none"
     from azure.core.exceptions import ResourceNotFoundError
@@ -174,15 +173,15 @@ def _managed_write(self, live):
     "Make it so, and wait"
     operations = self.operations
     if self.kind == "datastore": return operations.create_or_update(self.entity)
-    if self.kind == "compute cluster": return operations.begin_create_or_update(self.entity).result()
-    if self.kind == "workspace" and live is not None: return operations.begin_update(self.entity, update_dependent_resources=True).result()
-    return operations.begin_create(self.entity).result()
+    if self.kind == "compute cluster": return settled(lambda: operations.begin_create_or_update(self.entity))
+    if self.kind == "workspace" and live is not None: return settled(lambda: operations.begin_update(self.entity, update_dependent_resources=True))
+    settled(lambda: operations.begin_create(self.entity))
 
 def _managed_delete(self):
     "Delete it; a workspace for good, so that its name is free again"
     if self.kind == "datastore": return self.operations.delete(self.name)
-    if self.kind == "workspace": return self.operations.begin_delete(self.name, delete_dependent_resources=False, permanently_delete=True).result()
-    self.operations.begin_delete(name=self.name).result()
+    if self.kind == "workspace": return settled(lambda: self.operations.begin_delete(self.name, delete_dependent_resources=False, permanently_delete=True))
+    settled(lambda: self.operations.begin_delete(name=self.name))
 
 Managed.read, Managed.changes, Managed.write, Managed.delete = _managed_read, _managed_changes, _managed_write, _managed_delete
 

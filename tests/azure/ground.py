@@ -50,6 +50,7 @@ class Ground:
     def __init__(self, bench):
         self.bench, self.turns, self.roles, self.lists, self.delay, self.taken, self.vaults = bench, {}, {}, 0, 0, set(), {}
         self.registered, self.permissions, self.limits, self.metrics, self.writes = set(NAMESPACES), [{"actions": ["*"], "notActions": []}], {}, {}, []
+        self.refused = ""  # Pattern of `METHOD path` that the caller may not do; unlike a fault it names no time to come back
         self.answers = arm.answer
         bench_answer = bench.answer
 
@@ -64,6 +65,7 @@ class Ground:
     def answer(self, bench, request) -> Answer:
         "What is ours; the rest goes on to the bench"
         call = arm.read(request)
+        if self.refused and re.search(self.refused, f"{request.method} {request.path}"): return Refused(403, "AuthorizationFailed", "The client does not have authorization.").answer
         mine = self.part(call)
         if mine is None: return self.identified(call, self.answers(bench, request))
         try:
