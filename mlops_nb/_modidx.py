@@ -140,6 +140,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                 'mlops_nb/azure/models.py'),
                                        'mlops_nb.azure.models.into_registry': ( 'azure/models.html#into_registry',
                                                                                 'mlops_nb/azure/models.py'),
+                                       'mlops_nb.azure.models.present': ('azure/models.html#present', 'mlops_nb/azure/models.py'),
                                        'mlops_nb.azure.models.registry_name': ( 'azure/models.html#registry_name',
                                                                                 'mlops_nb/azure/models.py'),
                                        'mlops_nb.azure.models.share': ('azure/models.html#share', 'mlops_nb/azure/models.py')},
