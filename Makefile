@@ -31,6 +31,7 @@ test: $(READY) ## Check what is generated, then test notebooks and machinery
 	$(BIN)/nbdev-test nbs/start
 	$(BIN)/nbdev-test nbs/site
 	$(BIN)/nbdev-test nbs/reference
+	$(BIN)/nbdev-test nbs/azure
 	$(BIN)/nbdev-test nbs/environment
 	$(BIN)/nbdev-test nbs/gitops
 	$(BIN)/nbdev-test nbs/training --n-workers 1
