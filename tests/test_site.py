@@ -119,6 +119,7 @@ def test_a_served_site_follows_the_notebooks(small):
     finally:
         server.terminate()
         server.wait(30)
+    with pytest.raises(OSError): urllib.request.urlopen(f"http://127.0.0.1:{port}/index.html")
 
 
 def wait_for(address: str, words: str):

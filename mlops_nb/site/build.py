@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -319,6 +320,7 @@ def serve(
 ) -> None:
     "Serves the site until Ctrl-C, and follows the notebooks"
     config, seen = write_sources(root), stamp(root)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server below ends with this process
     server = subprocess.Popen(zensical("serve", "--dev-addr", f"127.0.0.1:{port}", config=config), cwd=config.parent, stdout=subprocess.DEVNULL)
     say(f"http://127.0.0.1:{port} until Ctrl-C")
     try:
@@ -328,4 +330,6 @@ def serve(
             seen = now
             try: write_sources(root)
             except (UserError, StepFailed) as error: say(str(error))
-    finally: server.terminate()
+    finally:
+        server.terminate()
+        server.wait()
