@@ -332,7 +332,8 @@ def main(
     global LOCK
     LOCK = claim(folder)
     if LOCK is None: return 0
-    try: asyncio.run(serve(folder))
+    import uvloop
+    try: uvloop.run(serve(folder))
     except UserError as error:
         log.error("%s", error)
         return error.exit_code
