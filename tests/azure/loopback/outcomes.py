@@ -23,7 +23,7 @@ def settle(bench, run):
         name = child_name(run, step, row)
         if not name: continue
         logs(bench, run, step, name)
-        for port, made in json.loads(row["outputs"] or "{}").items(): keep(bench, run, Path(made["path"]), f"azureml/{name}/{port}", (step, port))
+        for port, made in json.loads(row["outputs"] or "{}").items(): keep(bench, run, Path(made["path"]), f"azureml/{run.name if run.names else name}/{port}", (step, port))  # a batch job's is its own
     files(bench, run)
     pipeline_outputs(bench, run)
     named(bench, run)
