@@ -77,7 +77,8 @@ def test_ctrl_c_leaves_the_job_and_cancel_ends_it(azure, project):
         if "Running" in line: break
     process.send_signal(signal.SIGINT)
     said = process.stdout.read()
-    assert process.wait(120) == 130 and "goes on" in said and "mlops-nb cancel" in said
+    assert process.wait(120) == 130, said
+    assert "goes on" in said and "mlops-nb cancel" in said
     assert "asked" in command(azure, project, "cancel", "last", "--on", "dev")
     for one in azure.executions: one.process.wait(60)
     assert json.loads(command(azure, project, "show", "last", "--on", "dev", "--json"))["status"] == "Canceled"
