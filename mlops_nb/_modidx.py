@@ -1230,6 +1230,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                 'mlops_nb/core/running.py'),
                                        'mlops_nb.core.running.component_file': ( 'core/running.html#component_file',
                                                                                  'mlops_nb/core/running.py'),
+                                       'mlops_nb.core.running.ctrl_c': ('core/running.html#ctrl_c', 'mlops_nb/core/running.py'),
                                        'mlops_nb.core.running.described': ('core/running.html#described', 'mlops_nb/core/running.py'),
                                        'mlops_nb.core.running.dump': ('core/running.html#dump', 'mlops_nb/core/running.py'),
                                        'mlops_nb.core.running.failure': ('core/running.html#failure', 'mlops_nb/core/running.py'),

@@ -4,14 +4,17 @@
 
 # %% auto #0
 __all__ = ['run_file', 'component_file', 'preview', 'intention', 'took', 'notebooks', 'near', 'report', 'listing', 'failure',
-           'dump', 'described', 'Local', 'list_jobs', 'show_job', 'step_lines', 'print_log', 'run_elsewhere', 'follow',
-           'check_project']
+           'dump', 'described', 'Local', 'list_jobs', 'show_job', 'step_lines', 'print_log', 'run_elsewhere', 'ctrl_c',
+           'follow', 'check_project']
 
 # %% ../../nbs/core/23_running.ipynb #b4e52f01
 import json
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -291,11 +294,22 @@ def _left(place, id: str, json: bool) -> int:
     return 0
 
 # %% ../../nbs/core/23_running.ipynb #e26ada81
+@contextmanager
+def ctrl_c():
+    "An event that Ctrl-C sets, so that no request is cut off in the middle; a second Ctrl-C does that"
+    asked = threading.Event()
+    def heard(number, frame):
+        if asked.is_set(): raise KeyboardInterrupt
+        asked.set()
+    before = signal.signal(signal.SIGINT, heard)
+    try: yield asked
+    finally: signal.signal(signal.SIGINT, before)
+
 def _followed(place, id: str, file: Path, values: dict, json: bool, say: Callable) -> int:
     "Show a job until it ends; Ctrl-C leaves it"
     from mlops_nb.core.graph import job as read
     try:
-        with view(read(file, values), json) as seen: follow(place, id, seen)
+        with ctrl_c() as asked, view(read(file, values), json) as seen: follow(place, id, seen, asked.wait)
         found = place.fetch(id)
     except KeyboardInterrupt:
         say("")
@@ -310,7 +324,7 @@ def follow(
     place,
     id: str,
     seen,  # From `core.progress.view`
-    wait: Callable = time.sleep,  # Lets seconds pass
+    wait: Callable = time.sleep,  # Lets seconds pass; says true where somebody wants to leave
 ):
     "Show what changes until a job has ended; looks grow rarer, up to every 15 seconds"
     known, pause = {}, 1.0
@@ -322,7 +336,7 @@ def follow(
             known[step["name"]] = step["status"]
         seen.tick()
         if found["status"] in DONE: return
-        wait(pause)
+        if wait(pause): raise KeyboardInterrupt
         pause = min(pause * 1.2, 15.0)
 
 # %% ../../nbs/core/23_running.ipynb #7704c1ba
