@@ -7,6 +7,7 @@ __all__ = ['CLOSE', 'Feature', 'types_of', 'kind_of', 'inferred', 'complete', 'l
            'level_of', 'Reference', 'build_reference']
 
 # %% ../../nbs/monitoring/05_profiles.ipynb #0961a28d
+import threading
 import json, os, shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -245,7 +246,7 @@ def build_reference(
     "Count a reference, or open what was counted before"
     folder = Path(folder)
     if not (folder / "profile.json").exists():
-        part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+        part = folder.with_name(f"{folder.name}.{os.getpid()}-{threading.get_ident()}.part")
         shutil.rmtree(part, ignore_errors=True); part.mkdir(parents=True)
         _write(con, relation, features, part)
         try: part.rename(folder)
