@@ -4,7 +4,7 @@ UV_VERSION = 0.13.9
 BIN = .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 READY = .venv/.ready
 PORTABLE = $(addprefix tests/test_,$(addsuffix .py,components documents expressions gate metrics parameters settings stages workflows))
-LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--custom-compile-command "make lock" pyproject.toml
 
 .DEFAULT_GOAL = help

@@ -39,11 +39,11 @@ def test_every_form_of_environment(tmp_path):
     (tmp_path/"sub").mkdir()
     (tmp_path/"sub"/"more.txt").write_text("scipy>1\n-r deep.txt\n")
     (tmp_path/"sub"/"deep.txt").write_text("joblib  # last\n")
-    (tmp_path/"conda.yml").write_text("dependencies:\n- python>=3.10,<3.12\n- pip\n- pandas=2\n- pip:\n  - -r sub/more.txt\n  - --extra-index-url=https://x.org\n  - ./local\n")
+    (tmp_path/"conda.yml").write_text("dependencies:\n- python>=3.10,<3.12\n- pip\n- pandas=2\n- pip:\n  - -r sub/more.txt\n  - --find-links=https://x.org\n  - ./local\n")
     (tmp_path/"environment.yml").write_text("name: e\nimage: ubuntu\nconda_file: conda.yml\n")
     (tmp_path/"context").mkdir()
     (tmp_path/"context"/"requirements.txt").write_text("numpy\n")
-    conda = Required("conda", str(tmp_path/"conda.yml"), ("pandas==2.*", "scipy>1", "joblib", str(tmp_path/"local")), "3.10", "ubuntu", ("--extra-index-url=https://x.org",))
+    conda = Required("conda", str(tmp_path/"conda.yml"), ("pandas==2.*", "scipy>1", "joblib", str(tmp_path/"local")), "3.10", "ubuntu", ("--find-links=https://x.org",))
     assert required({"image": "ubuntu", "conda_file": "conda.yml"}, tmp_path) == conda
     assert required("file:environment.yml", tmp_path) == conda
     assert required("azureml:e:1", tmp_path, {"azureml:e:1": tmp_path/"environment.yml"}.get) == conda

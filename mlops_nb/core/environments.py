@@ -32,7 +32,7 @@ class Required:
     requirements: tuple = ()        # Of pip: `scikit-learn==1.5.*`
     python: "str|None" = None       # `3.11`
     image: "str|None" = None        # The Docker image underneath
-    options: tuple = ()             # Of pip: `--extra-index-url ...`
+    options: tuple = ()             # Of pip: `--find-links ...`
     foreign: tuple = ()             # Conda packages that are no Python packages
 
     @property
