@@ -68,9 +68,9 @@ def _build(
 ) -> None:
     "Make an empty MLflow database, from the first one that this Python made"
     new, first = path.with_suffix(".new"), Path(sys.prefix)/"share"/"mlops-nb"/f"mlflow-{version('mlflow-skinny')}.db"
+    for left in (new, *(Path(f"{file}-{log}") for file in (new, path) for log in ("wal", "shm"))): left.unlink(missing_ok=True)  # SQLite would play an old log into the new file
     if not first.exists():
         from mlflow import MlflowClient
-        new.unlink(missing_ok=True)
         MlflowClient(sqlite_uri(new)).search_experiments()
         with suppress(OSError): _publish(new, first)
     else: shutil.copyfile(first, new)
