@@ -324,11 +324,12 @@ def test_only_a_new_lock_builds_a_new_image(azure, root):
     assert kinds(azure.plan(root).todo) == [("create", "image", image.reference(root))]
 
 
-def test_a_run_and_azure_call_the_image_by_one_name():
-    from mlops_nb.azure.staging import environment_version
+def test_a_run_and_azure_call_the_image_by_one_name(tmp_path):
+    from mlops_nb.azure.staging import Staged, stage_environment
     from mlops_nb.core.environments import image_tag
     file = ROOT/"pipelines/environment/environment.yml"
-    assert image_tag("file:environment.yml", file.parent) == {"mlops_nb.image": ":".join(environment_version(file))} == {"mlops_nb.image": image.reference(ROOT)}
+    sent = stage_environment(Staged(tmp_path), "file:environment.yml", file.parent)
+    assert image_tag("file:environment.yml", file.parent) == {"mlops_nb.image": sent.removeprefix("azureml:")} == {"mlops_nb.image": image.reference(ROOT)}
 
 
 def test_every_run_is_tagged_with_its_image(tmp_path, monkeypatch):

@@ -12,8 +12,10 @@ from pathlib import Path
 
 from .client import quietly, settled, steadily
 from .jobs import ensure
-from .staging import Staged, environment_version, stage_body, stage_component, stage_environment, write
+from .staging import Staged, stage_body, stage_component, stage_environment
+from ..core.creation import write
 from ..core.documents import load
+from ..core.environments import environment_name
 from ..core.errors import UserError
 from ..core.validation import check_file, kind_of
 
@@ -23,7 +25,6 @@ NAMES = {  # Kind: pattern, in words
     "deployment": (r"[a-zA-Z][a-zA-Z0-9-]{1,30}[a-zA-Z0-9]", "3 to 32 letters, digits and -, with a letter first"),
     "workspace": (r"[a-zA-Z0-9][a-zA-Z0-9_-]{2,32}", "3 to 33 letters, digits, - and _"),
     "registry": (r"[a-zA-Z0-9][a-zA-Z0-9_-]{2,32}", "3 to 33 letters, digits, - and _"),
-    "compute": (r"[a-zA-Z][a-zA-Z0-9-]{1,30}[a-zA-Z0-9]", "3 to 32 letters, digits and -, with a letter first"),
     "asset": (r"[a-zA-Z0-9][\w.-]{0,254}", "at most 255 letters, digits, -, _ and ."),
     "schedule": (r"[a-zA-Z0-9][\w-]{0,254}", "at most 255 letters, digits, - and _")}
 
@@ -75,7 +76,7 @@ def _environment(place, spec: dict, file: Path) -> dict:
         staged = Staged(Path(folder))
         stage_environment(staged, dict(spec), file.resolve().parent)
         ensure(place, staged, lambda text: None)
-    name, version = environment_version(file)
+    name, version = environment_name(file)
     return {"kind": "environment", "name": name, "version": version}
 
 # %% ../../nbs/azure/06_assets.ipynb #b3a4df0c

@@ -19,7 +19,7 @@ from .errors import UserError
 from .fingerprints import fingerprint
 from .graph import Component
 from .preparation import code_files
-from .workspace import Workspace
+from .workspace import Workspace, write_whole
 
 # %% ../../nbs/core/14b_creation.ipynb #e8a8fe6d
 KINDS = {"data": ("uri_file", "uri_folder", "mltable"), "model": ("mlflow_model", "custom_model", "triton_model"),
@@ -107,8 +107,8 @@ def plain(value):
     return [plain(one) for one in value] if isinstance(value, list) else value
 
 def write(spec: dict, path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(plain(spec), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    "A YAML file, whole or not at all"
+    write_whole(path, yaml.safe_dump(plain(spec), sort_keys=False, allow_unicode=True))
     return path
 
 # %% ../../nbs/core/14b_creation.ipynb #8893970f

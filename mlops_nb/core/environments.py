@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PYPI', 'FOREIGN', 'Required', 'required', 'pip_name', 'from_conda', 'requirement_lines', 'read_requirements',
-           'from_build', 'copied', 'image_version', 'image_tag', 'Difference', 'compare', 'environment_hash', 'held',
-           'isolated', 'interpreter', 'tell', 'explain']
+           'from_build', 'copied', 'identity', 'environment_name', 'image_tag', 'Difference', 'compare',
+           'environment_hash', 'held', 'isolated', 'interpreter', 'tell', 'explain']
 
 # %% ../../nbs/core/12_environments.ipynb #72dcb2e6
 import re
@@ -174,25 +174,34 @@ def copied(
     return paths if all(path.is_file() for path in paths.values()) else {path.relative_to(folder).as_posix(): path for path in kept(folder)}
 
 # %% ../../nbs/core/12_environments.ipynb #e2b257d5
-def image_version(
-    file: Path,         # The YAML of an environment with a build context
-) -> str:               # 12 hexadecimal digits
-    "The version of the image that a build context gives"
+def identity(
+    spec: dict,         # The content of an environment's YAML
+    base: Path,         # Its folder
+) -> tuple[str, str, dict]:  # Name, version, and the files of the build context by their path there
+    "What an environment is called in every workspace and in every run; its version is the hash of what it is built from, unless it states one"
+    from mlops_nb.core.creation import plain
     from mlops_nb.core.fingerprints import hash_file, hash_json
-    spec = load(file)
-    dockerfile = spec["build"].get("dockerfile_path", "Dockerfile")
-    files = {name: hash_file(path) for name, path in copied((spec.folder/spec["build"]["path"]).resolve(), dockerfile).items()}
-    return hash_json({"image": None, "conda": None, "dockerfile": spec["build"].get("dockerfile_path"), "files": files, "inference": spec.get("inference_config")})[:12]
+    build, conda = spec.get("build") or {}, spec.get("conda_file")
+    if isinstance(conda, str): conda = dict(load(base/conda.removeprefix("file:")))
+    files = copied((base/build["path"]).resolve(), build.get("dockerfile_path", "Dockerfile")) if build else {}
+    content = {"image": spec.get("image"), "conda": plain(conda), "dockerfile": build.get("dockerfile_path"), "files": {name: hash_file(path) for name, path in files.items()},
+               "inference": spec.get("inference_config")}
+    return spec.get("name") or "mlops-nb-environment", str(spec.get("version") or hash_json(content)[:12]), files
 
-@lru_cache
+def environment_name(
+    file: "Path|str",   # An environment YAML
+) -> tuple[str, str]:   # Name and version
+    "Name and version of an environment, from its file"
+    found = load(file)
+    return identity(dict(found), found.folder)[:2]
+
 def image_tag(
     environment,        # Of a component, as it has it
     base: Path,         # Where its relative paths start
 ) -> dict[str, str]:
     "What a run says of its image, where that is built here"
     if not str(environment).startswith("file:") or not (file := Path(base)/environment.removeprefix("file:")).is_file(): return {}
-    doc = load(file)
-    return {"mlops_nb.image": f"{doc['name']}:{image_version(file)}"} if "build" in doc else {}
+    return {"mlops_nb.image": ":".join(environment_name(file))} if "build" in load(file) else {}
 
 # %% ../../nbs/core/12_environments.ipynb #c25b9ea2
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ __all__ = ['ENVIRONMENTS', 'percents', 'tags', 'foundation', 'workspace', 'regis
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from ..azure.assets import NAMES
 from ..core.documents import Map, load
 from ..core.errors import UserError
-from ..core.schema import Either, Many, Names, OneOf, Place, Shape, flag, mapping, named, number, text, whole, whole_within
+from ..core.schema import Either, Many, Names, OneOf, Place, Shape, flag, mapping, named, number, text, whole_within
 from ..core.settings import Workspace, load_settings
 
 # %% ../../nbs/environment/01_declared.ipynb #0975792e
@@ -132,8 +133,7 @@ def registry_home(
 # %% ../../nbs/environment/01_declared.ipynb #89419966
 RULES = {
     "resource group": (r"[\w.()-]{0,89}[\w()-]", "1 to 90 letters, digits, _ . ( ) and -, without a point at the end"),
-    "workspace": (r"[A-Za-z0-9][\w-]{2,32}", "3 to 33 letters, digits, - and _"),
-    "registry": (r"[A-Za-z0-9][\w-]{2,32}", "3 to 33 letters, digits, - and _"),
+    "workspace": NAMES["workspace"], "registry": NAMES["registry"],
     "compute": (r"(?!.*-\d+$)[A-Za-z][A-Za-z0-9-]{1,22}[A-Za-z0-9]", "3 to 24 letters, digits and -, beginning with a letter, not ending in - and digits"),
     "datastore": (r"[a-z0-9_]{1,255}", "small letters, digits and _"),
     "storage": (r"[a-z0-9]{3,24}", "3 to 24 small letters and digits"),

@@ -13,7 +13,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from ..core.documents import load
-from ..core.environments import image_version
+from ..core.environments import environment_name
 from ..core.errors import MlopsError, UserError
 from ..core.settings import load_settings
 from .resources import Resource
@@ -31,7 +31,7 @@ def reference(
     "Name and version of the image as it is now"
     doc = load(build_file(root))
     if "build" not in doc: raise UserError("the environment is not built here, so it has no lock", accepted="build: with a path", file=doc.file, line=doc.line)
-    return f"{doc['name']}:{image_version(build_file(root))}"
+    return ":".join(environment_name(build_file(root)))
 
 # %% ../../nbs/environment/08_image.ipynb #1e92c98c
 @dataclass
