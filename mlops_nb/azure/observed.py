@@ -9,7 +9,7 @@ __all__ = ['COLLECTED', 'LEDGER', 'longest', 'hour_of', 'observed', 'bring_colle
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 

@@ -10,10 +10,9 @@ __all__ = ['QUANTILES', 'COUNTS', 'SETTLED', 'at_least', 'metrics', 'series', 'c
 import json
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 from urllib.parse import quote
 
-from .client import ARM, arm, credential, scope, steadily
+from .client import arm, credential, scope, steadily
 from ..deployment.endpoints import Endpoint
 
 # %% ../../nbs/azure/09_served.ipynb #2cb4fced

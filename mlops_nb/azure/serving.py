@@ -17,7 +17,7 @@ from pathlib import Path
 from .client import steadily
 from .endpoints import AzureEndpoints
 from .models import AzureRegistry, fetch_version
-from ..core.errors import MlopsError, UserError
+from ..core.errors import UserError
 from ..core.workspace import write_whole
 from ..deployment.releases import exclusive
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
-from .client import client, credential, federate, scope, section, steadily, telling
+from .client import client, federate, scope, section, steadily, telling
 from ..core.errors import UserError
 
 # %% ../../nbs/azure/03_workspace.ipynb #58f2f65d

@@ -6,11 +6,9 @@
 __all__ = ['production_data', 'reference_data', 'signal', 'create_monitor', 'monitor']
 
 # %% ../../nbs/core/08b3_reference_monitors.ipynb #c8dc9f6a
-from collections.abc import Iterator
-
 from .reference import ASSET_TYPES, job_name, read_only
 from .reference_assets import trigger
-from .schema import (ByType, Either, Local, Many, Names, OneOf, Place, Problem, Scalar, Shape, anything, closest, flag,
+from .schema import (ByType, Either, Local, Many, Names, OneOf, Place, Scalar, Shape, anything, flag, 
                                   named, number, text, text_or_null, whole)
 
 # %% ../../nbs/core/08b3_reference_monitors.ipynb #58ef9376

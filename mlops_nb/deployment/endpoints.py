@@ -9,7 +9,7 @@ __all__ = ['Deployment', 'Endpoint', 'described', 'copy_code', 'registry_of', 'f
 # %% ../../nbs/deployment/11_endpoints.ipynb #f19bcd2a
 import json, os, shutil, signal, subprocess, sys, threading, time
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from ..core.errors import MlopsError, UserError
 from .collection import instance, served_events

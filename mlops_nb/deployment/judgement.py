@@ -127,7 +127,7 @@ def judge_shadow(
     record.update(rows=found.rows, mean_difference=found.mean, largest_difference=found.largest, ks=found.ks)
     said = f"{found.rows} predictions differ by {found.mean:+.4f} on average and {found.largest:.4f} at most, KS distance {found.ks:.3f}"
     if stage.max_ks is None: return Judgement("go", said)
-    if not found.rows: return Judgement("wait", f"no predictions of both versions were collected, so they cannot be compared")
+    if not found.rows: return Judgement("wait", "no predictions of both versions were collected, so they cannot be compared")
     return Judgement("go", said) if found.ks <= stage.max_ks else Judgement("back", f"the predictions changed out of proportion: {said}, where {stage.max_ks:g} is allowed")
 
 # %% ../../nbs/deployment/24_judgement.ipynb #c443a5b6

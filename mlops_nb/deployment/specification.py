@@ -6,7 +6,7 @@
 __all__ = ['read_endpoint', 'Spec', 'model_of', 'read_deployment']
 
 # %% ../../nbs/deployment/04_specification.ipynb #c0ad1195
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from ..core.documents import Document, load, mistake
 from ..core.errors import UserError

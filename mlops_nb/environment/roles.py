@@ -14,7 +14,7 @@ from uuid import NAMESPACE_URL, uuid5
 from ..core.errors import MlopsError, UserError
 from ..core.schema import Either, Many, Names, OneOf, Scalar, Shape, text
 from ..core.settings import load_settings
-from .declared import ENVIRONMENTS, Declared, checked, registry_home
+from .declared import ENVIRONMENTS, Declared, checked
 from .resources import ids
 
 # %% ../../nbs/environment/04_roles.ipynb #0ecacda6

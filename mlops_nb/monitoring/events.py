@@ -17,7 +17,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from ..core.errors import UserError
-from .policy import Policy, breached, decide, moment, policy_of
+from .policy import Policy, breached, decide, moment
 
 # %% ../../nbs/monitoring/11_events.ipynb #b27bf9a7
 TABLES = """

@@ -238,7 +238,7 @@ def _with_predictions(run: Run, cur: str, span: Window, prediction: str) -> str:
 # %% ../../nbs/monitoring/09_monitor.ipynb #af6a2933
 def _judged(run: Run, signal: dict, span: Window) -> int:
     "Make the table `judged` of the predictions with known outcomes; returns how many predictions there were"
-    data, truth = signal.get("production_data") or {}, signal.get("reference_data") or {}
+    truth = signal.get("reference_data") or {}
     p = f"TRY_CAST(o.{quoted(_prediction(signal))} AS DOUBLE)"
     counts = Counts()
     outputs = collected(run, "outputs", span, counts)

@@ -9,7 +9,7 @@ __all__ = ['CLOSE', 'Feature', 'types_of', 'kind_of', 'inferred', 'complete', 'l
 # %% ../../nbs/monitoring/05_profiles.ipynb #0961a28d
 import threading
 import json, os, shutil
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 import numpy as np
 from ..core.workspace import write_whole

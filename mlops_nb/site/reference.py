@@ -6,7 +6,6 @@
 __all__ = ['table', 'code', 'stage_table', 'command_pages', 'settings_table', 'kind_words', 'yaml_tables']
 
 # %% ../../nbs/site/05_reference.ipynb #66831280
-import html
 import inspect
 import re
 from dataclasses import MISSING, fields
@@ -20,7 +19,7 @@ from IPython.display import Markdown
 from ..core.cli import main
 from ..core.components import component_name, component_path, stages
 from ..core.parameters import read_parameters
-from ..core.schema import Either, Many, Names, Shape, anything
+from ..core.schema import Many, Names, Shape, anything
 from ..core.settings import Settings, load_settings
 from ..core.validation import TABLES
 from ..core.workspace import project_root

@@ -6,7 +6,7 @@
 __all__ = ['CLASSES', 'FEWEST', 'read_table', 'left_out', 'kind', 'task_of', 'moments', 'period_of', 'Inspected', 'inspect']
 
 # %% ../../nbs/start/01_inspection.ipynb #6bafa8b3
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 import pandas as pd
 from ..core.errors import UserError

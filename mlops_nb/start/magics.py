@@ -15,7 +15,6 @@ from IPython.core.magic import Magics, line_magic, magics_class
 from ..core.components import component_path
 from ..core.errors import MlopsError, UserError
 from ..core.freshness import components
-from ..core.notebooks import read_notebook
 from ..core.parameters import Parameter, check_value, read_parameters
 from ..core.settings import load_settings
 from ..core.step import arguments, read_values

@@ -15,7 +15,6 @@ from ..core.components import component_name, notebooks
 from ..core.documents import Map, load
 from ..core.errors import UserError
 from ..core.freshness import export
-from ..core.notebooks import is_stage, read_notebook
 from ..core.parameters import read_parameters
 from ..core.settings import Settings, load_settings
 from ..core.workspace import write_whole
