@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from IPython.display import Image
 from matplotlib.figure import Figure
 from mlflow_azure import azure_like, free_port
 from sklearn.linear_model import LogisticRegression
@@ -265,8 +266,10 @@ def test_an_artifact_path_is_written_once(step, tmp_path):
         (folder / "a.txt").write_text("a")
         tracking.log_folder(folder, "report")
         tracking.log_figure(Figure(), "plots/deep/a.png")
+        tracking.log_figure(Image(b"drawn", format="png"), "plots/deep/b.png")
         tracking.log_text("b", "plots/b.txt")
         again = [lambda: tracking.log_folder(folder, "report"), lambda: tracking.log_figure(Figure(), "plots/deep/a.png"),
+                 lambda: tracking.log_figure(Image(b"again", format="png"), "plots/deep/b.png"),
                  lambda: tracking.log_text("c", "plots/b.txt"), lambda: tracking.log_text("c", "report/a.txt")]
         for call in again:
             with pytest.raises(UserError, match="was logged before"):

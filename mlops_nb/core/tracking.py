@@ -8,6 +8,7 @@ __all__ = ['mlflow', 'run', 'active', 'log_params', 'log_metrics', 'summarize', 
 
 # %% ../../nbs/core/20_tracking.ipynb #e877e72a
 import os
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from .errors import UserError
@@ -132,11 +133,15 @@ def _once(
 
 # %% ../../nbs/core/20_tracking.ipynb #acff9c8c
 def log_figure(
-    figure,     # A Matplotlib or Plotly figure
+    figure,     # A Matplotlib or Plotly figure, or an IPython `Image`, which need not be drawn again
     path: str,  # Such as plots/calibration.png
 ) -> None:
     "Keep a figure"
-    mlflow().log_figure(figure, _once(path))
+    if not isinstance(drawn := getattr(figure, "data", None), bytes): return mlflow().log_figure(figure, _once(path))
+    folder, _, name = _once(path).rpartition("/")
+    with tempfile.TemporaryDirectory() as here:
+        Path(here, name).write_bytes(drawn)
+        mlflow().log_artifact(f"{here}/{name}", folder or None)
 
 
 def log_text(

@@ -8,6 +8,7 @@ __all__ = ['CLOSE', 'Feature', 'types_of', 'kind_of', 'inferred', 'complete', 'l
 
 # %% ../../nbs/monitoring/05_profiles.ipynb #0961a28d
 import threading
+from bisect import bisect_left, bisect_right
 import json, os, shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -211,6 +212,21 @@ def level_of(
     "How many edges a value has reached"
     return " + ".join(["0", *(f"({column} >= {edge!r}::DOUBLE)::INT" for edge in np.asarray(edges).tolist())])
 
+# %% ../../nbs/monitoring/05_profiles.ipynb #ondisk01
+class OnDisk:
+    "An array in a file of NumPy, of which single numbers are read: all that a mapped file shows counts as memory of the process"
+    def __init__(self, path: "Path|str"):
+        mapped = np.load(path, mmap_mode="r")
+        self.start, self.kind, self.length, self.file = mapped.offset, mapped.dtype, len(mapped), open(path, "rb", buffering=0)
+
+    def __enter__(self): return self
+    def __exit__(self, *_): self.file.close()
+    def __len__(self) -> int: return self.length
+
+    def __getitem__(self, at: int):
+        self.file.seek(self.start + at * self.kind.itemsize)
+        return np.frombuffer(self.file.read(self.kind.itemsize), self.kind)[0]
+
 # %% ../../nbs/monitoring/05_profiles.ipynb #eb1c41bc
 @dataclass(frozen=True)
 class Reference:
@@ -232,9 +248,10 @@ class Reference:
 
     def counts(self, name: str, edges: np.ndarray) -> np.ndarray:
         "The histogram for these edges"
-        values, running = (np.load(self.folder / f"{self.facts[name]['at']}.{what}.npy", mmap_mode="r") for what in ("values", "running"))
-        below = np.r_[np.searchsorted(values, edges[:-1], "left"), np.searchsorted(values, edges[-1], "right")]
-        return np.diff(np.where(below > 0, running[np.maximum(below - 1, 0)], 0))
+        at = self.folder / str(self.facts[name]["at"])
+        with OnDisk(f"{at}.values.npy") as values, OnDisk(f"{at}.running.npy") as running:
+            below = [*(bisect_left(values, edge) for edge in edges[:-1]), bisect_right(values, edges[-1])]
+            return np.diff([running[place - 1] if place else 0 for place in below])
 
 # %% ../../nbs/monitoring/05_profiles.ipynb #bc81c3db
 def build_reference(

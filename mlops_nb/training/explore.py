@@ -161,11 +161,11 @@ def plot_rates(
 
 # %% ../../nbs/training/02_explore.ipynb #6e1a1742
 def save_figures(
-    figures: dict,          # File name without ending, to figure
+    pictures: dict,         # File name without ending, to `picture`
     folder: "str|Path",     # Is made if missing
 ) -> list:                  # The paths
-    "Write figures as PNG"
+    "Write pictures as PNG"
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, fig in figures.items(): (folder / f"{name}.png").write_bytes(picture(fig).data)
-    return [folder / f"{name}.png" for name in figures]
+    for name, drawn in pictures.items(): (folder / f"{name}.png").write_bytes(drawn.data)
+    return [folder / f"{name}.png" for name in pictures]
