@@ -30,6 +30,10 @@ class Azure:
         "The SDK's client of the workspace"
         with telling(f"open {self.asked.workspace}", self.asked): return client(self.asked)
 
+    def endpoint(self, name: str) -> str:
+        "What an endpoint of the project is called in this workspace"
+        return name + self.asked.endpoint_suffix
+
     def doing(self, what: str): return telling(what, self.asked)
     def registry(self, name: str): return client(self.asked, registry=name)
 
