@@ -232,6 +232,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'mlops_nb.azure.workspace': { 'mlops_nb.azure.workspace.Azure': ('azure/workspace.html#azure', 'mlops_nb/azure/workspace.py'),
                                           'mlops_nb.azure.workspace.Azure.__init__': ( 'azure/workspace.html#azure.__init__',
                                                                                        'mlops_nb/azure/workspace.py'),
+                                          'mlops_nb.azure.workspace.Azure.asker': ( 'azure/workspace.html#azure.asker',
+                                                                                    'mlops_nb/azure/workspace.py'),
                                           'mlops_nb.azure.workspace.Azure.doing': ( 'azure/workspace.html#azure.doing',
                                                                                     'mlops_nb/azure/workspace.py'),
                                           'mlops_nb.azure.workspace.Azure.endpoint': ( 'azure/workspace.html#azure.endpoint',

@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from urllib.parse import quote
 
-from .client import arm, credential, scope, steadily
+from .client import arm, scope, steadily
 from ..deployment import releases
+from ..deployment.canary import is_clients_fault
 from ..deployment.endpoints import Endpoint
 
 # %% ../../nbs/azure/09_served.ipynb #2cb4fced
@@ -43,7 +44,7 @@ def metrics(
     span = quote(f"{start:%Y-%m-%dT%H:%M:00Z}/{end:%Y-%m-%dT%H:%M:00Z}", safe="")
     path = (f"{scope(place.asked)}/onlineEndpoints/{endpoint}/providers/Microsoft.Insights/metrics?api-version=2018-01-01&metricnames={quote(','.join(names))}"
             f"&timespan={span}&interval=PT1M&aggregation=average&top=5000&$filter={filters}")
-    with place.doing(f"read the metrics of {endpoint}"): found = steadily(lambda: arm(credential(), path))
+    with place.doing(f"read the metrics of {endpoint}"): found = steadily(lambda: arm(place.asker, path))
     return [row for metric in found.get("value", []) for row in series(metric)]
 
 # %% ../../nbs/azure/09_served.ipynb #beff2bc6
@@ -123,8 +124,8 @@ def pairs(place, endpoint: Endpoint, start: datetime, counts: list) -> list:
     answers = {name: collected_ids(place, endpoint.name, name, start) for name in (canary, champion)}
     both = sorted(answers[canary].keys() & answers[champion].keys())
     said = [_answer(id, name, answers[name][id], name == canary, 200) for id in both for name in (champion, canary)]
-    failed = [one for one in counted(counts, [], {canary}) if one["deployment"] == canary and one["status"] >= 400]
-    return said + [_answer(one["request_id"], name, one["time"], name == canary, one["status"] if name == canary else 200) for one in failed for name in (champion, canary)]
+    failed = [one for one in counted(counts, [], {canary}) if one["status"] >= 400 and not is_clients_fault(one["status"])]
+    return said + [_answer(one["request_id"], name, one["time"], name == canary, one["status"] if name == one["deployment"] else 200) for one in failed for name in (champion, canary)]
 
 def _answer(id: str, deployment: str, time: str, mirror: bool, status: int) -> dict:
     "One side of a pair; how long it took is in the counts only"

@@ -158,7 +158,7 @@ class Console:
 
 class Callers:
     "Call the scoring address through the proxy until they are told to stop"
-    def __init__(self, azure, address: str, key: str, pause: float = 0.02):
+    def __init__(self, azure, address: str, key: str, pause: float = 0.04):
         self.proxy, self.trust, self.address, self.key, self.pause = urlsplit(azure.proxy.url), ssl.create_default_context(cafile=azure.authority.bundle), urlsplit(address), key, pause
         self.statuses, self.going, self.draw = [], threading.Event(), random.Random(0)
         self.thread = threading.Thread(target=self.call, daemon=True)

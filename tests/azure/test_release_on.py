@@ -6,7 +6,7 @@ import time
 import pytest
 from released import Callers, Console, make_project, make_registry
 
-OPTIONS = ("--approve-as", "Ada", "--json", "--poll", "1", "--timeout", "120")
+OPTIONS = ("--approve-as", "Ada", "--json", "--poll", "2", "--timeout", "120")
 
 
 class Place:
@@ -54,7 +54,8 @@ def test_a_release_outlives_an_unhealthy_machine_and_a_kill_is_promoted_under_re
     azure.unhealthy("deployments/version-2")
     said = place.console("release", *version, *OPTIONS, code=1)
     assert "version-2 cannot start: the container did not become ready: liveness probe failed" in said and "deploying again repairs it" in said
-    assert place.endpoint()["deployments"]["version-2"]["state"] == "Failed" and place.told("releases", "--on", "dev")[0]["status"] == "Held"
+    held = place.told("releases", "--on", "dev")[0]
+    assert place.endpoint()["deployments"]["version-2"]["state"] == "Failed" and held["status"] == "Held" and "liveness probe failed" in held["reason"]
 
     azure.faults.unhealthy.clear()
     before = len(azure.calls)
