@@ -6,7 +6,7 @@ import time
 import pytest
 from released import Callers, Console, make_project, make_registry
 
-OPTIONS = ("--approve-as", "Ada", "--json", "--poll", "2", "--timeout", "120")
+OPTIONS = ("--approve-as", "Ada", "--json", "--poll", "1", "--timeout", "300")
 
 
 class Place:
@@ -34,7 +34,7 @@ class Place:
 def place(azure_server, tmp_path_factory):
     "A job has registered three versions, and the first one is deployed"
     azure_server.reset()
-    azure_server.clock.hurry(60)
+    azure_server.clock.hurry(120)
     made = Place(azure_server, make_project(azure_server, tmp_path_factory.mktemp("release") / "project"))
     assert made.told("run", "train.yml", "--on", "dev")["status"] == "Completed"
     assert made.told("deploy", "--model", "flight-delay:1", "--on", "dev")["traffic"] == {"blue": 100}
