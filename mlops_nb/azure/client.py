@@ -180,7 +180,7 @@ def _refused(error, what: str, asked: "Workspace|None") -> MlopsError:
 def _conflict(error) -> str:
     "What to do about a name that is taken"
     if "soft-deleted" in str(error).lower() or "soft deleted" in str(error).lower():
-        return "az ml workspace delete --permanently-delete --name NAME frees the name; or create it again with the same name to get it back"
+        return "mlops-nb environment doctor --on ... names the command that gets it back, and the one that frees the name"
     return "another name, or wait until what happens to it has ended"
 
 # %% ../../nbs/azure/01_client.ipynb #6df9c94f

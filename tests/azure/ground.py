@@ -217,6 +217,7 @@ class Ground:
         given, before = flat(call.body), self.bench.state.get(call.id)
         self.bench.state.need(call.scope)
         if len(call.segments) > 2: self.bench.state.need("/".join(call.id.split("/")[:9]))
+        if self.turns.get(call.id.lower()) and before: raise Refused(409, f"{call.name}OperationInProgress", "Another operation is in progress.")
         if lacking := [key for key in kind.needs if given.get(key) in (None, "")]: raise Refused(400, "InvalidRequestContent", f"missing: {', '.join(lacking)}")
         if strange := given.keys() - {*kind.needs, *kind.takes}: raise Refused(400, "InvalidRequestContent", f"Could not find member {', '.join(sorted(strange))}")
         if call.name in self.vaults: raise Refused(409, "ConflictError", f"A vault with the same name {call.name} already exists in deleted state.")
