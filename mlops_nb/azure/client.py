@@ -88,7 +88,7 @@ def client(
     with quietly(): from azure.ai.ml import MLClient
     hush()
     where = {"registry_name": registry} if registry else {"workspace_name": asked.workspace}
-    return MLClient(credential(), asked.subscription_id, asked.resource_group, show_progress=False, enable_telemetry=False, **where, **RETRIES)
+    return MLClient(credential(), asked.subscription_id, asked.resource_group, show_progress=True, enable_telemetry=False, **where, **RETRIES)
 
 # %% ../../nbs/azure/01_client.ipynb #67b438d9
 @contextmanager
@@ -128,6 +128,7 @@ def passing(error: BaseException) -> bool:
     "Is it a trouble that passes: a lost connection, too many requests, a fault of the server?"
     from azure.core.exceptions import ClientAuthenticationError, HttpResponseError, IncompleteReadError, ServiceRequestError, ServiceResponseError
     if isinstance(error, ClientAuthenticationError): return False
+    if getattr(error, "error_code", None) == "BlobAlreadyExists": return True     # somebody uploads the same at this moment
     if isinstance(error, HttpResponseError) and error.status_code: return error.status_code in (408, 429, 500, 502, 503, 504)
     if isinstance(error, (ServiceRequestError, ServiceResponseError, IncompleteReadError, ConnectionError)): return True
     return bool(error.__cause__ and error.__cause__ is not error and passing(error.__cause__))

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PAGES', 'cell', 'table', 'written', 'verdict_text', 'measures_text', 'steps_text', 'measured', 'job_text',
            'champion_measures', 'handed', 'handed_text', 'release_text', 'monitor_text', 'events_text',
-           'environment_text', 'page', 'outputs']
+           'environment_text', 'absent_text', 'page', 'outputs']
 
 # %% ../../nbs/gitops/01_summaries.ipynb #4764cf4c
 import json
@@ -144,12 +144,19 @@ def environment_text(
     found: dict,   # As `environment plan --json` and `environment apply --json` print it
 ) -> str:
     "What differs between the files and Azure, or what was changed"
-    rows = [[c["action"], c["kind"], c["name"], "; ".join(map(str, c["details"]))] for c in found["changes"]]
+    rows = [[c["action"], c["kind"], c["name"], "; ".join(map(str, c["details"]))] for c in found["changes"] if c["action"] != "keep"]
     notes = "\n".join(f"- {cell(note)}" for note in found.get("notes") or [])
-    return "\n\n".join(filter(None, [f"### {cell(found['command'])}: {cell(found['on'])}", table(["action", "what", "name", "details"], rows) or "Nothing to do.", notes]))
+    checks = table(["check", "passed", "found", "what mends it"], [[c["name"], c["ok"], c["found"], c["fix"]] for c in found.get("checks") or []])
+    return "\n\n".join(filter(None, [f"### {cell(found['command'])}: {cell(found['on'])}", table(["action", "what", "name", "details"], rows) or "Nothing to do.", checks, notes]))
 
 # %% ../../nbs/gitops/01_summaries.ipynb #5f5019d3
-PAGES = {"steps": job_text, "stages": release_text, "signals": monitor_text, "changes": environment_text, "release": handed_text}   # A key that only this document has
+def absent_text(
+    found: dict,   # absent: a file
+) -> str:
+    "The page of a command that ended without a document"
+    return f"### No result\n\nThe command that writes {cell(found['absent'])} ended before it had one, or was never given. Its step says why."
+
+PAGES = {"steps": job_text, "stages": release_text, "signals": monitor_text, "changes": environment_text, "release": handed_text, "absent": absent_text}   # A key that only this document has
 
 def page(
     document,   # What a command printed with --json
