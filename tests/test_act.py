@@ -152,7 +152,7 @@ def test_an_environment_is_planned_for_a_branch_and_applied_on_main(scripted):
     change = {"command": "environment plan", "on": "dev", "changes": [{"action": "create", "kind": "compute", "name": "cpu", "details": []}]}
     scripted.answers |= {f"environment {on}": {"says": change} for on in ("dev", "staging", "production")}
     base = git(scripted.root, "rev-parse", "HEAD").strip()
-    planned = scripted.run("pull_request", "environment", pull_request(scripted.root, base))
-    applied = scripted.run("push", "environment", {"ref": "refs/heads/main"})
+    planned = scripted.run("pull_request", "environment", pull_request(scripted.root, base), "--job", "plan")
+    applied = scripted.run("push", "environment", {"ref": "refs/heads/main"}, "--job", "apply")
     assert {(call["words"][1], call["words"][3]) for call in planned} == {("plan", on) for on in ("dev", "staging", "production")}
     assert {(call["words"][1], call["words"][3]) for call in applied} == {("apply", on) for on in ("dev", "staging", "production")}

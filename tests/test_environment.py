@@ -337,7 +337,7 @@ def test_whoever_sees_only_the_group_can_plan_and_apply(azure, root, monkeypatch
     lost(azure, root)
     azure.ground.refused = rf" /subscriptions/{SUBSCRIPTION}/providers(/[^/]+/(checkName.*|workspaces|locations/\w+/(deletedVaults/.*|vmSizes|usages)))?$"
     found = run("environment", "plan", "--on", "dev")
-    assert found.exit_code == 0 and "you may not ask about providers and region, free names, soft-deleted names, quota" in found.output
+    assert found.exit_code == 0 and "Azure does not tell you about providers and region, free names, soft-deleted names, quota" in found.output
     assert "storage account" in {c.kind for c in azure.apply(root)} and azure.apply(root) == []
 
 
@@ -411,6 +411,17 @@ def test_a_refusal_of_azure_says_what_helps(azure, root, monkeypatch, refused):
 
 
 # Image
+
+def test_files_of_the_image_that_storage_refuses_end_with_what_helps(azure, root, monkeypatch):
+    monkeypatch.chdir(root)
+    rewrite(root, "requirements.txt", "# This file was", "# This file is")
+    azure.bench.fail(r"PUT .*blob\.core\.windows\.net.*LocalUpload", status=403, times=99)
+    found = run("environment", "apply", "--on", "dev")
+    assert found.exit_code == 1 and "create     image" in found.output and "Traceback" not in found.output, found.output
+    assert "AuthorizationFailed" in found.output and "fix:" in found.output
+    azure.bench.faults.__init__()
+    assert run("environment", "apply", "--on", "dev").exit_code == 0
+
 
 def test_only_a_new_lock_builds_a_new_image(azure, root):
     before = image.reference(root)

@@ -10,7 +10,7 @@ from ..azure.doctor import may
 from ..core.findings import Finding
 from .declared import Declared, bad_names, names
 from .live import Refused
-from .resources import ML_API, ids, purging
+from .resources import ids, purging
 
 # %% ../../nbs/environment/05_checks.ipynb #a2f9bb34
 PROVIDERS = ("Microsoft.MachineLearningServices", "Microsoft.Storage", "Microsoft.KeyVault", "Microsoft.ContainerRegistry", "Microsoft.Insights",
@@ -60,8 +60,8 @@ def _vault(one: Declared, azure) -> list[Finding]:
     return [Finding("soft-deleted", False, f"key vault {vault} was deleted {p.get('deletionDate', '')[:10]} and keeps its name until {p.get('scheduledPurgeDate', '')[:10]}", fix)]
 
 def _workspace(one: Declared, azure) -> list[Finding]:
-    "A deleted workspace of this name, which the list of a subscription still has"
-    rows = azure.arm.list(f"{azure.arm.subscription}/providers/Microsoft.MachineLearningServices/workspaces", ML_API)
+    "A deleted workspace of this name, which the list of a subscription still has; this version of the interface documents its state"
+    rows = azure.arm.list(f"{azure.arm.subscription}/providers/Microsoft.MachineLearningServices/workspaces", "2023-04-01-preview")
     gone = [r for r in rows if r["id"].lower() == ids(one)["workspace"].lower() and r["properties"].get("provisioningState") == "SoftDeleted"]
     return [Finding("soft-deleted", False, f"workspace {r['name']} was deleted and keeps its name for 14 days", purging(one)) for r in gone]
 
@@ -108,12 +108,12 @@ def examine(
     azure,          # Its clients
     looks: dict = {"rights": rights, **LOOKS},  # By what they are about
 ) -> list[Finding]: # In the order in which they are mended
-    "All that was looked at; a question that Azure forbids is no failure, but is told"
+    "All that was looked at; a question that Azure does not take from you is no failure, but is told"
     found, forbidden = [], []
     for about, look in looks.items():
         try: found += look(one, azure)
         except Refused as refused:
-            if refused.status != 403: raise
+            if refused.status not in (400, 403): raise     # 400: a version of the interface that is no more
             forbidden.append(about)
     fix = f"az role assignment create --assignee YOU --role Reader --scope {azure.arm.subscription}"
-    return found + ([Finding("not asked", False, f"you may not ask about {', '.join(forbidden)}", fix, needed=False)] if forbidden else [])
+    return found + ([Finding("not asked", False, f"Azure does not tell you about {', '.join(forbidden)}", fix, needed=False)] if forbidden else [])

@@ -39,6 +39,7 @@ class Refused(MlopsError):
 # %% ../../nbs/environment/02_live.ipynb #48581f9f
 FIXES = {
     "AuthorizationFailed": "ask for the role Contributor on the resource group; for roles.yml also Role Based Access Control Administrator",
+    "AuthorizationPermissionMismatch": "whoever applies needs Storage Blob Data Contributor on the storage account: a line of roles.yml, as for `workflows`, then the same command again",
     "MissingSubscriptionRegistration": "az provider register --wait --namespace followed by the namespace that is named above",
     "StorageAccountAlreadyTaken": "give the storage account a `name:` in pipelines/environment/foundation.yml",
     "VaultAlreadyExists": "mlops-nb environment doctor --on ... names the command that recovers or purges it; or give it a `name:` in foundation.yml",
@@ -66,7 +67,7 @@ def plainly(
         try: yield
         except HttpResponseError as error:
             if error.status_code not in (400, 403, 404, 409): raise
-            code = getattr(error.error, "code", None) or str(error.status_code)
+            code = getattr(error.error, "code", None) or getattr(error, "error_code", None) or str(error.status_code)
             raise told(error.status_code, code, getattr(error.error, "message", None) or error.message) from error
 
 # %% ../../nbs/environment/02_live.ipynb #fb78a842

@@ -7,6 +7,7 @@ __all__ = ['AZURES', 'ALERTS', 'Azure', 'chosen', 'Change', 'compare', 'clusters
            'verified', 'looked_at', 'carry_out', 'apply', 'destroy', 'doomed']
 
 # %% ../../nbs/environment/06_plan.ipynb #9c3a1241
+import time
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -238,17 +239,28 @@ def apply(
     planned = plan(root, on, prune=prune, azure=azure)
     if planned.refused: raise UserError("Azure cannot change this in place:\n" + "\n".join(map(str, planned.refused)), fix="put the old value back, or destroy the environment and apply anew")
     if failing := planned.failing + ([found for found in rights(one, azure) if not found.ok] if planned.todo else []): raise UserError("nothing was begun, as it could not be finished:\n" + told(failing))
-    for change in [c for c in planned.todo if c.kind != "role"]: done += _do(change, azure, say)
+    for change in [c for c in planned.todo if c.kind not in ("role", "image")]: done += _do(change, azure, say)
     given = [c for c in planned.todo if c.kind == "role"]
     if done: given = [c for c in compare_roles(root, one, azure.authorization, compare([c.what for c in planned.changes if isinstance(c.what, Resource)]), prune)[0] if c.action in ("create", "delete")]
     for change in given: done += _do(change, azure, say)
     roles.reached(azure.authorization, [c.what for c in given if c.action == "create"])
+    for change in [c for c in planned.todo if c.kind == "image"]: done += _do(change, azure, say, 300 if given else 0)
     return done
 
-def _do(change: Change, azure: Azure, say) -> list[Change]:
+# %% ../../nbs/environment/06_plan.ipynb #f6e10b7f
+def _do(change: Change, azure: Azure, say, patience: float = 0) -> list[Change]:
+    "Say it and do it; for so many seconds a refusal may mean that a role, given just now, is not everywhere yet"
+    from azure.core.exceptions import HttpResponseError
     say(str(change))
-    carry_out(change, azure)
-    return [change]
+    end, pause = time.monotonic() + patience, 1
+    while True:
+        try:
+            carry_out(change, azure)
+            return [change]
+        except HttpResponseError as error:
+            if error.status_code != 403 or time.monotonic() >= end: raise
+        time.sleep(pause)
+        pause = min(pause * 1.5, 20)
 
 # %% ../../nbs/environment/06_plan.ipynb #1c6ed55c
 def destroy(

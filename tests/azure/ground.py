@@ -80,8 +80,9 @@ class Ground:
             made["identity"] = {"type": "SystemAssigned", "tenantId": TENANT, "principalId": str(uuid.uuid5(uuid.NAMESPACE_URL, call.id))}
         if made and call.kind == "workspaces/datastores": made["properties"].pop("provisioningState", None)
         for one in (made, said.body) if made and call.kind == "registries" else (): (one or {"properties": {}})["properties"].pop("managedResourceGroupTags", None)
-        if (call.request.method, call.kind, call.request.version) == ("GET", "workspaces", "2024-04-01") and call.single and said.status == 200:
-            said = Answer(200, {**said.body, "properties": {key: value for key, value in said.body["properties"].items() if key != "systemDatastoresAuthMode"}})
+        if (call.request.method, call.kind) == ("GET", "workspaces") and said.status == 200 and (not call.single or call.request.version == "2024-04-01"):
+            dated = lambda one: {**one, "properties": {key: value for key, value in one["properties"].items() if key != "systemDatastoresAuthMode"}}
+            said = Answer(200, dated(said.body) if call.single else {"value": [dated(one) for one in said.body["value"]]})
         return said
 
     def part(self, call: Call):
