@@ -1,0 +1,34 @@
+"""The workflows against the loopback Azure: what they train, release and watch is really trained, released and watched
+
+nektos/act runs the workflow files; their jobs sign in with an id token, and every command with --on talks to the stand-in of Azure.
+What act cannot show: approvals of GitHub environments, concurrency, and that a workflow really starts when another has ended; the test does what GitHub would do.
+"""
+import json
+
+import pytest
+from acting import Act, git
+from chained import places, repository
+
+pytest.importorskip("fcntl", reason="the workflows that run here are those of a POSIX system")
+
+
+@pytest.fixture(scope="module")
+def chain(azure_server, tmp_path_factory):
+    "A repository on GitHub, with three workspaces in Azure and a registry between them"
+    azure, folder = azure_server, tmp_path_factory.mktemp("chain")
+    azure.reset()
+    places(azure)
+    act = Act(repository(azure, folder / "project"), folder / "github")
+    act.variables = {"AZURE_TENANT_ID": azure.env["AZURE_TENANT_ID"], "AZURE_CLIENT_ID": azure.env["AZURE_CLIENT_ID"]}
+    act.environment = {name: value for name, value in azure.env.items() if name not in ("AZURE_CLIENT_SECRET", "AZURE_TOKEN_CREDENTIALS", "AZURE_CLIENT_ID", "AZURE_TENANT_ID")}
+    yield azure, act
+    azure.end_executions()
+    assert not azure.proxy.refused and not azure.findings and not azure.storage.overwritten
+
+
+def test_a_merge_ends_with_a_promoted_model(chain):
+    azure, act = chain
+    log = act("push", "training", {"ref": "refs/heads/main", "after": git(act.root, "rev-parse", "HEAD").strip()})
+    print(log)
+    verdict = json.loads((act.artifacts / "verdict/verdict.json").read_text())
+    assert verdict["release"] and verdict["version"] == 1
