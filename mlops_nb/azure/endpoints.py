@@ -8,6 +8,7 @@ __all__ = ['STATES', 'model_named', 'deployment_told', 'endpoint_told', 'AzureEn
 # %% ../../nbs/azure/07_endpoints.ipynb #da7ec1bb
 import re
 import tempfile
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +18,8 @@ from .jobs import ensure
 from .staging import Staged
 from ..core.documents import load
 from ..core.errors import MlopsError, UserError
-from ..deployment.endpoints import Deployment, Endpoint, check_traffic
+from ..core.settings import load_settings
+from ..deployment.endpoints import Deployment, Endpoint, checked_traffic
 from ..deployment.specification import model_of
 
 # %% ../../nbs/azure/07_endpoints.ipynb #66fd016e
@@ -73,7 +75,7 @@ def _deploy(self: AzureEndpoints,
     if spec["endpoint_name"] != endpoint["name"]: raise UserError(f"{deployment_file} is of endpoint {spec['endpoint_name']}", accepted=endpoint["name"], file=deployment_file)
     spec["name"] = check_name("deployment", name or spec["name"], deployment_file)
     known = self.version(model or spec["model"])
-    spec |= {"model": f"azureml:{known.name}:{known.version}", "environment_variables": {**(spec.get("environment_variables") or {}), **({"MODEL_SHA256": known.digest} if known.digest else {})}}
+    spec |= {"model": f"azureml:{known.name}:{known.version}", "environment_variables": {**(spec.get("environment_variables") or {}), **self.variables(known)}}
     self.make(endpoint_file, endpoint["name"])
     self.serve(spec, Path(deployment_file).resolve().parent)
     self.begin(endpoint, spec["name"])
@@ -89,6 +91,14 @@ def _version(self: AzureEndpoints, reference: str):     # name, version, digest
         except ResourceNotFoundError: found = None
     if found: return SimpleNamespace(name=name, version=str(found.version), digest=(found.tags or {}).get("sha256"))
     raise UserError(f"{reference} is not registered in {self.place.asked.workspace}", fix=f"mlops-nb run pipelines/training/pipeline.yml --on {self.place.name} registers a model; mlops-nb share {name}:VERSION brings one from another workspace")
+
+# %% ../../nbs/azure/07_endpoints.ipynb #844bcd74
+def _variables(self: AzureEndpoints, known) -> dict:    # From `version`
+    "What the scoring script is told besides"
+    asked = load_settings(self.place.root).deployment
+    personal = [name.strip() for name in f"{asked.drop_columns},{asked.hash_columns}".split(",") if name.strip()]
+    told = {"MODEL_SHA256": known.digest, "COLLECT_WITHOUT": ",".join(personal)}
+    return {name: value for name, value in told.items() if value}
 
 # %% ../../nbs/azure/07_endpoints.ipynb #89735484
 def _make(self: AzureEndpoints, file, name: str):
@@ -110,13 +120,23 @@ def _serve(self: AzureEndpoints, spec: dict, base: Path):
     with tempfile.TemporaryDirectory() as folder:
         staged = Staged(Path(folder))
         file = stage_deployment(staged, spec, base)
-        with self.place.doing(f"deploy {spec['name']}"): ensure(self.place, staged, lambda text: None)
+        with self.place.doing(f"deploy {spec['name']}"):
+            ensure(self.place, staged, lambda text: None)
+            self.idle(spec["endpoint_name"], spec["name"])
         try:
             settled(lambda: self.ml.online_deployments.begin_create_or_update(load_online_deployment(file), skip_script_validation=True))
         except Exception as error:
             if (log := self.log(spec["endpoint_name"], spec["name"])) is None:
                 with self.place.doing(f"deploy {spec['name']}"): raise
             raise MlopsError(f"{spec['name']} cannot start: {said(error)}{log}\n  mlops-nb endpoint delete {spec['endpoint_name']} {spec['name']} --on {self.place.name} removes it; deploying again repairs it") from error
+
+# %% ../../nbs/azure/07_endpoints.ipynb #a6c7d552
+def _idle(self: AzureEndpoints, endpoint: str, deployment: str, wait=time.sleep):
+    "Wait until nothing is under way with a deployment"
+    from azure.core.exceptions import ResourceNotFoundError
+    try:
+        while deployment_told(steadily(lambda: self.ml.online_deployments.get(deployment, endpoint))).state in ("Creating", "Deleting"): wait(2)
+    except ResourceNotFoundError: return
 
 # %% ../../nbs/azure/07_endpoints.ipynb #7c103298
 def _log(self: AzureEndpoints, endpoint: str, deployment: str, lines: int = 30) -> "str|None":
@@ -135,7 +155,7 @@ def _begin(self: AzureEndpoints, endpoint: dict, deployment: str):
     if not shown.traffic and sum(wished.values()) == 100 and deployment in wished: self.set_traffic(endpoint["name"], wished)
 
 # %% ../../nbs/azure/07_endpoints.ipynb #85e7767e
-for _one in (_deploy, _version, _make, _serve, _log, _begin): setattr(AzureEndpoints, _one.__name__[1:], _one)
+for _one in (_deploy, _version, _make, _variables, _serve, _idle, _log, _begin): setattr(AzureEndpoints, _one.__name__[1:], _one)
 
 # %% ../../nbs/azure/07_endpoints.ipynb #f1efbce8
 def _set_traffic(self: AzureEndpoints,
@@ -145,9 +165,7 @@ def _set_traffic(self: AzureEndpoints,
 ):
     "Change all shares in one act"
     shown = self.show(endpoint)
-    traffic = {name: share for name, share in traffic.items() if share}
-    mirror = {name: share for name, share in (shown.mirror_traffic if mirror is None else mirror).items() if share}
-    check_traffic(shown, traffic, mirror)
+    traffic, mirror = checked_traffic(shown, traffic, mirror)
     if (shown.traffic, shown.mirror_traffic) == (traffic, mirror): return
     with self.place.doing(f"move the traffic of {endpoint}"):
         found = steadily(lambda: self.ml.online_endpoints.get(endpoint))

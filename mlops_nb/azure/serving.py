@@ -157,7 +157,7 @@ def run_qa(
     if deployment not in shown.deployments: raise UserError(f"{endpoint} has no deployment {deployment}", accepted=", ".join(shown.deployments) or "none yet", fix=f"mlops-nb deploy --name NAME --on {place.name}")
     staged = shown.deployments[deployment]
     version = next(one for one in AzureRegistry(place).versions(staged.model) if str(one.version) == staged.version)
-    model = fetch_version(place, staged.model, staged.version, place.folder/"models"/staged.model/staged.version)
+    model = fetch_version(place, version, place.folder/"models"/staged.model/staged.version)
     rows = Path(labelled).absolute() if labelled else judged(place, version)
     return ask_all(place.root, shown.scoring_uri, control.keys(endpoint)["primary"], deployment, str(model), rows, version, say=say)
 

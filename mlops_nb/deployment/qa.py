@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 import numpy as np
 import pandas as pd
 from IPython.display import HTML, Image
@@ -65,6 +66,19 @@ def _exchange(
     if not refused: link.send(body)
     return link.getresponse()
 
+# %% ../../nbs/deployment/13_qa.ipynb #924e1402
+def _link(
+    to,             # From `urlsplit`
+    timeout: float, # Seconds
+) -> http.client.HTTPConnection:
+    "A connection, through the proxy that `HTTPS_PROXY` names"
+    if to.scheme == "http": return http.client.HTTPConnection(to.hostname, to.port, timeout=timeout)
+    proxy, secure = getproxies().get("https"), partial(http.client.HTTPSConnection, timeout=timeout, context=ssl.create_default_context())
+    if not proxy or proxy_bypass(to.hostname): return secure(to.hostname, to.port)
+    link = secure(urlsplit(proxy).hostname, urlsplit(proxy).port)
+    link.set_tunnel(to.hostname, to.port or 443)
+    return link
+
 # %% ../../nbs/deployment/13_qa.ipynb #430cb886
 class Client:
     "One deployment as its callers see it; a connection for each thread"
@@ -83,8 +97,7 @@ class Client:
         if link := getattr(self._local, "link", None): return link
         to = urlsplit(self.uri)
         if to.scheme not in ("http", "https"): raise UserError(f"the endpoint is {self.uri!r}", accepted="a scoring URI such as http://127.0.0.1:5001/score")
-        how = partial(http.client.HTTPSConnection, context=ssl.create_default_context()) if to.scheme == "https" else http.client.HTTPConnection
-        self._local.link = how(to.hostname, to.port, timeout=self.timeout)
+        self._local.link = _link(to, self.timeout)
         return self._local.link
 
 # %% ../../nbs/deployment/13_qa.ipynb #c7552000

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from . import arm, assets, batch, dataplane, endpoints, governance, jobs, measures, registries, workspaces  # noqa: F401  (they register what they answer)
 from .arm import PRINCIPAL, SUBSCRIPTION, TENANT, State
+from .clock import Clock
 from .contract import Contract
 from .faults import Faults
 from .proxy import Answer, Authority, Proxy, Request
@@ -47,7 +48,7 @@ class Bench:
         self.folder = Path(folder or tempfile.mkdtemp(prefix="loopback-"))
         self.folder.mkdir(parents=True, exist_ok=True)
         self.authority, self.storage, self.guard = Authority(self.folder), Storage(self.folder), threading.RLock()
-        self.executions, self.hostings, self.everything, self.trackings, self.starting = [], [], [], {}, threading.Lock()
+        self.executions, self.hostings, self.agents, self.everything, self.trackings, self.starting = [], [], {}, [], {}, threading.Lock()
         self.contract = Contract.here()
         self.proxy = Proxy(self.authority, self.answer, lambda *words: self.faults.cut(*words), port)
         self.reset()
@@ -57,6 +58,7 @@ class Bench:
         self.end_executions()
         self.everything += getattr(self, "calls", [])
         self.storage.overwritten.clear()
+        self.clock = Clock()
         self.portable = False  # Whether steps track through azureml-mlflow, over HTTPS, instead of straight into the store behind it
         self.state, self.tokens, self.faults, self.calls, self.runs = State(), Tokens(), Faults(), [], {}
         self.proxy.refused.clear()
@@ -70,6 +72,8 @@ class Bench:
             hosting.thread.join(200)
             if any(one.name == name for one in found.list()): found.stop(name)
         self.hostings.clear()
+        for one in self.agents.values(): one.close()
+        self.agents.clear()
         for one in self.trackings.values(): one.close()
         self.trackings.clear()
 
