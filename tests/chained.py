@@ -14,7 +14,7 @@ from acting import copy_of, git
 from loopback import registries, workspaces
 from loopback.arm import ML, SUBSCRIPTION, read
 from loopback.bench import GROUP
-from loopback.proxy import Request
+from loopback.proxy import OTHER, Request
 
 TODAY = date.today()
 DRIFT = TODAY - timedelta(days=40)  # From then on the other carrier is the one that is late
@@ -77,6 +77,14 @@ with tracking.run(), tempfile.TemporaryDirectory() as folder:
     write_decision(decision, judged.verdict, judged.verdict.reason, model="flight-delay", version=new, opponent=opponent(judged))
     write_rows(of_champion("flight-delay") or rows(), reference=reference)
 '''
+COMMAND = """\
+import sys
+if "--on" in sys.argv:
+    from mlops_nb.deployment import release, releases
+    releases.now = release.now = lambda: now().isoformat(timespec="milliseconds")
+from mlops_nb.core.cli import main
+main()
+"""
 PIPELINE = f"""\
 $schema: https://azuremlschemas.azureedge.net/latest/pipelineJob.schema.json
 type: pipeline
@@ -115,7 +123,7 @@ stages:
 
 def places(azure):
     "Three workspaces, and the registry through which models go from one to the next"
-    workspaces.make_workspace(azure, GROUP, "staging")
+    workspaces.make_workspace(azure, GROUP, "staging", location=OTHER)
     path = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}/providers/{ML}/registries/shared"
     registries.put_registry(azure, read(Request("PUT", "management.azure.com", path, {}, b"{}")))
 

@@ -7,7 +7,7 @@ import json
 
 import pytest
 from acting import Act, git
-from chained import places, repository
+from chained import COMMAND, places, repository
 
 pytest.importorskip("fcntl", reason="the workflows that run here are those of a POSIX system")
 
@@ -17,8 +17,10 @@ def chain(azure_server, tmp_path_factory):
     "A repository on GitHub, with three workspaces in Azure and a registry between them"
     azure, folder = azure_server, tmp_path_factory.mktemp("chain")
     azure.reset()
+    azure.clock.hurry(60)
     places(azure)
     act = Act(repository(azure, folder / "project"), folder / "github")
+    act.command(azure.clock.code + COMMAND)
     act.variables = {"AZURE_TENANT_ID": azure.env["AZURE_TENANT_ID"], "AZURE_CLIENT_ID": azure.env["AZURE_CLIENT_ID"]}
     act.environment = {name: value for name, value in azure.env.items() if name not in ("AZURE_CLIENT_SECRET", "AZURE_TOKEN_CREDENTIALS", "AZURE_CLIENT_ID", "AZURE_TENANT_ID")}
     yield azure, act
@@ -26,9 +28,13 @@ def chain(azure_server, tmp_path_factory):
     assert not azure.proxy.refused and not azure.findings and not azure.storage.overwritten
 
 
+def pushed(act) -> dict: return {"ref": "refs/heads/main", "after": git(act.root, "rev-parse", "HEAD").strip()}
+def said(act, name: str, file: str) -> dict: return json.loads((act.artifacts / name / file).read_text())
+
+
 def test_a_merge_ends_with_a_promoted_model(chain):
     azure, act = chain
-    log = act("push", "training", {"ref": "refs/heads/main", "after": git(act.root, "rev-parse", "HEAD").strip()})
-    print(log)
-    verdict = json.loads((act.artifacts / "verdict/verdict.json").read_text())
-    assert verdict["release"] and verdict["version"] == 1
+    act("push", "training", pushed(act))
+    assert said(act, "verdict", "verdict.json") == {"release": True, "model": "flight-delay", "version": 1, "reason": said(act, "verdict", "verdict.json")["reason"]}
+    print(act("workflow_run", "deployment", act.ended("training")))
+    for name in ("evidence", "release"): assert said(act, name, "release.json")["status"] == "Promoted"
