@@ -1,19 +1,17 @@
 "A team's repository that works in the loopback Azure: its workflows are the real ones, its pipeline is one small step, its days are made up"
 import json
 import random
-import ssl
-import sys
-import threading
 from datetime import date, timedelta
 from http.client import HTTPSConnection
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pandas as pd
 from acting import copy_of, git
+from released import Callers
 from loopback import registries, workspaces
 from loopback.arm import ML, SUBSCRIPTION, read
 from loopback.bench import GROUP
+from loopback.endpoints import key_pair
 from loopback.proxy import OTHER, Request
 
 TODAY = date.today()
@@ -128,6 +126,45 @@ def places(azure):
     registries.put_registry(azure, read(Request("PUT", "management.azure.com", path, {}, b"{}")))
 
 
+MONITOR = """\
+$schema: https://azuremlschemas.azureedge.net/latest/monitorSchedule.schema.json
+name: flight-delay-monitor
+trigger: {type: cron, expression: "0 6 * * 1"}
+create_monitor:
+  compute: {instance_type: standard_e4s_v3, runtime_version: "3.4"}
+  monitoring_target: {ml_task: classification, endpoint_deployment_id: "azureml:flight-delay:version-1"}
+  monitoring_signals:
+    drift:
+      type: data_drift
+      alert_enabled: true
+      production_data:
+        input_data: &asked {type: uri_folder, path: azureml://datastores/workspaceblobstore/paths/modelDataCollector/flight-delay/version-1/model_inputs}
+        data_context: model_inputs
+        data_window: &window {lookback_window_size: P7D, lookback_window_offset: P0D}
+      reference_data:
+        input_data: {type: mltable, path: "azureml:flights-reference@latest"}
+        data_context: training
+        data_column_names: {target_column: late}
+      features: [hour, carrier]
+      metric_thresholds:
+        numerical: {jensen_shannon_distance: 0.3}
+        categorical: {jensen_shannon_distance: 0.3}
+    performance:
+      type: model_performance
+      alert_enabled: true
+      production_data:
+        input_data: {type: uri_folder, path: azureml://datastores/workspaceblobstore/paths/modelDataCollector/flight-delay/version-1/model_outputs}
+        data_context: model_outputs
+        data_column_names: {prediction: probability}
+        data_window: *window
+      reference_data:
+        input_data: {type: uri_folder, path: azureml://datastores/workspaceblobstore/paths/modelDataCollector/flight-delay/outcomes}
+        data_context: ground_truth
+      metric_thresholds:
+        classification: {accuracy: 0.6}
+"""
+
+
 def late(row: dict, day: date) -> float:
     "How likely a flight is late: its carrier counts, until the drift and after it, and the rush hours do"
     return 0.05 + 0.45 * (row["carrier"] == ("AA" if day < DRIFT else "UA")) + 0.45 * (6 <= row["hour"] < 9 or 16 <= row["hour"] < 20)
@@ -151,10 +188,36 @@ def repository(azure, folder: Path) -> Path:
     sections = "".join(f"[{on}]\n" + "".join(f"{key} = {value}\n" for key, value in azure.workspace(on).items()) + "registry = shared\n" for on in PLACES)
     days().to_csv(root / "days.csv", index=False)
     deployment = (root / "pipelines/deployment/deployment.yml").read_text().replace('WORKER_COUNT: "2"', 'WORKER_COUNT: "1"')
-    files = {"settings.ini": SETTINGS + sections, "pipelines/training/pipeline.yml": PIPELINE, "pipelines/training/train.yml": COMPONENT, "train.py": TRAIN, "pipelines/deployment/deployment.yml": deployment,
+    files = {"settings.ini": SETTINGS + sections, "pipelines/training/pipeline.yml": PIPELINE, "pipelines/training/train.yml": COMPONENT, "train.py": TRAIN, "pipelines/monitoring/monitor.yml": MONITOR, "pipelines/deployment/deployment.yml": deployment,
              "pipelines/deployment/staging.yml": ROLLOUT + "  - {traffic: 100}\n", "pipelines/deployment/rollout.yml": ROLLOUT + "  - {traffic: 50, min_requests: 20}\n  - {traffic: 100}\n"}
     for name, text in files.items(): (root / name).write_text(text)
     (root / "pipelines/monitoring/retrain.yml").unlink()
     git(root, "add", "--all")
     git(root, "commit", "-qm", "A small training")
     return root
+
+
+class Production(Callers):
+    "The endpoint in production, and those who call it; a few fly with a carrier that training has never seen"
+    def __init__(self, azure):
+        found = next(one for one in azure.state.all("workspaces/onlineEndpoints") if "/workspaces/production/" in one["id"])
+        super().__init__(azure, found["properties"]["scoringUri"], key_pair(azure, found["id"])["primary"], pause=0.1)
+
+    def row(self) -> dict: return {"carrier": self.draw.choice(["AA", "UA", "NW"]), "hour": round(self.draw.uniform(5, 23), 2)}
+
+
+def served(azure, requests: int = 10, rows: int = 30) -> str:
+    "Ask production for flights of today, and wait for them to land: a CSV with the outcomes"
+    to, draw, landed = Production(azure), random.Random(1), ["request_id,row,value"]
+    link = HTTPSConnection(to.proxy.hostname, to.proxy.port, context=to.trust, timeout=60)
+    link.set_tunnel(to.address.hostname, 443)
+    for number in range(requests):
+        found = flights(draw, TODAY, rows)
+        link.request("POST", to.address.path, json.dumps([{name: row[name] for name in ("carrier", "hour")} for row in found]),
+                     {"Authorization": f"Bearer {to.key}", "Content-Type": "application/json", "x-request-id": f"flights-{number}"})
+        reply = link.getresponse()
+        assert reply.status == 200, reply.read()
+        assert len(json.loads(reply.read())) == rows
+        landed += [f"flights-{number},{place},{row['late']}" for place, row in enumerate(found)]
+    link.close()
+    return "\n".join(landed) + "\n"

@@ -4,10 +4,13 @@ nektos/act runs the workflow files; their jobs sign in with an id token, and eve
 What act cannot show: approvals of GitHub environments, concurrency, and that a workflow really starts when another has ended; the test does what GitHub would do.
 """
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 from acting import Act, git
-from chained import COMMAND, places, repository
+from chained import COMMAND, Production, places, repository, served
 
 pytest.importorskip("fcntl", reason="the workflows that run here are those of a POSIX system")
 
@@ -28,6 +31,12 @@ def chain(azure_server, tmp_path_factory):
     assert not azure.proxy.refused and not azure.findings and not azure.storage.overwritten
 
 
+def mlops(azure, folder, *words):
+    "A command that a person gives"
+    done = subprocess.run([sys.executable, "-c", azure.clock.code + COMMAND, *words], cwd=folder, env={**os.environ, **azure.env}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def pushed(act) -> dict: return {"ref": "refs/heads/main", "after": git(act.root, "rev-parse", "HEAD").strip()}
 def said(act, name: str, file: str) -> dict: return json.loads((act.artifacts / name / file).read_text())
 
@@ -36,5 +45,19 @@ def test_a_merge_ends_with_a_promoted_model(chain):
     azure, act = chain
     act("push", "training", pushed(act))
     assert said(act, "verdict", "verdict.json") == {"release": True, "model": "flight-delay", "version": 1, "reason": said(act, "verdict", "verdict.json")["reason"]}
-    print(act("workflow_run", "deployment", act.ended("training")))
+    act("workflow_run", "deployment", act.ended("training"))
     for name in ("evidence", "release"): assert said(act, name, "release.json")["status"] == "Promoted"
+
+
+def test_a_drift_event_ends_with_a_retrained_model(chain):
+    azure, act = chain
+    (act.root / "outcomes.csv").write_text(served(azure))
+    mlops(azure, act.root, "outcomes", "flight-delay", "outcomes.csv", "--on", "production")
+    print(act("schedule", "monitoring", {}, "--job", "monitor"))
+    [event] = act.api.events
+    print(event)
+    print(act("repository_dispatch", "training", {"action": event["event_type"], "client_payload": event["client_payload"]}))
+    assert said(act, "verdict", "verdict.json")["version"] == 2
+    with Production(azure) as callers: print(act("workflow_run", "deployment", act.ended("training")))
+    for name in ("evidence", "release"): assert said(act, name, "release.json")["status"] == "Promoted"
+    print(callers.statuses, said(act, name, "release.json"))
