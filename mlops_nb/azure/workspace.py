@@ -59,9 +59,9 @@ Azure.address = cached_property(_address)
 Azure.address.__set_name__(Azure, "address")
 
 # %% ../../nbs/azure/03_workspace.ipynb #8b69d7f6
-def _submit(self: Azure, file: Path, inputs: dict, say: Callable) -> str:
+def _submit(self: Azure, file: Path, inputs: dict, say: Callable, name: str = "") -> str:
     from mlops_nb.azure.jobs import submit
-    return submit(self, file, inputs, say)
+    return submit(self, file, inputs, say, name)
 
 def _would(self: Azure, file: Path, inputs: dict) -> dict:
     from mlops_nb.azure.jobs import would
@@ -152,8 +152,12 @@ def _ledger(self: Azure):
     from mlops_nb.azure.observed import ledger
     return ledger(self)
 
+def _breaches(self: Azure, since: str) -> tuple:
+    from mlops_nb.azure.monitors import breaches
+    return breaches(self, since)
+
 def _outcomes(self: Azure, endpoint: str, records: list) -> int:
     from mlops_nb.azure.observed import record
     return record(self, endpoint, records)
 
-for _one in (_qa, _records, _bring, _observed, _ledger, _outcomes): setattr(Azure, _one.__name__[1:], _one)
+for _one in (_qa, _records, _bring, _observed, _ledger, _breaches, _outcomes): setattr(Azure, _one.__name__[1:], _one)

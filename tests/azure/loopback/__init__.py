@@ -26,12 +26,14 @@ their table. Things go wrong on demand: `azure.fail("PUT .*/jobs/", status=503, 
 `azure.hold("name")` keeps a job from starting, `azure.unhealthy("deployments/blue")`, `azure.tokens.expire()`. With `azure.portable = True` steps track through
 azureml-mlflow over HTTPS, otherwise straight into the store behind it, which is quicker.
 
+`azure.trigger("dev", "weekly")` starts what a schedule starts, a job or a monitor; `azure.events` holds what Event Grid delivers of monitors.
+
 With `AZURE_REST_API_SPECS` naming a checkout of Azure's public specifications, each request to management.azure.com and each answer is checked against
 them (contract.py, swagger.py), and what they do not allow fails the test; `ALLOWED` in contract.py lists the known defects of the SDK. A version of the
 API that the checkout lacks is checked against the newest older one, and the table says so. `LOOPBACK_REPORT=FILE` keeps the table of a whole session.
 
 On a shell: `eval "$(python tests/azure/serve.py --background)"`, and `kill $LOOPBACK_PID` in the end.
 
-What it does not do: Spark, AutoML and monitors do not run; deployments without a scoring script are refused; a scoring script sees the project's own package
+What it does not do: Spark and AutoML do not run; monitors are computed by the project's local monitor, without Spark; deployments without a scoring script are refused; a scoring script sees the project's own package
 even where it was not uploaded; nothing bills, and no quota is used up.
 """

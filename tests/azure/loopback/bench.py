@@ -3,6 +3,7 @@ import tempfile
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 
 from . import arm, assets, batch, dataplane, endpoints, governance, jobs, measures, registries, workspaces  # noqa: F401  (they register what they answer)
@@ -61,6 +62,7 @@ class Bench:
         self.clock = Clock()
         self.portable = False  # Whether steps track through azureml-mlflow, over HTTPS, instead of straight into the store behind it
         self.state, self.tokens, self.faults, self.calls, self.runs = State(), Tokens(), Faults(), [], {}
+        self.events = []  # What Event Grid would deliver of the runs of monitors
         self.proxy.refused.clear()
         for name in ("dev", "production"): workspaces.make_workspace(self, GROUP, name)
 
@@ -144,6 +146,12 @@ class Bench:
     def fail(self, pattern: str, **how):
         "Requests whose `METHOD host/path` match go wrong: `status=503, times=3`, or `cut=1000`, which hangs up after so many bytes of the body"
         return self.faults.add(pattern, **how)
+
+    def trigger(self, workspace: str, schedule: str, at: "datetime | None" = None):
+        "What Azure does when a schedule is due; gives the run"
+        found = next(one for one in self.state.all("workspaces/schedules") if one["name"] == schedule and f"/workspaces/{workspace}/" in one["id"])
+        call = arm.read(Request("POST", "management.azure.com", f"{found['id']}/trigger", {}))
+        with self.guard: return self.runs[f"{call.workspace}/jobs/{governance.fire(self, call, found, at or datetime.now(timezone.utc))}".lower()]
 
     def hold(self, job: str): self.faults.held.append(job)  # Jobs with such a name never start
     def unhealthy(self, deployment: str): self.faults.unhealthy.append(deployment)  # Deployments with such an id never become ready
