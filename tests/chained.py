@@ -17,7 +17,7 @@ from loopback.proxy import OTHER, Request
 TODAY = date.today()
 DRIFT = TODAY - timedelta(days=40)  # From then on the other carrier is the one that is late
 FIRST, JUDGED, LAST = (f"{TODAY - timedelta(days=n)}" for n in (120, 80, 45))  # The windows of the first training
-LEFT_OUT = ("nbs/", "tests/", "bench/")  # What neither a job nor a deployment needs
+LEFT_OUT, NEEDED = ("nbs/", "tests/", "bench/"), ("nbs/deployment/13", "nbs/monitoring/16")  # What no job here needs, but for QA and the tower
 PLACES = ("dev", "staging", "production")
 SETTINGS = """\
 [project]
@@ -49,7 +49,7 @@ from mlops_nb.core.challenge import judge_challenger, latencies, of_champion, re
 from mlops_nb.core.gate import Limits, verdict_tags
 
 train_start, train_end, test_end = sys.argv[1:4]
-decision, prepared, reference = map(Path, sys.argv[4:7])
+decision, prepared, reference, baseline = map(Path, sys.argv[4:8])
 table, names = pd.read_csv("days.csv", parse_dates=["day"]), ["carrier", "hour"]
 train, test = (table[(table.day >= start) & (table.day < end)].reset_index(drop=True) for start, end in ((train_start, train_end), (train_end, test_end)))
 encode = make_column_transformer((OneHotEncoder(handle_unknown="ignore", sparse_output=False), ["carrier"]), remainder="passthrough")
@@ -64,7 +64,7 @@ def said(pipeline, rows): return pipeline.predict_proba(rows[names])[:, 1]
 def meet():
     return judge_challenger("flight-delay", losses(said(made, test)), lambda champion, version: losses(said(champion, test)), losses(np.full(len(test), train.late.mean())),
                             test.day, {}, limits=Limits(bootstrap=200, max_calibration_error=1.0, max_latency_ms=60000), calibration_error=0.0, latency_ms=latencies(made.predict_proba, test[names], 5, 1))
-def rows(): return kept_rows(reference=train.assign(probability=said(made, train)))
+def rows(): return kept_rows(**{name: part.assign(probability=said(made, part)) for name, part in (("reference", train), ("baseline", test))})
 def opponent(judged): return judged.opponent("the share of late flights")
 
 
@@ -73,7 +73,7 @@ with tracking.run(), tempfile.TemporaryDirectory() as folder:
     tags = lambda judged: verdict_tags(judged.verdict) | {"train_end": train_end, "opponent": opponent(judged)}
     judged, new = settle(meet, lambda judged: register_judged(f"{folder}/model", digest, "flight-delay", judged.verdict.reason, tags(judged), judged.champion and judged.champion.version, rows=rows()))
     write_decision(decision, judged.verdict, judged.verdict.reason, model="flight-delay", version=new, opponent=opponent(judged))
-    write_rows(of_champion("flight-delay") or rows(), reference=reference)
+    write_rows(of_champion("flight-delay") or rows(), reference=reference, baseline=baseline)
 '''
 COMMAND = """\
 import sys
@@ -93,12 +93,13 @@ inputs: {{train_start: "{FIRST}", train_end: "{JUDGED}", test_end: "{LAST}"}}
 outputs:
   decision: {{type: uri_folder}}
   reference: {{type: mltable, name: flights-reference}}
+  baseline: {{type: mltable, name: flights-baseline}}
 jobs:
   train:
     type: command
     component: train.yml
     inputs: {{train_start: "${{{{parent.inputs.train_start}}}}", train_end: "${{{{parent.inputs.train_end}}}}", test_end: "${{{{parent.inputs.test_end}}}}"}}
-    outputs: {{decision: "${{{{parent.outputs.decision}}}}", reference: "${{{{parent.outputs.reference}}}}"}}
+    outputs: {{decision: "${{{{parent.outputs.decision}}}}", reference: "${{{{parent.outputs.reference}}}}", baseline: "${{{{parent.outputs.baseline}}}}"}}
 """
 COMPONENT = """\
 $schema: https://azuremlschemas.azureedge.net/latest/commandComponent.schema.json
@@ -106,10 +107,10 @@ type: command
 name: train
 version: "1"
 inputs: {train_start: {type: string}, train_end: {type: string}, test_end: {type: string}}
-outputs: {decision: {type: uri_folder}, prepared: {type: uri_folder}, reference: {type: mltable}}
+outputs: {decision: {type: uri_folder}, prepared: {type: uri_folder}, reference: {type: mltable}, baseline: {type: mltable}}
 code: ../..
 environment: file:../environment/environment.yml
-command: python train.py ${{inputs.train_start}} ${{inputs.train_end}} ${{inputs.test_end}} ${{outputs.decision}} ${{outputs.prepared}} ${{outputs.reference}}
+command: python train.py ${{inputs.train_start}} ${{inputs.train_end}} ${{inputs.test_end}} ${{outputs.decision}} ${{outputs.prepared}} ${{outputs.reference}} ${{outputs.baseline}}
 """
 ROLLOUT = """\
 alpha: 0.01
@@ -160,6 +161,7 @@ create_monitor:
       reference_data:
         input_data: {type: uri_folder, path: azureml://datastores/workspaceblobstore/paths/modelDataCollector/flight-delay/outcomes}
         data_context: ground_truth
+      properties: {baseline: "azureml:flights-baseline@latest", target: late, day: day}
       metric_thresholds:
         classification: {accuracy: 0.6}
 """
@@ -184,7 +186,7 @@ def days() -> pd.DataFrame:
 
 def repository(azure, folder: Path) -> Path:
     "This repository, with the small pipeline in the place of its own"
-    root = copy_of(folder, lambda name: name.startswith(LEFT_OUT) and not name.startswith("nbs/deployment/"))
+    root = copy_of(folder, lambda name: name.startswith(LEFT_OUT) and not name.startswith(NEEDED))
     sections = "".join(f"[{on}]\n" + "".join(f"{key} = {value}\n" for key, value in azure.workspace(on).items()) + "registry = shared\n" for on in PLACES)
     days().to_csv(root / "days.csv", index=False)
     deployment = (root / "pipelines/deployment/deployment.yml").read_text().replace('WORKER_COUNT: "2"', 'WORKER_COUNT: "1"')
@@ -206,18 +208,18 @@ class Production(Callers):
     def row(self) -> dict: return {"carrier": self.draw.choice(["AA", "UA", "NW"]), "hour": round(self.draw.uniform(5, 23), 2)}
 
 
-def served(azure, requests: int = 10, rows: int = 30) -> str:
-    "Ask production for flights of today, and wait for them to land: a CSV with the outcomes"
-    to, draw, landed = Production(azure), random.Random(1), ["request_id,row,value"]
+def served(azure, day: str, requests: int = 6, rows: int = 30) -> list[str]:
+    "Ask production for the flights of a day, and wait for them to land: lines that say which was late"
+    to, draw, landed = Production(azure), random.Random(day), []
     link = HTTPSConnection(to.proxy.hostname, to.proxy.port, context=to.trust, timeout=60)
     link.set_tunnel(to.address.hostname, 443)
     for number in range(requests):
         found = flights(draw, TODAY, rows)
         link.request("POST", to.address.path, json.dumps([{name: row[name] for name in ("carrier", "hour")} for row in found]),
-                     {"Authorization": f"Bearer {to.key}", "Content-Type": "application/json", "x-request-id": f"flights-{number}"})
+                     {"Authorization": f"Bearer {to.key}", "Content-Type": "application/json", "x-request-id": f"{day}-{number}"})
         reply = link.getresponse()
         assert reply.status == 200, reply.read()
         assert len(json.loads(reply.read())) == rows
-        landed += [f"flights-{number},{place},{row['late']}" for place, row in enumerate(found)]
+        landed += [f"{day}-{number},{place},{row['late']}" for place, row in enumerate(found)]
     link.close()
-    return "\n".join(landed) + "\n"
+    return landed
