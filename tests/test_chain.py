@@ -11,7 +11,7 @@ from datetime import timedelta
 
 import pytest
 from acting import Act, git
-from chained import COMMAND, Production, places, repository, served
+from chained import COMMAND, TODAY, Production, places, repository, served, worse
 
 pytest.importorskip("fcntl", reason="the workflows that run here are those of a POSIX system")
 
@@ -47,15 +47,22 @@ def pushed(act) -> dict: return {"ref": "refs/heads/main", "after": git(act.root
 def said(act, name: str, file: str) -> dict: return json.loads((act.artifacts / name / file).read_text())
 
 
+def released(act, **how) -> list:
+    "The deployment workflow after a training: staging, then production"
+    act("workflow_run", "deployment", act.ended("training"), **how)
+    return [said(act, name, "release.json") for name in ("evidence", "release")]
+
+
 def test_a_merge_ends_with_a_promoted_model(chain):
     azure, act = chain
     act("push", "training", pushed(act))
-    assert said(act, "verdict", "verdict.json") == {"release": True, "model": "flight-delay", "version": 1, "reason": said(act, "verdict", "verdict.json")["reason"]}
-    act("workflow_run", "deployment", act.ended("training"))
-    for name in ("evidence", "release"): assert said(act, name, "release.json")["status"] == "Promoted"
+    assert (said(act, "verdict", "verdict.json")["release"], said(act, "verdict", "verdict.json")["version"]) == (True, 1)
+    staging, production = released(act)
+    assert (staging["status"], production["status"], production["version"]) == ("Promoted", "Promoted", "1")
+    assert f"actions/runs/{act.runs}" in production["approved_by"], "the approval links the run, which names the reviewers"
 
 
-def test_a_drift_event_ends_with_a_retrained_model(chain):
+def test_a_drift_in_production_ends_with_a_retrained_model(chain):
     azure, act = chain
     landed = ["request_id,row,value", *served(azure, "yesterday")]
     at(azure, act, timedelta(days=1))
@@ -63,11 +70,21 @@ def test_a_drift_event_ends_with_a_retrained_model(chain):
     mlops(azure, act.root, "outcomes", "flight-delay", "outcomes.csv", "--on", "production")
     mlops(azure, act.root, "schedule", "apply", "pipelines/monitoring/monitor.yml", "--on", "production")
     azure.trigger("production", "flight-delay-monitor").thread.join(120)
-    print(act("schedule", "monitoring", {}, "--job", "monitor"))
-    [event] = act.api.events
-    print(event)
-    print(act("repository_dispatch", "training", {"action": event["event_type"], "client_payload": event["client_payload"]}))
-    assert said(act, "verdict", "verdict.json")["version"] == 2
-    with Production(azure) as callers: print(act("workflow_run", "deployment", act.ended("training")))
-    for name in ("evidence", "release"): assert said(act, name, "release.json")["status"] == "Promoted"
-    print(callers.statuses, said(act, name, "release.json"))
+    act("schedule", "monitoring", {}, "--job", "monitor")
+    [event] = act.api.events  # Azure's monitor has found it, and ours: that is one retraining
+    assert event["event_type"] == "drift" and f"inputs.test_end={TODAY}" in event["client_payload"]["inputs"]
+    log = act("repository_dispatch", "training", {"action": event["event_type"], "client_payload": event["client_payload"]})
+    assert "Judged against flight-delay version 1" in log
+    with Production(azure) as callers: staging, production = released(act)
+    assert (staging["status"], production["status"], production["version"], production["champion"]) == ("Promoted", "Promoted", "2", "1")
+    assert production["stages"][0]["requests"] >= 20 and {*callers.statuses} == {200}
+
+
+def test_a_bad_model_ends_with_a_rollback(chain):
+    azure, act = chain
+    worse(act.root)
+    act("push", "training", pushed(act))
+    with Production(azure) as callers: staging, production = released(act, code=1)
+    assert (staging["status"], production["status"], production["version"]) == ("Promoted", "RolledBack", "3")
+    assert {*callers.statuses} == {200, 400} and Production(azure).traffic == {"version-2": 100}
+    assert production["reason"] in (act.github / "runs/deployment-workflow_run.log").read_text()
