@@ -12,7 +12,7 @@ from loopback import registries, workspaces
 from loopback.arm import ML, SUBSCRIPTION, read
 from loopback.bench import GROUP
 from loopback.endpoints import key_pair
-from loopback.proxy import OTHER, Request
+from loopback.proxy import Request
 
 TODAY = date.today()
 DRIFT = TODAY - timedelta(days=40)  # From then on the other carrier is the one that is late
@@ -121,7 +121,7 @@ stages:
 
 def places(azure):
     "Three workspaces, and the registry through which models go from one to the next"
-    workspaces.make_workspace(azure, GROUP, "staging", location=OTHER)
+    workspaces.make_workspace(azure, GROUP, "staging")
     path = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}/providers/{ML}/registries/shared"
     registries.put_registry(azure, read(Request("PUT", "management.azure.com", path, {}, b"{}")))
 
@@ -186,7 +186,7 @@ def days() -> pd.DataFrame:
 def repository(azure, folder: Path) -> Path:
     "This repository, with the small pipeline in the place of its own"
     root = copy_of(folder, lambda name: name.startswith(LEFT_OUT) and not name.startswith(NEEDED))
-    sections = "".join(f"[{on}]\n" + "".join(f"{key} = {value}\n" for key, value in azure.workspace(on).items()) + "registry = shared\n" for on in PLACES)
+    sections = "".join(f"[{on}]\n" + "".join(f"{key} = {value}\n" for key, value in azure.workspace(on).items()) + f"registry = shared\nendpoint_suffix = {'' if on == 'production' else f'-{on}'}\n" for on in PLACES)
     days().to_csv(root / "days.csv", index=False)
     deployment = (root / "pipelines/deployment/deployment.yml").read_text().replace('WORKER_COUNT: "2"', 'WORKER_COUNT: "1"')
     files = {"settings.ini": SETTINGS + sections, "pipelines/training/pipeline.yml": PIPELINE, "pipelines/training/train.yml": COMPONENT, "train.py": TRAIN, "pipelines/monitoring/monitor.yml": MONITOR, "pipelines/deployment/deployment.yml": deployment,

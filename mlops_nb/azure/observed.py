@@ -57,10 +57,10 @@ def observed(
 # %% ../../nbs/azure/12_observed.ipynb #72030af1
 def bring_collected(place, endpoint: str, start: datetime, end: datetime):
     "The collected hours of a span, and the outcomes known since then"
-    store, to = blobs(place), place.serving/".mlops/collected"
+    store, prefix, to = blobs(place), f"{COLLECTED}/{place.endpoint(endpoint)}/", place.serving/".mlops/collected"/endpoint
     with place.doing(f"read what {endpoint} collected"):
         within = lambda name: (hour := hour_of(name)) is not None and start <= hour <= end + timedelta(days=60)
-        if not store.pull(f"{COLLECTED}/{endpoint}/", to/endpoint, within): raise UserError(f"{endpoint} has collected nothing in {place.asked.workspace} since {start:%Y-%m-%d}", accepted="an endpoint with data_collector that was asked something", fix=f"mlops-nb deploy --on {place.name}")
+        if not store.pull(prefix, to, within): raise UserError(f"{endpoint} has collected nothing in {place.asked.workspace} since {start:%Y-%m-%d}", accepted="an endpoint with data_collector that was asked something", fix=f"mlops-nb deploy --on {place.name}")
 
 # %% ../../nbs/azure/12_observed.ipynb #fc083af3
 def bring_asset(place, reference: str):
@@ -86,9 +86,9 @@ def record(
     from mlops_nb.deployment.collection import record_outcomes
     with tempfile.TemporaryDirectory() as folder:
         count, store = record_outcomes(folder, endpoint, records), blobs(place)
-        top = Path(folder)/".mlops/collected"
+        top = Path(folder)/".mlops/collected"/endpoint
         for path in sorted(top.rglob("*.jsonl")):
-            with place.doing("write outcomes"): store.push(f"{COLLECTED}/{path.relative_to(top).as_posix()}", path.read_bytes())
+            with place.doing("write outcomes"): store.push(f"{COLLECTED}/{place.endpoint(endpoint)}/{path.relative_to(top).as_posix()}", path.read_bytes())
     return count
 
 # %% ../../nbs/azure/12_observed.ipynb #2a6fa058

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
-from .client import client, federate, scope, section, steadily, telling
+from .client import client, credential, federate, scope, section, steadily, telling
 from ..core.errors import UserError
 
 # %% ../../nbs/azure/03_workspace.ipynb #58f2f65d
@@ -29,6 +29,13 @@ class Azure:
     def ml(self):
         "The SDK's client of the workspace"
         with telling(f"open {self.asked.workspace}", self.asked): return client(self.asked)
+
+    @cached_property
+    def asker(self): return credential()
+
+    def endpoint(self, name: str) -> str:
+        "What an endpoint of the project is called in this workspace"
+        return name + self.asked.endpoint_suffix
 
     def doing(self, what: str): return telling(what, self.asked)
     def registry(self, name: str): return client(self.asked, registry=name)

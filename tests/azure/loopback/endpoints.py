@@ -16,7 +16,8 @@ from .rebuild import Rebuild, bad, seconds
 PROBE = {"failureThreshold": 30, "successThreshold": 1, "timeout": "PT2S", "period": "PT10S", "initialDelay": "PT10S"}
 USUAL = {"scaleSettings": {"scaleType": "Default"}, "livenessProbe": PROBE, "readinessProbe": PROBE, "appInsightsEnabled": False, "egressPublicNetworkAccess": "Enabled",
          "requestSettings": {"maxConcurrentRequestsPerInstance": 1, "requestTimeout": "PT5S"}, "environmentVariables": {}, "properties": {}}
-SCORING = re.compile(r"(?P<name>[\w-]+)\.(?P<region>\w+)\.inference\.ml\.azure\.com")
+FRONT = (401, 404, 405, 408, 413, 429, 502, 503)  # What the front says by itself; all else comes from the script
+SCORING = re.compile(r"(?P<name>[\w-]+)\.\w+\.inference\.ml\.azure\.com")
 
 
 def serve(folder: Path, model: Path, about: dict, endpoint: Path, deployment: Path):
@@ -74,12 +75,11 @@ def put_endpoint(bench, call: Call) -> Answer:
     "Make an endpoint, or move its traffic"
     before, said = bench.state.get(call.id), call.body["properties"]
     if not re.fullmatch(r"[a-zA-Z][a-zA-Z0-9-]{1,30}[a-zA-Z0-9]", call.name): raise bad(f"the endpoint name {call.name} is invalid")
-    region = call.body.get("location") or REGION
-    if any(one["name"] == call.name and one["location"] == region and one["id"].lower() != call.id.lower() for one in bench.state.all("workspaces/onlineEndpoints")): raise bad(f"the endpoint name {call.name} is taken in {region}")
+    if any(one["name"].lower() == call.name.lower() and one["id"].lower() != call.id.lower() for one in bench.state.all("workspaces/onlineEndpoints")): raise bad(f"an endpoint with the name {call.name} already exists in {REGION}")
     traffic, mirror = said.get("traffic") or {}, said.get("mirrorTraffic") or {}
     move(bench, call, traffic, mirror)
-    made = store(bench, call, call.body, provisioningState="Succeeded", scoringUri=f"https://{call.name}.{region}.inference.ml.azure.com/score",
-                 swaggerUri=f"https://{call.name}.{region}.inference.ml.azure.com/swagger.json", traffic=traffic, mirrorTraffic=mirror, publicNetworkAccess=said.get("publicNetworkAccess", "Enabled"))
+    made = store(bench, call, call.body, provisioningState="Succeeded", scoringUri=f"https://{call.name}.{REGION}.inference.ml.azure.com/score",
+                 swaggerUri=f"https://{call.name}.{REGION}.inference.ml.azure.com/swagger.json", traffic=traffic, mirrorTraffic=mirror, publicNetworkAccess=said.get("publicNetworkAccess", "Enabled"))
     made["properties"].pop("keys", None)
     made.setdefault("location", REGION)
     return Answer(200 if before else 201, made, operation(bench, call, 0.0, made))
@@ -204,12 +204,13 @@ def endpoint_token(bench, call: Call) -> Answer:
 def scored(bench, request: Request) -> Answer:
     "A request to a scoring address"
     name = SCORING.fullmatch(request.host)
-    found = next((one for one in bench.state.all("workspaces/onlineEndpoints") if name and (one["name"], one["location"]) == (name["name"], name["region"])), None)
+    found = next((one for one in bench.state.all("workspaces/onlineEndpoints") if name and one["name"] == name["name"]), None)
     served = found and local(bench, found["id"], found["name"])
     if not served: return Answer(404, {"error": {"code": "NotFound", "message": f"no endpoint at {request.host}"}})
     upstream = http.client.HTTPConnection("127.0.0.1", urlsplit(served.show(found["name"]).scoring_uri).port, timeout=120)
     try:
         upstream.request(request.method, request.target, request.body or None, {name: value for name, value in request.headers.items() if name not in ("connection", "host", "transfer-encoding")})
         reply = upstream.getresponse()
-        return Answer(reply.status, reply.read(), {name: value for name, value in reply.getheaders() if name.lower() not in ("connection", "content-length", "transfer-encoding", "date", "server")})
+        status = reply.status if reply.status in (200, *FRONT) else 424  # As Azure says it when the script does not answer 200
+        return Answer(status, reply.read(), {**({} if status == reply.status else {"ms-azureml-model-error-statuscode": reply.status, "ms-azureml-model-error-reason": "model_error"}), **{name: value for name, value in reply.getheaders() if name.lower() not in ("connection", "content-length", "transfer-encoding", "date", "server") and not name.lower().startswith("ms-azureml-model")}})
     finally: upstream.close()

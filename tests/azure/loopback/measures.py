@@ -4,13 +4,18 @@ from collections import defaultdict
 from datetime import datetime, timedelta
 
 from .arm import ML, Call, on
-from .endpoints import local
+from .endpoints import FRONT, local
 from .proxy import REGION, Answer
 
-DIMENSIONS = {"deployment": lambda event: event["deployment"], "statuscode": lambda event: str(event["status"]), "statuscodeclass": lambda event: f"{str(event['status'])[0]}xx",
-              "modelstatuscode": lambda event: str(event["status"])}
+DIMENSIONS = {"deployment": lambda event: event["deployment"], "statuscode": lambda event: told(event), "statuscodeclass": lambda event: f"{told(event)[0]}xx",
+              "modelstatuscode": lambda event: "" if event["status"] in FRONT else str(event["status"])}
 PUBLISHED = {"RequestsPerMinute": ("Count", {*DIMENSIONS}), **{name: ("MilliSeconds", {"deployment"}) for name in ("RequestLatency", *(f"RequestLatency_P{rank}" for rank in (50, 90, 95, 99)))}}
 LATE = timedelta(minutes=2)  # After so long a minute is there
+
+
+def told(event: dict) -> str:
+    "The status that a caller was told"
+    return str(event["status"] if event["status"] in (200, *FRONT) else 424)
 
 
 def wrong(what: str) -> Answer: return Answer(400, {"code": "BadRequest", "message": what})

@@ -10,9 +10,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import trustme
 
-REGION, OTHER = "eastus", "westus"  # Where everything is, and where a workspace may be besides: the name of an endpoint is taken in its region
+REGION = "eastus"
 NAMES = ["management.azure.com", "login.microsoftonline.com", "*.api.azureml.ms", "*.experiments.azureml.net", "*.blob.core.windows.net", "*.inference.ml.azure.com",
-         "azuremlschemasprod.azureedge.net", f"*.{REGION}.inference.ml.azure.com", f"*.{OTHER}.inference.ml.azure.com"]
+         "azuremlschemasprod.azureedge.net", f"*.{REGION}.inference.ml.azure.com"]
 HOSTS = {  # Who answers for a host
     "arm": re.compile(r"management\.azure\.com"),
     "login": re.compile(r"login\.microsoftonline\.com"),

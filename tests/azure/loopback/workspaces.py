@@ -7,14 +7,14 @@ from .proxy import REGION, Answer
 from .storage import ACCOUNT, KEY
 
 
-def make_workspace(bench, group: str, name: str, properties: "dict | None" = None, location: str = REGION) -> dict:
+def make_workspace(bench, group: str, name: str, properties: "dict | None" = None) -> dict:
     "A workspace as if somebody had created it, with its container and default datastores"
     from .arm import read
     from .proxy import Request
     for kind, id in (("resourceGroups", f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{group}"),):
         bench.state.resources.setdefault(id.lower(), {"id": id, "name": group, "type": f"Microsoft.Resources/{kind}", "location": REGION, "properties": {"provisioningState": "Succeeded"}})
     target = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{group}/providers/{ML}/workspaces/{name}"
-    return create(bench, read(Request("PUT", "management.azure.com", target, {})), {"location": location, "properties": properties or {}})
+    return create(bench, read(Request("PUT", "management.azure.com", target, {})), {"location": REGION, "properties": properties or {}})
 
 
 def create(bench, call: Call, body: dict) -> dict:
