@@ -25,6 +25,7 @@ NAMES = {  # Kind: pattern, in words
     "deployment": (r"[a-zA-Z][a-zA-Z0-9-]{1,30}[a-zA-Z0-9]", "3 to 32 letters, digits and -, with a letter first"),
     "workspace": (r"[a-zA-Z0-9][a-zA-Z0-9_-]{2,32}", "3 to 33 letters, digits, - and _"),
     "registry": (r"[a-zA-Z0-9][a-zA-Z0-9_-]{2,32}", "3 to 33 letters, digits, - and _"),
+    "job": (r"[a-zA-Z0-9][\w-]{0,254}", "at most 255 letters, digits, - and _"),
     "asset": (r"[a-zA-Z0-9][\w.-]{0,254}", "at most 255 letters, digits, -, _ and ."),
     "schedule": (r"[a-zA-Z0-9][\w-]{0,254}", "at most 255 letters, digits, - and _")}
 

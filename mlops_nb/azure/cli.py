@@ -49,7 +49,9 @@ def apply(file, on, json):
     made = place(on).schedule(file)
     if json: return dump(made)
     click.echo(f"{made['kind']} {made['name']} is {'enabled' if made['enabled'] else 'disabled'} in {on}")
-    for name in made["frozen"]: click.echo(f"  note: the input {name} is the same at every run; @latest in the file reads what is new by then")
+    for name in made["frozen"]: click.echo(f"  note: the input {name} is the same at every run; @latest in the file reads what is new by then" if made["kind"] == "schedule" else
+                                         f"  note: {name} stays what it is today; apply the file again after a release")
+    for name in made["left_out"]: click.echo(f"  note: Azure does not get the threshold {name}: azure-ai-ml sends one measure for each kind of column")
 
 # %% ../../nbs/azure/14_cli.ipynb #682ab93f
 @schedule.command("list")

@@ -8,6 +8,7 @@ __all__ = ['NEEDED', 'AUDIENCE', 'RETRIES', 'ARM', 'section', 'id_token', 'in_ac
            'arm']
 
 # %% ../../nbs/azure/01_client.ipynb #6b470581
+import json
 import logging
 import os
 import re
@@ -17,6 +18,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
@@ -43,9 +45,9 @@ AUDIENCE = "api://AzureADTokenExchange"
 def id_token() -> str:
     "A fresh id token of this GitHub Actions job; its workflow needs `permissions: id-token: write`"
     ask = f"{os.environ['ACTIONS_ID_TOKEN_REQUEST_URL']}&{urlencode({'audience': AUDIENCE})}"
-    with urlopen(Request(ask, headers={"Authorization": f"Bearer {os.environ['ACTIONS_ID_TOKEN_REQUEST_TOKEN']}"}), timeout=30) as answer:
-        import json
-        return json.load(answer)["value"]
+    def once():
+        with urlopen(Request(ask, headers={"Authorization": f"Bearer {os.environ['ACTIONS_ID_TOKEN_REQUEST_TOKEN']}"}), timeout=30) as answer: return json.load(answer)["value"]
+    return steadily(once)
 
 # %% ../../nbs/azure/01_client.ipynb #ea2b32d5
 def in_actions() -> bool:
@@ -127,10 +129,11 @@ def word(value) -> str:
 def passing(error: BaseException) -> bool:
     "Is it a trouble that passes: a lost connection, too many requests, a fault of the server?"
     from azure.core.exceptions import ClientAuthenticationError, HttpResponseError, IncompleteReadError, ServiceRequestError, ServiceResponseError
-    if isinstance(error, ClientAuthenticationError): return False
+    if isinstance(error, HTTPError): return error.code == 429 or error.code >= 500
+    if isinstance(error, ClientAuthenticationError): return "ExpiredAuthenticationToken" in str(error)
     if getattr(error, "error_code", None) == "BlobAlreadyExists": return True     # somebody uploads the same at this moment
     if isinstance(error, HttpResponseError) and error.status_code: return error.status_code in (408, 429, 500, 502, 503, 504)
-    if isinstance(error, (ServiceRequestError, ServiceResponseError, IncompleteReadError, ConnectionError)): return True
+    if isinstance(error, (ServiceRequestError, ServiceResponseError, IncompleteReadError, ConnectionError, URLError)): return True
     return bool(error.__cause__ and error.__cause__ is not error and passing(error.__cause__))
 
 # %% ../../nbs/azure/01_client.ipynb #1f0aa4e4

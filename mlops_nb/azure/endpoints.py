@@ -8,6 +8,7 @@ __all__ = ['STATES', 'model_named', 'deployment_told', 'endpoint_told', 'AzureEn
 # %% ../../nbs/azure/07_endpoints.ipynb #da7ec1bb
 import re
 import tempfile
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +18,8 @@ from .jobs import ensure
 from .staging import Staged
 from ..core.documents import load
 from ..core.errors import MlopsError, UserError
-from ..deployment.endpoints import Deployment, Endpoint, check_traffic
+from ..core.settings import load_settings
+from ..deployment.endpoints import Deployment, Endpoint, checked_traffic
 from ..deployment.specification import model_of
 
 # %% ../../nbs/azure/07_endpoints.ipynb #66fd016e
@@ -37,26 +39,27 @@ def deployment_told(found) -> Deployment:
     state = STATES.get(word(found.provisioning_state).lower(), "Creating")
     return Deployment(found.name, *model_named(found.model), state, None, 0, (found.tags or {}).get("mlops_nb.why", "") if state == "Failed" else "")
 
-def endpoint_told(found, deployments: list) -> Endpoint:
+def endpoint_told(name: str, found, deployments: list) -> Endpoint:
     "An endpoint of Azure in our words"
     shares = lambda traffic: {name: int(share) for name, share in (traffic or {}).items() if int(share)}
-    return Endpoint(found.name, found.scoring_uri or "", shares(found.traffic), shares(found.mirror_traffic), {one.name: one for one in map(deployment_told, deployments)}, True)
+    return Endpoint(name, found.scoring_uri or "", shares(found.traffic), shares(found.mirror_traffic), {one.name: one for one in map(deployment_told, deployments)}, True)
 
 # %% ../../nbs/azure/07_endpoints.ipynb #52455077
 class AzureEndpoints:
-    "The online endpoints of a workspace"
-    def __init__(self, place): self.place, self.ml = place, place.ml
+    "The online endpoints of a workspace, by the names that the project has for them"
+    def __init__(self, place): self.place, self.ml, self.there = place, place.ml, place.endpoint
 
     def list(self) -> list:
         "All endpoints"
         with self.place.doing("list endpoints"): names = [one.name for one in steadily(lambda: list(self.ml.online_endpoints.list()))]
-        return [self.show(name) for name in names]
+        suffix = self.place.asked.endpoint_suffix
+        return [self.show(name.removesuffix(suffix)) for name in names if name.endswith(suffix)]
 
     def show(self, endpoint: str) -> Endpoint:
         "An endpoint as it is now"
         with self.place.doing(f"look at endpoint {endpoint}"):
-            found = steadily(lambda: self.ml.online_endpoints.get(endpoint))
-            return endpoint_told(found, steadily(lambda: list(self.ml.online_deployments.list(endpoint))))
+            found = steadily(lambda: self.ml.online_endpoints.get(self.there(endpoint)))
+            return endpoint_told(endpoint, found, steadily(lambda: list(self.ml.online_deployments.list(found.name))))
 
 # %% ../../nbs/azure/07_endpoints.ipynb #e90fa03e
 def _deploy(self: AzureEndpoints,
@@ -73,7 +76,7 @@ def _deploy(self: AzureEndpoints,
     if spec["endpoint_name"] != endpoint["name"]: raise UserError(f"{deployment_file} is of endpoint {spec['endpoint_name']}", accepted=endpoint["name"], file=deployment_file)
     spec["name"] = check_name("deployment", name or spec["name"], deployment_file)
     known = self.version(model or spec["model"])
-    spec |= {"model": f"azureml:{known.name}:{known.version}", "environment_variables": {**(spec.get("environment_variables") or {}), **({"MODEL_SHA256": known.digest} if known.digest else {})}}
+    spec |= {"model": f"azureml:{known.name}:{known.version}", "environment_variables": {**(spec.get("environment_variables") or {}), **self.variables(known)}}
     self.make(endpoint_file, endpoint["name"])
     self.serve(spec, Path(deployment_file).resolve().parent)
     self.begin(endpoint, spec["name"])
@@ -90,17 +93,25 @@ def _version(self: AzureEndpoints, reference: str):     # name, version, digest
     if found: return SimpleNamespace(name=name, version=str(found.version), digest=(found.tags or {}).get("sha256"))
     raise UserError(f"{reference} is not registered in {self.place.asked.workspace}", fix=f"mlops-nb run pipelines/training/pipeline.yml --on {self.place.name} registers a model; mlops-nb share {name}:VERSION brings one from another workspace")
 
+# %% ../../nbs/azure/07_endpoints.ipynb #844bcd74
+def _variables(self: AzureEndpoints, known) -> dict:    # From `version`
+    "What the scoring script is told besides"
+    asked = load_settings(self.place.root).deployment
+    personal = [name.strip() for name in f"{asked.drop_columns},{asked.hash_columns}".split(",") if name.strip()]
+    told = {"MODEL_SHA256": known.digest, "COLLECT_WITHOUT": ",".join(personal)}
+    return {name: value for name, value in told.items() if value}
+
 # %% ../../nbs/azure/07_endpoints.ipynb #89735484
 def _make(self: AzureEndpoints, file, name: str):
     "The endpoint, unless it is there"
     from azure.ai.ml import load_online_endpoint
     from azure.core.exceptions import ResourceNotFoundError
     from mlops_nb.deployment.kinds import target
-    check_name("endpoint", name, file)
-    with self.place.doing(f"make endpoint {name}"):
-        try: steadily(lambda: self.ml.online_endpoints.get(name))
+    there = check_name("endpoint", self.there(name), file)
+    with self.place.doing(f"make endpoint {there}"):
+        try: steadily(lambda: self.ml.online_endpoints.get(there))
         except ResourceNotFoundError:
-            made = load_online_endpoint(file, params_override=[*target(self.place.root, self.place.name).overrides, {"traffic": {}}])
+            made = load_online_endpoint(file, params_override=[*target(self.place.root, self.place.name).overrides, {"traffic": {}}, {"name": there}])
             settled(lambda: self.ml.online_endpoints.begin_create_or_update(made))
 
 # %% ../../nbs/azure/07_endpoints.ipynb #a0fda75e
@@ -109,8 +120,10 @@ def _serve(self: AzureEndpoints, spec: dict, base: Path):
     from azure.ai.ml import load_online_deployment
     with tempfile.TemporaryDirectory() as folder:
         staged = Staged(Path(folder))
-        file = stage_deployment(staged, spec, base)
-        with self.place.doing(f"deploy {spec['name']}"): ensure(self.place, staged, lambda text: None)
+        file = stage_deployment(staged, {**spec, "endpoint_name": self.there(spec["endpoint_name"])}, base)
+        with self.place.doing(f"deploy {spec['name']}"):
+            ensure(self.place, staged, lambda text: None)
+            self.idle(spec["endpoint_name"], spec["name"])
         try:
             settled(lambda: self.ml.online_deployments.begin_create_or_update(load_online_deployment(file), skip_script_validation=True))
         except Exception as error:
@@ -118,12 +131,20 @@ def _serve(self: AzureEndpoints, spec: dict, base: Path):
                 with self.place.doing(f"deploy {spec['name']}"): raise
             raise MlopsError(f"{spec['name']} cannot start: {said(error)}{log}\n  mlops-nb endpoint delete {spec['endpoint_name']} {spec['name']} --on {self.place.name} removes it; deploying again repairs it") from error
 
+# %% ../../nbs/azure/07_endpoints.ipynb #a6c7d552
+def _idle(self: AzureEndpoints, endpoint: str, deployment: str, wait=time.sleep):
+    "Wait until nothing is under way with a deployment"
+    from azure.core.exceptions import ResourceNotFoundError
+    try:
+        while deployment_told(steadily(lambda: self.ml.online_deployments.get(deployment, self.there(endpoint)))).state in ("Creating", "Deleting"): wait(2)
+    except ResourceNotFoundError: return
+
 # %% ../../nbs/azure/07_endpoints.ipynb #7c103298
 def _log(self: AzureEndpoints, endpoint: str, deployment: str, lines: int = 30) -> "str|None":
     "The end of a failed deployment's log; None where there is no such deployment, or it did not fail"
     try:
-        if deployment_told(self.ml.online_deployments.get(deployment, endpoint)).state != "Failed": return None
-        text = self.ml.online_deployments.get_logs(deployment, endpoint, lines)
+        if deployment_told(self.ml.online_deployments.get(deployment, self.there(endpoint))).state != "Failed": return None
+        text = self.ml.online_deployments.get_logs(deployment, self.there(endpoint), lines)
     except Exception: return None
     return "".join(f"\n  | {line}" for line in text.splitlines()[-lines:])
 
@@ -135,7 +156,7 @@ def _begin(self: AzureEndpoints, endpoint: dict, deployment: str):
     if not shown.traffic and sum(wished.values()) == 100 and deployment in wished: self.set_traffic(endpoint["name"], wished)
 
 # %% ../../nbs/azure/07_endpoints.ipynb #85e7767e
-for _one in (_deploy, _version, _make, _serve, _log, _begin): setattr(AzureEndpoints, _one.__name__[1:], _one)
+for _one in (_deploy, _version, _make, _variables, _serve, _idle, _log, _begin): setattr(AzureEndpoints, _one.__name__[1:], _one)
 
 # %% ../../nbs/azure/07_endpoints.ipynb #f1efbce8
 def _set_traffic(self: AzureEndpoints,
@@ -145,12 +166,10 @@ def _set_traffic(self: AzureEndpoints,
 ):
     "Change all shares in one act"
     shown = self.show(endpoint)
-    traffic = {name: share for name, share in traffic.items() if share}
-    mirror = {name: share for name, share in (shown.mirror_traffic if mirror is None else mirror).items() if share}
-    check_traffic(shown, traffic, mirror)
+    traffic, mirror = checked_traffic(shown, traffic, mirror)
     if (shown.traffic, shown.mirror_traffic) == (traffic, mirror): return
     with self.place.doing(f"move the traffic of {endpoint}"):
-        found = steadily(lambda: self.ml.online_endpoints.get(endpoint))
+        found = steadily(lambda: self.ml.online_endpoints.get(self.there(endpoint)))
         found.traffic, found.mirror_traffic = traffic, mirror
         settled(lambda: self.ml.online_endpoints.begin_create_or_update(found))
 
@@ -158,8 +177,8 @@ def _set_traffic(self: AzureEndpoints,
 def _keys(self: AzureEndpoints, endpoint: str, regenerate: "str|None" = None) -> dict:
     "The keys, primary and secondary; a regenerated one holds when this returns"
     with self.place.doing(f"read the keys of {endpoint}"):
-        if regenerate: settled(lambda: self.ml.online_endpoints.begin_regenerate_keys(endpoint, key_type=regenerate))
-        found = steadily(lambda: self.ml.online_endpoints.get_keys(endpoint))
+        if regenerate: settled(lambda: self.ml.online_endpoints.begin_regenerate_keys(self.there(endpoint), key_type=regenerate))
+        found = steadily(lambda: self.ml.online_endpoints.get_keys(self.there(endpoint)))
     if not hasattr(found, "primary_key"): raise UserError(f"{endpoint} has no keys: its callers show a token", accepted="auth_mode: key")
     return {"primary": found.primary_key, "secondary": found.secondary_key}
 
@@ -169,9 +188,9 @@ def _delete(self: AzureEndpoints, endpoint: str, deployment: str):
     shown = self.show(endpoint)
     if deployment not in shown.deployments: raise UserError(f"no deployment {deployment}", accepted=", ".join(shown.deployments))
     if shown.traffic.get(deployment) or shown.mirror_traffic.get(deployment): raise UserError(f"{deployment} has traffic", fix=f"mlops-nb endpoint traffic {endpoint} --on {self.place.name} moves it")
-    with self.place.doing(f"delete {deployment}"): settled(lambda: self.ml.online_deployments.begin_delete(deployment, endpoint))
+    with self.place.doing(f"delete {deployment}"): settled(lambda: self.ml.online_deployments.begin_delete(deployment, self.there(endpoint)))
 
-def _stop(self: AzureEndpoints, endpoint: str): raise UserError(f"endpoint {endpoint} of {self.place.name} cannot be stopped", accepted="an endpoint on this machine", fix=f"az ml online-endpoint delete --name {endpoint} ends it, and what it costs")
+def _stop(self: AzureEndpoints, endpoint: str): raise UserError(f"endpoint {endpoint} of {self.place.name} cannot be stopped", accepted="an endpoint on this machine", fix=f"az ml online-endpoint delete --name {self.there(endpoint)} ends it, and what it costs")
 def _start(self: AzureEndpoints, endpoint: str): raise UserError(f"endpoint {endpoint} of {self.place.name} cannot be started", accepted="an endpoint on this machine", fix=f"mlops-nb deploy --on {self.place.name} makes it anew")
 def _events(self: AzureEndpoints, endpoint: str, since=None):
     "Requests that were served, as far as Azure tells: see `azure.served`"

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -28,20 +29,27 @@ class Blobs:
 
     def names(self, prefix: str) -> list: return sorted(one.name for one in steadily(lambda: list(self.container.list_blobs(name_starts_with=prefix))))
 
-    def pull(self, prefix: str, folder: Path):
-        "Bring what is new below a prefix; a blob that has grown comes again"
-        for one in steadily(lambda: list(self.container.list_blobs(name_starts_with=prefix))):
-            path = folder/one.name.removeprefix(prefix)
-            if path.exists() and path.stat().st_size == one.size: continue
-            path.parent.mkdir(parents=True, exist_ok=True)
-            data = steadily(lambda: self.container.download_blob(one.name).readall())
-            part = path.with_name(f".{path.name}.{os.getpid()}.part")
-            part.write_bytes(data)
-            os.replace(part, path)
+    def pull(self, prefix: str, folder: Path, wanted=lambda name: True) -> int:
+        "Bring what is new below a prefix, eight at a time; a blob that has grown comes again. Says how many there are"
+        found = [one for one in steadily(lambda: list(self.container.list_blobs(name_starts_with=prefix))) if wanted(one.name)]
+        path = lambda one: folder/one.name.removeprefix(prefix)
+        new = [one for one in found if not path(one).exists() or path(one).stat().st_size != one.size]
+        with ThreadPoolExecutor(8) as pool: list(pool.map(lambda one: self.bring(one.name, path(one)), new))
+        return len(found)
+
+    def bring(self, name: str, path: Path):
+        "Download a blob; the file appears when it is complete"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        part.write_bytes(steadily(lambda: self.container.download_blob(name).readall()))
+        os.replace(part, path)
 
     def push(self, name: str, data: bytes):
-        "Write a blob that is not there yet"
-        steadily(lambda: self.container.upload_blob(name, data, overwrite=False))
+        "Write a blob that is not there yet; that it is there is no error where an answer was lost on the way"
+        from azure.core.exceptions import ResourceExistsError
+        try: steadily(lambda: self.container.upload_blob(name, data, overwrite=False))
+        except ResourceExistsError:
+            if steadily(lambda: self.container.download_blob(name).readall()) != data: raise
 
 # %% ../../nbs/azure/10_serving.ipynb #59c0dca1
 def blobs(place) -> Blobs:
@@ -157,7 +165,7 @@ def run_qa(
     if deployment not in shown.deployments: raise UserError(f"{endpoint} has no deployment {deployment}", accepted=", ".join(shown.deployments) or "none yet", fix=f"mlops-nb deploy --name NAME --on {place.name}")
     staged = shown.deployments[deployment]
     version = next(one for one in AzureRegistry(place).versions(staged.model) if str(one.version) == staged.version)
-    model = fetch_version(place, staged.model, staged.version, place.folder/"models"/staged.model/staged.version)
+    model = fetch_version(place, version, place.folder/"models"/staged.model/staged.version)
     rows = Path(labelled).absolute() if labelled else judged(place, version)
     return ask_all(place.root, shown.scoring_uri, control.keys(endpoint)["primary"], deployment, str(model), rows, version, say=say)
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
-from .client import client, federate, scope, section, steadily, telling
+from .client import client, credential, federate, scope, section, steadily, telling
 from ..core.errors import UserError
 
 # %% ../../nbs/azure/03_workspace.ipynb #58f2f65d
@@ -29,6 +29,13 @@ class Azure:
     def ml(self):
         "The SDK's client of the workspace"
         with telling(f"open {self.asked.workspace}", self.asked): return client(self.asked)
+
+    @cached_property
+    def asker(self): return credential()
+
+    def endpoint(self, name: str) -> str:
+        "What an endpoint of the project is called in this workspace"
+        return name + self.asked.endpoint_suffix
 
     def doing(self, what: str): return telling(what, self.asked)
     def registry(self, name: str): return client(self.asked, registry=name)
@@ -59,9 +66,9 @@ Azure.address = cached_property(_address)
 Azure.address.__set_name__(Azure, "address")
 
 # %% ../../nbs/azure/03_workspace.ipynb #8b69d7f6
-def _submit(self: Azure, file: Path, inputs: dict, say: Callable) -> str:
+def _submit(self: Azure, file: Path, inputs: dict, say: Callable, name: str = "") -> str:
     from mlops_nb.azure.jobs import submit
-    return submit(self, file, inputs, say)
+    return submit(self, file, inputs, say, name)
 
 def _would(self: Azure, file: Path, inputs: dict) -> dict:
     from mlops_nb.azure.jobs import would
@@ -152,8 +159,12 @@ def _ledger(self: Azure):
     from mlops_nb.azure.observed import ledger
     return ledger(self)
 
+def _breaches(self: Azure, since: str) -> tuple:
+    from mlops_nb.azure.monitors import breaches
+    return breaches(self, since)
+
 def _outcomes(self: Azure, endpoint: str, records: list) -> int:
     from mlops_nb.azure.observed import record
     return record(self, endpoint, records)
 
-for _one in (_qa, _records, _bring, _observed, _ledger, _outcomes): setattr(Azure, _one.__name__[1:], _one)
+for _one in (_qa, _records, _bring, _observed, _ledger, _breaches, _outcomes): setattr(Azure, _one.__name__[1:], _one)

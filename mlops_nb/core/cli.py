@@ -127,9 +127,10 @@ def assignments(
 @click.option("--isolate", is_flag=True, help="Give each step a virtual environment made from its conda file or requirements.")
 @on
 @click.option("--detach", is_flag=True, help="With --on: return once the job is submitted.")
+@click.option("--name", default="", metavar="NAME", help="With --on: name the job; a job that has the name already is followed instead.")
 @click.option("--dry-run", is_flag=True, help="Say what would run and why, and run nothing.")
 @as_json
-def run(file, given, start, jobs, isolate, on, detach, dry_run, json):
+def run(file, given, start, jobs, isolate, on, detach, name, dry_run, json):
     """Run a pipeline, command or sweep job of Azure ML on this machine, or in a workspace with --on.
 
     \b
@@ -145,7 +146,8 @@ def run(file, given, start, jobs, isolate, on, detach, dry_run, json):
         from mlops_nb.core.running import run_elsewhere
         from mlops_nb.core.workspace import project_root
         if start or jobs or isolate: raise UserError(f"--on {on} with {'--from' if start else '--jobs' if jobs else '--isolate'}", accepted="options of a run on this machine, without --on")
-        sys.exit(run_elsewhere(place(on), project_root(file.absolute().parent), file, assignments(given), dry_run=dry_run, detach=detach, json=json))
+        sys.exit(run_elsewhere(place(on), project_root(file.absolute().parent), file, assignments(given), dry_run=dry_run, detach=detach, name=name, json=json))
+    if name: raise UserError("--name without --on", accepted="--on dev, staging or production", fix="a run on this machine is known by its file and its inputs")
     if detach: raise UserError("--detach without --on", accepted="--on dev, staging or production", fix="a run on this machine lasts as long as its command")
     sys.exit(run_file(file, assignments(given), start=start, slots=jobs or 0, isolate=isolate, dry_run=dry_run, json=json))
 

@@ -268,6 +268,7 @@ def run_elsewhere(
     *,
     dry_run: bool = False,
     detach: bool = False,  # Return once it is submitted
+    name: str = "",  # Of the job there; a job that has it is followed instead of made again
     json: bool = False,
 ) -> int:  # The exit code
     "Check a job, hand it over, follow it, and bring back what it made"
@@ -275,7 +276,7 @@ def run_elsewhere(
     say = lambda text: print(text, file=sys.stderr if json else sys.stdout, flush=True)
     values = check_job(file, inputs, registered=lambda name: component_file(root, name))
     if dry_run: return _would(place.would(file, values), file, json)
-    id = place.submit(file, values, say)
+    id = place.submit(file, values, say, name)
     say(f"submitted {id} to {place.name}: {place.page(id)}")
     if detach: return _left(place, id, json)
     return _followed(place, id, file, values, json, say)

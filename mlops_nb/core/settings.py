@@ -34,6 +34,7 @@ class Workspace:
     workspace: str = ""             # Its name
     registry: str = ""              # Azure ML registry that shares models between workspaces
     compute: str = "serverless"     # Compute cluster of the steps
+    endpoint_suffix: str = ""       # Added to the names of its endpoints, which must be free in the whole region of Azure
     cloud: str = "azure"            # Who provides it: an entry point of the group mlops_nb.places
     managed: bool = True            # Made from pipelines/environment; false: by your own Bicep or Terraform, and only verified
     @property

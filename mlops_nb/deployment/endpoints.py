@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Deployment', 'Endpoint', 'described', 'copy_code', 'registry_of', 'fetch_model', 'start', 'Endpoints',
-           'check_traffic']
+           'checked_traffic']
 
 # %% ../../nbs/deployment/11_endpoints.ipynb #f19bcd2a
 import json, os, shutil, signal, subprocess, sys, threading, time
@@ -203,13 +203,13 @@ def _settle(self: Endpoints, folder: Folder, spec: Spec):
 Endpoints.stage, Endpoints.settle = _stage, _settle
 
 # %% ../../nbs/deployment/11_endpoints.ipynb #ce734cb7
-def check_traffic(
-    endpoint: Endpoint,
-    traffic: dict,      # Percent by deployment
-    mirror: dict,       # The same
-):
+def checked_traffic(
+    endpoint: Endpoint,             # As it is
+    traffic: dict,                  # Percent by deployment
+    mirror: "dict|None" = None,     # The same; None leaves it as it is
+) -> tuple:                         # Both without zeros
     "Refuse shares that Azure ML would refuse, and deployments that cannot answer"
-    known = endpoint.deployments
+    known, mirror = endpoint.deployments, endpoint.mirror_traffic if mirror is None else mirror
     if unknown := [name for name in (*traffic, *mirror) if name not in known]: raise UserError(f"no deployment {unknown[0]}", accepted=", ".join(known))
     if bad := [share for share in (*traffic.values(), *mirror.values()) if isinstance(share, bool) or not isinstance(share, int) or not 0 <= share <= 100]: raise UserError(f"a share of {bad[0]!r}", accepted="whole numbers from 0 to 100")
     if sum(traffic.values()) not in (0, 100): raise UserError(f"the shares add up to {sum(traffic.values())} %", accepted="100, or 0 to take the endpoint off")
@@ -217,6 +217,7 @@ def check_traffic(
     if both := [name for name, share in mirror.items() if share and traffic.get(name)]: raise UserError(f"{both[0]} has traffic and cannot mirror it", accepted="a deployment without traffic")
     for name in (name for name, share in (*traffic.items(), *mirror.items()) if share):
         if known[name].state != "Ready": raise UserError(f"{name} is {known[name].state}", accepted="a deployment that is Ready", fix=f"mlops-nb endpoint status {endpoint.name}")
+    return tuple({name: share for name, share in shares.items() if share} for shares in (traffic, mirror))
 
 # %% ../../nbs/deployment/11_endpoints.ipynb #c36e94bd
 def _set_traffic(self: Endpoints,
@@ -226,13 +227,10 @@ def _set_traffic(self: Endpoints,
 ):
     "Change all shares in one act; when this returns, they hold"
     folder = self.folder(endpoint)
-    traffic = {name: share for name, share in traffic.items() if share}
     with changing(folder) as state:
-        mirror = {name: share for name, share in (state["mirror"] if mirror is None else mirror).items() if share}
         shown = described(folder)
         if not shown.running: raise UserError(f"{endpoint} does not run", fix=f"mlops-nb endpoint start {endpoint}")
-        check_traffic(shown, traffic, mirror)
-        state["traffic"], state["mirror"] = traffic, mirror
+        state["traffic"], state["mirror"] = checked_traffic(shown, traffic, mirror)
     self.reach(folder)
 
 # %% ../../nbs/deployment/11_endpoints.ipynb #2822cd89

@@ -4,18 +4,21 @@
 
 # %% auto #0
 __all__ = ['new_record', 'counts', 'count', 'Judgement', 'judge_share', 'promotion', 'shadow', 'judge_shadow',
-           'shadow_differences']
+           'shadow_differences', 'keep_shadow', 'kept_shadow']
 
 # %% ../../nbs/deployment/24_judgement.ipynb #51ff9447
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 
+from ..core.workspace import write_whole
 from .canary import bar, is_bad, is_clients_fault, log_e, upper_bound
-from .releases import Release
+from .releases import Release, folder
 from .rollout import Stage
 from .shadow import Differences, compare, differences, measured_p99, pair, predictions
 
@@ -43,16 +46,14 @@ def count(
     release: Release,
 ):
     "Count new requests, and keep the highest value that the e-process has reached"
-    since = datetime.fromisoformat(record["since"])
-    for event in events:
-        record["cursor"] = event["cursor"]
-        side = {release.deployment: "", release.champion_deployment: "champion_"}.get(event["deployment"])
-        if side is None or not counts(event, since): continue
-        record[f"{side}requests"] += 1
-        if not is_bad(event, release.p99_latency_ms): continue
-        record[f"{side}bad"] += 1
-        now = float(log_e(record["bad"], record["bad"] + record["champion_bad"], record["traffic"] / 100))
-        record["log_e"] = max(record["log_e"], now)
+    since, sides = datetime.fromisoformat(record["since"]), {release.deployment: "", release.champion_deployment: "champion_"}
+    for cursor, together in groupby(events, key=lambda event: event["cursor"]):
+        before = record["bad"]
+        for event in (one for one in together if one["deployment"] in sides and counts(one, since)):
+            record[f"{sides[event['deployment']]}requests"] += 1
+            record[f"{sides[event['deployment']]}bad"] += is_bad(event, release.p99_latency_ms)
+        record["cursor"] = cursor
+        if record["bad"] > before: record["log_e"] = max(record["log_e"], float(log_e(record["bad"], record["bad"] + record["champion_bad"], record["traffic"] / 100)))
     record["e_value"] = float(np.exp(min(record["log_e"], 700.0)))
 
 # %% ../../nbs/deployment/24_judgement.ipynb #3526fc5a
@@ -124,6 +125,7 @@ def judge_shadow(
     if record["requests"] < stage.min_requests: return Judgement("wait", f"{record['requests']} of {stage.min_requests} requests answered by both")
     if release.p99_latency_ms is None: return Judgement("wait", "the champion has answered nothing well, so its latency cannot be measured")
     found = shadow_differences(root, release, record, pairs)
+    keep_shadow(root, release, found)
     record.update(rows=found.rows, mean_difference=found.mean, largest_difference=found.largest, ks=found.ks)
     said = f"{found.rows} predictions differ by {found.mean:+.4f} on average and {found.largest:.4f} at most, KS distance {found.ks:.3f}"
     if stage.max_ks is None: return Judgement("go", said)
@@ -142,3 +144,13 @@ def shadow_differences(
     since = datetime.fromisoformat(record["started"])
     read = lambda deployment: predictions(root, release.endpoint, deployment, ids, since)
     return differences(read(release.champion_deployment), read(release.deployment))
+
+# %% ../../nbs/deployment/24_judgement.ipynb #c17702a4
+def keep_shadow(root: Path, release: Release, found: Differences):
+    "Keep the predictions that were compared"
+    write_whole(folder(root, release.id) / "shadow.json", json.dumps([found.champion.tolist(), found.canary.tolist()]))
+
+def kept_shadow(root: Path, release: Release) -> "Differences|None":
+    "The predictions that were compared; None where that has not happened"
+    path = folder(root, release.id) / "shadow.json"
+    return Differences(*map(np.array, json.loads(path.read_text()))) if path.exists() else None

@@ -352,7 +352,8 @@ def release(
     say(f"{begun.id}: {begun.model} {begun.version} on {begun.endpoint}, at {begun.stage}")
     try: return _drive(tools, begun, approve_as, ask, timeout, poll, wait, say)
     except BaseException as error:
-        with suppress(Exception): hold(tools, begun.id, f"its controller was ended: {type(error).__name__}")
+        why = str(error).partition("\n")[0] if isinstance(error, MlopsError) else f"its controller was ended: {type(error).__name__}"
+        with suppress(Exception): hold(tools, begun.id, why)
         raise
 
 # %% ../../nbs/deployment/26_release.ipynb #db3f9a6d

@@ -74,7 +74,7 @@ def records(on: "str|None") -> Path:
 @click.option("--endpoint-file", type=click.Path(path_type=Path), default="pipelines/deployment/endpoint.yml", show_default=True)
 @click.option("--deployment-file", type=click.Path(path_type=Path), default="pipelines/deployment/deployment.yml", show_default=True)
 @click.option("--timeout", type=click.FloatRange(0), default=3600, show_default=True, metavar="SECONDS", help="For a stage; what is not decided by then is held.")
-@click.option("--poll", type=click.FloatRange(0.05), default=2, show_default=True, metavar="SECONDS", help="Between two looks.")
+@click.option("--poll", type=click.FloatRange(0.05), metavar="SECONDS", help="Between two looks; 2 by default, 20 in a workspace.")
 @click.option("--replay", is_flag=True, help="The new deployment takes the time from its requests.")
 @click.option("--again", is_flag=True, help="Also a version that was turned down before.")
 @on
@@ -98,7 +98,7 @@ def release(model, version, approve_as, rollout, endpoint_file, deployment_file,
     model, say = model or load_settings(root).project.model, lambda text: click.echo(text, err=json)
     files = {name: root / file for name, file in dict(endpoint_file=endpoint_file, deployment_file=deployment_file, rollout=rollout).items()}
     found = run(tools(on, model, version, say), model, version, **files, approve_as=approve_as, ask=prompt,
-                replay=replay, again=again, timeout=timeout, poll=poll, say=say)
+                replay=replay, again=again, timeout=timeout, poll=poll or (20 if on else 2), say=say)
     if found is None: return nothing(records(on), files["endpoint_file"], json)
     show(found, json)
     sys.exit(found.exit_code)

@@ -10,15 +10,15 @@ import base64
 import io
 from datetime import datetime
 from html import escape
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 
 from ..core.workspace import write_whole
 from .canary import bar, is_bad, walk
-from .judgement import counts, shadow_differences
+from .judgement import counts, kept_shadow
 from .releases import Release, folder
-from .shadow import pair
 
 # %% ../../nbs/deployment/25_release_report.ipynb #710e165b
 def _figure(**size):
@@ -64,6 +64,7 @@ def e_plot(
     figure, ax = _figure()
     for record in (r for r in release.stages if r["since"] and 0 < r["traffic"] < 100):
         mine = [e for e in within(events, record) if counts(e, _time(record["since"])) and e["deployment"] in (release.deployment, release.champion_deployment)]
+        mine = [e for _, together in groupby(mine, key=lambda e: e["cursor"]) for e in sorted(together, key=lambda e: e["deployment"] == release.deployment)]
         own = np.array([e["deployment"] == release.deployment for e in mine], bool)
         bad = np.array([is_bad(e, release.p99_latency_ms) for e in mine], bool)
         path = walk(own[bad], record["traffic"] / 100) if bad.any() else np.array([])
@@ -90,7 +91,7 @@ def latency_plot(
     "How long both versions took"
     figure, ax = _figure()
     for name in filter(None, (release.champion_deployment, release.deployment)):
-        times = np.sort([e["milliseconds"] for e in events if e["deployment"] == name])
+        times = np.sort([e["milliseconds"] for e in events if e["deployment"] == name and not np.isnan(e["milliseconds"])])
         if len(times): ax.plot(times, np.arange(1, len(times) + 1) / len(times), label=f"{name} ({len(times)} requests)")
     if release.p99_latency_ms: ax.axvline(release.p99_latency_ms, color="black", ls="--", lw=0.8)
     ax.set(xlabel="milliseconds", ylabel="share of the answers", xscale="log")
@@ -101,13 +102,12 @@ def latency_plot(
 def difference_plot(
     root: Path,
     release: Release,
-    events: list,   # Served requests since the release began
 ) -> str:
     "The predictions of both versions for the same rows"
     record = next((r for r in release.stages if r["mirror"] and r["started"]), None)
     if not record: return ""
-    found = shadow_differences(root, release, record, pair(within(events, record), release.deployment, release.champion_deployment))
-    if not found.rows: return "<p>No predictions of both versions were collected.</p>"
+    found = kept_shadow(root, release)
+    if not found or not found.rows: return "<p>No predictions of both versions were compared.</p>"
     figure, ax = _figure(width=3.6, height=3.4)
     low, high = min(found.champion.min(), found.canary.min()), max(found.champion.max(), found.canary.max())
     ax.plot(found.champion, found.canary, ".", ms=3)
@@ -151,7 +151,7 @@ def write_report(
     "Write the page"
     checks = [{"QA": c["name"], "passed": "yes" if c["passed"] else "NO", "detail": c.get("detail", "")} for c in release.checks]
     limit = release.p99_latency_ms is not None
-    plots = [traffic_plot(release), e_plot(release, events) if limit else "", latency_plot(release, events), difference_plot(root, release, events)] if release.stages else []
+    plots = [traffic_plot(release), e_plot(release, events) if limit else "", latency_plot(release, events), difference_plot(root, release)] if release.stages else []
     title = f"{release.model} {release.version}: {release.status}"
     body = [f"<h1>{escape(title)}</h1><p>{escape(release.reason)}</p>", table(_facts(release)), "<h2>Stages</h2>" if release.stages else "", table(_stages(release)), *plots,
             "<h2>Quality assurance</h2>" if checks else "", table(checks)]

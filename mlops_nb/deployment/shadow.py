@@ -58,7 +58,7 @@ def measured_p99(
 ) -> float:             # Milliseconds; infinite if it has answered nothing
     "The champion's 99th percentile"
     times = [e["milliseconds"] for e in events if e["deployment"] == champion and not e["mirror"] and e["status"] < 400]
-    return float(np.percentile(times, 99)) if times else float("inf")
+    return float(np.nanpercentile(times, 99)) if np.isfinite(times).any() else float("inf")
 
 # %% ../../nbs/deployment/22_shadow.ipynb #47488628
 def _numbers(answer) -> list[float]:

@@ -149,8 +149,8 @@ def dispatch(on, at, json):
     from mlops_nb.monitoring.retraining import of_project
     retraining = of_project(project())
     with kept(on) as ledger:
-        handle(ledger, [], retraining.policy, start_training, retraining.window, moment(at) if at else None)
-        rows = listing(ledger, 20)
+        handle(ledger.folder, [], retraining.policy, start_training, retraining.window, moment(at) if at else None, ledger.keep)
+        rows = listing(ledger.folder, 20)
     if json: return click.echo(json_module.dumps(rows, indent=1, default=str))
     for row in rows: click.echo(f"{row['time']}  {row['action']}: {row['reason']}" + (f"; {row['outcome']['reason']}" if row["outcome"] else ""))
 

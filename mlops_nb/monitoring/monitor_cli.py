@@ -51,7 +51,7 @@ def _elsewhere(root: Path, file: Path, at: "str|None", on: str) -> dict:
     place = find(root, on)
     found = asdict(run_monitor(place.observed(file, at and utc(at)), file, at))
     if event := breach_event(found):
-        with place.ledger() as kept: emit(kept, event)
+        with place.ledger() as kept: emit(kept.folder, event)
     return found
 
 # %% ../../nbs/monitoring/10_monitor_cli.ipynb #8ecdee46

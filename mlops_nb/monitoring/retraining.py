@@ -49,10 +49,11 @@ def run_job(
     file: Path,       # A job
     inputs: dict,     # Values of `--set`
     on: "str|None" = None,   # A workspace of settings.ini
+    name: str = "",   # Of the job there
 ) -> dict:            # What `mlops-nb run --json` says; empty where it could not even start
     "Run a job as `mlops-nb run` does"
     given = [part for name, value in inputs.items() for part in ("--set", f"inputs.{name}={value}")]
-    command = [sys.executable, "-c", "from mlops_nb.core.cli import main; main()", "run", str(file), "--json", *(["--on", on] if on else []), *given]
+    command = [sys.executable, "-c", "from mlops_nb.core.cli import main; main()", "run", str(file), "--json", *(["--on", on, "--name", name] if on else []), *given]
     with lasting(root) as lock: done = subprocess.run(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, pass_fds=[lock])
     try: return json.loads(done.stdout)
     except ValueError: return dict(status="Failed", error=done.stderr.strip()[-2000:], steps=[])
@@ -94,7 +95,7 @@ class Retraining:
 
     def __call__(self, breach: str, window: dict) -> dict:
         "Run the pipeline; release what its gate accepts"
-        outcome = concluded(run_job(self.root, self.pipeline, {**self.inputs, **window}, self.on))
+        outcome = concluded(run_job(self.root, self.pipeline, {**self.inputs, **window}, self.on, f"retrain-{breach[:16]}"))
         if not outcome["accepted"] or not self.release: return outcome
         return outcome | dict(release=self.release(outcome["model"], outcome["version"]))
 

@@ -148,7 +148,8 @@ class Ground:
         if call.kind == "locations/usages": return Answer(200, {"value": [{"unit": "Count", "currentValue": 0, "limit": self.limits.get(name, 100), "name": {"value": name, "localizedValue": name}}
                                                                        for name in ("standardDSv5Family", "TotalLowPriorityCores")]})
         points = self.metrics.get(call.scope.rpartition("/")[2].lower())
-        return Answer(200, {"value": [{"name": {"value": "RequestsPerMinute"}, "timeseries": [{"data": [{"timeStamp": "2026-11-24T00:00:00Z", "average": one} for one in points]}] if points else []}]})
+        return Answer(200, {"timespan": call.query["timespan"], "value": [{"id": call.id, "type": "Microsoft.Insights/metrics", "name": {"value": "RequestsPerMinute"}, "unit": "Count",
+                                        "timeseries": [{"data": [{"timeStamp": "2026-11-24T00:00:00Z", "average": one} for one in points]}] if points else []}]})
 
     # Roles
 

@@ -1,6 +1,12 @@
 "A small project to send: two steps, an endpoint, a batch endpoint"
+import os
+import subprocess
+import sys
+
 import pytest
 
+MLOPS = [sys.executable, "-c", "from mlops_nb.core.cli import main; main()"]
+SCHEMA = "$schema: https://azuremlschemas.azureedge.net/latest/{}.schema.json\n"
 COMPONENT = """
 type: command
 name: %s
@@ -62,6 +68,22 @@ resources: {instance_count: 1}
 settings: {mini_batch_size: 1, output_action: append_row, output_file_name: predictions.jsonl}
 """
 LINES = "from pathlib import Path\ndef init(): pass\ndef run(files): return [Path(one).read_text().strip().upper() for one in files]\n"
+
+
+def placed(azure, folder, files: dict):
+    "Settings that name the two workspaces of the loopback Azure, and further files"
+    sections = "".join(f"[{on}]\n" + "".join(f"{key} = {value}\n" for key, value in azure.workspace(on).items()) + "registry = shared\n" for on in ("dev", "production"))
+    for name, text in {"settings.ini": f"[project]\nexperiment = small\nmodel = flight-delay\n{sections}", **files}.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+def command(azure, folder, *words: str, code: int = 0, stdin: str = "", **more) -> str:
+    "What a command prints"
+    done = subprocess.run([*MLOPS, *words], cwd=folder, env={**os.environ, **azure.env, **more}, input=stdin, capture_output=True, text=True, timeout=400)
+    assert done.returncode == code, f"{words}: {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    return done.stdout if code == 0 else done.stdout + done.stderr
 
 
 @pytest.fixture

@@ -4,27 +4,11 @@ import os
 import re
 import signal
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-from small import small  # noqa: F401
+from small import MLOPS, SCHEMA, command, placed, small  # noqa: F401
 
-MLOPS = str(Path(sys.executable).with_name("mlops-nb"))
-LATEST = """
-type: pipeline
-display_name: latest
-experiment_name: small
-settings: {default_compute: serverless}
-inputs: {greeting: {type: uri_folder, path: "azureml:greeting@latest"}}
-jobs:
-  second: {type: command, component: second.yml, inputs: {data: "${{parent.inputs.greeting}}"}}
-"""
-SCHEMA = "$schema: https://azuremlschemas.azureedge.net/latest/{}.schema.json\n"
 FILES = {
-    "latest.yml": LATEST,
-    "schedule.yml": SCHEMA.format("schedule") + 'name: weekly\ntrigger: {type: cron, expression: "0 6 * * 1"}\ncreate_job: {type: pipeline, job: ./latest.yml}\n',
-    "data.yml": SCHEMA.format("data") + "type: uri_folder\nname: greeting\npath: ./table\n",
     "model.yml": SCHEMA.format("model") + "type: custom_model\nname: flight-delay\npath: ./model\n",
     "endpoint.yml": SCHEMA.format("managedOnlineEndpoint") + "name: echo\nauth_mode: key\ntraffic: {blue: 100}\n",
     "serve.yml": SCHEMA.format("managedOnlineDeployment") + "name: blue\nendpoint_name: echo\nmodel: azureml:flight-delay@latest\ncode_configuration: {code: code, scoring_script: score.py}\n"
@@ -34,17 +18,7 @@ FILES = {
 @pytest.fixture
 def project(azure, small):  # noqa: F811
     "The small project, whose settings name the two workspaces of the loopback Azure"
-    sections = "".join(f"[{on}]\n" + "".join(f"{key} = {value}\n" for key, value in azure.workspace(on).items()) + "registry = shared\n" for on in ("dev", "production"))
-    (small / "settings.ini").write_text(f"[project]\nexperiment = small\nmodel = flight-delay\n{sections}")
-    for name, text in FILES.items(): (small / name).write_text(text)
-    return small
-
-
-def command(azure, folder: Path, *words: str, code: int = 0) -> str:
-    "What a command prints"
-    done = subprocess.run([MLOPS, *words], cwd=folder, env={**os.environ, **azure.env}, capture_output=True, text=True, timeout=400)
-    assert done.returncode == code, f"{words}: {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
-    return done.stdout if code == 0 else done.stdout + done.stderr
+    return placed(azure, small, FILES)
 
 
 def uploads(azure) -> int: return sum(call.request.method == "PUT" and call.request.kind == "blob" for call in azure.calls)
@@ -72,7 +46,7 @@ def test_a_changed_file_makes_only_its_own_component_anew(azure, project):
 
 def test_ctrl_c_leaves_the_job_and_cancel_ends_it(azure, project):
     (project / "code/first.py").write_text("import time\nprint('began', flush=True)\ntime.sleep(300)\n")
-    process = subprocess.Popen([MLOPS, "run", "pipeline.yml", "--on", "dev"], cwd=project, env={**os.environ, **azure.env}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen([*MLOPS, "run", "pipeline.yml", "--on", "dev"], cwd=project, env={**os.environ, **azure.env}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     for line in process.stdout:
         if "Running" in line: break
     process.send_signal(signal.SIGINT)
@@ -119,11 +93,3 @@ def test_an_endpoint_begins_with_its_traffic_and_moves_it(azure, project):
     old, new = (json.loads(command(azure, project, "endpoint", "keys", "echo", *more, "--on", "dev", "--json")) for more in ((), ("--regenerate", "primary")))
     assert old["primary"] != new["primary"] and old["secondary"] == new["secondary"]
     assert "3 to 32 letters" in command(azure, project, *words, "--name", "v1", code=2)
-
-
-def test_a_schedule_keeps_latest_open(azure, project):
-    command(azure, project, "create", "data.yml", "--on", "dev")
-    made = json.loads(command(azure, project, "schedule", "apply", "schedule.yml", "--on", "dev", "--json"))
-    assert made["enabled"] and made["frozen"] == []
-    assert "labels/latest" in json.dumps(azure.state.all("workspaces/schedules")[0])
-    assert "weekly is disabled" in command(azure, project, "schedule", "stop", "weekly", "--on", "dev")

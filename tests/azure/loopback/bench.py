@@ -3,10 +3,12 @@ import tempfile
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 
 from . import arm, assets, batch, dataplane, endpoints, governance, jobs, measures, registries, workspaces  # noqa: F401  (they register what they answer)
 from .arm import PRINCIPAL, SUBSCRIPTION, TENANT, State
+from .clock import Clock
 from .contract import Contract
 from .faults import Faults
 from .proxy import Answer, Authority, Proxy, Request
@@ -47,7 +49,7 @@ class Bench:
         self.folder = Path(folder or tempfile.mkdtemp(prefix="loopback-"))
         self.folder.mkdir(parents=True, exist_ok=True)
         self.authority, self.storage, self.guard = Authority(self.folder), Storage(self.folder), threading.RLock()
-        self.executions, self.hostings, self.everything, self.trackings, self.starting = [], [], [], {}, threading.Lock()
+        self.executions, self.hostings, self.agents, self.everything, self.trackings, self.starting = [], [], {}, [], {}, threading.Lock()
         self.contract = Contract.here()
         self.proxy = Proxy(self.authority, self.answer, lambda *words: self.faults.cut(*words), port)
         self.reset()
@@ -57,8 +59,10 @@ class Bench:
         self.end_executions()
         self.everything += getattr(self, "calls", [])
         self.storage.overwritten.clear()
+        self.clock = Clock()
         self.portable = False  # Whether steps track through azureml-mlflow, over HTTPS, instead of straight into the store behind it
         self.state, self.tokens, self.faults, self.calls, self.runs = State(), Tokens(), Faults(), [], {}
+        self.events = []  # What Event Grid would deliver of the runs of monitors
         self.proxy.refused.clear()
         for name in ("dev", "production"): workspaces.make_workspace(self, GROUP, name)
 
@@ -70,6 +74,8 @@ class Bench:
             hosting.thread.join(200)
             if any(one.name == name for one in found.list()): found.stop(name)
         self.hostings.clear()
+        for one in self.agents.values(): one.close()
+        self.agents.clear()
         for one in self.trackings.values(): one.close()
         self.trackings.clear()
 
@@ -108,7 +114,7 @@ class Bench:
 
     def answer(self, request: Request) -> Answer:
         "What this Azure says to a request; every request is written down"
-        answers = {"arm": arm.answer, "data": dataplane.answer, "login": login, "blob": blob, "scoring": endpoints.scored}
+        answers = {"arm": arm.answer, "data": dataplane.answer, "login": login, "blob": blob, "scoring": endpoints.scored, "schemas": lambda bench, request: Answer(404)}  # the SDK does without the schema of an MLTable
         said = self.faults.answer(request)
         injected = said is not None
         if said is None and request.kind in ("arm", "login"):
@@ -140,6 +146,12 @@ class Bench:
     def fail(self, pattern: str, **how):
         "Requests whose `METHOD host/path` match go wrong: `status=503, times=3`, or `cut=1000`, which hangs up after so many bytes of the body"
         return self.faults.add(pattern, **how)
+
+    def trigger(self, workspace: str, schedule: str, at: "datetime | None" = None):
+        "What Azure does when a schedule is due; gives the run"
+        found = next(one for one in self.state.all("workspaces/schedules") if one["name"] == schedule and f"/workspaces/{workspace}/" in one["id"])
+        call = arm.read(Request("POST", "management.azure.com", f"{found['id']}/trigger", {}))
+        with self.guard: return self.runs[f"{call.workspace}/jobs/{governance.fire(self, call, found, at or datetime.now(timezone.utc))}".lower()]
 
     def hold(self, job: str): self.faults.held.append(job)  # Jobs with such a name never start
     def unhealthy(self, deployment: str): self.faults.unhealthy.append(deployment)  # Deployments with such an id never become ready

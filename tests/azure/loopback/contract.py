@@ -54,6 +54,7 @@ class Contract:
         self.root, self.schemas = root / "specification", Schemas()
         base = self.root / "machinelearningservices/resource-manager/Microsoft.MachineLearningServices"
         self.versions = {folder.name: sorted(folder.glob("*.json")) for folder in sorted(base.glob("*/*")) if folder.is_dir()}
+        self.monitor = {path.parent.name: path for path in (self.root / "monitor/resource-manager/Microsoft.Insights").glob("**/metrics_API.json")}
         self.groups = sorted((self.root / "resources/resource-manager/Microsoft.Resources").glob("*/*/resources.json"))
 
     @staticmethod
@@ -70,6 +71,9 @@ class Contract:
     @lru_cache
     def resources(self) -> list[Operation]: return [one for path in self.groups for one in operations_of(path)]
 
+    @lru_cache
+    def metrics(self, version: str) -> list[Operation]: return operations_of(self.monitor[version]) if version in self.monitor else []
+
     def nearest(self, version: str) -> str:
         "The api-version itself, or the newest older one that the checkout has"
         older = [one for one in self.versions if one[:10] <= version[:10] and one.endswith("preview") == version.endswith("preview")]
@@ -78,6 +82,7 @@ class Contract:
     def find(self, request: Request) -> "tuple[Operation | None, str]":
         "The operation that a request is, and the api-version of the specification that has it"
         if "/providers/" not in request.path: return self.match(self.resources(), request), self.groups[-1].parent.name if self.groups else ""
+        if "/providers/microsoft.insights/" in request.path.lower(): return self.match(self.metrics(request.version), request), request.version
         version = self.nearest(request.version)
         return self.match(self.operations(version), request), version
 
@@ -131,10 +136,12 @@ def operations_of(path: Path) -> list[Operation]:
     "The operations of one file"
     document, found = read(path), []
     for template, methods in document["paths"].items():
-        pattern = re.sub(r"\\\{([\w-]+)\\\}", lambda match: f"(?P<{re.sub(chr(92) + 'W', '_', match[1])}>[^/]+)", re.escape(template.split("?")[0]).replace(r"\-", "-"))
         for method, said in methods.items():
             if method == "parameters": continue
             parameters = [resolved(path, one) for one in [*methods.get("parameters", ()), *said.get("parameters", ())]]
+            whole = {one["name"] for one in parameters if one.get("x-ms-skip-url-encoding")}  # Such a parameter is a path of its own
+            part = lambda match: f"(?P<{re.sub(chr(92) + 'W', '_', match[1])}>{'.+' if match[1] in whole else '[^/]+'})"
+            pattern = re.sub(r"\\\{([\w-]+)\\\}", part, re.escape(template.split("?")[0]).replace(r"\-", "-"))
             found.append(Operation(said["operationId"], method, re.compile(pattern, re.I), said, path, parameters))
     return sorted(found, key=lambda one: one.pattern.pattern.count("[^/]"))
 

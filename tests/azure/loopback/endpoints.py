@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from .arm import Call, default_delete, on, operation, store
+from .arm import Call, Refused, default_delete, on, operation, store
+from .collector import Agent
 from .jobs import project
 from .proxy import REGION, Answer, Request
 from .rebuild import Rebuild, bad, seconds
@@ -15,6 +16,7 @@ from .rebuild import Rebuild, bad, seconds
 PROBE = {"failureThreshold": 30, "successThreshold": 1, "timeout": "PT2S", "period": "PT10S", "initialDelay": "PT10S"}
 USUAL = {"scaleSettings": {"scaleType": "Default"}, "livenessProbe": PROBE, "readinessProbe": PROBE, "appInsightsEnabled": False, "egressPublicNetworkAccess": "Enabled",
          "requestSettings": {"maxConcurrentRequestsPerInstance": 1, "requestTimeout": "PT5S"}, "environmentVariables": {}, "properties": {}}
+FRONT = (401, 404, 405, 408, 413, 429, 502, 503)  # What the front says by itself; all else comes from the script
 SCORING = re.compile(r"(?P<name>[\w-]+)\.\w+\.inference\.ml\.azure\.com")
 
 
@@ -39,7 +41,7 @@ def serve(folder: Path, model: Path, about: dict, endpoint: Path, deployment: Pa
 class Hosting:
     "One deployment on its way"
     def __init__(self, bench, call: Call, arguments: tuple):
-        self.error, self.began = None, time.monotonic()
+        self.error, self.id = None, call.id.lower()
         self.thread = threading.Thread(target=self.run, args=(bench, call, arguments), daemon=True)
         self.thread.start()
 
@@ -73,6 +75,7 @@ def put_endpoint(bench, call: Call) -> Answer:
     "Make an endpoint, or move its traffic"
     before, said = bench.state.get(call.id), call.body["properties"]
     if not re.fullmatch(r"[a-zA-Z][a-zA-Z0-9-]{1,30}[a-zA-Z0-9]", call.name): raise bad(f"the endpoint name {call.name} is invalid")
+    if any(one["name"].lower() == call.name.lower() and one["id"].lower() != call.id.lower() for one in bench.state.all("workspaces/onlineEndpoints")): raise bad(f"an endpoint with the name {call.name} already exists in {REGION}")
     traffic, mirror = said.get("traffic") or {}, said.get("mirrorTraffic") or {}
     move(bench, call, traffic, mirror)
     made = store(bench, call, call.body, provisioningState="Succeeded", scoringUri=f"https://{call.name}.{REGION}.inference.ml.azure.com/score",
@@ -106,6 +109,7 @@ def put_deployment(bench, call: Call) -> Answer:
     "Deploy; the operation ends when the deployment serves, or cannot"
     bench.state.need(call.parent.rsplit("/", 1)[0] if call.parent.endswith("/deployments") else call.parent)
     before = bench.state.get(call.id)
+    if any(one.running and one.id == call.id.lower() for _, _, one in bench.hostings): raise Refused(409, "Conflict", f"There is already an operation in progress on deployment {call.name}")
     arguments = rebuilt(bench, call)
     usual = {name: value for name, value in USUAL.items() if call.body["properties"].get(name) is None}
     made = store(bench, call, {"location": REGION, "sku": {"name": "Default", "capacity": 1}, "tags": {}, **call.body}, provisioningState="Updating" if before else "Creating", **usual)
@@ -129,11 +133,16 @@ def rebuilt(bench, call: Call) -> tuple:
             "code_configuration": {"code": made.code(code["codeId"]), "scoring_script": code["scoringScript"]}, "environment": made.environment(said.get("environmentId")),
             "environment_variables": said.get("environmentVariables") or {}, "instance_type": said.get("instanceType", "Standard_DS3_v2"), "instance_count": (call.body.get("sku") or {}).get("capacity", 1),
             "request_settings": {"request_timeout_ms": int(seconds(settings.get("requestTimeout", "PT5S")) * 1000), "max_concurrent_requests_per_instance": settings.get("maxConcurrentRequestsPerInstance", 1)}}
-    if collector:
-        spec["data_collector"] = {"rolling_rate": (collector.get("rollingRate") or "Hour").lower(), "sampling_rate": next((one.get("samplingRate") for one in collector["collections"].values()), None) or 1.0,
-                                  "collections": {name: {"enabled": str(one.get("dataCollectionMode", "Disabled") == "Enabled").lower()} for name, one in collector["collections"].items()}}
+    if collector: spec["environment_variables"] = {**spec["environment_variables"], **agent(bench, call.id, root, collector).variables}  # The script collects, or nobody does
     about = {"model": model["id"].split("/")[-3], "version": model["name"]}
     return (root, Path(made.data(model["properties"]["modelUri"])), about, made.write("endpoint.yml", {"name": call.segments[3], "auth_mode": "key"}), made.write("deployment.yml", spec))
+
+
+def agent(bench, id: str, root: Path, said: dict) -> Agent:
+    "The agent of a deployment; a new one when the deployment changes"
+    if before := bench.agents.pop(id.lower(), None): before.close()
+    bench.agents[id.lower()] = Agent(bench, id, root, said)
+    return bench.agents[id.lower()]
 
 
 @on("GET", "workspaces/onlineEndpoints/deployments")
@@ -202,5 +211,6 @@ def scored(bench, request: Request) -> Answer:
     try:
         upstream.request(request.method, request.target, request.body or None, {name: value for name, value in request.headers.items() if name not in ("connection", "host", "transfer-encoding")})
         reply = upstream.getresponse()
-        return Answer(reply.status, reply.read(), {name: value for name, value in reply.getheaders() if name.lower() not in ("connection", "content-length", "transfer-encoding", "date", "server")})
+        status = reply.status if reply.status in (200, *FRONT) else 424  # As Azure says it when the script does not answer 200
+        return Answer(status, reply.read(), {**({} if status == reply.status else {"ms-azureml-model-error-statuscode": reply.status, "ms-azureml-model-error-reason": "model_error"}), **{name: value for name, value in reply.getheaders() if name.lower() not in ("connection", "content-length", "transfer-encoding", "date", "server") and not name.lower().startswith("ms-azureml-model")}})
     finally: upstream.close()

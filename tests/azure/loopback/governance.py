@@ -2,7 +2,9 @@
 import json
 import re
 import uuid
+from datetime import datetime, timezone
 
+from . import monitors
 from .arm import ML, SUBSCRIPTION, Call, Refused, default_delete, on, operation, read, store
 from .jobs import put_job
 from .proxy import REGION, Answer, Request
@@ -116,9 +118,15 @@ def delete_schedule(bench, call: Call) -> Answer:
 def trigger(bench, call: Call) -> Answer:
     "Run a schedule's job now, as its time would"
     found = bench.state.need(call.action_on)
-    definition = found["properties"]["action"].get("jobDefinition")
-    if not definition: raise bad("the stand-in does not run monitors")
-    name = f"{found['name']}-{uuid.uuid4().hex[:8]}"
-    request = Request("PUT", call.request.host, f"{call.workspace}/jobs/{name}?api-version={call.request.version}", call.request.headers, json.dumps({"properties": definition}).encode())
-    put_job(bench, read(request))
-    return Answer(200, {"submissionId": name, "scheduleActionType": "CreateJob"})
+    name = fire(bench, call, found, datetime.fromisoformat(call.body.get("scheduleTime", datetime.now(timezone.utc).isoformat()).replace("Z", "+00:00")))
+    return Answer(200, {"submissionId": name, "scheduleActionType": found["properties"]["action"]["actionType"]})
+
+
+def fire(bench, call: Call, schedule: dict, at: datetime) -> str:
+    "Start what a schedule starts, as of a time; gives the name of the job"
+    action, due = schedule["properties"]["action"], f"{schedule['name']}-{at.astimezone(timezone.utc):%Y%m%dT%H%M%SZ}"
+    if action["actionType"] == "CreateMonitor": return monitors.start(bench, call, schedule["name"], action["monitorDefinition"], due, at)
+    name = f"{schedule['name']}-{uuid.uuid4().hex[:8]}"
+    body = json.dumps({"properties": action["jobDefinition"] | {"displayName": due}}).encode()
+    put_job(bench, read(Request("PUT", call.request.host, f"{call.workspace}/jobs/{name}?api-version={call.request.version}", call.request.headers, body)))
+    return name

@@ -33,7 +33,7 @@ def details(bench, run, step: "str | None") -> dict:
     name = child_name(run, step, row) if step else run.name
     said = {"runId": name, "status": status, "startTimeUtc": stamp(row.get("started") or run.created), "endTimeUtc": stamp(row.get("ended")), "createdUtc": stamp(run.created), "runUuid": name,
             "rootRunId": run.name, "parentRunId": run.name if step else None, "experimentId": "0", "displayName": step or spec.get("displayName"), "description": spec.get("description"),
-            "runType": "azureml.StepRun" if step else "azureml.PipelineRun" if spec["jobType"] == "Pipeline" else "azureml.scriptrun", "tags": {} if step else spec.get("tags") or {},
+            "runType": "azureml.StepRun" if step else "azureml.PipelineRun" if spec["jobType"] == "Pipeline" else "azureml.scriptrun", "tags": run.tags.get(step, {}) if step else spec.get("tags") or {},
             "properties": {"azureml.nodeName": step, "azureml.isreused": str(bool(row.get("reused")))} if step else spec.get("properties") or {}, "dataContainerId": f"dcid.{name}",
             "createdBy": {"userName": "loopback"}, "createdFrom": "User", "compute": {"target": "serverless", "targetType": "amlcompute"}, "inputs": {}, "outputs": outputs(run, step), "target": "serverless",
             "runTypeV2": {"orchestrator": "Execution", "traits": []}, "warnings": []}

@@ -43,7 +43,7 @@ class Execution:
     "A job that was submitted"
     def __init__(self, bench, id: str, folder: Path, file: Path):
         self.bench, self.id, self.folder, self.file = bench, id, folder, file
-        self.created, self.canceled, self.settled, self.stored, self.names = time.time(), False, False, {}, {}
+        self.created, self.canceled, self.settled, self.stored, self.names, self.tags = time.time(), False, False, {}, {}, {}
         self.name, self.workspace = id.rsplit("/", 1)[-1], id.split("/jobs/")[0]
         self.log = (file.parent / "execution.log").open("w")
         env = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "PYTEST_", "AZURE", "MLOPS_NB")) and name.lower() not in ("https_proxy", "http_proxy", "pythonpath")}

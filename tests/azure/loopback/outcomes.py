@@ -1,6 +1,7 @@
 "What a job left, where Azure would leave it: outputs and logs in the workspace's storage, named outputs and models as assets"
 import json
 import sqlite3
+import time
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -121,3 +122,18 @@ def model_uri(bench, workspace: str, name: str, version: int, source: str) -> "s
     run_id = home.rpartition("/")[2]
     prefix = f"ExperimentRun/dcid.{bench.run_name(workspace, run_id)}/{path}"
     return f"azureml://datastores/{FILES}/paths/{prefix}" if bench.storage.names(container(bench, workspace, FILES), prefix) else None
+
+
+def registered(bench, workspace: str, folder: Path):
+    "Models that were made through the resource manager are models of MLflow too, under the same number and with the same tags"
+    db = sqlite3.connect(folder / ".mlops" / "mlflow.db", timeout=60)
+    try:
+        known, stamp = {(name, str(version)) for name, version in db.execute("SELECT name, version FROM model_versions")}, int(time.time() * 1000)
+        for one in (one for one in bench.state.all("workspaces/models/versions") if one["id"].lower().startswith(f"{workspace.lower()}/models/")):
+            name, version = one["id"].split("/")[-3], one["name"]
+            if (name, version) in known or not version.isdigit(): continue
+            db.execute("INSERT OR IGNORE INTO registered_models (name, creation_time, last_updated_time) VALUES (?, ?, ?)", (name, stamp, stamp))
+            db.execute("INSERT INTO model_versions (name, version, creation_time, last_updated_time, current_stage, source, run_id, status) VALUES (?, ?, ?, ?, 'None', ?, '', 'READY')", (name, int(version), stamp, stamp, one["properties"]["modelUri"]))
+            db.executemany("INSERT INTO model_version_tags (name, version, key, value) VALUES (?, ?, ?, ?)", [(name, int(version), key, value) for key, value in (one["properties"].get("tags") or {}).items()])
+        db.commit()
+    finally: db.close()

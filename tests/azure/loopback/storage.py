@@ -134,7 +134,7 @@ class Storage:
 
     def answer(self, request: Request) -> Answer:
         "Pass a client's request on to Azurite"
-        if request.method == "PUT" and "comp" not in request.query and "restype" not in request.query:
+        if request.method == "PUT" and "comp" not in request.query and "restype" not in request.query and request.headers.get("if-none-match") != "*":
             digest = hashlib.sha256(request.body).hexdigest()
             with self.guard:
                 if self.written.setdefault(request.path, digest) != digest and "x-ms-copy-source" not in request.headers:

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from .outcomes import models
+from .outcomes import models, registered
 from .proxy import REGION, Answer, Request
 from .storage import free_port
 
@@ -77,6 +77,8 @@ def answer(bench, request: Request) -> "Answer | None":
     server, alias = bench.tracking(match["workspace"]), bench.run_ids(match["workspace"])
     text, target = server.back(request.body.decode()), match["rest"] + (f"?{request.target.partition('?')[2]}" if "?" in request.target else "")
     for name, run_id in alias.items(): text, target = text.replace(f'"{name}"', f'"{run_id}"'), re.sub(rf"=({re.escape(name)})(&|$)", rf"={run_id}\2", target)
+    if "/model-versions/" in match["rest"] or "/registered-models/" in match["rest"]:
+        with bench.guard: registered(bench, match["workspace"], server.folder)
     status, data, kind = server.ask(request.method, target, {"Content-Type": request.headers.get("content-type", "application/json")}, text.encode())
     if request.method != "GET" and "/model-versions/" in match["rest"]:
         with bench.guard: models(bench, match["workspace"], server.folder)
