@@ -60,7 +60,7 @@ def account(words, state):
 
 def app_list(words, state):
     given = options(words, {"--display-name": 1, "--output": 1})
-    return [one for one in state["apps"].values() if one["displayName"] == given["--display-name"]]
+    return [one for one in state["apps"].values() if one["displayName"].startswith(given["--display-name"])]     # as the real one does
 
 
 def app_create(words, state):
@@ -108,7 +108,7 @@ def credential_create(words, state):
 
 def provider_list(words, state):
     options(words, {"--output": 1})
-    return [{"namespace": name, "registrationState": state["providers"].get(name, "NotRegistered")} for name in ("Microsoft.Storage", "Microsoft.Compute", *state["providers"])]
+    return [{"namespace": name.replace("Microsoft.Insights", "microsoft.insights"), "registrationState": state["providers"].get(name, "NotRegistered")} for name in ("Microsoft.Storage", "Microsoft.Compute", *state["providers"])]
 
 
 def provider_register(words, state): state["providers"][options(words, {"--namespace": 1, "--wait": 0})["--namespace"]] = "Registered"

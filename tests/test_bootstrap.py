@@ -70,7 +70,7 @@ def done(once, clouds):
 def test_everything_is_shown_before_anything_is_run(clouds):
     found = clouds.run("--dry-run")
     assert found.exit_code == 0 and clouds.state == EMPTY
-    assert "az ad app create --display-name octo-flights-dev" in found.output and "'<dev.app>'" in found.output
+    assert "az ad app create --display-name octo/flights-dev" in found.output and "'<dev.app>'" in found.output
     assert clouds.run(input="n\n").exit_code in (1, 130) and clouds.state == EMPTY
     assert not [call for call in clouds.calls if {"create", "set", "PUT", "register", "delete", "DELETE"} & {*call}]
 
@@ -79,7 +79,7 @@ def test_two_logins_are_enough(once):
     clouds = once
     state, settings = clouds.state, load_settings(clouds.root)
     subjects = {app["displayName"]: [one["subject"] for one in app["credentials"]] for app in state["apps"].values()}
-    assert subjects == {f"octo-flights-{name}": [f"repo:octo/flights:environment:{name}"] for name in ("plan", "dev", "staging", "production")}
+    assert subjects == {f"octo/flights-{name}": [f"repo:octo/flights:environment:{name}"] for name in ("plan", "dev", "staging", "production")}
     assert {name: state["variables"][name]["AZURE_CLIENT_ID"] for name in ("plan", "dev", "staging", "production")} == {app["displayName"].rpartition("-")[2]: id for id, app in state["apps"].items()}
     assert state["variables"][""] == {"AZURE_TENANT_ID": "00000000-0000-4000-8000-000000000001", "AZURE_SUBSCRIPTION_ID": "00000000-0000-4000-8000-000000000002"}
     assert [one["reviewers"] for one in state["environments"]["production"]["protection_rules"] if one["type"] == "required_reviewers"] == [[{"type": "User", "reviewer": {"id": 583231}}]]
@@ -102,6 +102,13 @@ def test_a_second_time_there_is_nothing_to_do(done):
     found = done.run("--yes", "--reviewer", "octocat")
     assert "nothing to do" in found.output and done.state == before
     assert files == [(done.root/name).read_text() for name in ("settings.ini", "pipelines/environment/roles.yml")]
+
+
+def test_the_identity_of_a_repository_with_a_longer_name_is_another(clouds):
+    theirs = {"appId": "1", "id": "2", "displayName": "octo/flights-plan-dev", "credentials": []}
+    clouds.set(apps={"1": theirs})
+    assert clouds.run("--yes").exit_code == 0 and len(clouds.state["apps"]) == 5
+    assert clouds.run("--undo", "--yes").exit_code == 0 and clouds.state["apps"] == {"1": theirs}
 
 
 @pytest.mark.parametrize("at", ["federated-credential create", "environments/staging --input"])

@@ -43,7 +43,7 @@ def test_a_package_that_differs_from_the_lock_is_missing_with_the_command_that_m
     assert found(project)["packages"].ok
     (project / "requirements.lock").write_text("click==0.1 \\\n    --hash=sha256:00\nnot-there==1.0\nnot-needed==1.0 ; sys_platform == 'none'\n")
     one = found(project)["packages"]
-    assert one.mark == "missing" and "2 differ" in one.found and "not-there not installed instead of 1.0" in one.found
+    assert one.mark == "fails" and "2 differ" in one.found and "not-there not installed instead of 1.0" in one.found
     assert one.fix.endswith("make setup")
 
 
@@ -53,7 +53,7 @@ def test_a_damaged_database_and_broken_settings_are_missing(project):
     (project / "settings.ini").write_text("[project]\nexperiment = e\nmodle = m\n")
     seen = found(project)
     assert seen["workspace"].found == "damaged: .mlops/workspace.db" and seen["workspace"].fix.startswith("mv .mlops/workspace.db")
-    assert seen["settings"].mark == "missing" and "did you mean model?" in seen["settings"].found
+    assert seen["settings"].mark == "fails" and "did you mean model?" in seen["settings"].found
 
 
 def test_a_port_that_is_taken_is_told_and_not_needed(project):
@@ -62,7 +62,7 @@ def test_a_port_that_is_taken_is_told_and_not_needed(project):
         taken.listen()
         from mlops_nb.start.doctor import port
         one = port(project, taken.getsockname()[1])
-    assert one.mark == "optional" and one.fix.startswith("mlops-nb ui --port")
+    assert one.mark == "note" and one.fix.startswith("mlops-nb ui --port")
 
 
 def test_git_without_the_hooks_is_told(project):
@@ -74,7 +74,7 @@ def test_git_without_the_hooks_is_told(project):
 
 def test_azure_is_not_asked_without_on(project, monkeypatch):
     az(project, monkeypatch, "exit 1")
-    assert found(project)["dev"].ok and found(project)["staging"].mark == "optional"
+    assert found(project)["dev"].ok and found(project)["staging"].mark == "note"
     assert not (project / "asked").exists()
 
 
@@ -87,7 +87,7 @@ def test_nobody_logged_in(project, monkeypatch):
     monkeypatch.setenv("AZURE_TOKEN_CREDENTIALS", "EnvironmentCredential")
     for name in ("AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_CLIENT_SECRET"): monkeypatch.delenv(name, raising=False)
     seen = found(project, "dev")
-    assert seen["login"].fix == "az login" and seen["login"].mark == "missing" and "run jobs" not in seen
+    assert seen["login"].fix == "az login" and seen["login"].mark == "fails" and "run jobs" not in seen
 
 
 def test_the_exit_code_says_whether_something_needed_is_missing(project):

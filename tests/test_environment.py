@@ -4,12 +4,15 @@ import json
 import re
 import shutil
 import sqlite3
+import subprocess
+import sys
 import threading
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from azure.core.exceptions import HttpResponseError
 from click.testing import CliRunner
 from ground import NAMESPACES, Ground
 from loopback.arm import SUBSCRIPTION
@@ -148,14 +151,90 @@ def test_only_what_differs_is_changed(azure, root):
     assert azure.bench.state.need(group["id"])["tags"] == {"cost-centre": "42", "project": "flight-delay", "environment": "dev", "managed-by": "mlops-nb"}
 
 
-def test_an_apply_that_failed_is_finished_by_the_next(azure, root):
+def lost(azure, root) -> str:
+    "Take the storage account and the clusters away; gives the account's name"
     for name in ("cpu", "sweep"): azure.bench.state.resources.pop(azure.at("Microsoft.MachineLearningServices/workspaces", f"mlw-flights-dev/computes/{name}")["id"].lower())
     account = declared.names(planning.chosen(root, "dev"))["storage"]
     azure.bench.state.resources = {id: one for id, one in azure.bench.state.resources.items() if f"storageaccounts/{account}" not in id}
+    return account
+
+
+def test_an_apply_that_failed_is_finished_by_the_next(azure, root):
+    account = lost(azure, root)
+    azure.ground.refused = r"PUT .*/computes/sweep"
+    with pytest.raises(HttpResponseError, match="authorization"): azure.apply(root)
+    azure.ground.refused = ""
+    assert [c.name for c in azure.apply(root) if c.kind != "role"] == ["sweep"] and azure.at("Microsoft.Storage/storageAccounts", account)
+    assert azure.apply(root) == []
+
+
+APPLY = """
+from mlops_nb.environment import plan
+azure = plan.Azure(plan.chosen(".", "dev").where)
+azure.arm.pause = 0.02
+plan.apply(".", "dev", azure=azure)
+"""
+
+
+def test_two_applies_at_once_finish_what_a_third_was_killed_over(azure, root):
+    whole = {id for id in azure.bench.state.resources if "/deployments/" not in id}, {*azure.ground.roles}
+    azure.bench.state.resources.clear()
+    azure.ground.roles.clear()
+    start = lambda: subprocess.Popen([sys.executable, "-c", APPLY], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    killed = start()
+    while len(azure.ground.writes) < 8: assert killed.poll() is None, killed.stdout.read()
+    killed.kill()
+    killed.communicate()
+    both = [start(), start()]
+    for one in both:
+        said = one.communicate(timeout=300)[0]
+        assert one.returncode == 0, said
+    assert ({id for id in azure.bench.state.resources if "/deployments/" not in id}, {*azure.ground.roles}) == whole
+    assert azure.apply(root) == []
+
+
+def test_a_name_that_is_taken_is_found_before_work_begins(azure, root):
+    account = lost(azure, root)
     azure.ground.taken.add(account)
-    with pytest.raises(MlopsError, match="StorageAccountAlreadyTaken[^$]*give the storage account a `name:`"): azure.apply(root)
-    azure.ground.taken.clear()
-    assert kinds(c for c in azure.apply(root) if c.kind != "role") == [("create", "compute cluster", "cpu"), ("create", "compute cluster", "sweep"), ("create", "container", "data"), ("create", "storage account", account)]
+    with pytest.raises(UserError, match=f"nothing was begun[^$]*storage {account}: [^$]*give it a `name:` in foundation.yml"): azure.apply(root)
+    assert {method for method, path in azure.ground.writes if "checkNameAvailability" not in path} == set()
+
+
+def test_soft_deleted_names_are_found_before_work_begins(azure, root, monkeypatch):
+    monkeypatch.chdir(root)
+    vault = declared.names(planning.chosen(root, "dev"))["key_vault"]
+    workspace = azure.at("Microsoft.MachineLearningServices/workspaces", "mlw-flights-dev")["id"].lower()
+    azure.bench.state.deleted[workspace] = azure.bench.state.resources[workspace]
+    azure.ground.vaults[vault] = {"properties": {"deletionDate": "2026-11-25T01:00:00Z", "scheduledPurgeDate": "2026-12-02T01:00:00Z"}}
+    azure.bench.state.resources = {id: one for id, one in azure.bench.state.resources.items() if not id.startswith(workspace) and f"vaults/{vault}" not in id}
+    for command in ("plan", "doctor", "apply"):
+        found = run("environment", command, "--on", "dev")
+        assert found.exit_code == (2 if command == "apply" else 1)
+        assert f"az keyvault recover --name {vault} --location westeurope, or az keyvault purge" in found.output
+        assert "workspace mlw-flights-dev was deleted" in found.output and f"{workspace.rpartition('/')[2]}?api-version=2024-04-01&forceToPurge=true" in found.output
+    assert not [path for _, path in azure.ground.writes if "checkNameAvailability" not in path]
+    azure.bench.state.deleted.clear()
+    azure.ground.vaults.clear()
+    assert {c.kind for c in azure.apply(root)} >= {"workspace", "key vault"} and azure.apply(root) == []
+
+
+def test_what_is_not_ready_is_waited_for_and_what_failed_is_made_again(azure, root):
+    account = azure.at("Microsoft.Storage/storageAccounts", declared.names(planning.chosen(root, "dev"))["storage"])
+    azure.ground.turns[account["id"].lower()] = 3
+    azure.at("Microsoft.MachineLearningServices/workspaces", "mlw-flights-dev/computes/cpu")["properties"]["provisioningState"] = "Failed"
+    planned = azure.plan(root)
+    assert kinds(planned.todo) == [("change", "compute cluster", "cpu"), ("change", "storage account", account["name"])]
+    assert "state: Creating -> Succeeded" in str(planned) and "state: Failed -> Succeeded" in str(planned)
+    azure.apply(root)
+    assert azure.apply(root) == []
+
+
+def test_a_budget_alert_that_is_taken_out_of_the_file_is_taken_out_of_azure(azure, root):
+    rewrite(root, "foundation.yml", "alerts: [50, 80, 100]", "alerts: [80, 100]")
+    planned = azure.plan(root)
+    assert kinds(planned.todo) == [("change", "budget", "budget-mlw-flights-dev")] and "notifications.Actual50:" in str(planned) and "-> none" in str(planned)
+    azure.apply(root)
+    assert {*azure.at("Microsoft.Consumption/budgets", "budget-mlw-flights-dev")["properties"]["notifications"]} == {"Actual80", "Actual100", "Forecasted100"}
     assert azure.apply(root) == []
 
 
@@ -244,12 +323,27 @@ def test_destroy_wants_the_name_and_takes_only_what_is_ours(azure):
 def test_doctor_is_content_with_what_was_applied(azure):
     found = run("environment", "doctor", "--on", "dev")
     assert found.exit_code == 0, found.output
-    assert "fails" not in found.output and "idle" not in found.output
+    assert "fails" not in found.output and "note" not in found.output and "idle" not in found.output
+
+
+def test_less_quota_than_was_declared_is_told_and_fails_nothing(azure):
+    azure.ground.limits.update(standardDSv5Family=4)
+    found = run("environment", "doctor", "--on", "dev")
+    assert found.exit_code == 0 and re.search(r"note +quota +cpu: 8 cores of standardDSv5Family at most, 4 allowed", found.output) and "lower max_instances to 1" in found.output
+
+
+def test_whoever_sees_only_the_group_can_plan_and_apply(azure, root, monkeypatch):
+    monkeypatch.chdir(root)
+    lost(azure, root)
+    azure.ground.refused = rf" /subscriptions/{SUBSCRIPTION}/providers(/[^/]+/(checkName.*|workspaces|locations/\w+/(deletedVaults/.*|vmSizes|usages)))?$"
+    found = run("environment", "plan", "--on", "dev")
+    assert found.exit_code == 0 and "Azure does not tell you about providers and region, free names, soft-deleted names, quota" in found.output
+    assert "storage account" in {c.kind for c in azure.apply(root)} and azure.apply(root) == []
 
 
 @pytest.mark.parametrize("hurt, says", [
     (lambda g: g.registered.discard("Microsoft.KeyVault"), "az provider register --wait --namespace Microsoft.KeyVault"),
-    (lambda g: g.limits.update(standardDSv5Family=4), "lower max_instances to 1"),
+    (lambda g: g.limits.update(standardDSv5Family=3), "choose a smaller size, or ask for more cores"),
     (lambda g: g.permissions[0].update(notActions=["Microsoft.Authorization/*/Write"]), "lacking: Microsoft.Authorization/roleAssignments/write"),
 ], ids=["provider", "quota", "rights"])
 def test_doctor_finds(azure, hurt, says):
@@ -286,8 +380,11 @@ def test_an_environment_of_somebody_else_is_only_verified(azure, tmp_path, monke
     found = run("environment", "plan", "--on", "dev")
     assert found.exit_code == 1 and re.search(r"missing\s+compute cluster\s+gpu", found.output) and re.search(r"missing\s+registry\s+mlr-flights", found.output) and "1 missing" not in found.output
     assert "resource group" not in found.output
-    refused = run("environment", "apply", "--on", "dev")
-    assert refused.exit_code == 2 and "managed = false" in refused.output and azure.ground.writes == []
+    told = run("environment", "doctor", "--on", "dev")
+    assert told.exit_code == 1 and "there is no gpu" in told.output and "is in no file" not in told.output and "name" not in told.output.partition("gpu")[0]
+    for command in ("apply", "destroy"):
+        refused = run("environment", command, "--on", "dev")
+        assert refused.exit_code == 2 and "managed = false" in refused.output and azure.ground.writes == []
 
 
 # Trouble
@@ -314,6 +411,17 @@ def test_a_refusal_of_azure_says_what_helps(azure, root, monkeypatch, refused):
 
 
 # Image
+
+def test_files_of_the_image_that_storage_refuses_end_with_what_helps(azure, root, monkeypatch):
+    monkeypatch.chdir(root)
+    rewrite(root, "requirements.txt", "# This file was", "# This file is")
+    azure.bench.fail(r"PUT .*blob\.core\.windows\.net.*LocalUpload", status=403, times=99)
+    found = run("environment", "apply", "--on", "dev")
+    assert found.exit_code == 1 and "create     image" in found.output and "Traceback" not in found.output, found.output
+    assert "AuthorizationFailed" in found.output and "fix:" in found.output
+    azure.bench.faults.__init__()
+    assert run("environment", "apply", "--on", "dev").exit_code == 0
+
 
 def test_only_a_new_lock_builds_a_new_image(azure, root):
     before = image.reference(root)

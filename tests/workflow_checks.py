@@ -62,7 +62,7 @@ def house(root: Path) -> list:
     for name, document in documents.items():
         found += [f"{name}: {why}" for step in steps(document) if "run" in step and (why := run_problem(step["run"]))]
         found += [f"{name}: {why}" for why in text_problems((root / name).read_text())]
-        if "jobs" in document: found += [f"{name}: {why}" for why in [*workflow_problems(document), *call_problems(document, documents)]]
+        if "jobs" in document: found += [f"{name}: {why}" for why in [*workflow_problems(document), *following_problems(document, documents), *call_problems(document, documents)]]
     return found
 
 
@@ -80,6 +80,8 @@ def text_problems(text: str) -> list:
 
 NEEDED = {  # What a job does, and the right that it needs for it
     "AZURE_CLIENT_ID": "id-token", "mlops-nb comment": "pull-requests", "mlops-nb dispatch": "contents", "make publish": "contents", "actions/deploy-pages": "pages"}
+READ = {"github-token: ${{ github.token }}": "actions"}  # An artifact of another run
+FOLLOWS = "github.event.workflow_run.head_repository.full_name == github.repository"
 GUARDS = ("github.event.pull_request.head.repo.full_name == github.repository", "github.ref == 'refs/heads/main'", "github.event_name != 'pull_request'")
 
 
@@ -92,15 +94,24 @@ def workflow_problems(document: dict) -> list:
     "Rights, limits and guards of a workflow and its jobs"
     events, found = document[True], []
     if document.get("permissions") != {}: found.append("its permissions are not empty: each job states its own")
-    if "concurrency" not in document: found.append("it has no concurrency")
+    if missing := [name for name, job in document["jobs"].items() if "concurrency" not in document | job]: found.append(f"no concurrency for {', '.join(missing)}")
     if "pull_request_target" in events: found.append("it runs pull requests with the rights of the base branch")
     for name, job in document["jobs"].items():
         if "permissions" not in job: found.append(f"{name} states no permissions")
         if "uses" not in job and "timeout-minutes" not in job: found.append(f"{name} has no timeout-minutes")
         found += [f"{name} has no right {right}: write, for {what}" for what, right in NEEDED.items() if what in yaml.safe_dump(job, width=1000) and right not in rights(job)]
+        found += [f"{name} has no right {right}: read, for {what}" for what, right in READ.items() if what in yaml.safe_dump(job, width=1000) and right not in job.get("permissions", {})]
+        if "workflow_run" in events and "workflow_run.id" in str(job) and FOLLOWS not in str(job.get("if")): found.append(f"{name} takes what a fork's run has made")
         if "pull_request" in events and rights(job) and not any(guard in str(job.get("if")) for guard in GUARDS): found.append(f"{name} gives a fork's pull request the right {', '.join(rights(job))}")
         if "tags" in (events.get("push") or {}): found += [f"{name} publishes what may come from a cache" for step in job["steps"] if "actions/setup" in step.get("uses", "") and step["uses"].startswith("./") and step.get("with", {}).get("cache") != "false"]
     return found
+
+
+def following_problems(document: dict, documents: dict) -> list:
+    "A workflow that follows others names workflows that are there, and that no pull request runs"
+    asked = (document[True].get("workflow_run") or {}).get("workflows", [])
+    known = {one["name"]: one for one in documents.values() if "jobs" in one}
+    return [f"it follows {name}, which is no workflow" for name in asked if name not in known] + [f"it follows {name}, which pull requests run" for name in asked if "pull_request" in known.get(name, {True: {}})[True]]
 
 
 def call_problems(document: dict, documents: dict) -> list:

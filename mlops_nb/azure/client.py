@@ -90,7 +90,7 @@ def client(
     with quietly(): from azure.ai.ml import MLClient
     hush()
     where = {"registry_name": registry} if registry else {"workspace_name": asked.workspace}
-    return MLClient(credential(), asked.subscription_id, asked.resource_group, show_progress=False, enable_telemetry=False, **where, **RETRIES)
+    return MLClient(credential(), asked.subscription_id, asked.resource_group, show_progress=True, enable_telemetry=False, **where, **RETRIES)
 
 # %% ../../nbs/azure/01_client.ipynb #67b438d9
 @contextmanager
@@ -131,6 +131,7 @@ def passing(error: BaseException) -> bool:
     from azure.core.exceptions import ClientAuthenticationError, HttpResponseError, IncompleteReadError, ServiceRequestError, ServiceResponseError
     if isinstance(error, HTTPError): return error.code == 429 or error.code >= 500
     if isinstance(error, ClientAuthenticationError): return "ExpiredAuthenticationToken" in str(error)
+    if getattr(error, "error_code", None) == "BlobAlreadyExists": return True     # somebody uploads the same at this moment
     if isinstance(error, HttpResponseError) and error.status_code: return error.status_code in (408, 429, 500, 502, 503, 504)
     if isinstance(error, (ServiceRequestError, ServiceResponseError, IncompleteReadError, ConnectionError, URLError)): return True
     return bool(error.__cause__ and error.__cause__ is not error and passing(error.__cause__))
@@ -183,7 +184,7 @@ def _refused(error, what: str, asked: "Workspace|None") -> MlopsError:
 def _conflict(error) -> str:
     "What to do about a name that is taken"
     if "soft-deleted" in str(error).lower() or "soft deleted" in str(error).lower():
-        return "az ml workspace delete --permanently-delete --name NAME frees the name; or create it again with the same name to get it back"
+        return "mlops-nb environment doctor --on ... names the command that gets it back, and the one that frees the name"
     return "another name, or wait until what happens to it has ended"
 
 # %% ../../nbs/azure/01_client.ipynb #6df9c94f

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LEFT', 'AzureRegistry', 'share', 'registry_name', 'present', 'into_registry', 'from_registry', 'downloaded', 'bring',
-           'fetch_version']
+           'fetch_version', 'monitored_names', 'publish_rows']
 
 # %% ../../nbs/azure/08_models.ipynb #63b90bed
 import shutil
@@ -138,3 +138,38 @@ def fetch_version(
         shutil.copytree(downloaded(place.ml, known.name, str(known.version), Path(aside), known.digest), part)
         part.replace(to)
     return to
+
+# %% ../../nbs/azure/08_models.ipynb #0a94c6e7
+def monitored_names(
+    root: Path,     # The project
+) -> dict:          # `reference` and `baseline` -> the data asset that the training pipeline makes of it
+    "Under which names monitors know the rows of a champion"
+    from mlops_nb.core.documents import load
+    from mlops_nb.core.settings import load_settings
+    file = root/load_settings(root).project.pipelines/"training/pipeline.yml"
+    made = (load(file).get("outputs") or {}) if file.is_file() else {}
+    return {part: made[part]["name"] for part in ("reference", "baseline") if (made.get(part) or {}).get("name")}
+
+# %% ../../nbs/azure/08_models.ipynb #c7e05a92
+def publish_rows(
+    place,          # The workspace
+    known,          # `core.registry.Version`, which is in charge from now on
+):
+    "Register the rows that are kept with a model as data of its workspace"
+    from azure.ai.ml.constants import AssetTypes
+    from azure.ai.ml.entities import Data
+    from mlops_nb.core.challenge import write_rows
+    model = fetch_version(place, known, place.folder/"models"/known.name/str(known.version))
+    for part, name in monitored_names(place.root).items():
+        if not (kept := model/f"{part}.parquet").is_file(): continue
+        with tempfile.TemporaryDirectory() as folder, place.doing(f"register {name}"):
+            write_rows({part: kept.read_bytes()}, **{part: folder})
+            with quietly(): steadily(lambda: place.ml.data.create_or_update(Data(name=name, path=folder, type=AssetTypes.MLTABLE, tags={"model": f"{known.name}:{known.version}"})))
+
+# %% ../../nbs/azure/08_models.ipynb #f41d7b08
+def _promote(self: AzureRegistry, name: str, version, *instead_of):
+    "Put a version in charge, and let monitors compare with its rows"
+    self.__getattr__("promote")(name, version, *instead_of)
+    publish_rows(self.place, next(one for one in self.versions(name) if str(one.version) == str(version)))
+
+AzureRegistry.promote = _promote

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .errors import UserError
+from .findings import Finding
 from .settings import load_settings
 
 # %% ../../nbs/core/22d_place.ipynb #0b415b94
@@ -35,7 +36,7 @@ class Place(Jobs, Protocol):
     def schedules(self) -> list[dict]: ...
     def stop_schedule(self, name: str) -> str: ...
     def share(self, model: str, version: str, to: "Place") -> dict: ...     # The same version in another workspace, same bytes
-    def examine(self) -> list[dict]: ...                                    # name, ok, found, fix, needed: what `doctor` tells
+    def examine(self) -> list[Finding]: ...                                 # What `doctor` tells
 
 # %% ../../nbs/core/22d_place.ipynb #ddacd04c
 class Serving(Protocol):

@@ -51,7 +51,7 @@ def ask(
     if done.returncode == 0: return json.loads(done.stdout) if done.stdout.strip() else None
     said = (done.stderr + done.stdout).strip()
     if any(text in said for text in absent): return None
-    if "login" in said.lower(): raise UserError(f"{words[0]} is not logged in", fix={"az": "az login", "gh": "gh auth login"}[words[0]])
+    if "az login" in said or "gh auth login" in said: raise UserError(f"{words[0]} is not logged in", fix={"az": "az login", "gh": "gh auth login"}[words[0]])
     raise MlopsError(f"{shlex.join(words)}\n{said}")
 
 # %% ../../nbs/environment/09_bootstrap.ipynb #f3c6f69a
@@ -66,7 +66,7 @@ class Place:
     reviewers: tuple[dict, ...] # Of production: type and id, as GitHub wants them
     location: str           # Azure's region
 
-    def app(self, github: str) -> str: return f"{self.repository.replace('/', '-')}-{github}"
+    def app(self, github: str) -> str: return f"{self.repository}-{github}"
     def group(self, on: str) -> str: return getattr(load_settings(self.root), on).resource_group or f"rg-{self.slug}-{on}"
     def scope(self, on: str) -> str: return f"/subscriptions/{getattr(load_settings(self.root), on).subscription_id or self.subscription}/resourceGroups/{self.group(on)}"
     @property
@@ -101,7 +101,7 @@ def identity(
 ) -> list[Command]:
     "Application, service principal and the sentence that Azure believes, where they are missing"
     name, found, subject = place.app(github), [], f"repo:{place.repository}:environment:{github}"
-    apps = ask("az", "ad", "app", "list", "--display-name", name, "--output", "json")
+    apps = [one for one in ask("az", "ad", "app", "list", "--display-name", name, "--output", "json") if one["displayName"] == name]
     if apps: facts[f"{github}.app"] = apps[0]["appId"]
     else: found.append(Command(f"an identity for jobs of {github}", ["az", "ad", "app", "create", "--display-name", name, "--output", "json"], learns={f"{github}.app": "appId"}))
     principals = ask("az", "ad", "sp", "list", "--filter", f"appId eq '{facts[f'{github}.app']}'", "--output", "json") if apps else []
@@ -134,8 +134,8 @@ def ground(
     place: Place,   # Where everything goes
 ) -> list[Command]:
     "Registered providers, and one resource group for each environment"
-    known = {one["namespace"] for one in ask("az", "provider", "list", "--output", "json") if one["registrationState"] == "Registered"}
-    found = [Command("the subscription has never used it", ["az", "provider", "register", "--namespace", name, "--wait"]) for name in PROVIDERS if name not in known]
+    known = {one["namespace"].lower() for one in ask("az", "provider", "list", "--output", "json") if one["registrationState"] == "Registered"}
+    found = [Command("the subscription has never used it", ["az", "provider", "register", "--namespace", name, "--wait"]) for name in PROVIDERS if name.lower() not in known]
     for on in ENVIRONMENTS:
         if ask("az", "group", "show", "--name", place.group(on), "--output", "json", absent=("ResourceGroupNotFound", "could not be found")) is None:
             found.append(Command(f"where {on} will be", ["az", "group", "create", "--name", place.group(on), "--location", place.location, "--tags", "managed-by=mlops-nb", "--output", "json"]))

@@ -52,14 +52,14 @@ def plan(on, prune, json):
     \b
     mlops-nb environment plan --on dev
 
-    Ends with 1 if something is refused or missing; 0 otherwise, also if there is something to do.
+    Ends with 1 if something is refused or missing, or would make an apply fail; 0 otherwise, also if there is something to do.
     """
     from mlops_nb.core.workspace import project_root
     from mlops_nb.environment.plan import plan as made
     with asking(f"plan {on}", json): found = made(project_root(), on, prune=prune)
-    if json: dump({"command": "environment plan", "on": on, "changes": listed(found.changes), "to_do": len(found.todo), "notes": found.notes})
+    if json: dump({"command": "environment plan", "on": on, "changes": listed(found.changes), "to_do": len(found.todo), "notes": found.notes, "checks": [vars(f) for f in found.findings]})
     else: click.echo(found)
-    sys.exit(bool(found.refused or [c for c in found.changes if c.action == "missing"]))
+    sys.exit(bool(found.refused or found.failing or [c for c in found.changes if c.action == "missing"]))
 
 # %% ../../nbs/environment/10_cli.ipynb #a976d7f8
 @environment.command()
@@ -92,7 +92,9 @@ def destroy(on, confirm, json):
     Only what was made by `mlops-nb environment apply` or `mlops-nb bootstrap` is deleted, and only after its name was typed.
     """
     from mlops_nb.core.errors import UserError
+    from mlops_nb.core.findings import told
     from mlops_nb.core.workspace import project_root
+    from mlops_nb.environment.checks import recoverable
     from mlops_nb.environment.plan import Azure, chosen, destroy as end, doomed
     one = chosen(project_root(), on)
     azure, name = Azure(one.where), one.where.resource_group
@@ -100,7 +102,10 @@ def destroy(on, confirm, json):
     if found: click.echo("\n".join([f"{name} goes, with all in it:", *(f"  {line}" for line in found)]), err=True)
     if found and (confirm or click.prompt("Type the name of the resource group to delete it", err=True)) != name: raise UserError("that is not its name; nothing was deleted", accepted=name)
     with asking(f"destroy {on}", json): gone = end(project_root(), on, azure=azure, say=lambda text: click.echo(text, err=True)) if found else []
-    dump({"command": "environment destroy", "on": on, "deleted": gone}) if json else click.echo(f"{len(gone)} deleted" if gone else "there is nothing to delete")
+    with asking(f"look at {on}", json): kept = [f for f in recoverable(one, azure) if not f.ok]
+    if kept: click.echo(told(kept), err=True)
+    if json: dump({"command": "environment destroy", "on": on, "deleted": gone, "checks": [vars(f) for f in kept]})
+    else: click.echo(f"{len(gone)} deleted" if gone else "there is nothing to delete")
 
 # %% ../../nbs/environment/10_cli.ipynb #5cdbfaf3
 @environment.command()
@@ -115,15 +120,15 @@ def doctor(on, json):
     Ends with 1 if an apply would fail. What is idle comes with the command that ends it.
     """
     from mlops_nb.core.workspace import project_root
-    from mlops_nb.environment.checks import examine
+    from mlops_nb.core.findings import told
     from mlops_nb.environment.cost import forgotten, idle
-    from mlops_nb.environment.plan import Azure, chosen
+    from mlops_nb.environment.plan import Azure, chosen, looked_at
     one = chosen(project_root(), on)
     azure = Azure(one.where)
-    with asking(f"look at {on}", json): found, unused = examine(one, azure), idle(one, azure) + forgotten(one, azure)
+    with asking(f"look at {on}", json): found, unused = looked_at(one, azure), idle(one, azure) + forgotten(one, azure)
     if json: dump({"command": "environment doctor", "on": on, "checks": [vars(c) for c in found], "idle": [vars(i) for i in unused]})
-    else: click.echo("\n".join([*map(str, found), *(f"{'idle':7} {i.what}\n{'':23}end it: {i.command}" for i in unused)]))
-    sys.exit(not all(c.ok for c in found))
+    else: click.echo("\n".join([told(found), *(f"{'idle':8}  {i.what}\n{'':10}end it: {i.command}" for i in unused)]))
+    sys.exit(not all(c.ok for c in found if c.needed))
 
 # %% ../../nbs/environment/10_cli.ipynb #6c0961fd
 @environment.command()

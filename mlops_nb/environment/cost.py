@@ -140,5 +140,6 @@ def forgotten(
     azure: Azure,   # Its clients
 ) -> list[Idle]:
     "What is in the resource group and in no file"
-    found = strays(one, azure, compare([r for r in [*foundation(one, azure.arm)[:1], managed(one, azure.ml)[0]]]))
+    if not one.where.managed: return []     # what is somebody else's is in somebody else's files
+    found = strays(one, azure, compare([r for r in [*foundation(one, azure.arm)[:1], managed(one, azure.ml, azure.arm)[0]]]))
     return [Idle(f"{c.kind} {c.name} is in no file", f"az resource delete --ids {c.what}") for c in found]

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from ..azure.client import quietly, steadily
 from ..core.documents import load
 from ..core.environments import environment_name
 from ..core.errors import MlopsError, UserError
@@ -52,7 +53,8 @@ class Built(Resource):
     def write(self, live):
         "Send the build context under its hash"
         from azure.ai.ml import load_environment
-        self.client().environments.create_or_update(load_environment(self.file, params_override=[{"version": self.name.partition(":")[2]}]))
+        made = load_environment(self.file, params_override=[{"version": self.name.partition(":")[2]}])
+        with quietly(): steadily(lambda: self.client().environments.create_or_update(made))
 
 # %% ../../nbs/environment/08_image.ipynb #b2c5c83a
 def image(

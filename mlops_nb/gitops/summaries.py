@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['PAGES', 'cell', 'table', 'written', 'verdict_text', 'measures_text', 'steps_text', 'measured', 'job_text',
-           'champion_measures', 'release_text', 'monitor_text', 'events_text', 'environment_text', 'page', 'outputs']
+           'champion_measures', 'handed', 'handed_text', 'release_text', 'monitor_text', 'events_text',
+           'environment_text', 'absent_text', 'page', 'outputs']
 
 # %% ../../nbs/gitops/01_summaries.ipynb #4764cf4c
 import json
@@ -93,6 +94,22 @@ def champion_measures(
     named = lambda job: (found := written(job, "verdict.json")) and found["accepted"] and f"{found['model']} version {found['version']}"
     return next((written(job, "metrics.json") for job in jobs if named(job) == opponent), None)
 
+# %% ../../nbs/gitops/01_summaries.ipynb #9d0b6f3a
+def handed(
+    job: dict,              # As `run --json` prints it
+    release: bool = True,   # Whether an accepted version is to be released
+) -> dict:                  # release, model, version, reason
+    "What training hands to deployment"
+    decision = written(job, "verdict.json") or {"accepted": False, "reason": f"{job['id']} has no verdict"}
+    said = {name: decision.get(name) for name in ("model", "version", "reason")}
+    return {"release": bool(decision["accepted"] and release), **said}
+
+def handed_text(
+    found: dict,   # From `handed`
+) -> str:
+    "The page of what was handed over"
+    return f"### {cell(found['model'])} version {found['version']} is to be released" if found["release"] else f"### Nothing to release\n\n{cell(found['reason'])}"
+
 # %% ../../nbs/gitops/01_summaries.ipynb #d4c1ada4
 def release_text(
     found: dict,   # As `release --json` and `rollback --json` print it
@@ -127,12 +144,19 @@ def environment_text(
     found: dict,   # As `environment plan --json` and `environment apply --json` print it
 ) -> str:
     "What differs between the files and Azure, or what was changed"
-    rows = [[c["action"], c["kind"], c["name"], "; ".join(map(str, c["details"]))] for c in found["changes"]]
+    rows = [[c["action"], c["kind"], c["name"], "; ".join(map(str, c["details"]))] for c in found["changes"] if c["action"] != "keep"]
     notes = "\n".join(f"- {cell(note)}" for note in found.get("notes") or [])
-    return "\n\n".join(filter(None, [f"### {cell(found['command'])}: {cell(found['on'])}", table(["action", "what", "name", "details"], rows) or "Nothing to do.", notes]))
+    checks = table(["check", "passed", "found", "what mends it"], [[c["name"], c["ok"], c["found"], c["fix"]] for c in found.get("checks") or []])
+    return "\n\n".join(filter(None, [f"### {cell(found['command'])}: {cell(found['on'])}", table(["action", "what", "name", "details"], rows) or "Nothing to do.", checks, notes]))
 
 # %% ../../nbs/gitops/01_summaries.ipynb #5f5019d3
-PAGES = {"steps": job_text, "stages": release_text, "signals": monitor_text, "changes": environment_text}   # A key that only this document has
+def absent_text(
+    found: dict,   # absent: a file
+) -> str:
+    "The page of a command that ended without a document"
+    return f"### No result\n\nThe command that writes {cell(found['absent'])} ended before it had one, or was never given. Its step says why."
+
+PAGES = {"steps": job_text, "stages": release_text, "signals": monitor_text, "changes": environment_text, "release": handed_text, "absent": absent_text}   # A key that only this document has
 
 def page(
     document,   # What a command printed with --json
@@ -140,7 +164,7 @@ def page(
     "A document as Markdown"
     if isinstance(document, list): return events_text(document)
     make = next((make for key, make in PAGES.items() if key in document), None)
-    if make is None: raise UserError("this document has no page", accepted="the --json of run, show, release, rollback, monitor, events or environment")
+    if make is None: raise UserError("this document has no page", accepted="the --json of run, show, release, rollback, monitor, events, environment or verdict")
     return make(document)
 
 # %% ../../nbs/gitops/01_summaries.ipynb #2f84a0d5
@@ -150,5 +174,5 @@ def outputs(
     "What a later step asks of a document"
     if isinstance(document, list): return {"retrain": str(any(event["action"] == "retrain" for event in document)).lower()}
     if "steps" in document: document = written(document, "verdict.json") or {"accepted": False}
-    found = {name: document[name] for name in ("accepted", "breach", "status", "model", "version") if document.get(name) is not None}
+    found = {name: document[name] for name in ("accepted", "breach", "release", "status", "model", "version") if document.get(name) is not None}
     return {name: json.dumps(value) if isinstance(value, bool) else str(value).partition("\n")[0] for name, value in found.items()}

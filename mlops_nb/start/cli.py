@@ -94,7 +94,8 @@ def doctor(on, json):
     Ends with 1 if something is missing that the commands of the README need.
     """
     from mlops_nb.core.workspace import project_root
-    from mlops_nb.start.doctor import examine, told as said
+    from mlops_nb.core.findings import told as said
+    from mlops_nb.start.doctor import examine
     found = examine(project_root(), on)
     if json: dump([vars(one) for one in found])
     else: click.echo(said(found))

@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 GITHUB = Path(os.environ["STANDIN_FOLDER"])
+ARTIFACTS = GITHUB / "artifacts" / os.environ.get("GITHUB_RUN_ID", "")  # Those of this run
 
 
 def given(name: str) -> str: return os.environ.get(f"IN_{name}", "").strip()
@@ -43,10 +44,10 @@ def save():
 
 
 def restore():
-    "The key itself, else the newest that begins with one of `restore-keys`; a cached environment is the one that runs this"
+    "The key itself, else the newest that begins with one of `restore-keys`; a cached environment is that of the test, or the one that runs this"
     if given("PATH") == ".venv":
         Path(".venv").mkdir(exist_ok=True)
-        Path(".venv/bin").symlink_to(scripted() if (GITHUB / "answers.json").exists() else Path(sys.executable).parent)
+        Path(".venv/bin").symlink_to(GITHUB / "bin" if (GITHUB / "bin").exists() else Path(sys.executable).parent)
         return output("cache-hit", "true")
     known = sorted((path for path in (GITHUB / "cache").glob("*") if path.is_dir()), key=lambda path: path.stat().st_mtime, reverse=True)
     starts = given("RESTORE_KEYS").split()
@@ -55,16 +56,6 @@ def restore():
     if not found: return
     copied(found, Path(given("PATH")))
     for file in Path(given("PATH")).glob("*.db"): moved(file, found.with_name(f"{found.name}.from").read_text())
-
-
-def scripted() -> Path:
-    "The commands, of which `mlops-nb` answers for the cloud what a test has written down"
-    folder = GITHUB / "bin"
-    if not folder.exists():
-        folder.mkdir()
-        (folder / "mlops-nb").write_text(f'#!/bin/sh\nexec "{sys.executable}" "{os.environ["STANDINS"]}/scripted.py" "$@"\n')
-        (folder / "mlops-nb").chmod(0o755)
-    return folder
 
 
 def moved(file: Path, before: str):
@@ -80,21 +71,23 @@ def upload():
     names = [name for pattern in given("PATH").splitlines() for name in glob.glob(pattern.strip(), recursive=True, include_hidden=hidden)]
     kept = [name for name in names if hidden or not any(part.startswith(".") for part in Path(name).parts)]
     if not kept: print(f"No files were found with the provided path: {given('PATH')}")
-    for name in kept: copied(Path(name), GITHUB / "artifacts" / given("NAME") / (name if len(names) > 1 else Path(name).name if Path(name).is_file() else ""))
+    for name in kept: copied(Path(name), ARTIFACTS / given("NAME") / (name if len(names) > 1 else Path(name).name if Path(name).is_file() else ""))
     output("artifact-url", f"https://github.invalid/artifacts/{given('NAME')}")
 
 
 def download():
-    source = GITHUB / "artifacts" / given("NAME")
+    "An artifact of this run, or, with a token that may read it, of another one"
+    if given("RUN_ID") and not given("GITHUB_TOKEN"): sys.exit("a token is needed for an artifact of another run")
+    source = (GITHUB / "artifacts" / given("RUN_ID") if given("RUN_ID") else ARTIFACTS) / given("NAME")
     if not source.is_dir(): sys.exit(f"Artifact not found for name: {given('NAME')}")
     copied(source, Path(given("PATH")))
 
 
-def pages(): copied(Path(given("PATH")), GITHUB / "artifacts/github-pages")
+def pages(): copied(Path(given("PATH")), ARTIFACTS / "github-pages")
 
 
 def deploy():
-    copied(GITHUB / "artifacts/github-pages", GITHUB / "site")
+    copied(ARTIFACTS / "github-pages", GITHUB / "site")
     output("page_url", "https://github.invalid/site")
 
 

@@ -80,8 +80,9 @@ class Ground:
             made["identity"] = {"type": "SystemAssigned", "tenantId": TENANT, "principalId": str(uuid.uuid5(uuid.NAMESPACE_URL, call.id))}
         if made and call.kind == "workspaces/datastores": made["properties"].pop("provisioningState", None)
         for one in (made, said.body) if made and call.kind == "registries" else (): (one or {"properties": {}})["properties"].pop("managedResourceGroupTags", None)
-        if (call.request.method, call.kind, call.request.version) == ("GET", "workspaces", "2024-04-01") and call.single and said.status == 200:
-            said = Answer(200, {**said.body, "properties": {key: value for key, value in said.body["properties"].items() if key != "systemDatastoresAuthMode"}})
+        if (call.request.method, call.kind) == ("GET", "workspaces") and said.status == 200 and (not call.single or call.request.version == "2024-04-01"):
+            dated = lambda one: {**one, "properties": {key: value for key, value in one["properties"].items() if key != "systemDatastoresAuthMode"}}
+            said = Answer(200, dated(said.body) if call.single else {"value": [dated(one) for one in said.body["value"]]})
         return said
 
     def part(self, call: Call):
@@ -218,6 +219,7 @@ class Ground:
         given, before = flat(call.body), self.bench.state.get(call.id)
         self.bench.state.need(call.scope)
         if len(call.segments) > 2: self.bench.state.need("/".join(call.id.split("/")[:9]))
+        if self.turns.get(call.id.lower()) and before: raise Refused(409, f"{call.name}OperationInProgress", "Another operation is in progress.")
         if lacking := [key for key in kind.needs if given.get(key) in (None, "")]: raise Refused(400, "InvalidRequestContent", f"missing: {', '.join(lacking)}")
         if strange := given.keys() - {*kind.needs, *kind.takes}: raise Refused(400, "InvalidRequestContent", f"Could not find member {', '.join(sorted(strange))}")
         if call.name in self.vaults: raise Refused(409, "ConflictError", f"A vault with the same name {call.name} already exists in deleted state.")

@@ -163,12 +163,13 @@ class Callers:
         self.statuses, self.going, self.draw = [], threading.Event(), random.Random(0)
         self.thread = threading.Thread(target=self.call, daemon=True)
 
+    def row(self) -> dict: return {"carrier": self.draw.choice(["AA", "UA", "ZZ"]), "hour": round(self.draw.uniform(0, 24), 2), "passenger": self.draw.choice(["Ann", "Bob"])}
+
     def call(self):
         link = http.client.HTTPSConnection(self.proxy.hostname, self.proxy.port, context=self.trust, timeout=60)
         link.set_tunnel(self.address.hostname, 443)
         while not self.going.wait(self.pause):
-            row = {"carrier": self.draw.choice(["AA", "UA", "ZZ"]), "hour": round(self.draw.uniform(0, 24), 2), "passenger": self.draw.choice(["Ann", "Bob"])}
-            link.request("POST", self.address.path, json.dumps([row]), {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"})
+            link.request("POST", self.address.path, json.dumps([self.row()]), {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"})
             reply = link.getresponse()
             reply.read()
             self.statuses.append(reply.status)

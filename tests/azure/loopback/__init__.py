@@ -10,6 +10,7 @@ throw-away certificate authority. Behind the proxy:
     *.api.azureml.ms                   dataplane.py, history.py, tracking.py           discovery, run history, MLflow without what Azure lacks, artifacts
     *.inference.ml.azure.com           endpoints.py, collector.py                      deployments, served by the local endpoint host; what their scripts collect
     *.blob.core.windows.net            storage.py                                      Azurite: real signatures, real blobs
+    azuremlschemasprod.azureedge.net   nothing is there: the SDK does without
     anything else                      refused, and the test fails
 
 What is submitted runs: `rebuild.py` makes files of the REST bodies and of the uploaded blobs, and of nothing else, and `jobs.py` runs

@@ -12,12 +12,13 @@ import trustme
 
 REGION = "eastus"
 NAMES = ["management.azure.com", "login.microsoftonline.com", "*.api.azureml.ms", "*.experiments.azureml.net", "*.blob.core.windows.net", "*.inference.ml.azure.com",
-         f"*.{REGION}.inference.ml.azure.com"]
+         "azuremlschemasprod.azureedge.net", f"*.{REGION}.inference.ml.azure.com"]
 HOSTS = {  # Who answers for a host
     "arm": re.compile(r"management\.azure\.com"),
     "login": re.compile(r"login\.microsoftonline\.com"),
     "data": re.compile(r"[\w-]+\.api\.azureml\.ms|cert-[\w-]+\.experiments\.azureml\.net"),
     "scoring": re.compile(r"[\w.-]+\.inference\.ml\.azure\.com"),
+    "schemas": re.compile(r"azuremlschemasprod\.azureedge\.net"),
     "blob": re.compile(r"[\w-]+\.blob\.core\.windows\.net"),
 }
 

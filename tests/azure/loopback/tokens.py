@@ -11,6 +11,19 @@ from .proxy import Answer, Request
 def encoded(value: dict) -> str: return urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
 
 
+def claimed(token: str) -> dict:
+    "What a token says"
+    part = token.split(".")[1]
+    return json.loads(urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+
+
+def asserted(token: str) -> bool:
+    "Whether an assertion comes from GitHub, for Azure, and is fresh"
+    try: said = claimed(token)
+    except (IndexError, ValueError): return False
+    return (said.get("iss"), said.get("aud")) == ("https://token.actions.githubusercontent.com", "api://AzureADTokenExchange") and said.get("exp", 0) > time.time()
+
+
 class Tokens:
     "Gives out tokens and knows whether one is still good"
     def __init__(self): self.lifetime, self.given, self.revoked = 3600, 0, set()
@@ -25,9 +38,7 @@ class Tokens:
 
     def check(self, token: str) -> dict:
         "The claims of a token that is good"
-        try:
-            part = token.split(".")[1]
-            claims = json.loads(urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+        try: claims = claimed(token)
         except (IndexError, ValueError): raise Refused(401, "InvalidAuthenticationToken", "The access token is invalid.") from None
         if claims.get("exp", 0) < time.time() or token in self.revoked or claims.get("uti") in self.revoked:
             raise Refused(401, "ExpiredAuthenticationToken", "The access token expiry UTC time is earlier than the current UTC time.")
@@ -50,5 +61,7 @@ class Tokens:
         form = {name: values[0] for name, values in parse_qs(request.body.decode()).items()}
         if not (form.get("client_secret") or form.get("client_assertion")):
             return Answer(401, {"error": "invalid_client", "error_description": "AADSTS7000216: a client secret or assertion is required"})
+        if (said := form.get("client_assertion")) and not asserted(said):
+            return Answer(401, {"error": "invalid_client", "error_description": "AADSTS70021: No matching federated identity record found for presented assertion."})
         audience = form.get("scope", form.get("resource", "")).split(" ")[0].removesuffix("/.default") or "https://ml.azure.com"
         return Answer(200, {"token_type": "Bearer", "expires_in": self.lifetime, "ext_expires_in": self.lifetime, "access_token": self.new(audience)})

@@ -45,6 +45,15 @@ def make_datastore(bench, workspace: Call, name: str, container: str):
                                        "serviceDataAccessAuthIdentity": "None", "resourceGroup": call.scope.rsplit("/", 1)[-1], "subscriptionId": SUBSCRIPTION, "tags": {}, "properties": {}}})
 
 
+@on("GET", "workspaces")
+def get_workspace(bench, call: Call) -> Answer:
+    "One, or a list; that of a subscription has those that were deleted softly as well (azure-powershell 28286)"
+    if call.single: return Answer(200, bench.state.need(call.id))
+    found = [one for one in bench.state.all("workspaces") if one["id"].lower().startswith(f"{call.scope.lower()}/")]
+    gone = [{**one, "properties": {**one["properties"], "provisioningState": "SoftDeleted"}} for one in bench.state.deleted.values()] if "/resourcegroups/" not in call.scope.lower() else []
+    return Answer(200, {"value": found + gone})
+
+
 @on("PUT", "workspaces")
 def put_workspace(bench, call: Call) -> Answer:
     if call.id.lower() in bench.state.deleted:
