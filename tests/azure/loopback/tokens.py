@@ -13,7 +13,9 @@ def encoded(value: dict) -> str: return urlsafe_b64encode(json.dumps(value).enco
 
 class Tokens:
     "Gives out tokens and knows whether one is still good"
-    def __init__(self): self.lifetime, self.given, self.revoked = 3600, 0, set()
+    def __init__(self):
+        self.lifetime, self.given, self.revoked = 3600, 0, set()
+        self.subject = ""  # Of a federated credential: whose id tokens are taken
 
     def new(self, audience: str = "https://ml.azure.com") -> str:
         "A token for one audience"
@@ -33,6 +35,15 @@ class Tokens:
             raise Refused(401, "ExpiredAuthenticationToken", "The access token expiry UTC time is earlier than the current UTC time.")
         return claims
 
+    def distrusted(self, assertion: str) -> str:
+        "Why an id token of another issuer is not taken; empty where it is"
+        part = assertion.split(".")[1]
+        claims = json.loads(urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+        if claims["exp"] < time.time(): return "AADSTS700024: Client assertion is not within its valid time range."
+        if claims["aud"] != "api://AzureADTokenExchange": return f"AADSTS700212: No matching federated identity record found for presented assertion audience '{claims['aud']}'."
+        if claims["sub"] != self.subject: return f"AADSTS700213: No matching federated identity record found for presented assertion subject '{claims['sub']}'."
+        return ""
+
     def expire(self):
         "All tokens given so far are no longer good"
         self.revoked |= {str(number) for number in range(1, self.given + 1)}
@@ -50,5 +61,6 @@ class Tokens:
         form = {name: values[0] for name, values in parse_qs(request.body.decode()).items()}
         if not (form.get("client_secret") or form.get("client_assertion")):
             return Answer(401, {"error": "invalid_client", "error_description": "AADSTS7000216: a client secret or assertion is required"})
+        if form.get("client_assertion") and (why := self.distrusted(form["client_assertion"])): return Answer(401, {"error": "invalid_client", "error_description": why})
         audience = form.get("scope", form.get("resource", "")).split(" ")[0].removesuffix("/.default") or "https://ml.azure.com"
         return Answer(200, {"token_type": "Bearer", "expires_in": self.lifetime, "ext_expires_in": self.lifetime, "access_token": self.new(audience)})
