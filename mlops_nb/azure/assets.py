@@ -91,7 +91,7 @@ def _batch_endpoint(place, spec: dict, file: Path) -> dict:
 # %% ../../nbs/azure/06_assets.ipynb #d359b53c
 def _batch_deployment(place, spec: dict, file: Path) -> dict:
     "A batch deployment with its own code; the default one of its endpoint if that has none"
-    from azure.ai.ml import load_model_batch_deployment
+    from azure.ai.ml.entities._load_functions import load_model_batch_deployment  # the public package does not hand it out
     check_name("deployment", spec["name"], file)
     with tempfile.TemporaryDirectory() as folder:
         staged = Staged(Path(folder))

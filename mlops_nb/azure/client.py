@@ -159,8 +159,8 @@ def translated(
     from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
     if isinstance(error, ClientAuthenticationError) and getattr(error, "status_code", None) in (None, 400, 401): return _unknown(what, error)
     if isinstance(error, HttpResponseError): return _refused(error, what, asked)
-    if isinstance(error, AzureError): return _away(what, error)
-    return _foreign(error, what)
+    if ours := _foreign(error, what): return ours
+    return _away(what, error) if isinstance(error, AzureError) else None
 
 def _unknown(what: str, error: Exception) -> MlopsError:
     "Nobody is logged in, unless the login could not even be asked"

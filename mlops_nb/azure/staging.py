@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..core.creation import local, plain, write
 from ..core.documents import load
+from ..core.errors import UserError
 from ..core.environments import environment_name, identity
 from ..core.fingerprints import hash_file, hash_json
 from ..core.graph import Component
@@ -124,6 +125,7 @@ def stage_node(
     key = next((key for key in ("component", "trial") if key in node), None)
     if key is None: return _inline(staged, name, made, base)
     given = node[key]
+    if isinstance(given, dict) and "{{search_space." in str(given.get("command")): return {**made, key: _inline(staged, name, given, base)}
     if isinstance(given, str) and not (file := local(given, base)): return made
     spec, where = (dict(load(file)), file.parent) if isinstance(given, str) else (dict(given), base)
     if "jobs" in spec: return {**made, key: f"file:{_nested(staged, name, spec, where)}"}
@@ -178,6 +180,7 @@ def stage(
     shutil.rmtree(folder, ignore_errors=True)
     staged, spec, base = Staged(folder, compute), dict(load(file)), Path(file).resolve().parent
     spec["inputs"] = absolute(given(spec, inputs), base)
+    if empty := [name for name, value in spec["inputs"].items() if value == ""]: raise UserError(f"the input {empty[0]} is an empty text, which azure-ai-ml leaves out", accepted="a word that means nothing, such as none", file=file)
     if not spec["inputs"]: del spec["inputs"]
     if "jobs" in spec: made = _pipeline(staged, spec, base)
     else: made = {"compute": f"azureml:{compute}", **{key: value for key, value in stage_node(staged, Path(file).stem, spec, base).items() if key != "display_name" or key in spec}}

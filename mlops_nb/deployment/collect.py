@@ -26,7 +26,7 @@ def read_scores(
 def collect(
     parts: "str|Path",      # Folder from `cut`
     scores: pd.DataFrame,   # From `read_scores`
-    keep: str = "",         # Columns of the table to keep, with commas between them; all of them when empty
+    keep: str = "all",      # Columns of the table to keep, with commas between them, or all
 ) -> pd.DataFrame:          # The table with the answers and `error`, which is empty where the row was scored
     "The table with its answers"
     files = sorted(Path(parts).glob("*.parquet"))
@@ -34,7 +34,7 @@ def collect(
     expected = [(file.name, number) for file, table in zip(files, tables) for number in range(len(table))]
     if [*zip(scores.file, scores.row)] != expected:
         raise MlopsError(f"{len(scores)} answers for {len(expected)} rows: some rows were scored twice or not at all")
-    table, names = pd.concat(tables, ignore_index=True), [name.strip() for name in keep.split(",") if name.strip()]
+    table, names = pd.concat(tables, ignore_index=True), [name.strip() for name in keep.split(",") if name.strip() not in ("", "all")]
     if lost := [name for name in names if name not in table]: raise UserError(f"the table has no {', '.join(lost)}", accepted=", ".join(table))
     answers = scores.drop(columns=["file", "row"])
     return (table[names] if names else table.drop(columns=answers.columns, errors="ignore")).join(answers)

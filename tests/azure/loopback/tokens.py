@@ -17,16 +17,11 @@ def claimed(token: str) -> dict:
     return json.loads(urlsafe_b64decode(part + "=" * (-len(part) % 4)))
 
 
-def asserted(token: str) -> bool:
-    "Whether an assertion comes from GitHub, for Azure, and is fresh"
-    try: said = claimed(token)
-    except (IndexError, ValueError): return False
-    return (said.get("iss"), said.get("aud")) == ("https://token.actions.githubusercontent.com", "api://AzureADTokenExchange") and said.get("exp", 0) > time.time()
-
-
 class Tokens:
     "Gives out tokens and knows whether one is still good"
-    def __init__(self): self.lifetime, self.given, self.revoked = 3600, 0, set()
+    def __init__(self):
+        self.lifetime, self.given, self.revoked = 3600, 0, set()
+        self.subject = ""  # Of a federated credential: whose id tokens are taken; empty takes those of all jobs
 
     def new(self, audience: str = "https://ml.azure.com") -> str:
         "A token for one audience"
@@ -43,6 +38,16 @@ class Tokens:
         if claims.get("exp", 0) < time.time() or token in self.revoked or claims.get("uti") in self.revoked:
             raise Refused(401, "ExpiredAuthenticationToken", "The access token expiry UTC time is earlier than the current UTC time.")
         return claims
+
+    def distrusted(self, assertion: str) -> str:
+        "Why an id token of another issuer is not taken; empty where it is"
+        try: claims = claimed(assertion)
+        except (IndexError, ValueError): return "AADSTS50027: JWT token is invalid or malformed."
+        if claims.get("exp", 0) < time.time(): return "AADSTS700024: Client assertion is not within its valid time range."
+        if claims.get("iss") != "https://token.actions.githubusercontent.com": return f"AADSTS700211: No matching federated identity record found for presented assertion issuer '{claims.get('iss')}'."
+        if claims.get("aud") != "api://AzureADTokenExchange": return f"AADSTS700212: No matching federated identity record found for presented assertion audience '{claims.get('aud')}'."
+        if self.subject and claims.get("sub") != self.subject: return f"AADSTS700213: No matching federated identity record found for presented assertion subject '{claims.get('sub')}'."
+        return ""
 
     def expire(self):
         "All tokens given so far are no longer good"
@@ -61,7 +66,6 @@ class Tokens:
         form = {name: values[0] for name, values in parse_qs(request.body.decode()).items()}
         if not (form.get("client_secret") or form.get("client_assertion")):
             return Answer(401, {"error": "invalid_client", "error_description": "AADSTS7000216: a client secret or assertion is required"})
-        if (said := form.get("client_assertion")) and not asserted(said):
-            return Answer(401, {"error": "invalid_client", "error_description": "AADSTS70021: No matching federated identity record found for presented assertion."})
+        if form.get("client_assertion") and (why := self.distrusted(form["client_assertion"])): return Answer(401, {"error": "invalid_client", "error_description": why})
         audience = form.get("scope", form.get("resource", "")).split(" ")[0].removesuffix("/.default") or "https://ml.azure.com"
         return Answer(200, {"token_type": "Bearer", "expires_in": self.lifetime, "ext_expires_in": self.lifetime, "access_token": self.new(audience)})

@@ -1,0 +1,66 @@
+"OIDC in GitHub Actions: the identity of a job outlives its tokens, because GitHub is asked again"
+import json
+import os
+import subprocess
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from loopback.tokens import encoded
+from small import MLOPS, placed, small  # noqa: F401
+
+SUBJECT = "repo:team/flights:environment:production"
+
+
+class GitHub(BaseHTTPRequestHandler):
+    "The endpoint that a job with `id-token: write` may ask: each answer is a new token, which is good for a few seconds"
+    asked, broken = [], 0
+
+    def do_GET(self):
+        if self.headers["Authorization"] != "Bearer of-this-job": return self.send_error(401)
+        self.asked.append(time.time())
+        if len(self.asked) == GitHub.broken: return self.send_error(503)
+        audience = parse_qs(urlsplit(self.path).query)["audience"][0]
+        claims = {"iss": "https://token.actions.githubusercontent.com", "sub": SUBJECT, "aud": audience, "jti": str(len(self.asked)), "exp": int(time.time()) + 8}
+        body = json.dumps({"count": 1, "value": f"{encoded({'typ': 'JWT'})}.{encoded(claims)}.{encoded({})}"}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_): pass
+
+
+@pytest.fixture
+def runner(azure, tmp_path):
+    "What a step of a workflow has in its environment, and no secret"
+    server = ThreadingHTTPServer(("127.0.0.1", 0), GitHub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    GitHub.asked.clear()
+    GitHub.broken = 0
+    azure.tokens.subject = SUBJECT
+    env = {name: value for name, value in {**os.environ, **azure.env}.items() if name not in ("AZURE_CLIENT_SECRET", "AZURE_TOKEN_CREDENTIALS")}
+    yield env | {"ACTIONS_ID_TOKEN_REQUEST_URL": f"http://127.0.0.1:{server.server_port}/token?api-version=2.0", "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "of-this-job", "RUNNER_TEMP": str(tmp_path)}
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_run_that_outlives_its_tokens_asks_github_again(azure, small, runner):  # noqa: F811
+    placed(azure, small, {})
+    (small / "code/first.py").write_text("import time\ntime.sleep(25)\n" + (small / "code/first.py").read_text())
+    azure.tokens.lifetime, GitHub.broken = 10, 2
+    done = subprocess.run([*MLOPS, "run", "pipeline.yml", "--on", "dev", "--json"], cwd=small, env=runner, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr[-4000:]
+    told = json.loads(done.stdout)
+    assert told["status"] == "Completed" and (small / f".mlops/azure/dev/jobs/{told['id']}").is_dir()
+    assert len(GitHub.asked) >= 4 and GitHub.asked[-1] - GitHub.asked[0] > 20 and azure.tokens.given >= 3
+    assert len(azure.state.all("workspaces/jobs")) == 1
+
+
+def test_a_workflow_that_azure_does_not_trust_is_told_what_azure_said(azure, small, runner):  # noqa: F811
+    placed(azure, small, {})
+    azure.tokens.subject = "repo:team/another:ref:refs/heads/main"
+    done = subprocess.run([*MLOPS, "jobs", "--on", "dev"], cwd=small, env=runner, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 2 and "AADSTS700213" in done.stderr and SUBJECT in done.stderr, done.stderr
