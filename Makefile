@@ -37,7 +37,7 @@ test: $(READY) ## Check what is generated, then test notebooks and machinery
 	$(BIN)/nbdev-test nbs/training --n-workers 1
 	$(BIN)/nbdev-test nbs/deployment --n-workers 1
 	$(BIN)/nbdev-test nbs/monitoring
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 portable: $(READY) ## Test what needs no POSIX system: the command line, the export, the checks, and what they are made of
 	$(BIN)/mlops-nb check
