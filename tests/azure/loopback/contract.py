@@ -143,7 +143,7 @@ def operations_of(path: Path) -> list[Operation]:
             part = lambda match: f"(?P<{re.sub(chr(92) + 'W', '_', match[1])}>{'.+' if match[1] in whole else '[^/]+'})"
             pattern = re.sub(r"\\\{([\w-]+)\\\}", part, re.escape(template.split("?")[0]).replace(r"\-", "-"))
             found.append(Operation(said["operationId"], method, re.compile(pattern, re.I), said, path, parameters))
-    return sorted(found, key=lambda one: one.pattern.pattern.count("[^/]"))
+    return sorted(found, key=lambda one: (one.pattern.pattern.count(">.+)"), one.pattern.pattern.count("[^/]")))  # The most specific one first
 
 
 def resolved(path: Path, parameter: dict) -> dict:
