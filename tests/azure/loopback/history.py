@@ -41,6 +41,16 @@ def details(bench, run, step: "str | None") -> dict:
     return {key: value for key, value in said.items() if value is not None}
 
 
+def waiting(bench, workspace: str, name: str) -> "dict | None":
+    "A job that has not been started, as run history describes it; None where it is none"
+    made = bench.state.get(f"{workspace}/jobs/{name}")
+    if not made or made["id"].lower() in bench.runs: return None
+    said = made["properties"]
+    return {"runId": name, "status": said["status"], "createdUtc": made["systemData"]["createdAt"], "runUuid": name, "rootRunId": name, "experimentId": "0", "displayName": said.get("displayName"), "tags": said.get("tags") or {},
+            "runType": "azureml.PipelineRun" if said["jobType"] == "Pipeline" else "azureml.scriptrun", "properties": said.get("properties") or {}, "dataContainerId": f"dcid.{name}", "inputs": {}, "outputs": {}, "target": "serverless",
+            "runTypeV2": {"orchestrator": "Execution", "traits": []}, "warnings": []}
+
+
 def failure(run) -> str:
     "Why a job failed, in a line"
     failed = [f"{step}: {row['error']}" for step, row in run.steps.items() if row["status"] == "Failed"]
@@ -89,6 +99,7 @@ def answer(bench, request: Request) -> "Answer | None":
     if run := re.fullmatch(r"(?:/experiment(?:s|ids)/[^/]+)?/runs/([^/]+)(?:/(details|children|artifacts.*))?", rest):
         name, what = run.groups()
         if what and what.startswith("artifacts"): return artifacts(bench, workspace, name, what, request)
+        if held := waiting(bench, workspace, name): return Answer(200, {"value": []} if what == "children" else held)
         found, step = find(bench, workspace, name)
         if what == "children":
             steps = [] if step or "jobs" not in json.loads(found.file.read_text()) else [one for one, row in found.steps.items() if child_name(found, one, row)]
