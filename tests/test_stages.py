@@ -201,7 +201,8 @@ def test_a_column_of_holes_is_refused_by_name(prepared):
 def test_figures_are_small(year, tmp_path):
     months = explore.by_month(year)
     figures = {"a": explore.plot_label(months), "b": explore.plot_features(year), "c": explore.plot_rates(year)}
-    assert all(path.stat().st_size < 60_000 for path in explore.save_figures(figures, tmp_path))
+    pictures = {name: explore.picture(fig) for name, fig in figures.items()}
+    assert all(path.stat().st_size < 60_000 for path in explore.save_figures(pictures, tmp_path))
 
 
 def test_calibration_numbers_say_which_way_it_is_wrong():

@@ -79,7 +79,7 @@ def test_doctor_tells_what_is_there_and_what_is_missing(azure, project):
     text = (project / "settings.ini").read_text()
     (project / "settings.ini").write_text(text.replace("workspace = dev", "workspace = gone"))
     found = {one["name"]: one for one in json.loads(command(azure, project, "doctor", "--on", "dev", "--json", code=1).partition("\nerror")[0])}
-    assert not found["dev"]["ok"] and "az ml workspace create" in found["dev"]["fix"]
+    assert not found["dev"]["ok"] and "mlops-nb environment apply --on dev" in found["dev"]["fix"]
 
 
 def test_an_endpoint_begins_with_its_traffic_and_moves_it(azure, project):

@@ -69,7 +69,9 @@ class Contract:
         return [one for path in self.versions.get(version, ()) for one in operations_of(path)]
 
     @lru_cache
-    def resources(self) -> list[Operation]: return [one for path in self.groups for one in operations_of(path)]
+    def resources(self) -> list[Operation]:
+        "Those of resource groups; one that takes any id says nothing about what is there"
+        return [one for path in self.groups for one in operations_of(path) if one.pattern.pattern.count("/") > 1]
 
     @lru_cache
     def metrics(self, version: str) -> list[Operation]: return operations_of(self.monitor[version]) if version in self.monitor else []
