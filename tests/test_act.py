@@ -70,7 +70,7 @@ def test_a_fork_gets_no_comment_and_no_rights(compared):
     act, root, base, _ = compared
     event = pull_request(root, base)
     event["pull_request"]["head"]["repo"]["full_name"] = "mallory/flights"
-    log = act("pull_request", "environment", event)
+    log = act("pull_request", "environment", event, "--job", "plan")
     assert "mlops-nb" not in log
     assert len(act.api.comments) == 1
 
@@ -142,9 +142,9 @@ def test_a_rollback_by_hand(scripted):
 
 def test_monitoring_hands_its_token_to_the_dispatch_only(scripted):
     signals = {"monitor": "flights", "window": ["2013-07-01", "2013-08-01"], "rows": 900, "breach": True, "signals": {"drift": {"verdict": "breach", "rows": []}}}
-    scripted.answers |= {"monitor production": {"says": signals}, "dispatch production": {"says": [{"time": "2013-08-01", "action": "retrain", "reason": "harm"}]}, "tower production": {"says": "tower/index.html"}}
+    scripted.answers |= {"monitor production": {"says": signals}, "events production": {"says": []}, "dispatch production": {"says": [{"time": "2013-08-01", "action": "retrain", "reason": "harm"}]}, "tower production": {"says": "tower/index.html"}}
     calls = scripted.run("schedule", "monitoring", {}, "--job", "monitor")
-    assert [(call["words"][0], call["token"]) for call in calls] == [("monitor", False), ("dispatch", True), ("tower", False)]
+    assert [(call["words"][0], call["token"]) for call in calls] == [("monitor", False), ("events", False), ("dispatch", True), ("tower", False)]
 
 
 def test_an_environment_is_planned_for_a_branch_and_applied_on_main(scripted):
