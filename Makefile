@@ -8,7 +8,7 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 	--custom-compile-command "make lock" pyproject.toml
 
 .DEFAULT_GOAL = help
-.PHONY: help setup path loop sample test portable tutorials docs bench prepare unchanged hooks wheel publish lock clean
+.PHONY: help setup path loop sample test long portable tutorials docs bench prepare unchanged hooks wheel publish lock clean
 
 help: ## List the commands
 	@awk -F ': .*## ' '/^[a-z]+:.* ## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
@@ -37,7 +37,10 @@ test: $(READY) ## Check what is generated, then test notebooks and machinery
 	$(BIN)/nbdev-test nbs/training --n-workers 1
 	$(BIN)/nbdev-test nbs/deployment --n-workers 1
 	$(BIN)/nbdev-test nbs/monitoring
-	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m "not long" -n 4 --dist loadfile --no-loadscope-reorder
+
+long: $(READY) ## Test what takes too long for each change: workflows that train and release in the loopback Azure, and its rarer faults
+	$(BIN)/python -m pytest -m long -n 2 --dist loadfile --no-loadscope-reorder
 
 portable: $(READY) ## Test what needs no POSIX system: the command line, the export, the checks, and what they are made of
 	$(BIN)/mlops-nb check

@@ -14,6 +14,7 @@ from acting import Act, git
 from chained import COMMAND, TODAY, Production, places, repository, served, worse
 
 pytest.importorskip("fcntl", reason="the workflows that run here are those of a POSIX system")
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")

@@ -72,7 +72,7 @@ MUTATIONS = {  # What is done to which file: old text, new text
     "expression that is not closed": ("ci", "${{ matrix.python }}", "${{ matrix.python }"),
     "unknown context": ("ci", "${{ matrix.python }}", "${{ matrx.python }}"),
     "unknown runner": ("ci", "windows-2025", "windows-1995"),
-    "duplicate key": ("ci", "    timeout-minutes: 60\n", "    timeout-minutes: 60\n    timeout-minutes: 61\n"),
+    "duplicate key": ("ci", "    timeout-minutes: 90\n", "    timeout-minutes: 90\n    timeout-minutes: 91\n"),
 }
 
 

@@ -11,6 +11,8 @@ import pytest
 from loopback.tokens import encoded
 from small import MLOPS, placed, small  # noqa: F401
 
+pytestmark = pytest.mark.long
+
 SUBJECT = "repo:team/flights:environment:production"
 
 

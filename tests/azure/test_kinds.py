@@ -6,6 +6,8 @@ import pytest
 from clients import sdk, training
 from small import SCHEMA, command, placed, small  # noqa: F401
 
+pytestmark = pytest.mark.long
+
 ENVIRONMENT = '{image: "mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu20.04"}'
 TRIAL = "import sys, mlflow\nwith mlflow.start_run(): mlflow.log_metric('loss', (float(sys.argv[1]) - 2) ** 2)\n"
 WORK = SCHEMA.format("pipelineJob") + f"""

@@ -8,6 +8,8 @@ import time
 import pytest
 from small import MLOPS, SCHEMA, command, placed, small  # noqa: F401
 
+pytestmark = pytest.mark.long
+
 FILES = {"model.yml": SCHEMA.format("model") + "type: custom_model\nname: flight-delay\npath: ./model\n",
          "endpoint.yml": SCHEMA.format("managedOnlineEndpoint") + "name: echo\nauth_mode: key\ntraffic: {blue: 100}\n"}
 
