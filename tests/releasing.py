@@ -3,6 +3,7 @@ import json
 import os
 import random
 import signal
+import traceback
 from pathlib import Path
 
 from serving import ECHO, FILES, Client
@@ -109,5 +110,6 @@ def in_child(work) -> int:
     if not pid:
         code = 70
         try: code = work() or 0
+        except Exception: traceback.print_exc()  # pytest shows it when the test fails
         finally: os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
