@@ -1564,6 +1564,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                   'mlops_nb/deployment/canary.py'),
                                             'mlops_nb.deployment.canary.log_e_pairs': ( 'deployment/canary.html#log_e_pairs',
                                                                                         'mlops_nb/deployment/canary.py'),
+                                            'mlops_nb.deployment.canary.own_status': ( 'deployment/canary.html#own_status',
+                                                                                       'mlops_nb/deployment/canary.py'),
                                             'mlops_nb.deployment.canary.requests_needed': ( 'deployment/canary.html#requests_needed',
                                                                                             'mlops_nb/deployment/canary.py'),
                                             'mlops_nb.deployment.canary.share_of_bad': ( 'deployment/canary.html#share_of_bad',

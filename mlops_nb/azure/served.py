@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from .client import arm, scope, steadily
 from ..deployment import releases
-from ..deployment.canary import is_clients_fault
+from ..deployment.canary import is_clients_fault, own_status
 from ..deployment.endpoints import Endpoint
 
 # %% ../../nbs/azure/09_served.ipynb #2cb4fced
@@ -84,8 +84,7 @@ def status_of(
     by: dict,   # Dimensions of a count
 ) -> int:
     "The status that the script gave, or that of Azure's front where the script was not asked"
-    front, own = by.get("statuscode") or "", by.get("modelstatuscode") or ""
-    return int(own) if front == "424" and own.isdigit() else int(front or 200)
+    return own_status(int(by.get("statuscode") or 200), by.get("modelstatuscode") or "")
 
 # %% ../../nbs/azure/09_served.ipynb #6b72cef6
 def event(deployment: str, minute: datetime, number: int, status: int, milliseconds: float, mirror: bool) -> dict:

@@ -25,6 +25,7 @@ from IPython.display import HTML, Image
 from matplotlib.figure import Figure
 from ..core.errors import UserError
 from ..core.workspace import write_whole
+from .canary import own_status
 from .signature import Field
 
 # %% ../../nbs/deployment/13_qa.ipynb #c7ee9a98
@@ -121,8 +122,7 @@ def _ask(self: Client,
         link.close()
         return Reply(0, {}, f"{type(error).__name__}: {error}".encode(), 1000 * (time.perf_counter() - start))
     if reply.will_close or len(body) > LARGE: link.close()
-    status = int(reply.headers.get(OWN, reply.status)) if reply.status == 424 else reply.status
-    return Reply(status, {name.lower(): value for name, value in reply.headers.items()}, text, 1000 * (time.perf_counter() - start))
+    return Reply(own_status(reply.status, reply.headers.get(OWN, "")), {name.lower(): value for name, value in reply.headers.items()}, text, 1000 * (time.perf_counter() - start))
 
 Client.ask = _ask
 
