@@ -21,7 +21,7 @@ from mlops_nb.core.cli import main
 from mlops_nb.site.links import site_problems
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-browser_needed = pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium: apt-get install chromium")
+browser_needed = pytest.mark.skipif(not CHROMIUM, reason="a page can only be looked at in a browser, and there is no Chromium: apt-get install chromium")
 ENV = {k: v for k, v in os.environ.items() if k != "IN_TEST"}
 HITS = "a[role=option]"  # What the search lists, in a shadow tree that Playwright sees through
 MLOPS_NB = Path(sys.executable).with_name("mlops-nb")
