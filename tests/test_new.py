@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
+from conftest import ROOT
 from projects import command, failures, make, yields
 
 
@@ -54,10 +56,17 @@ def test_nothing_of_the_template_or_of_the_example_is_left(harvest, sugar):
 
 
 def test_mlops_nb_is_a_dependency_and_a_version_can_be_named(harvest, tmp_path):
-    assert "mlops-nb[job]" in tomllib.loads((harvest[0] / "pyproject.toml").read_text())["project"]["dependencies"][0]
+    assert "mlops-nb[job,serve]" in tomllib.loads((harvest[0] / "pyproject.toml").read_text())["project"]["dependencies"][0]
     command("new", "plain", "--package", "plain", "--mlops-nb", "0.1.0", cwd=tmp_path)
     found = tomllib.loads((tmp_path / "plain/pyproject.toml").read_text())["project"]
-    assert found["dependencies"] == ["mlops-nb[job]==0.1.0"] and found["optional-dependencies"]["all"] == ["mlops-nb[all]==0.1.0"]
+    assert found["dependencies"] == ["mlops-nb[job,serve]==0.1.0"] and found["optional-dependencies"]["all"] == ["mlops-nb[all]==0.1.0"]
+
+
+def test_the_image_of_a_project_serves_as_the_one_of_this_repository_does(harvest):
+    there, here = (root / "pipelines/environment" for root in (harvest[0], ROOT))
+    routes, starts = (lambda folder: yaml.safe_load((folder / "environment.yml").read_text())["inference_config"]), (lambda folder: (folder / "Dockerfile").read_text().partition("\nCMD ")[2])
+    assert routes(there) == routes(here) and starts(there) == starts(here) != ""
+    assert "mlops-nb[job,serve]" in (there / "requirements.txt").read_text()
 
 
 def test_the_loop_of_a_classification_goes_from_a_csv_to_a_served_prediction(harvest):

@@ -60,7 +60,7 @@ def names_of(
 ) -> dict:
     "Values of every project"
     project = package.replace("_", "-")
-    return {"package": package, "project": project, "model": project, "job": f"mlops-nb[job]{source}", "all": f"mlops-nb[all]{source}",
+    return {"package": package, "project": project, "model": project, "job": f"mlops-nb[job,serve]{source}", "all": f"mlops-nb[all]{source}",
             "source": f"mlops-nb{source}"}
 
 # %% ../../nbs/start/04_new.ipynb #852b99c7
