@@ -6,8 +6,8 @@ from http.client import HTTPSConnection
 from pathlib import Path
 
 import pandas as pd
+import released
 from acting import copy_of, git
-from released import Callers
 from loopback import registries, workspaces
 from loopback.arm import ML, SUBSCRIPTION, read
 from loopback.bench import GROUP
@@ -19,17 +19,7 @@ DRIFT = TODAY - timedelta(days=40)  # From then on the other carrier is the one 
 FIRST, JUDGED, LAST = (f"{TODAY - timedelta(days=n)}" for n in (120, 80, 45))  # The windows of the first training
 LEFT_OUT, NEEDED = ("nbs/", "tests/", "bench/"), ("nbs/deployment/13", "nbs/monitoring/16")  # What no job here needs, but for QA and the tower
 PLACES = ("dev", "staging", "production")
-SETTINGS = """\
-[project]
-experiment = flights
-model = flight-delay
-[deployment]
-qa_golden_rows = 20
-qa_requests = 20
-qa_concurrency = 2
-qa_max_p99_ms = 60000
-qa_rows = 100
-qa_limit = 5
+SETTINGS = released.SETTINGS + """\
 [monitoring]
 min_outcomes = 200
 train_days = 20
@@ -199,7 +189,7 @@ def repository(azure, folder: Path) -> Path:
     return root
 
 
-class Production(Callers):
+class Production(released.Callers):
     "The endpoint in production, and those who call it; some of them fly at midnight, as nobody did on the days of training"
     def __init__(self, azure):
         found = next(one for one in azure.state.all("workspaces/onlineEndpoints") if "/workspaces/production/" in one["id"])

@@ -335,8 +335,8 @@ header{padding-top:2rem}h1{font-size:clamp(1.6rem,4vw,2.5rem);line-height:1.15;l
 nav{display:flex;flex-wrap:wrap;gap:.2rem 1.1rem;margin:.5rem 0 1.4rem;font-size:.92rem}a{color:var(--blue);text-underline-offset:.15em}
 section{background:var(--card);border:1px solid var(--rule);border-radius:10px;padding:1.25rem 1.4rem;margin:0 0 1.25rem;min-width:0}
 h2{font-size:1.2rem;margin:0}h3{font-size:1rem;margin:.9rem 0 .3rem}.lead{color:var(--soft);margin:.15rem 0 1rem;max-width:46rem}.note,.keys{color:var(--soft);font-size:.88rem}.empty{color:var(--soft);font-style:italic}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(10.5rem,1fr));gap:1px;background:var(--rule);border:1px solid var(--rule);border-radius:10px;overflow:hidden;margin:0 0 1.25rem}
-.tile{background:var(--card);padding:.9rem 1.1rem}dt{color:var(--soft);font-size:.85rem}dd{margin:0;font-size:1.55rem;line-height:1.25;font-weight:650;letter-spacing:-.01em;font-variant-numeric:tabular-nums}dd small{display:block;font-size:.82rem;font-weight:400;letter-spacing:0;color:var(--soft)}.tile.bad dd{color:var(--bad)}.tile.good dd{color:var(--good)}.tile dd small{color:var(--soft)!important}
+.tiles{display:flex;flex-wrap:wrap;gap:1px;background:var(--rule);border:1px solid var(--rule);border-radius:10px;overflow:hidden;margin:0 0 1.25rem}
+.tile{flex:1 1 10.5rem;background:var(--card);padding:.9rem 1.1rem}dt{color:var(--soft);font-size:.85rem}dd{margin:0;font-size:1.55rem;line-height:1.25;font-weight:650;letter-spacing:-.01em;font-variant-numeric:tabular-nums}dd small{display:block;font-size:.82rem;font-weight:400;letter-spacing:0;color:var(--soft)}.tile.bad dd{color:var(--bad)}.tile.good dd{color:var(--good)}.tile dd small{color:var(--soft)!important}
 .two{display:grid;grid-template-columns:1fr 1fr;gap:0 1.25rem}@media (max-width:60rem){.two{grid-template-columns:minmax(0,1fr)}}
 .chart{display:grid;grid-template-columns:3.2rem minmax(0,1fr);grid-template-rows:13rem 1.7rem;font-size:.78rem;color:var(--soft);font-variant-numeric:tabular-nums;margin-top:1.3rem}
 .ticks,.names,.plot{position:relative}.ticks span{position:absolute;right:.55rem;transform:translateY(-50%)}.names{grid-column:2}.names span{position:absolute;top:.25rem;transform:translateX(-50%);white-space:nowrap}
@@ -362,7 +362,7 @@ rect.s0{fill:var(--s0)}rect.s1{fill:var(--s1)}rect.s2{fill:var(--s2)}rect.s3{fil
 .badge{border:1px solid currentColor;border-radius:99px;padding:.05rem .6rem;font-size:.82rem;font-weight:600}.Promoted{color:var(--good)}.RolledBack,.Refused{color:var(--bad)}.Running,.Held{color:var(--blue)}
 .stages li{display:flex;justify-content:space-between;gap:1rem;font-size:.85rem;border-top:1px solid var(--rule);padding:.2rem 0}.stages span{color:var(--soft);text-align:right}.stages .no b{color:var(--bad)}
 footer{color:var(--soft);font-size:.85rem;padding-bottom:2.5rem}code{font:.92em ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
-@media (max-width:40rem){header,main,footer{padding-left:.9rem;padding-right:.9rem}section{padding:1rem}.names.many span:nth-child(even){display:none}.chart{grid-template-columns:2.6rem minmax(0,1fr)}.legend{margin-left:0}.heat thead td{width:6.8rem}.heat{border-spacing:1px;font-size:.72rem}.tiles{grid-template-columns:1fr 1fr}dd{font-size:1.25rem}}
+@media (max-width:40rem){header,main,footer{padding-left:.9rem;padding-right:.9rem}section{padding:1rem}.names.many span:nth-child(even){display:none}.chart{grid-template-columns:2.6rem minmax(0,1fr)}.legend{margin-left:0}.heat thead td{width:6.8rem}.heat{border-spacing:1px;font-size:.72rem}.tile{flex-basis:40%}dd{font-size:1.25rem}}
 @media print{body{background:#fff}section{break-inside:avoid}}
 """
 

@@ -20,7 +20,6 @@ SETTINGS = """\
 experiment = flights
 model = flight-delay
 [deployment]
-hash_columns = passenger
 qa_golden_rows = 20
 qa_requests = 20
 qa_concurrency = 2
@@ -96,7 +95,7 @@ def make_project(azure, folder: Path) -> Path:
     for name in (".amlignore", "pyproject.toml"): shutil.copy(ROOT / name, folder / name)
     sections = "".join(f"[{on}]\n" + "".join(f"{key} = {value}\n" for key, value in azure.workspace(on).items()) + f"registry = shared\nendpoint_suffix = {suffix}\n" for on, suffix in (("dev", "-dev"), ("production", "")))
     deployment = (folder / "pipelines/deployment/deployment.yml").read_text().replace('WORKER_COUNT: "2"', 'WORKER_COUNT: "1"')
-    files = {"settings.ini": SETTINGS + sections, "train.yml": PIPELINE, "training/train.py": TRAIN, "bad/score.py": BAD, "pipelines/deployment/deployment.yml": deployment,
+    files = {"settings.ini": SETTINGS + "hash_columns = passenger\n" + sections, "train.yml": PIPELINE, "training/train.py": TRAIN, "bad/score.py": BAD, "pipelines/deployment/deployment.yml": deployment,
              "pipelines/deployment/bad.yml": deployment.replace("mlops_nb/deployment/score.py", "bad/score.py"),
              **{f"pipelines/deployment/{name}.yml": ROLLOUT + stages for name, stages in STAGES.items()}}
     for name, text in files.items():
