@@ -33,6 +33,16 @@ QUESTIONS = {
     "exit code": "howto/runs.html", "ZenML": "why.html", "parameters": "core/parameters.html"}
 
 
+def test_the_page_of_benchmarks_shows_what_was_measured_last():
+    cells = json.loads((ROOT / "nbs/benchmarks.ipynb").read_text(encoding="utf-8"))["cells"]
+    kept = {kind: "".join(text) for cell in cells for output in cell.get("outputs", ()) for kind, text in output["data"].items()}
+    results = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "bench/results").iterdir()}
+    assert kept["image/svg+xml"].strip() in results["pipeline.svg"], "nbdev-test nbs/benchmarks.ipynb --save && nbdev-clean"
+    for name, text in results.items():
+        if not name.endswith(".md") or name == "pipeline.md": continue
+        assert text.partition("\n")[2].strip() in kept["text/markdown"], f"{name}: nbdev-test nbs/benchmarks.ipynb --save && nbdev-clean"
+
+
 def run(folder: Path, *words: str) -> subprocess.CompletedProcess:
     return subprocess.run([MLOPS_NB, *words], cwd=folder, env=ENV, text=True, capture_output=True)
 
