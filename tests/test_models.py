@@ -6,6 +6,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -386,3 +387,23 @@ def test_a_column_that_had_holes_in_training_may_be_null_though_the_first_rows_h
     columns = json.loads(yaml.safe_load((tmp_path / "MLmodel").read_text())["signature"]["inputs"])
     assert {column["name"]: column["required"] for column in columns} == {"gust": False, "hour": True}
     assert len(json.loads((tmp_path / "input_example.json").read_text())["data"]) == 5
+
+
+COLUMNS = [st.integers(-5, 5), st.floats(), st.booleans(), st.text(max_size=2), st.sampled_from(["a", None]), st.sampled_from([1, 2.5]), st.sampled_from([1, "a"]), st.sampled_from([True, None]),
+           st.dates().map(pd.Timestamp), st.binary(max_size=1), st.sampled_from([[1.0], [2.0, 3.0]]), st.sampled_from([{"a": 1}, {"a": 2, "b": "x"}]), st.sampled_from([np.nan, "a"])]
+
+
+def outcome(X):
+    "The signature of a frame, or why there is none"
+    from mlflow.models import infer_signature
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a hint about integers
+        try: return infer_signature(X)
+        except Exception as error: return type(error)
+
+
+@settings(deadline=None)
+@given(st.data(), st.integers(1, 30), st.lists(st.sampled_from(COLUMNS), min_size=1, max_size=4))
+def test_a_few_rows_have_the_signature_of_all(data, rows, kinds):
+    X = pd.DataFrame({f"column{number}": data.draw(st.lists(kind, min_size=rows, max_size=rows)) for number, kind in enumerate(kinds)})
+    assert outcome(models.telling(X)) == outcome(X)

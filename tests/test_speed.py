@@ -7,6 +7,7 @@ import sys
 import tomllib
 from importlib.metadata import distribution
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT, code, text, write_notebook
@@ -42,7 +43,7 @@ def saw(job: dict, name: str): return json.loads(Path(steps(job)[name]["outputs"
 SEE = "import json, os, random, sys\nimport numpy, matplotlib\nfrom threadpoolctl import threadpool_info\nimport sklearn"
 WRITE = "with open(out, 'w') as file: json.dump(seen, file)"
 LOOK = ("seen = dict(cwd=os.path.basename(os.path.dirname(os.getcwd())), random=random.random(), numpy=float(numpy.random.rand()), backend=matplotlib.get_backend().removeprefix('module://matplotlib_inline.backend_'), "
-        "path=[p for p in sys.path if 'leaked' in p], variable=os.environ.get('LEAKED'), omp=os.environ['OMP_NUM_THREADS'], figsize=matplotlib.rcParams['figure.dpi'], "
+        "path=[p for p in sys.path if 'leaked' in p], variable=os.environ.get('LEAKED'), omp=os.environ['OMP_NUM_THREADS'], spin=os.environ['GOMP_SPINCOUNT'], pages=os.environ['NUMPY_MADVISE_HUGEPAGE'], figsize=matplotlib.rcParams['figure.dpi'], "
         "printing=numpy.get_printoptions()['precision'], attribute=hasattr(json, 'leaked'), threads=sorted({i['num_threads'] for i in threadpool_info()}))")
 SPOIL = ("from threadpoolctl import threadpool_limits\nthreadpool_limits(3)\nos.environ.update(LEAKED='1', OMP_NUM_THREADS='7')\nos.chdir('/')\nrandom.seed(1)\nnumpy.random.seed(1)\n"
          "sys.path.append('/leaked')\njson.leaked = 1\nmatplotlib.use('svg')\nmatplotlib.rcParams['figure.dpi'] = 33\nnumpy.set_printoptions(precision=1)")
@@ -71,6 +72,15 @@ def test_a_step_may_ask_for_threads_of_its_own(project):
     file = pipeline(project, {"first": [SEE, LOOK, WRITE]}, ", environment_variables: {OMP_NUM_THREADS: '1'}")
     found = saw(project.run(str(file)), "first")
     assert (found["omp"], found["threads"]) == ("1", [1])
+
+
+@pytest.mark.parametrize(("starts", "active", "threads"), [("train", ["train"], 8), ("train", ["train", "report"], 8), ("train", ["train", "other"], 4), ("report", ["train", "report"], 4),
+                                                           ("last", ["last"], 8), ("report", ["report", "last"], 4)])
+def test_a_step_that_nothing_waits_for_takes_no_share_from_one_on_which_others_wait(starts, active, threads):
+    from mlops_nb.core.runner import share
+    steps = {name: SimpleNamespace(name=name, needs=needs) for name, needs in {"train": set(), "other": set(), "report": set(), "last": {"train", "other"}}.items()}
+    runner = SimpleNamespace(job=SimpleNamespace(steps=steps), active=dict.fromkeys(active), ready=[], tasks={}, plan=SimpleNamespace(slots=8))
+    assert share(runner, steps[starts]) == threads
 
 
 THREAD = "import sys, threading, time\nif any('launcher' in word for word in sys.orig_argv): threading.Thread(target=time.sleep, args=(300,), daemon=True).start()\n"

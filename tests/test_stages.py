@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from mlops_nb.core import challenge, models, registry, tracking
 from mlops_nb.core.errors import UserError
 from mlops_nb.core.gate import Limits, judge
@@ -266,12 +268,13 @@ def test_a_register_step_that_runs_again_finds_its_own_decision(prepared, tmp_pa
 def test_a_recipe_that_was_accepted_is_fitted_again_on_the_days_of_judgement(prepared, tmp_path, in_a_run):
     judged, roles = fitted(prepared), train.read_roles(prepared)
     digest = evaluated(judged, prepared, tmp_path)
-    again = register.fitted_again(judged, prepared, roles, tmp_path / "again")
-    kept = register.monitored(judged, prepared, roles, again)
+    rows, _ = register.read_evaluation(tmp_path / "evaluation", tmp_path / "model")
+    everything, test = train.read_part(prepared, "train", "validation", "test"), train.read_part(prepared, "test")
+    again = register.fitted_again(judged, everything, roles, tmp_path / "again")
+    kept = register.monitored(again, everything, test, rows.probability, roles)
     version = challenge.register_judged(tmp_path / "model", digest, "m", "# card", register.ends_of(roles, True), None, rows=kept, again=tmp_path / "again")
     found, champion = challenge.load_champion("m")
     assert (found.tags["fitted"], found.tags["judged_sha256"], found.tags["judged_from"], found.tags["train_end"]) == ("again", digest, roles["train_end"], roles["test_end"])
-    everything, test = train.read_part(prepared, "train", "validation", "test"), train.read_part(prepared, "test")
     assert np.array_equal(champion.predict_proba(train.inputs(test, roles)), train.refit(judged, everything, roles).predict_proba(train.inputs(test, roles)))
     fetched = registry.fetch("m", version, tmp_path / "fetched")
     assert len(pd.read_parquet(fetched / "reference.parquet")) == len(everything)
@@ -289,6 +292,15 @@ def test_a_model_that_was_exchanged_after_its_evaluation_is_refused(prepared, tm
     with pytest.raises(UserError, match="has the digest"):
         challenge.register_judged(tmp_path / "model", digest, "m", "# card", {}, None)
     assert registry.versions("m") == []
+
+
+@given(st.lists(st.lists(st.integers(0, 30), min_size=3, max_size=3), min_size=1, max_size=200))
+def test_asking_the_slowest_again_finds_the_percentile_of_asking_all_again(seconds):
+    X, asked = pd.DataFrame({"row": np.arange(len(seconds))}), [iter([0, *row] if not number else row) for number, row in enumerate(seconds)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("timeit.timeit", lambda call, number: call())
+        found = challenge.latencies(lambda row: next(asked[row.row.iloc[0]]), X, rows=len(seconds))
+    assert np.quantile(found, .99) == pytest.approx(np.quantile([1000 * min(row) for row in seconds], .99))
 
 
 def test_the_autumn_retraining_is_refused(year):

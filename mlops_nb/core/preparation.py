@@ -24,7 +24,7 @@ from .errors import UserError
 from .expressions import substitute
 from .fingerprints import fingerprint, hash_json
 from .graph import ARTIFACTS, Component, FromStep, Literal, Source, Step
-from .launcher import step_arguments
+from .launcher import COMMON, step_arguments
 from .workspace import Workspace, write_whole
 
 # %% ../../nbs/core/14_preparation.ipynb #ed41d9c2
@@ -202,7 +202,7 @@ def variables(
     "The user's environment, with the step's Python first and its share of the machine"
     share = {name: str(threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
     own = {"PATH": f"{python.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}", "PYTHONUNBUFFERED": "1"}
-    return {**share, **os.environ, **own}
+    return {**share, **COMMON, **os.environ, **own}
 
 # %% ../../nbs/core/14_preparation.ipynb #1359926e
 def ports(

@@ -170,14 +170,17 @@ def preparer(runner: Runner, step: Step, values: dict[str, Value]):
     names = {"name": runner.id, "default_datastore": runner.job.settings.get("default_datastore", "workspaceblobstore").removeprefix("azureml:")}
     def make(folder: Path, run_id: str, searched: dict | None = None) -> Prepared:
         tracking = {**runner.tracker.variables(run_id), "MLOPS_NB_STEP": f"{runner.id}/{step.name}", "MLOPS_NB_JOB": runner.id}
-        return prepare(step, folder, values, tracking, python=runner.plan.python[step.name], threads=share(runner), names=names, searched=searched)
+        return prepare(step, folder, values, tracking, python=runner.plan.python[step.name], threads=share(runner, step), names=names, searched=searched)
     return make
 
 # %% ../../nbs/core/18_runner.ipynb #bbc888a0
-def share(runner: Runner) -> int:
-    "How many threads a process that starts now may use"
-    busy = min(runner.plan.slots, max(1, len(runner.tasks) + 1, len(runner.active) + len(runner.ready)))
-    return max(1, runner.plan.slots // busy)
+def share(runner: Runner, step: Step) -> int:
+    "How many threads a process of a step may use that starts now"
+    awaited = set().union(*(one.needs for one in runner.job.steps.values()))
+    rivals = runner.job.steps.keys() if step.name not in awaited else awaited
+    steps = sum(name in rivals for name in [*runner.active, *(one.name for one in runner.ready)])
+    processes = sum(active.step.name in rivals for active, _ in runner.tasks.values())
+    return max(1, runner.plan.slots // max(1, steps, processes + 1))
 
 # %% ../../nbs/core/18_runner.ipynb #9fe8fc0e
 def fill(runner: Runner):

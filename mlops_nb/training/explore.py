@@ -14,6 +14,7 @@ import PIL.Image
 import pandas as pd
 from IPython.display import Image
 from matplotlib import rc_context
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
@@ -86,9 +87,9 @@ def picture(
     fig: Figure,  # From `figure`
 ) -> Image:       # What a notebook displays
     "A figure as a small PNG"
-    drawn, small = io.BytesIO(), io.BytesIO()
-    fig.savefig(drawn, format="png")
-    PIL.Image.open(drawn).convert("RGB").quantize(32).save(small, "png", optimize=True)
+    canvas, small = FigureCanvasAgg(fig), io.BytesIO()
+    canvas.draw()
+    PIL.Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").quantize(32).save(small, "png", optimize=True)
     return Image(small.getvalue())
 
 # %% ../../nbs/training/02_explore.ipynb #fb6ac8a8

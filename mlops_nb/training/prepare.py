@@ -78,8 +78,9 @@ def features(
 ) -> pd.DataFrame:            # One row per flight: features, `late`, and what identifies the flight
     "Everything a model may see, and nothing else, beside the label and the day"
     given = table[[*WEATHER, *CATEGORICAL, "late", "date", "scheduled", "flight"]]
-    months = {day: f"{day:%Y-%m}" for day in table.date.unique()}
-    return pd.concat([schedule(table), histories(table, history_days), given], axis=1).assign(month=table.date.map(months))
+    row, days = pd.factorize(table.date)
+    month = pd.Series(days.strftime("%Y-%m").to_numpy()[row], index=table.index, name="month")
+    return pd.concat([schedule(table), histories(table, history_days), given, month], axis=1)
 
 # %% ../../nbs/training/03_prepare.ipynb #beab5808
 def settle(

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from ..core import models, seal
-from ..core.challenge import columns_for, kept_rows
+from ..core.challenge import columns_for, evenly, kept_rows
 from ..core.errors import UserError
 from ..core.gate import Verdict, judge
-from .evaluate import log_losses
+from .evaluate import log_losses, probabilities
 from .explore import readable
-from .train import inputs, read_part, refit, with_holes
+from .train import inputs, refit, with_holes
 
 # %% ../../nbs/training/06_register.ipynb #cf79d960
 def read_evaluation(
@@ -146,12 +146,11 @@ def model_card(
 # %% ../../nbs/training/06_register.ipynb #rf000002
 def fitted_again(
     pipeline,              # The judged one
-    prepared: "str|Path",  # Output of `prepare`
+    rows: pd.DataFrame,    # All flights, those of judgement included
     roles: dict,           # Which column is what
     folder: "str|Path",    # Is made
 ):                         # The pipeline that was saved
     "Fit the accepted recipe on all days and save it"
-    rows = read_part(prepared, "train", "validation", "test")
     fresh, ends = refit(pipeline, rows, roles), dict(train_start=roles["train_start"], train_end=roles["test_end"])
     models.save(fresh, folder, X_example=with_holes(inputs(rows, roles), roles), metadata=ends | {"data": roles["data"]["sha256"], "fitted": "again"})
     return fresh
@@ -166,17 +165,13 @@ def ends_of(
 
 # %% ../../nbs/training/06_register.ipynb #dr211218
 def monitored(
-    judged,                # The judged pipeline
-    prepared: "str|Path",  # Output of `prepare`
-    roles: dict,           # Which column is what
-    again=None,            # The one that was fitted again, if any
-) -> dict:                 # From `kept_rows`
+    pipeline,                # The one that is registered
+    learnt: pd.DataFrame,    # The flights that it was fitted on
+    judged: pd.DataFrame,    # The flights of judgement
+    said: np.ndarray,        # What the judged model says of these
+    roles: dict,             # Which column is what
+) -> dict:                   # From `kept_rows`
     "The flights that a monitor needs, with predictions"
-    learnt = ("train", "validation", "test") if again else ("train", "validation")
-    parts = {"reference": _kept(read_part(prepared, *learnt), again or judged, roles), "baseline": _kept(read_part(prepared, "test"), judged, roles)}
-    return kept_rows(**parts)
-
-def _kept(part: pd.DataFrame, pipeline, roles: dict) -> pd.DataFrame:
-    "Features, label, day and probability"
-    X = inputs(part, roles)
-    return X.assign(**{roles["label"]: part[roles["label"]], roles["day"]: part[roles["day"]]}, probability=pipeline.predict_proba(X)[:, 1])
+    columns = [*roles["categorical"], *roles["numeric"], roles["label"], roles["day"]]
+    learnt = evenly(learnt)
+    return kept_rows(reference=learnt[columns].assign(probability=probabilities(pipeline, learnt, roles)), baseline=judged[columns].assign(probability=said))

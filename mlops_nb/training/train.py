@@ -45,7 +45,7 @@ def inputs(
 ) -> pd.DataFrame:       # The columns that a model sees
     "The features; a column without a single value is refused, since nothing can be learnt from it"
     X = part[roles["categorical"] + roles["numeric"]]
-    if empty := list(X.columns[X.isna().all()]):
+    if empty := [name for name in X if X[name].head(100).isna().all() and X[name].isna().all()]:
         raise UserError(f"{', '.join(empty)}: no value in {len(X)} rows", accepted="features with values",
                         fix="train on a longer window, or leave them out of column_roles() in nbs/training/03_prepare.ipynb")
     return X
@@ -94,9 +94,10 @@ def fit(
 ) -> Pipeline:                 # Fitted in place
     "Fit on the earlier rows; estimators that can, stop by the later rows"
     X, X_val, y, y_val = inputs(train, roles), inputs(validation, roles), train[roles["label"]], validation[roles["label"]]
-    columns, model = pipeline[:-1].fit(X), pipeline[-1]
+    columns, model = pipeline[:-1], pipeline[-1]
+    Z = columns.fit_transform(X)
     later = {"X_val": columns.transform(X_val), "y_val": y_val} if "X_val" in inspect.signature(model.fit).parameters else {}
-    model.fit(columns.transform(X), y, **later)
+    model.fit(Z, y, **later)
     return pipeline
 
 # %% ../../nbs/training/04_train.ipynb #3ec2d8de
