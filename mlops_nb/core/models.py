@@ -211,7 +211,7 @@ def _try(
     if kind != "skops":
         return
     try:
-        served = mlflow.pyfunc.load_model(str(folder)).predict(example)
+        served = mlflow.pyfunc.load_model(str(folder), suppress_warnings=True).predict(example)
     except Exception as error:
         raise UserError(f"MLflow cannot serve the model: {error}", accepted="columns of numbers, strings, booleans or dates",
                         fix="make categories in a step of the pipeline, from columns of strings") from error
