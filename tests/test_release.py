@@ -209,6 +209,15 @@ def test_two_controllers_at_once_make_one_release(tools):
     assert [r.status for r in found] == ["Promoted"] and len(found[0].stages) == 4 and state(tools) == ({"version-2": 100}, 2)
 
 
+def test_of_two_approvals_the_first_counts_and_the_second_stops_nothing(tools):
+    def ask(found):
+        approve(tools.root, found.id, "Ada", tools.exclusive)
+        advance(tools, found.id)
+        return "Grace"
+    found = released(tools, approve_as=None, ask=ask)
+    assert (found.status, found.approved_by, state(tools)) == ("Promoted", "Ada", ({"version-2": 100}, 2))
+
+
 def test_a_rollback_in_another_process_ends_a_release_that_runs(tools):
     def wait(seconds):
         Traffic(tools, each=2)()

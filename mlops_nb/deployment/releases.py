@@ -137,6 +137,7 @@ def approve(
     endpoint = read(root, id).endpoint
     with alone(endpoint) if alone else exclusive(root, endpoint):
         release = read(root, id)
+        if release.approved_by: return release
         if release.over or release.stage != "approval": raise UserError(f"{release.id} does not wait for an approval: {release.status}, at {release.stage}")
         release.approved_by, release.approved, release.evidence_sha256 = name.strip(), now(), sha256(release.evidence)
         release.status, release.reason = "Running", f"approved by {release.approved_by}"
