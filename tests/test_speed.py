@@ -111,6 +111,27 @@ def test_other_systems_do_not_fork(monkeypatch, platform):
     assert unforkable() == f"{platform} has no safe fork"
 
 
+@pytest.mark.parametrize("fork", ["1", "0"])
+def test_the_sample_runs_stages_in_order_and_ends_at_the_first_that_fails(project, fork):
+    project.write("settings.ini", (ROOT/"settings.ini").read_text())
+    for number, (name, line) in enumerate({"first": "open('made.txt', 'w').write(str(rows))", "second": "rows / (int(open('made.txt').read()) - 3)", "third": "open('late.txt', 'w')"}.items(), 1):
+        write_notebook(project.root/f"nbs/training/0{number}_{name}.ipynb", text(f"# {name}"), text("## Run"), code("import json"), code("rows: int = 3   # how many", "parameters"), code(line))
+    done = project.call("sample", MLOPS_NB_FORK=fork)
+    assert done.returncode == 1 and "first: " in done.stdout and "second" not in done.stdout
+    assert "error: second: exit code 1" in done.stderr and "ZeroDivisionError" in done.stderr and "rows / (int" in done.stderr
+    assert (project.root/".mlops/sample/made.txt").read_text() == "3" and not (project.root/".mlops/sample/late.txt").exists()
+
+
+def test_windows_is_told_what_it_needs(project, monkeypatch):
+    from mlops_nb.core.errors import UserError
+    from mlops_nb.core.launcher import Launch
+    without = "import sys\nsys.modules['fcntl'] = None\nfrom mlops_nb.core.cli import main\nmain(prog_name='mlops-nb')"
+    done = subprocess.run([sys.executable, "-c", without, "releases"], cwd=project.root, text=True, capture_output=True)
+    assert done.returncode == 2 and "need Linux or macOS" in done.stderr and "WSL" in done.stderr and "Traceback" not in done.stderr
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(UserError, match="need Linux or macOS"): Launch()
+
+
 def test_an_unchanged_run_imports_nothing_heavy(project):
     file = pipeline(project, {"first": ["import json", "seen = 1", WRITE]})
     project.run(str(file))

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import click
 
-from .errors import MlopsError, UserError
+from .errors import MlopsError, UserError, posix_only
 
 # %% ../../nbs/core/24_cli.ipynb #dbc997a6
 @cache
@@ -40,7 +40,7 @@ class Commands(click.Group):
             context.exit(error.exit_code)
         except (KeyboardInterrupt, click.Abort): context.exit(130)
         except BrokenPipeError: context.exit(0)
-        except (OSError, sqlite3.DatabaseError) as error:
+        except (OSError, sqlite3.DatabaseError, ModuleNotFoundError) as error:
             what, code = trouble(error)
             if not what: raise
             click.secho(f"error: {what}", fg="red", err=True)
@@ -63,11 +63,12 @@ class Commands(click.Group):
 
 # %% ../../nbs/core/24_cli.ipynb #bf9f1217
 def trouble(
-    error: Exception,  # An OSError, or one of SQLite's
+    error: Exception,  # An OSError, one of SQLite's, or a missing module
 ) -> tuple[str, int]:  # What to say, and the exit code; nothing to say where it is something else
     "What an error of the machine means to a user"
     from mlops_nb.core.workspace import project_root
     code, text = getattr(error, "errno", None), str(error)
+    if getattr(error, "name", None) == "fcntl": return str(posix_only()), 2
     if code in (EACCES, EROFS, EPERM) or "readonly" in text: return f"this may not be written: {error}\n  fix: give yourself the right to write there, or work in a copy", 2
     if code in (ENOSPC, EDQUOT, EFBIG) or "is full" in text or "disk I/O" in text:
         return f"nothing more can be written: {error}\n  fix: free some space and give the same command again", 1

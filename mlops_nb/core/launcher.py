@@ -18,6 +18,8 @@ import sys
 import time
 from pathlib import Path
 
+from .errors import posix_only
+
 # %% ../../nbs/core/13_launcher.ipynb #6eaafdb6
 RUNNER = ["python", "-m", "mlops_nb.core.step"]
 
@@ -266,6 +268,7 @@ class Launch:
     def __init__(self,
         job: str = "",  # Whose processes these are
     ):
+        if sys.platform == "win32": raise posix_only()
         here, there = socket.socketpair()
         self.link, self.buffer, self.last = here, b"", 0
         self.process = subprocess.Popen([sys.executable, "-c", "from mlops_nb.core.launcher import main; main()", str(there.fileno())],

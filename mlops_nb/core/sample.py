@@ -6,12 +6,28 @@
 __all__ = ['sample']
 
 # %% ../../nbs/core/04d_sample.ipynb #ae2d0751
-import subprocess,sys,time
+import os,shlex,subprocess,sys,time
 from pathlib import Path
 
-from .components import component_name, stages
+from .components import component_name, imports, stages
 from .errors import StepFailed, UserError
+from .launcher import RUNNER, Launch, unforkable
 from .settings import load_settings
+
+# %% ../../nbs/core/04d_sample.ipynb #6ba2acde
+def _ordinary(path, place):
+    "Exit code and output of a stage in a Python of its own"
+    done = subprocess.run([sys.executable, "-m", "mlops_nb.core.step", str(path)], cwd=place, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    return done.returncode, done.stdout
+
+def _forked(launch, path, place):
+    "The same from a launcher"
+    log = place/"step.log"
+    log.unlink(missing_ok=True)
+    launch.start(shlex.join([*RUNNER, str(path)]), place, dict(os.environ), log)
+    while True:
+        for message in launch.messages(1.0):
+            if "exit" in message: return message["exit"], log.read_text(encoding="utf-8")
 
 # %% ../../nbs/core/04d_sample.ipynb #b7faeec6
 def _chosen(root, folder, names):
@@ -30,10 +46,16 @@ def sample(
 ) -> None:
     "Runs stage notebooks in order with their defaults; raises `StepFailed` at the first that fails"
     root = Path(root).absolute()
-    place = root/".mlops/sample"
+    place, chosen = root/".mlops/sample", _chosen(root, folder, names)
     place.mkdir(parents=True, exist_ok=True)
-    for name, path in _chosen(root, folder, names).items():
-        start = time.monotonic()
-        done = subprocess.run([sys.executable, "-m", "mlops_nb.core.step", str(path)], cwd=place, text=True, capture_output=True)
-        if done.returncode: raise StepFailed(f"{name}: exit code {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
-        print(f"{name}: {time.monotonic() - start:.1f} s", flush=True)
+    launch = None if unforkable() else Launch()
+    try:
+        if launch: launch.preload(set().union(*(imports(root, path) for path in chosen.values())))
+        for name, path in chosen.items():
+            start = time.monotonic()
+            code, said = _forked(launch, path, place) if launch else _ordinary(path, place)
+            if code: raise StepFailed(f"{name}: exit code {code}\n{said[-6000:]}")
+            print(f"{name}: {time.monotonic() - start:.1f} s", flush=True)
+    except ConnectionError as error: raise StepFailed(str(error)) from None
+    finally:
+        if launch: launch.close()
