@@ -3079,6 +3079,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                     'mlops_nb/monitoring/retraining.py'),
                                                 'mlops_nb.monitoring.retraining.run_job': ( 'monitoring/retraining.html#run_job',
                                                                                             'mlops_nb/monitoring/retraining.py'),
+                                                'mlops_nb.monitoring.retraining.said': ( 'monitoring/retraining.html#said',
+                                                                                         'mlops_nb/monitoring/retraining.py'),
                                                 'mlops_nb.monitoring.retraining.verdict_of': ( 'monitoring/retraining.html#verdict_of',
                                                                                                'mlops_nb/monitoring/retraining.py')},
             'mlops_nb.monitoring.signals': { 'mlops_nb.monitoring.signals.Pair': ( 'monitoring/signals.html#pair',

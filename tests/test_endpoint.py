@@ -276,6 +276,21 @@ def test_a_killed_host_leaves_nothing_behind_and_comes_back_as_it_was(serving, e
     assert serving.keys("echo") == keys and Client(serving, "echo")([{}])[0] == 200
 
 
+def test_a_deployment_without_traffic_is_not_lost_when_it_cannot_start_at_once(serving, echo, green):
+    script = next((serving.root / ".mlops/endpoints/echo/deployments/green").glob("*/code/score.py"))
+    serving.stop("echo")
+    script.rename(script.with_suffix(".aside"))
+    serving.start("echo")
+    until(lambda: serving.show("echo").deployments["green"].restarts >= 1)
+    script.with_suffix(".aside").rename(script)
+    until(lambda: serving.show("echo").deployments["green"].state == "Ready")
+    serving.stop("echo")
+    serving.start("echo")    # waits for blue alone
+    serving.stop("echo")
+    serving.start("echo")
+    until(lambda: serving.show("echo").deployments["green"].state == "Ready")
+
+
 def test_the_host_outlives_the_shell_and_stops_when_told(serving, tmp_path):
     pid, children = host_pid(Folder(serving.root, "echo")), [one.pid for one in serving.show("echo").deployments.values()]
     assert os.getsid(pid) == pid != os.getsid(0)

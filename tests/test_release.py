@@ -229,6 +229,14 @@ def test_a_rollback_in_another_process_ends_a_release_that_runs(tools):
 # Commands
 
 
+def test_a_retraining_that_is_told_again_does_not_release_the_same_version_twice(tools):
+    from mlops_nb.monitoring.retraining import release_version
+    ended = released(tools, "failing")
+    before = state(tools)
+    assert release_version(tools.root, "flight-delay", 2, "Ada") == {"id": ended.id, "status": "RolledBack", "reason": ended.reason}
+    assert state(tools) == before and [one.id for one in releases(tools.root)] == [ended.id]
+
+
 def test_commands_list_and_roll_back(tools):
     def command(*words): return subprocess.run([Path(sys.executable).with_name("mlops-nb"), *words], cwd=tools.root, text=True, capture_output=True)
     assert "no releases yet" in command("releases").stdout

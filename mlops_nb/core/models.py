@@ -111,12 +111,12 @@ def _conda(
 # %% ../../nbs/core/21_models.ipynb #7c9f814a
 def telling(
     X,  # DataFrame: rows of training
-):      # DataFrame: of each column the first value of each type, and the first hole; all rows where values hold other values
+):      # DataFrame: of each column the first value of each type, and the first hole; all rows where Python's objects are no text or truth value
     "The rows that say as much of the columns as all of them"
     rows = set()
     for _, column in X.items():
         kinds = column.map(type).where(column.notna()) if column.dtype == object else column.isna()
-        if any(isinstance(kind, type) and not issubclass(kind, (str, bytes)) and hasattr(kind, "__len__") for kind in kinds.unique()): return X
+        if column.dtype == object and not set(kinds.dropna()) <= {str, bytes, bool}: return X
         rows |= set((~kinds.duplicated()).to_numpy().nonzero()[0])
     return X.iloc[sorted(rows)]
 

@@ -50,6 +50,7 @@ class Process:
     ):
         self.folder, self.spec, self.target = folder, spec, Target(spec, socket)
         self.build, self.process, self.alive = build_folder(folder, spec), None, None
+        self.proven = self.build / "proven"  # a file, there once the build was ready
         self.state, self.restarts, self.since, self.why = "Creating", 0, time.monotonic(), ""
 
     async def spawn(self):
@@ -87,6 +88,7 @@ async def _up(self: Process) -> bool:
     if await self.healthy():
         self.state, self.since = "Ready", time.monotonic()
         self.target.ready.set()
+        self.proven.touch()
         return True
     self.kill()
     self.state, self.why = "Failed", self.complaint()
@@ -231,9 +233,10 @@ async def _bring(self: Host, spec: Spec, serving: bool):
     "Start a build and put it in place"
     old, process = self.live.get(spec.name), self.prepare(spec)
     if old is None: self.place(process)
+    known = serving or process.proven.exists()
     ready = await process.up()
     if self.coming.get(spec.name) == spec.build: del self.coming[spec.name]
-    if ready or (serving and old is None): self.failed.pop(spec.name, None)
+    if ready or (known and old is None): self.failed.pop(spec.name, None)
     else: return self.give_up(process, old)
     if old is not None:
         self.place(process)
