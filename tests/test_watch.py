@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from mlops_nb.core.launcher import end_marked
 from mlops_nb.monitoring.events import BREACH, listing, receive
 from mlops_nb.monitoring.watch import ledger
 
@@ -61,6 +62,7 @@ def start(project):
     for process in running:
         if process.poll() is None: os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+    for job in (project / ".mlops/jobs").glob("*/"): end_marked(f"MLOPS_NB_JOB={job.name}")  # a watch that was killed leaves its job at work
 
 
 def until(what, process: subprocess.Popen):
