@@ -9,7 +9,6 @@ __all__ = ['TRUSTED', 'canonical', 'requirements', 'telling', 'save', 'load']
 import hashlib, io, json, os, shutil, sys, tempfile, warnings
 from importlib.metadata import PackageNotFoundError, version as installed_version
 from pathlib import Path
-from unittest.mock import patch
 from zipfile import ZipFile, ZipInfo
 from .errors import MlopsError, UserError
 from .seal import recorded, seal, verify
@@ -151,6 +150,7 @@ def _write(
     **options,         # Passed to mlflow.sklearn.save_model
 ) -> None:
     "Write the MLflow folder, then put the canonical bytes and their size in it"
+    from unittest.mock import patch
     import mlflow.sklearn
     from mlflow.models import Model, infer_signature
     kind, data, types = stored

@@ -88,7 +88,7 @@ async def _up(self: Process) -> bool:
     if await self.healthy():
         self.state, self.since = "Ready", time.monotonic()
         self.target.ready.set()
-        self.proven.touch()
+        with suppress(OSError): self.proven.touch()  # a full disk must not keep it from serving
         return True
     self.kill()
     self.state, self.why = "Failed", self.complaint()
