@@ -6,7 +6,7 @@
 __all__ = ['sample']
 
 # %% ../../nbs/core/04d_sample.ipynb #ae2d0751
-import os,shlex,subprocess,sys,time
+import os,shlex,subprocess,sys,tempfile,time
 from pathlib import Path
 
 from .components import component_name, imports, stages
@@ -20,10 +20,8 @@ def _ordinary(path, place):
     done = subprocess.run([sys.executable, "-m", "mlops_nb.core.step", str(path)], cwd=place, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     return done.returncode, done.stdout
 
-def _forked(launch, path, place):
-    "The same from a launcher"
-    log = place/"step.log"
-    log.unlink(missing_ok=True)
+def _forked(launch, path, place, log):
+    "The same from a launcher, which writes the output to a file"
     launch.start(shlex.join([*RUNNER, str(path)]), place, dict(os.environ), log)
     while True:
         for message in launch.messages(1.0):
@@ -48,14 +46,15 @@ def sample(
     root = Path(root).absolute()
     place, chosen = root/".mlops/sample", _chosen(root, folder, names)
     place.mkdir(parents=True, exist_ok=True)
-    launch = None if unforkable() else Launch()
+    aside, launch = tempfile.TemporaryDirectory(), None if unforkable() else Launch()
     try:
         if launch: launch.preload(set().union(*(imports(root, path) for path in chosen.values())))
         for name, path in chosen.items():
             start = time.monotonic()
-            code, said = _forked(launch, path, place) if launch else _ordinary(path, place)
+            code, said = _forked(launch, path, place, Path(aside.name)/f"{name}.log") if launch else _ordinary(path, place)
             if code: raise StepFailed(f"{name}: exit code {code}\n{said[-6000:]}")
             print(f"{name}: {time.monotonic() - start:.1f} s", flush=True)
     except ConnectionError as error: raise StepFailed(str(error)) from None
     finally:
         if launch: launch.close()
+        aside.cleanup()  # not before the last step that writes to it has ended
