@@ -68,6 +68,13 @@ def wait_for(condition, seconds: float = 30):
         time.sleep(0.02)
 
 
+def pid_of(project, step: str) -> int:
+    "The process of a running step; the step may be quicker than the record of it"
+    row = lambda: project.workspace.rows("SELECT pid FROM steps WHERE name = ?", step)[0]["pid"]
+    wait_for(row)
+    return row()
+
+
 CHAIN = """
     type: pipeline
     display_name: chain
@@ -141,7 +148,7 @@ def test_kill_9_at_a_step_then_the_same_command_finishes_the_same_job(chain, ste
     words = ("run", "chain.yml", "--set", "inputs.seconds=1")
     runner = chain.start(*words, **chain.env)
     wait_for(lambda: chain.ran.exists() and step in chain.ran.read_text())
-    pid = chain.workspace.rows("SELECT pid FROM steps WHERE name = ?", step)[0]["pid"]
+    pid = pid_of(chain, step)
     runner.kill()
     runner.wait()
     wait_for(lambda: not Path(f"/proc/{pid}").exists())
@@ -164,7 +171,7 @@ def test_kill_9_at_a_step_then_the_same_command_finishes_the_same_job(chain, ste
 def test_a_signal_leaves_true_statuses_and_no_orphan(chain, number, code):
     runner = chain.start("run", "chain.yml", "--set", "inputs.seconds=60", **chain.env)
     wait_for(lambda: chain.ran.exists() and "one" in chain.ran.read_text())
-    pid = chain.workspace.rows("SELECT pid FROM steps WHERE name = 'one'")[0]["pid"]
+    pid = pid_of(chain, "one")
     runner.send_signal(number)
     out, err = runner.communicate(timeout=20)
     assert runner.returncode == code, out + err
@@ -186,7 +193,7 @@ def test_cancel_from_another_terminal(chain):
 def test_the_launcher_killed_takes_the_step_with_it_and_the_job_says_so(chain):
     runner = chain.start("run", "chain.yml", "--set", "inputs.seconds=60", **chain.env)
     wait_for(lambda: chain.ran.exists() and "one" in chain.ran.read_text())
-    pid = chain.workspace.rows("SELECT pid FROM steps WHERE name = 'one'")[0]["pid"]
+    pid = pid_of(chain, "one")
     os.kill(int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]), signal.SIGKILL)
     out, err = runner.communicate(timeout=30)
     assert runner.returncode == 1 and "launcher" in out + err and "Traceback" not in err
