@@ -27,13 +27,8 @@ sample: $(READY) ## Run the stage notebooks on the small sample that Jupyter nee
 test: $(READY) ## Check what is generated, then test notebooks and machinery
 	$(BIN)/mlops-nb sample
 	$(BIN)/mlops-nb check
-	$(BIN)/nbdev-test nbs/core
-	$(BIN)/nbdev-test nbs/start
-	$(BIN)/nbdev-test nbs/site
-	$(BIN)/nbdev-test nbs/reference
-	$(BIN)/nbdev-test nbs/azure
-	$(BIN)/nbdev-test nbs/environment
-	$(BIN)/nbdev-test nbs/gitops
+	$(BIN)/nbdev-test nbs/api
+	$(BIN)/nbdev-test nbs/docs/reference
 	$(BIN)/nbdev-test nbs/training --n-workers 1
 	$(BIN)/nbdev-test nbs/deployment --n-workers 1
 	$(BIN)/nbdev-test nbs/monitoring
@@ -47,8 +42,8 @@ portable: $(READY) ## Test what needs no POSIX system: the command line, the exp
 	$(BIN)/python -m pytest $(PORTABLE)
 
 tutorials: $(READY) ## Run every tutorial and how-to, in copies of the project
-	$(BIN)/nbdev-test nbs/howto --n-workers 1
-	$(BIN)/nbdev-test nbs/tutorials --n-workers 1
+	$(BIN)/nbdev-test nbs/docs/howto --n-workers 1
+	$(BIN)/nbdev-test nbs/docs/tutorials --n-workers 1
 
 docs: $(READY) ## Build the site into _docs, without network
 	$(BIN)/mlops-nb docs

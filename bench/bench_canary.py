@@ -10,8 +10,8 @@ from functools import cache
 import numpy as np
 from harness import PYTHON, Result, versions
 
-from mlops_nb.deployment.canary import bar, log_e, requests_needed, upper_bound
-from mlops_nb.deployment.rollout import Rollout, load_rollout
+from mlops_nb.releases.canary import bar, log_e, requests_needed, upper_bound
+from mlops_nb.releases.rollout import Rollout, load_rollout
 
 POLL = 10           # Requests of the canary between two looks of the controller, in the middle
 LONGEST = 20_000    # Requests of the canary after which a release is given up: still on hold

@@ -14,8 +14,8 @@ from harness import HOME, PYTHON, Missing, Result, peer, rounds, spawn, versions
 FOLDER = HOME/"drift_scale"
 OURS = """
 import sys
-from mlops_nb.monitoring import signals
-from mlops_nb.monitoring.collected import database
+from mlops_nb.monitors import signals
+from mlops_nb.monitors.collected import database
 folder, ref, cur = sys.argv[1:]
 con = database(folder + "/spill", "120MB")
 pair = signals.pair(con, f"read_parquet('{ref}')", f"read_parquet('{cur}')", lambda features: folder + "/reference")
@@ -35,7 +35,7 @@ made = DataDefinition(numerical_columns=[f"f{i}" for i in range(7)], categorical
 ref, cur = (Dataset.from_pandas(pd.read_parquet(p), data_definition=made) for p in sys.argv[2:])
 Report([DataDriftPreset(num_method="jensenshannon", cat_method="jensenshannon")]).run(cur, ref)
 """
-IMPORTS = "import mlops_nb.monitoring.signals, duckdb; duckdb.connect()"
+IMPORTS = "import mlops_nb.monitors.signals, duckdb; duckdb.connect()"
 
 
 def made(name: str, rows: int, shift: float):

@@ -27,7 +27,7 @@ FASTAPI = """
 import os
 import pandas as pd
 from fastapi import FastAPI
-from mlops_nb.core import models
+from mlops_nb.models import saving as models
 app, model = FastAPI(), models.load(os.environ["AZUREML_MODEL_DIR"])
 
 @app.post("/score")

@@ -11,8 +11,8 @@ import tempfile
 import pandas as pd
 
 from harness import Result
-from mlops_nb.monitoring import performance
-from mlops_nb.monitoring.collected import database
+from mlops_nb.monitors import performance
+from mlops_nb.monitors.collected import database
 from mlops_nb.training import train
 from mlops_nb.training.ingest import label, public, read_table, select, validate
 from mlops_nb.training.prepare import column_roles, features, settle, split

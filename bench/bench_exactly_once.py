@@ -19,8 +19,8 @@ from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from mlops_nb.monitoring.events import AZURE, TAG, breach_event, handle, outbox
-from mlops_nb.monitoring.policy import Policy
+from mlops_nb.retraining.events import AZURE, TAG, breach_event, handle, outbox
+from mlops_nb.retraining.policy import Policy
 
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 POLICY = Policy(cooldown_days=0, daily_budget=10**9)

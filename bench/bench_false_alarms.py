@@ -14,7 +14,7 @@ import numpy as np
 from scipy import special
 
 from harness import Result
-from mlops_nb.monitoring import metrics, thresholds
+from mlops_nb.monitors import metrics, thresholds
 
 LIMITS = {"jensen_shannon_distance": 0.1, "population_stability_index": 0.2}
 MEASURES = {"jensen_shannon_distance": metrics.jensen_shannon, "population_stability_index": metrics.psi}

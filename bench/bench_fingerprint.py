@@ -7,7 +7,7 @@ from pathlib import Path
 
 from harness import HOME, Result, rounds, versions, PYTHON
 
-from mlops_nb.core.fingerprints import Memory, fingerprint
+from mlops_nb.fingerprints import Memory, fingerprint
 
 SIZE = 2 * 2**30  # bytes
 

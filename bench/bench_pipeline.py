@@ -23,7 +23,7 @@ PEERS = {  # row: (environment, function of drive.py, packages whose versions co
 QUIET = {"PREFECT_HOME": str(HOME/"prefect-home"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1", "PLOOMBER_STATS_ENABLED": "false",
          "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120", "ZENML_CONFIG_PATH": str(HOME/"zenml-home"), "ZENML_ANALYTICS_OPT_IN": "false", "KEDRO_DISABLE_TELEMETRY": "true", "AUTO_OPEN_DASHBOARD": "false"}
 SOURCE = (BENCH/"pipeline"/"stages.py").read_text()  # read and not imported: a child's largest memory is at least that of the process that started it
-TYPES = "from mlops_nb.core.parameters import Output, uri_file"
+TYPES = "from mlops_nb.parameters import Output, uri_file"
 
 
 def notebook(path: Path, *cells: tuple[str, str, list]):
@@ -73,7 +73,7 @@ def for_us(folder: Path) -> Path:
         lines = [f'{name}: uri_file = "{stage.place(name)}"   # a file' for name in names] + [f'out: Output[uri_file] = "{stage.place("out")}"   # what it makes']
         stage_notebook(folder/f"{stage.name}.ipynb", stage, "\n".join(lines), [("code", TYPES, [])])
         words = " ".join(f"--{name} '${{{{inputs.{name}}}}}'" for name in names)
-        jobs[stage.name] = {"type": "command", "command": f"python -m mlops_nb.core.step {stage.name}.ipynb {words} --out '${{{{outputs.out}}}}'", "code": ".",
+        jobs[stage.name] = {"type": "command", "command": f"python -m mlops_nb.step {stage.name}.ipynb {words} --out '${{{{outputs.out}}}}'", "code": ".",
                                 "environment": {"image": "python"}, "outputs": {"out": {"type": "uri_file"}},
                                 "inputs": {name: "${{parent.jobs.%s.outputs.out}}" % FROM[name] for name in names}}
     file = folder/"pipeline.yml"

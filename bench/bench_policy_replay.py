@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 
 from harness import Result
-from mlops_nb.core.gate import Limits, judge, paired_bootstrap
-from mlops_nb.core.settings import load_settings
-from mlops_nb.monitoring.performance import surely_worse
-from mlops_nb.monitoring.policy import Policy, decide, policy_of, training_window
+from mlops_nb.models.gate import Limits, judge, paired_bootstrap
+from mlops_nb.settings import load_settings
+from mlops_nb.monitors.performance import surely_worse
+from mlops_nb.retraining.policy import Policy, decide, policy_of, training_window
 from mlops_nb.training.evaluate import calibration_error, log_losses, reliability
 from mlops_nb.training.ingest import label, read_package
 from mlops_nb.training.prepare import column_roles, features

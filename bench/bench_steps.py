@@ -24,7 +24,7 @@ def project(folder: Path, cells: list[str], count: int, chain: bool, variables: 
     (folder/"settings.ini").write_text("[project]\nexperiment = steps\n")
     notebook(folder/"step.ipynb", ("markdown", "# Step", []), ("markdown", "## Run", []), ("code", TYPES, []),
              ("code", 'seed: int = 0   # a number\nout: Output[uri_file] = "out.txt"   # what it makes', ["parameters"]), *[("code", text, []) for text in cells])
-    word = "python -m mlops_nb.core.step step.ipynb --seed '${{inputs.seed}}' --out '${{outputs.out}}'"
+    word = "python -m mlops_nb.step step.ipynb --seed '${{inputs.seed}}' --out '${{outputs.out}}'"
     jobs = {f"s{number}": {"type": "command", "command": word, "code": ".", "environment": {"image": "python"}, "outputs": {"out": {"type": "uri_file"}},
                            "environment_variables": variables or {},
                            "inputs": {"seed": number, **({"before": "${{parent.jobs.s%d.outputs.out}}" % (number - 1)} if chain and number else {})}} for number in range(count)}

@@ -17,7 +17,7 @@ from loopback.proxy import Request
 TODAY = date.today()
 DRIFT = TODAY - timedelta(days=40)  # From then on the other carrier is the one that is late
 FIRST, JUDGED, LAST = (f"{TODAY - timedelta(days=n)}" for n in (120, 80, 45))  # The windows of the first training
-LEFT_OUT, NEEDED = ("nbs/", "tests/", "bench/"), ("nbs/deployment/13", "nbs/monitoring/16")  # What no job here needs, but for QA and the tower
+LEFT_OUT, NEEDED = ("nbs/", "tests/", "bench/"), ("nbs/deployment/02", "nbs/monitoring/01")  # What no job here needs, but for QA and the tower
 PLACES = ("dev", "staging", "production")
 SETTINGS = released.SETTINGS + """\
 [monitoring]
@@ -33,9 +33,9 @@ from sklearn.compose import make_column_transformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import KBinsDiscretizer, OneHotEncoder, PowerTransformer
-from mlops_nb.core import models, tracking
-from mlops_nb.core.challenge import judge_challenger, latencies, of_champion, register_judged, settle, kept_rows, write_decision, write_rows
-from mlops_nb.core.gate import Limits, verdict_tags
+from mlops_nb.models import saving as models, tracking
+from mlops_nb.models.champion import judge_challenger, latencies, of_champion, register_judged, settle, kept_rows, write_decision, write_rows
+from mlops_nb.models.gate import Limits, verdict_tags
 
 train_start, train_end, test_end = sys.argv[1:4]
 decision, prepared, reference, baseline = map(Path, sys.argv[4:8])
@@ -67,10 +67,10 @@ with tracking.run(), tempfile.TemporaryDirectory() as folder:
 COMMAND = """\
 import sys
 if "--on" in sys.argv:
-    from mlops_nb.deployment import release, releases
+    from mlops_nb.releases import controller as release, record as releases
     releases.now = release.now = lambda: now().isoformat(timespec="milliseconds")
     if sys.argv[1] == "release": sys.argv += ["--poll", "0.2"]
-from mlops_nb.core.cli import main
+from mlops_nb.cli.main import main
 main()
 """
 PIPELINE = f"""\

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pandas as pd
 
-from mlops_nb.deployment.endpoints import Endpoints
+from mlops_nb.serving.endpoints import Endpoints
 
 FLIGHT = {"carrier": "UA", "hour": 17.5, "gust": None}
 
@@ -63,8 +63,8 @@ def register_models(root: Path):
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
 
-    from mlops_nb.core import models, registry, tracking
-    from mlops_nb.deployment.endpoints import registry_of
+    from mlops_nb.models import saving as models, registry, tracking
+    from mlops_nb.serving.endpoints import registry_of
     X, y = flights()
     codes = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=np.nan)
     trees = make_pipeline(make_column_transformer((codes, ["carrier"]), remainder="passthrough"), HistGradientBoostingClassifier(max_iter=10))

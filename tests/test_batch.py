@@ -12,7 +12,7 @@ from conftest import ROOT
 from serving import flights, register_models
 from test_runner import Project, empty_store, steps, wait_for  # noqa: F401 (the fixture)
 
-from mlops_nb.core import models
+from mlops_nb.models import saving as models
 
 
 

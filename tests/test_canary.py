@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.stats import beta
 
-from mlops_nb.core.errors import UserError
-from mlops_nb.deployment.canary import Mixture, bar, is_bad, is_clients_fault, log_e, log_e_pairs, requests_needed, share_of_bad, upper_bound, walk
-from mlops_nb.deployment.rollout import load_rollout
-from mlops_nb.deployment.shadow import compare, differences, pair
+from mlops_nb.errors import UserError
+from mlops_nb.releases.canary import Mixture, bar, is_bad, is_clients_fault, log_e, log_e_pairs, requests_needed, share_of_bad, upper_bound, walk
+from mlops_nb.releases.rollout import load_rollout
+from mlops_nb.releases.shadow import compare, differences, pair
 
 FILE = ROOT / "pipelines/deployment/rollout.yml"
 shares = st.floats(0.01, 0.99)

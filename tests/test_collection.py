@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from serving import Client, Load, records, until
 
-from mlops_nb.deployment.state import Folder, host_pid
+from mlops_nb.serving.state import Folder, host_pid
 
 
 @pytest.fixture

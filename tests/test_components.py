@@ -6,18 +6,18 @@ import pytest
 import yaml
 from conftest import ROOT, code, stage_cells, text, write_notebook
 
-from mlops_nb.core.checks import check, free_names
-from mlops_nb.core.components import closure, command
-from mlops_nb.core.errors import StepFailed, UserError
-from mlops_nb.core.freshness import export
-from mlops_nb.core.parameters import Parameter
-from mlops_nb.core.sample import sample
+from mlops_nb.notebooks.lint import check, free_names
+from mlops_nb.notebooks.components import closure, command
+from mlops_nb.errors import StepFailed, UserError
+from mlops_nb.notebooks.export import export
+from mlops_nb.parameters import Parameter
+from mlops_nb.jobs.sample import sample
 
 PARAMETERS = ("from_here: uri_folder = '../data'   # what: a folder\nrate: Annotated[float, Range(0, 1)] = 0.5   # a share\n"
               "carrier: str = '007'   # an id\nold: Optional[mlflow_model] = None   # a champion\nkeep: bool = True   # a switch\n"
               "loss: Literal['a', 'b'] = 'b'   # a choice\nmodel: Output[mlflow_model] = 'm'   # the model")
 
-IMPORTS = ("from mlops_nb.core.parameters import Annotated, Literal, Optional, Output, Range, mlflow_model, uri_folder\n"
+IMPORTS = ("from mlops_nb.parameters import Annotated, Literal, Optional, Output, Range, mlflow_model, uri_folder\n"
            "from mlops_nb.training.fit import four")
 
 
@@ -76,7 +76,7 @@ def test_azure_loads_the_component(repo):
     ml = pytest.importorskip("azure.ai.ml")
     loaded = ml.load_component(repo / "pipelines/training/components/fit.yml")
     assert loaded.inputs["rate"].max in (1, "1", 1.0) and loaded.inputs["old"].optional
-    assert loaded.environment.build.path and loaded.command.startswith("python -m mlops_nb.core.step nbs/training/01_fit.ipynb --from_here ")
+    assert loaded.environment.build.path and loaded.command.startswith("python -m mlops_nb.step nbs/training/01_fit.ipynb --from_here ")
 
 
 def test_every_component_of_this_repository_loads_in_azure():
@@ -93,7 +93,7 @@ def test_a_step_that_is_not_deterministic_says_so(repo):
 
 
 def test_names_that_are_python_words_stay_arguments():
-    assert command("a.ipynb", [Parameter("in_", "string")]) == "python -m mlops_nb.core.step a.ipynb --in_ '${{inputs.in_}}'"
+    assert command("a.ipynb", [Parameter("in_", "string")]) == "python -m mlops_nb.step a.ipynb --in_ '${{inputs.in_}}'"
 
 
 def problems(root): return [str(p) for p in check(root)]
@@ -226,14 +226,14 @@ def test_a_step_runs_in_its_closure_alone(tmp_path):
         target = tmp_path / "src" / path.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
-    assert not (tmp_path / "src/mlops_nb/core/checks.py").exists()
-    done = subprocess.run([sys.executable, "-m", "mlops_nb.core.step", "stage.ipynb"], cwd=tmp_path / "src", text=True, capture_output=True)
+    assert not (tmp_path / "src/mlops_nb/notebooks/lint.py").exists()
+    done = subprocess.run([sys.executable, "-m", "mlops_nb.step", "stage.ipynb"], cwd=tmp_path / "src", text=True, capture_output=True)
     assert done.returncode == 0 and done.stdout.startswith(str(tmp_path)), done.stderr
 
 
 def test_the_sample_runs_the_stages_in_order_and_stops_at_the_first_failure(tmp_path, capsys):
     (tmp_path / "settings.ini").write_text("[project]\nexperiment = e\nmodel = m\n")
-    types = code("from mlops_nb.core.parameters import Output, uri_folder\nfrom pathlib import Path")
+    types = code("from mlops_nb.parameters import Output, uri_folder\nfrom pathlib import Path")
     for number, name, job in ((1, "one", "Path(out).mkdir()"), (2, "two", "assert Path(out).exists()\n1 / 0"), (3, "three", "Path(out, 'x').touch()")):
         head, run, parameters, cell = stage_cells("out: Output[uri_folder] = '../../.mlops/sample/out'   # a folder", job)
         write_notebook(tmp_path / f"nbs/training/0{number}_{name}.ipynb", head, run, types, parameters, cell)

@@ -11,9 +11,9 @@ import pytest
 from conftest import ROOT
 from projects import BIN, command
 
-from mlops_nb.core.cli import main
-from mlops_nb.start.contract import FINDING, JSON
-from mlops_nb.start.doctor import examine
+from mlops_nb.cli.main import main
+from mlops_nb.cli.contract import FINDING, JSON
+from mlops_nb.cli.doctor import examine
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_a_port_that_is_taken_is_told_and_not_needed(project):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        from mlops_nb.start.doctor import port
+        from mlops_nb.cli.doctor import port
         one = port(project, taken.getsockname()[1])
     assert one.mark == "note" and one.fix.startswith("mlops-nb ui --port")
 
@@ -107,7 +107,7 @@ def test_the_keys_of_json_are_those_that_are_documented(tmp_path):
     for name, value in said.items():
         one = value[0] if isinstance(value, list) else value
         assert one.keys() == JSON[name].keys(), name
-    from mlops_nb.start.contract import STEP
+    from mlops_nb.cli.contract import STEP
     assert said["show"]["steps"][0].keys() == STEP.keys()
     made = json.loads(command("new", "p", "--package", "plain", "--json", cwd=tmp_path).stdout)
     assert made.keys() == JSON["new"].keys()
@@ -124,7 +124,7 @@ def commands(group=main, above=("mlops-nb",)):
         else: yield " ".join([*above, name]), found
 
 
-OWN = ("mlops_nb.core", "mlops_nb.start")
+OWN = ("mlops_nb.",)
 
 
 @pytest.mark.parametrize("words, found", [(words, one) for words, one in commands() if one.callback.__module__.startswith(OWN)])

@@ -8,8 +8,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlops_nb.core.documents import Document, Map, Seq, load, mistake, parse, where
-from mlops_nb.core.errors import UserError
+from mlops_nb.schemas.documents import Document, Map, Seq, load, mistake, parse, where
+from mlops_nb.errors import UserError
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.dates()
 values = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20)
@@ -90,6 +90,6 @@ def test_containers_are_dicts_and_lists():
 
 
 def test_the_import_is_light():
-    code = "import yaml, time; t = time.perf_counter(); import mlops_nb.core.documents; print(time.perf_counter() - t)"
+    code = "import yaml, time; t = time.perf_counter(); import mlops_nb.schemas.documents; print(time.perf_counter() - t)"
     assert min(float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
                for _ in range(3)) < 0.05

@@ -10,8 +10,8 @@ import pytest
 from conftest import ROOT
 from serving import FLIGHT, Client, Load, Receiver, flights, until
 
-from mlops_nb.core.errors import MlopsError, UserError
-from mlops_nb.deployment.state import Folder, host_pid
+from mlops_nb.errors import MlopsError, UserError
+from mlops_nb.serving.state import Folder, host_pid
 
 FILES = ROOT / "pipelines/deployment"
 
@@ -50,7 +50,7 @@ def command(root, *words):
 
 
 def test_answers_equal_the_models_own(serving, flight):
-    from mlops_nb.core import models
+    from mlops_nb.models import saving as models
     X, _ = flights()
     expected = models.load(serving.root / "model1").predict_proba(X)[:, 1]
     body = [{k: None if v != v else v for k, v in row.items()} for row in X.to_dict("records")]
@@ -106,7 +106,7 @@ def test_swagger_shows_the_models_columns(flight):
 
 
 def test_a_model_with_another_checksum_does_not_start_and_the_old_one_serves_on(serving, flight, monkeypatch):
-    from mlops_nb.deployment import endpoints
+    from mlops_nb.serving import endpoints
     fetch = endpoints.fetch_model
 
     def spoilt(root, reference, to):

@@ -17,10 +17,10 @@ from click.testing import CliRunner
 from ground import NAMESPACES, Ground
 from loopback.arm import SUBSCRIPTION
 
-from mlops_nb.core.cli import main
-from mlops_nb.core.errors import MlopsError, UserError
-from mlops_nb.environment import bootstrap, declared, image, roles
-from mlops_nb.environment import plan as planning
+from mlops_nb.cli.main import main
+from mlops_nb.errors import MlopsError, UserError
+from mlops_nb.infrastructure import bootstrap, declared, image, roles
+from mlops_nb.infrastructure import plan as planning
 
 ROOT = Path(__file__).resolve().parents[1]
 PEOPLE = {name: f"1111111{number}-1111-1111-1111-111111111111" for number, name in enumerate(("data-scientists", "ml-engineers", "release-managers", "readers", "plan-workflow"))}
@@ -169,7 +169,7 @@ def test_an_apply_that_failed_is_finished_by_the_next(azure, root):
 
 
 APPLY = """
-from mlops_nb.environment import plan
+from mlops_nb.infrastructure import plan
 azure = plan.Azure(plan.chosen(".", "dev").where)
 azure.arm.pause = 0.02
 plan.apply(".", "dev", azure=azure)
@@ -434,7 +434,7 @@ def test_only_a_new_lock_builds_a_new_image(azure, root):
 
 def test_a_run_and_azure_call_the_image_by_one_name(tmp_path):
     from mlops_nb.azure.staging import Staged, stage_environment
-    from mlops_nb.core.environments import image_tag
+    from mlops_nb.jobs.environments import image_tag
     file = ROOT/"pipelines/environment/environment.yml"
     sent = stage_environment(Staged(tmp_path), "file:environment.yml", file.parent)
     assert image_tag("file:environment.yml", file.parent) == {"mlops_nb.image": sent.removeprefix("azureml:")} == {"mlops_nb.image": image.reference(ROOT)}

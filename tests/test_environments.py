@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mlops_nb.core import environments
-from mlops_nb.core.environments import Difference, Required, compare, environment_hash, from_conda, interpreter, isolated, pip_name, required, tell
-from mlops_nb.core.errors import UserError
+from mlops_nb.jobs import environments
+from mlops_nb.jobs.environments import Difference, Required, compare, environment_hash, from_conda, interpreter, isolated, pip_name, required, tell
+from mlops_nb.errors import UserError
 
 HERE = ".".join(map(str, sys.version_info[:2]))
 
@@ -86,7 +86,7 @@ def test_the_hash_knows_what_matters():
 
 BUILD = """import sys
 from pathlib import Path
-from mlops_nb.core.environments import Required, isolated
+from mlops_nb.jobs.environments import Required, isolated
 print(isolated(Required("requirements", "test", ("tiny==1.0",), options=("--no-index", "--find-links " + sys.argv[1])), Path(sys.argv[2]), lambda t: print("BUILDING", flush=True)))
 """
 

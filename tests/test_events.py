@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from mlops_nb.core.errors import UserError
-from mlops_nb.monitoring.events import AZURE, TAG, act, alone, breach_event, handle, listing, read_one, read_payload, receive, settle
-from mlops_nb.monitoring.policy import Policy
+from mlops_nb.errors import UserError
+from mlops_nb.retraining.events import AZURE, TAG, act, alone, breach_event, handle, listing, read_one, read_payload, receive, settle
+from mlops_nb.retraining.policy import Policy
 
 ROOT = Path(__file__).resolve().parents[1]
 NOW = datetime(2013, 7, 1, tzinfo=timezone.utc)
@@ -126,7 +126,7 @@ def test_kills_lose_nothing_and_double_nothing(tmp_path):
 
 
 def command(root: Path, *given: str, **options) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-c", "from mlops_nb.core.cli import main; main()", "events", *given], cwd=root, capture_output=True, text=True, **options)
+    return subprocess.run([sys.executable, "-c", "from mlops_nb.cli.main import main; main()", "events", *given], cwd=root, capture_output=True, text=True, **options)
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ def test_a_handler_that_is_killed_while_it_trains_goes_on(project, kill):
     file.write_text("import time, os\nfrom pathlib import Path\nopen(os.environ['STARTS'], 'a').write('begun\\n')\nwhile not Path(os.environ['GO']).exists(): time.sleep(0.05)\n" + file.read_text())
     (project / "breach.json").write_text(json.dumps(breach_event(result())))
     environment = os.environ | {"STARTS": str(project / "starts"), "GO": str(project / "go")}
-    process = subprocess.Popen([sys.executable, "-c", "from mlops_nb.core.cli import main; main()", "events", "handle", "breach.json"], cwd=project, env=environment, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, "-c", "from mlops_nb.cli.main import main; main()", "events", "handle", "breach.json"], cwd=project, env=environment, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not (project / "starts").exists(): time.sleep(0.05)
     kill(process.pid, signal.SIGKILL)
     process.wait()

@@ -4,7 +4,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlops_nb.core.expressions import binding, literal, references, substitute
+from mlops_nb.schemas.expressions import binding, literal, references, substitute
 
 names = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,8}", fullmatch=True)
 values = st.text(max_size=20)

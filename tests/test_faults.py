@@ -60,10 +60,10 @@ def misbehave(root: Path, names, limit: int = 30) -> str:
     "Notebooks of these cells, and the job that runs them all"
     lines = ["type: pipeline", "settings: {continue_on_step_failure: true}", "jobs:"]
     for name in names:
-        cells = [text("# Step\n\n> For a test"), text("## Run"), code("from mlops_nb.core.parameters import Output, uri_folder"),
+        cells = [text("# Step\n\n> For a test"), text("## Run"), code("from mlops_nb.parameters import Output, uri_folder"),
                  code('out: Output[uri_folder] = "out"   # a folder', "parameters"), *map(code, CELLS[name])]
         write_notebook(root/"code"/f"{name}.ipynb", *cells)
-        lines.append(f"  {name}: {{code: code, command: 'python -m mlops_nb.core.step {name}.ipynb --out ${{{{outputs.out}}}}', "
+        lines.append(f"  {name}: {{code: code, command: 'python -m mlops_nb.step {name}.ipynb --out ${{{{outputs.out}}}}', "
                      f"outputs: {{out: {{type: uri_folder}}}}, limits: {{timeout: {limit}}}, {ENV}}}")
     return "\n".join(lines) + "\n"
 

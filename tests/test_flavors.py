@@ -1,4 +1,4 @@
-"core.flavors: models of other flavours pass where scikit-learn's do, through the scoring script of the endpoint too"
+"models.flavors: models of other flavours pass where scikit-learn's do, through the scoring script of the endpoint too"
 import json
 import os
 import subprocess
@@ -13,10 +13,10 @@ import pandas as pd
 import pytest
 from mlflow.models import infer_signature
 
-from mlops_nb.core import models
-from mlops_nb.core.challenge import columns_for, latencies
-from mlops_nb.core.errors import UserError
-from mlops_nb.core.flavors import adopt
+from mlops_nb.models import saving as models
+from mlops_nb.models.champion import columns_for, latencies
+from mlops_nb.errors import UserError
+from mlops_nb.models.flavors import adopt
 
 rng = np.random.default_rng(0)
 X = pd.DataFrame({"distance": rng.uniform(80, 2500, 300), "hour": rng.uniform(0, 24, 300)})

@@ -1,8 +1,8 @@
 "The gate: its statistics against a slow reference, and what it lets through"
 import numpy as np
 import pytest
-from mlops_nb.core.errors import UserError
-from mlops_nb.core.gate import Limits, judge, paired_bootstrap, verdict_metrics, verdict_table, verdict_tags
+from mlops_nb.errors import UserError
+from mlops_nb.models.gate import Limits, judge, paired_bootstrap, verdict_metrics, verdict_table, verdict_tags
 
 
 def days(seed, mean, n=60, rows=40, spread=0.1):

@@ -22,9 +22,9 @@ import pytest
 from conftest import ROOT
 from serving import flights, register_models
 
-from mlops_nb.core import models, seal
-from mlops_nb.core.errors import UserError
-from mlops_nb.deployment.image import engine, lay_out
+from mlops_nb.models import saving as models, seal
+from mlops_nb.errors import UserError
+from mlops_nb.serving.image import engine, lay_out
 
 BASE = os.environ.get("MLOPS_NB_BASE_IMAGE") or re.search(r"ARG BASE=(\S+)", (ROOT / "pipelines/deployment/Dockerfile").read_text())[1]
 BUILD, RUN = (shlex.split(os.environ.get(f"MLOPS_NB_{name}_OPTIONS", "")) for name in ("BUILD", "RUN"))

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlops_nb.core.graph import Component, Output, Step
-from mlops_nb.core.preparation import Value, key
-from mlops_nb.core.workspace import Workspace
+from mlops_nb.jobs.graph import Component, Output, Step
+from mlops_nb.jobs.preparation import Value, key
+from mlops_nb.workspace.workspace import Workspace
 
 SPEC = {"command": "python a.py ${{inputs.rate}}", "code": "./src", "environment": {"image": "python"}}
 

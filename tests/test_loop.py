@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from mlops_nb.core.errors import UserError
-from mlops_nb.deployment.endpoints import Endpoints
-from mlops_nb.monitoring.events import listing
-from mlops_nb.monitoring.facts import facts
-from mlops_nb.monitoring.story import Lines, Plan, TrafficEnded, lines, months_of, patience, told
+from mlops_nb.errors import UserError
+from mlops_nb.serving.endpoints import Endpoints
+from mlops_nb.retraining.events import listing
+from mlops_nb.tower.facts import facts
+from mlops_nb.monitoring.replay import Lines, Plan, TrafficEnded, lines, months_of, patience, told
 
-COMMAND = [sys.executable, "-c", "from mlops_nb.core.cli import main; main()", "loop", "--months", "4-5", "--sample", "20", "--rows", "5", "--every", "20", "--json"]
+COMMAND = [sys.executable, "-c", "from mlops_nb.cli.main import main; main()", "loop", "--months", "4-5", "--sample", "20", "--rows", "5", "--every", "20", "--json"]
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ CELLS = {
     "assigned": "learning_rate = 'fast'",
     "table": "%params",
     "component": "%component",
-    "library": f"%stage nbs/core/00_errors.ipynb",
+    "library": f"%stage nbs/api/01_errors.ipynb",
 }
 
 
@@ -36,7 +36,7 @@ def said():
 
 def by_the_step(*arguments):
     "What the step runner says to the same values"
-    done = subprocess.run([sys.executable, "-m", "mlops_nb.core.step", STAGE, *arguments], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "mlops_nb.step", STAGE, *arguments], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
     return done.stderr.strip()
 
@@ -75,7 +75,7 @@ def test_a_notebook_that_is_no_stage_is_refused(said):
 
 
 def test_jupyter_and_vs_code_tell_which_notebook_is_open(monkeypatch):
-    from mlops_nb.start.magics import open_notebook
+    from mlops_nb.notebooks.magics import open_notebook
     monkeypatch.setenv("JPY_SESSION_NAME", str(ROOT / STAGE))
     assert open_notebook({}, None) == ROOT / STAGE
     other = ROOT / "nbs/training/03_prepare.ipynb"

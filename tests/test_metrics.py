@@ -9,8 +9,8 @@ from scipy import stats
 from scipy.spatial import distance
 from sklearn.metrics import ndcg_score
 
-from mlops_nb.monitoring import metrics, signals, thresholds
-from mlops_nb.monitoring.collected import database
+from mlops_nb.monitors import metrics, signals, thresholds
+from mlops_nb.monitors.collected import database
 
 
 def table_of_edges(ref, cur):

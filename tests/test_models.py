@@ -1,4 +1,4 @@
-"core.seal and core.models: what is refused, what comes back, and that equal models have equal bytes"
+"models.seal and models.saving: what is refused, what comes back, and that equal models have equal bytes"
 import io
 import json
 import os
@@ -36,8 +36,8 @@ from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, SplineTransform
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
-from mlops_nb.core import models, seal
-from mlops_nb.core.errors import UserError
+from mlops_nb.models import saving as models, seal
+from mlops_nb.errors import UserError
 
 rng = np.random.default_rng(0)
 N = 120
@@ -354,7 +354,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.compose import make_column_transformer
 from sklearn.preprocessing import OrdinalEncoder
-from mlops_nb.core import models
+from mlops_nb.models import saving as models
 junk = [object() for _ in range(int(sys.argv[2]))]
 frame = pd.DataFrame({"hour": np.arange(60.0), "carrier": ["AA", "B6", "UA"] * 20})
 columns = make_column_transformer((OrdinalEncoder(), ["carrier"]), remainder="passthrough")

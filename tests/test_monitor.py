@@ -13,10 +13,10 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from mlops_nb.core.errors import UserError
-from mlops_nb.core.validation import validate
-from mlops_nb.monitoring.collected import database
-from mlops_nb.monitoring.monitor import run_monitor
+from mlops_nb.errors import UserError
+from mlops_nb.schemas.validation import validate
+from mlops_nb.monitors.collected import database
+from mlops_nb.monitors.monitor import run_monitor
 
 START = datetime(2013, 7, 1, tzinfo=timezone.utc)
 COLLECTED = "azureml://datastores/workspaceblobstore/paths/modelDataCollector/e/"
@@ -270,7 +270,7 @@ def test_two_runs_at_once_spill_into_folders_of_their_own_and_leave_none(site, m
         used.append(con.execute("SELECT current_setting('temp_directory')").fetchone()[0])
         both.wait(60)                   # neither ends before the other has begun
         return con
-    monkeypatch.setattr("mlops_nb.monitoring.monitor.database", watched)
+    monkeypatch.setattr("mlops_nb.monitors.monitor.database", watched)
     with ThreadPoolExecutor(2) as pool: one, two = pool.map(lambda _: site.run(), range(2))
     assert verdicts(one) == verdicts(two) and one["counts"] == two["counts"] and len(set(used)) == 2
     values = [[r["value"] for signal in found["signals"].values() for r in signal["rows"]] for found in (one, two)]

@@ -6,9 +6,9 @@ from conftest import code, stage_cells, text, write_notebook
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlops_nb.core.errors import UserError
-from mlops_nb.core.notebooks import read_notebook, source_of
-from mlops_nb.core.parameters import Parameter, coerce, parse_parameters, read_parameters
+from mlops_nb.errors import UserError
+from mlops_nb.notebooks.cells import read_notebook, source_of
+from mlops_nb.parameters import Parameter, coerce, parse_parameters, read_parameters
 
 
 def one(line): return parse_parameters(line)[0]
@@ -94,7 +94,7 @@ def test_every_default_survives_the_cell(value):
 
 def test_the_annotations_run():
     namespace = {}
-    exec("from mlops_nb.core.parameters import *\nfrom mlops_nb.core.parameters import Annotated, Literal, Optional\n"
+    exec("from mlops_nb.parameters import *\nfrom mlops_nb.parameters import Annotated, Literal, Optional\n"
          "a: uri_folder = 'x'\nb: Output[mlflow_model] = 'x'\nc: Optional[custom_model] = None\nd: Annotated[float, Range(0, 1)] = 0.1\n"
          "e: Optional[Annotated[int, Range(0)]] = None\nf: Literal['a'] = 'a'\ng: mltable = 'x'\nh: uri_file = 'x'", namespace)
     assert namespace["d"] == 0.1

@@ -4,8 +4,8 @@ from datetime import datetime, timedelta, timezone
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from mlops_nb.core.errors import UserError
-from mlops_nb.monitoring.policy import CAUSES, Policy, decide, training_window
+from mlops_nb.errors import UserError
+from mlops_nb.retraining.policy import CAUSES, Policy, decide, training_window
 
 NOW = datetime(2013, 7, 1, tzinfo=timezone.utc)
 DAY = timedelta(days=1)

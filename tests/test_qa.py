@@ -12,12 +12,13 @@ import yaml
 from conftest import ROOT
 from serving import ECHO, Endpoints, flights, register_models
 
-from mlops_nb.core.errors import UserError
-from mlops_nb.core.parameters import read_parameters
-from mlops_nb.core.notebooks import read_notebook
-from mlops_nb.core.settings import Deployment, load_settings
-from mlops_nb.deployment import kinds, qa
-from mlops_nb.deployment.qa_run import KEY, limits, run_qa
+from mlops_nb.errors import UserError
+from mlops_nb.parameters import read_parameters
+from mlops_nb.notebooks.cells import read_notebook
+from mlops_nb.settings import Deployment, load_settings
+from mlops_nb.serving import kinds
+from mlops_nb.releases import checks as qa
+from mlops_nb.releases.qa import KEY, limits, run_qa
 
 QA = ROOT / "pipelines/deployment/qa.yml"
 SETTINGS = """\
@@ -47,8 +48,8 @@ def register_rent(root: Path):
     "A regression: no text column, no classes"
     from sklearn.linear_model import LinearRegression
 
-    from mlops_nb.core import models, registry, tracking
-    from mlops_nb.deployment.endpoints import registry_of
+    from mlops_nb.models import saving as models, registry, tracking
+    from mlops_nb.serving.endpoints import registry_of
     X = pd.DataFrame({"rooms": np.arange(200.0) % 7, "floor": np.arange(200.0) % 11})
     y = 100 * X.rooms + 7 * X.floor
     models.save(LinearRegression().fit(X, y), root / "rent", X_example=X)
@@ -155,7 +156,7 @@ def test_an_endpoint_that_breaks_off_fails_every_check_and_no_cell():
 def test_the_limits_are_those_of_the_settings():
     "settings.ini, its defaults, the notebook and qa.yml say the same"
     settings, document = load_settings(ROOT / "settings.ini").deployment, yaml.safe_load(QA.read_text())["inputs"]
-    parameters = {p.name: p.default for p in read_parameters(read_notebook(ROOT / "nbs/deployment/13_qa.ipynb"))}
+    parameters = {p.name: p.default for p in read_parameters(read_notebook(ROOT / "nbs/api/releases/06_checks.ipynb"))}
     assert {f.name: f.default for f in fields(Deployment)} == vars(settings)
     for name, text in limits(ROOT).items(): assert text == str(document[name]) == str(parameters[name]), name
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from releasing import Mortal, Traffic, files, in_child, make_files, released, reset, quick_qa, tools_for
 
-from mlops_nb.core.errors import MlopsError, UserError
-from mlops_nb.deployment.release import advance, begin, hold, rollback
-from mlops_nb.deployment.releases import approve, read, releases, unfinished
+from mlops_nb.errors import MlopsError, UserError
+from mlops_nb.releases.controller import advance, begin, hold, rollback
+from mlops_nb.releases.record import approve, read, releases, unfinished
 
 
 @pytest.fixture(scope="module")
@@ -230,7 +230,7 @@ def test_a_rollback_in_another_process_ends_a_release_that_runs(tools):
 
 
 def test_a_retraining_that_is_told_again_does_not_release_the_same_version_twice(tools):
-    from mlops_nb.monitoring.retraining import release_version
+    from mlops_nb.retraining.retraining import release_version
     ended = released(tools, "failing")
     before = state(tools)
     assert release_version(tools.root, "flight-delay", 2, "Ada") == {"id": ended.id, "status": "RolledBack", "reason": ended.reason}

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from mlops_nb.core.store import create_store, uri
-from mlops_nb.core.workspace import Workspace
+from mlops_nb.workspace.mlflow_store import create_store, uri
+from mlops_nb.workspace.workspace import Workspace
 
-CLI = [sys.executable, "-c", "from mlops_nb.core.cli import main; main()"]
+CLI = [sys.executable, "-c", "from mlops_nb.cli.main import main; main()"]
 
 
 @pytest.fixture(scope="session")
@@ -480,7 +480,7 @@ def test_bad_options_are_refused(chain, words, said):
 
 
 def test_a_full_disk_is_one_message_and_a_second_run_finishes(chain):
-    limited = f"ulimit -f 0; exec {' '.join(CLI[:1])} -c 'from mlops_nb.core.cli import main; main()' run chain.yml"
+    limited = f"ulimit -f 0; exec {' '.join(CLI[:1])} -c 'from mlops_nb.cli.main import main; main()' run chain.yml"
     done = subprocess.run(["bash", "-c", limited], cwd=chain.root, env={**os.environ, **chain.env}, text=True, capture_output=True)
     assert done.returncode != 0 and "Traceback" not in done.stderr
     assert chain.run("chain.yml", **chain.env)["status"] == "Completed"

@@ -4,8 +4,8 @@ import re
 import pytest
 from conftest import ROOT
 
-from mlops_nb.core.errors import UserError
-from mlops_nb.core.settings import Settings, load_settings
+from mlops_nb.errors import UserError
+from mlops_nb.settings import Settings, load_settings
 
 BASE = "[project]\nexperiment = flights\nmodel = m\n"
 
@@ -60,6 +60,6 @@ def test_interpolation_is_off(tmp_path):
 
 
 def test_limits_of_the_gate_are_those_of_the_judge():
-    from mlops_nb.core.gate import Limits
-    from mlops_nb.core.settings import Gates
+    from mlops_nb.models.gate import Limits
+    from mlops_nb.settings import Gates
     assert vars(Limits()) == vars(Gates())

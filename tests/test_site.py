@@ -17,7 +17,7 @@ import click
 import pytest
 from conftest import ROOT, code, text, write_notebook
 
-from mlops_nb.core.cli import main
+from mlops_nb.cli.main import main
 from mlops_nb.site.links import site_problems
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -34,14 +34,14 @@ QUESTIONS = {
 
 
 def test_the_page_of_benchmarks_shows_what_was_measured_last():
-    cells = json.loads((ROOT / "nbs/benchmarks.ipynb").read_text(encoding="utf-8"))["cells"]
+    cells = json.loads((ROOT / "nbs/docs/benchmarks.ipynb").read_text(encoding="utf-8"))["cells"]
     shown = [(kind, "".join(text)) for cell in cells for output in cell.get("outputs", ()) for kind, text in output["data"].items()]
     results = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "bench/results").iterdir()}
     pictures, text_of = [text.strip() for kind, text in shown if kind == "image/svg+xml"], dict(shown)
-    assert pictures == [results["pipeline.svg"].strip()], "nbdev-test nbs/benchmarks.ipynb --save && nbdev-clean"
+    assert pictures == [results["pipeline.svg"].strip()], "nbdev-test nbs/docs/benchmarks.ipynb --save && nbdev-clean"
     for name, text in results.items():
         if not name.endswith(".md") or name == "pipeline.md": continue
-        assert text.partition("\n")[2].strip() in text_of["text/markdown"], f"{name}: nbdev-test nbs/benchmarks.ipynb --save && nbdev-clean"
+        assert text.partition("\n")[2].strip() in text_of["text/markdown"], f"{name}: nbdev-test nbs/docs/benchmarks.ipynb --save && nbdev-clean"
 
 
 def run(folder: Path, *words: str) -> subprocess.CompletedProcess:

@@ -14,7 +14,7 @@ from conftest import ROOT, code, text, write_notebook
 from test_runner import Project, empty_store, project, steps  # noqa: F401 (the fixtures)
 
 HEAVY = {"azure", "mlflow", "pandas", "sklearn", "numpy", "IPython", "matplotlib", "papermill", "nbconvert", "importlib.metadata"}
-SPY = "import sys\nfrom mlops_nb.core.cli import main\ntry: main(prog_name='mlops-nb')\nfinally: print('LOADED', *sys.modules, file=sys.stderr)\n"
+SPY = "import sys\nfrom mlops_nb.cli.main import main\ntry: main(prog_name='mlops-nb')\nfinally: print('LOADED', *sys.modules, file=sys.stderr)\n"
 
 
 def loaded(root: Path, *words: str, **env) -> set[str]:
@@ -28,10 +28,10 @@ def pipeline(project, cells: dict[str, list[str]], variables: str = "") -> Path:
     "A chain of notebooks of these cells; each writes `out`"
     lines, before = ["type: pipeline", "jobs:"], None
     for name, sources in cells.items():
-        types = code("from mlops_nb.core.parameters import Output, uri_file")
+        types = code("from mlops_nb.parameters import Output, uri_file")
         write_notebook(project.root/f"{name}.ipynb", text(f"# {name}"), text("## Run"), types, code("out: Output[uri_file] = 'x.json'   # what it saw", "parameters"), *map(code, sources))
         after = f", inputs: {{before: '${{{{parent.jobs.{before}.outputs.out}}}}'}}" if before else ""
-        lines.append(f"  {name}: {{command: \"python -m mlops_nb.core.step {name}.ipynb --out '${{{{outputs.out}}}}'\", code: ., outputs: {{out: {{type: uri_file}}}}, "
+        lines.append(f"  {name}: {{command: \"python -m mlops_nb.step {name}.ipynb --out '${{{{outputs.out}}}}'\", code: ., outputs: {{out: {{type: uri_file}}}}, "
                      f"environment: {{image: python}}{after}{variables}}}")
         before = name
     return project.write("notebooks.yml", "\n".join(lines) + "\n")
@@ -77,7 +77,7 @@ def test_a_step_may_ask_for_threads_of_its_own(project):
 @pytest.mark.parametrize(("starts", "active", "threads"), [("train", ["train"], 8), ("train", ["train", "report"], 8), ("train", ["train", "other"], 4), ("report", ["train", "report"], 4),
                                                            ("last", ["last"], 8), ("report", ["report", "last"], 4)])
 def test_a_step_that_nothing_waits_for_takes_no_share_from_one_on_which_others_wait(starts, active, threads):
-    from mlops_nb.core.runner import share
+    from mlops_nb.jobs.runner import share
     steps = {name: SimpleNamespace(name=name, needs=needs) for name, needs in {"train": set(), "other": set(), "report": set(), "last": {"train", "other"}}.items()}
     runner = SimpleNamespace(job=SimpleNamespace(steps=steps), active=dict.fromkeys(active), ready=[], tasks={}, plan=SimpleNamespace(slots=8))
     assert share(runner, steps[starts]) == threads
@@ -93,7 +93,7 @@ def test_where_a_thread_runs_steps_are_ordinary_processes_and_it_is_said_once(pr
     done = project.call("run", str(file), "--json", PYTHONPATH=str(project.root/"early"))
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("each notebook starts a Python of its own") == 1 and "has started 1 thread" in done.stderr
-    assert saw(json.loads(done.stdout), "second") == ["-m", "mlops_nb.core.step"]
+    assert saw(json.loads(done.stdout), "second") == ["-m", "mlops_nb.step"]
 
 
 def test_forking_needs_no_word_and_shares_the_launcher(project):
@@ -105,7 +105,7 @@ def test_forking_needs_no_word_and_shares_the_launcher(project):
 
 @pytest.mark.parametrize("platform", ["darwin", "win32"])
 def test_other_systems_do_not_fork(monkeypatch, platform):
-    from mlops_nb.core.launcher import unforkable
+    from mlops_nb.jobs.launcher import unforkable
     monkeypatch.delenv("MLOPS_NB_FORK", raising=False)
     monkeypatch.setattr(sys, "platform", platform)
     assert unforkable() == f"{platform} has no safe fork"
@@ -123,9 +123,9 @@ def test_the_sample_runs_stages_in_order_and_ends_at_the_first_that_fails(projec
 
 
 def test_windows_is_told_what_it_needs(project, monkeypatch):
-    from mlops_nb.core.errors import UserError
-    from mlops_nb.core.launcher import Launch
-    without = "import sys\nsys.modules['fcntl'] = None\nfrom mlops_nb.core.cli import main\nmain(prog_name='mlops-nb')"
+    from mlops_nb.errors import UserError
+    from mlops_nb.jobs.launcher import Launch
+    without = "import sys\nsys.modules['fcntl'] = None\nfrom mlops_nb.cli.main import main\nmain(prog_name='mlops-nb')"
     done = subprocess.run([sys.executable, "-c", without, "releases"], cwd=project.root, text=True, capture_output=True)
     assert done.returncode == 2 and "need Linux or macOS" in done.stderr and "WSL" in done.stderr and "Traceback" not in done.stderr
     monkeypatch.setattr(sys, "platform", "win32")
@@ -137,7 +137,7 @@ def test_an_unchanged_run_imports_nothing_heavy(project):
     project.run(str(file))
     found = loaded(project.root, "run", str(file), "--json")
     assert not found & (HEAVY - {"importlib.metadata"})
-    assert "mlops_nb.core.planning" in found and "mlops_nb.core.runner" not in found
+    assert "mlops_nb.jobs.plan" in found and "mlops_nb.jobs.runner" not in found
 
 
 @pytest.mark.parametrize("words, env", [(["--help"], {}), ([], {"_MLOPS_NB_COMPLETE": "bash_complete", "COMP_WORDS": "mlops-nb ru", "COMP_CWORD": "1"})])
@@ -148,7 +148,7 @@ def test_help_and_completion_import_nothing_heavy(tmp_path, words, env):
 
 def test_a_step_imports_papermill_without_its_clients_of_clouds(stage):
     nb = stage("x: int = 1   # a number", "import sys\nprint('LOADED', *sys.modules)", "import azure.identity, pyarrow.fs")
-    done = subprocess.run([sys.executable, "-m", "mlops_nb.core.step", nb.name], cwd=nb.parent, text=True, capture_output=True)
+    done = subprocess.run([sys.executable, "-m", "mlops_nb.step", nb.name], cwd=nb.parent, text=True, capture_output=True)
     found = {*done.stdout.split()}
     assert done.returncode == 0 and "papermill.execute" in found and not found & {"azure.identity", "pyarrow", "nbconvert", "matplotlib"}
 
@@ -160,7 +160,7 @@ def test_papermill_executes_the_step(project):
 
 
 def test_commands_are_found_as_the_packaging_standard_finds_them():
-    from mlops_nb.core.cli import elsewhere
+    from mlops_nb.cli.main import elsewhere
     for group in ("mlops_nb.commands", "console_scripts", "nbdev", "no such group"):
         assert elsewhere(group) == {entry.name: entry.value for entry in distribution("mlops-nb").entry_points.select(group=group)}
     assert elsewhere() == tomllib.loads((ROOT/"pyproject.toml").read_text())["project"].get("entry-points", {}).get("mlops_nb.commands", {})
@@ -168,9 +168,9 @@ def test_commands_are_found_as_the_packaging_standard_finds_them():
 
 @pytest.mark.parametrize("value", [0, -1.5, 1e300, float("inf"), "007", "a\n'b' \\ \"c\" é ☃ \ud83d\ude00".encode("utf-16", "surrogatepass").decode("utf-16"), True, None])
 def test_values_are_injected_as_they_are(stage, value):
-    from mlops_nb.core.execution import execute
-    from mlops_nb.core.step import _prepared
-    from mlops_nb.core.notebooks import read_notebook
+    from mlops_nb.notebooks.engine import execute
+    from mlops_nb.step import _prepared
+    from mlops_nb.notebooks.cells import read_notebook
     nb = stage("x = 0   # anything", "print(repr((x, type(x).__name__)))")
     target = nb.parent/"outputs"/nb.name
     assert execute(_prepared(read_notebook(nb)), {"x": value}, nb, target) == 0
@@ -181,6 +181,6 @@ def test_values_are_injected_as_they_are(stage, value):
 def test_the_executed_notebook_is_one_that_jupyter_reads(stage):
     import nbformat
     nb = stage("x: int = 1   # a number", "print('hi')\nx", "1 / 0", above=("y = 1",))
-    done = subprocess.run([sys.executable, "-m", "mlops_nb.core.step", nb.name, "--x", "2"], cwd=nb.parent, text=True, capture_output=True)
+    done = subprocess.run([sys.executable, "-m", "mlops_nb.step", nb.name, "--x", "2"], cwd=nb.parent, text=True, capture_output=True)
     assert done.returncode == 1
     nbformat.validate(nbformat.read(nb.parent/"outputs"/nb.name, 4))

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mlops_nb.core import challenge, models, registry, tracking
-from mlops_nb.core.errors import UserError
-from mlops_nb.core.gate import Limits, judge
-from mlops_nb.core.settings import load_settings
+from mlops_nb.models import champion as challenge, saving as models, registry, tracking
+from mlops_nb.errors import UserError
+from mlops_nb.models.gate import Limits, judge
+from mlops_nb.settings import load_settings
 from mlops_nb.training import evaluate, explore, ingest, prepare, register, train
 
 ROOT = Path(__file__).parent.parent

@@ -10,7 +10,7 @@ import pytest
 
 from conftest import code, stage_cells, write_notebook
 
-STEP = [sys.executable, "-m", "mlops_nb.core.step"]
+STEP = [sys.executable, "-m", "mlops_nb.step"]
 
 
 def run(notebook, *argv, **kw):
@@ -100,7 +100,7 @@ def test_other_ends_of_a_cell(stage, source, status):
 
 
 def test_half_a_surrogate_pair_is_saved_and_a_failed_write_leaves_nothing(tmp_path):
-    from mlops_nb.core.execution import write_atomically
+    from mlops_nb.notebooks.engine import write_atomically
     write_atomically(tmp_path/"a.json", json.dumps("\ud800", ensure_ascii=False))
     assert json.loads((tmp_path/"a.json").read_text()) == "\ud800"
     (tmp_path/"folder").mkdir()
@@ -112,7 +112,7 @@ def test_a_dead_process_leaves_no_cell_completed(stage):
     nb = stage("x: int = 1   # a number", "print('alive')", "import os\nos._exit(9)", "print('after')")
     assert run(nb).returncode == 9
     assert statuses(nb) == ["completed", "completed", "running", "pending"]
-    from mlops_nb.core.execution import settle
+    from mlops_nb.notebooks.engine import settle
     assert settle(nb.parent / "outputs/stage.ipynb", "exit code 9")
     assert statuses(nb) == ["completed", "completed", "failed", "pending"]
     assert not settle(nb.parent / "outputs/stage.ipynb", "exit code 9")
@@ -169,7 +169,7 @@ def test_output_is_live(stage):
 
 def test_a_smoke_run_has_its_notebooks_folder(tmp_path):
     heading, run, parameters, job = stage_cells("source: uri_folder = '../data'   # a folder", "import os\nprint(os.path.isdir(source))")
-    types = code("from mlops_nb.core.parameters import uri_folder")
+    types = code("from mlops_nb.parameters import uri_folder")
     nb = write_notebook(tmp_path / "nbs/stage.ipynb", heading, run, types, parameters, job)
     (tmp_path / "data").mkdir()
     done = subprocess.run([*STEP, str(nb)], cwd=tmp_path, text=True, capture_output=True)
@@ -195,7 +195,7 @@ def test_plain_papermill_gives_the_same_result(stage):
 
 
 def test_it_runs_twice_in_one_process(stage, monkeypatch, capsys):
-    from mlops_nb.core.step import main
+    from mlops_nb.step import main
     nb = stage("x: int = 1   # a number", "print('value', x)\nz = 1", "import matplotlib.pyplot as plt\nplt.plot([1, 2]);")
     monkeypatch.chdir(nb.parent)
     before = (sys.stdout, sys.modules["__main__"], signal.getsignal(signal.SIGTERM), os.environ.get("MPLBACKEND"))
@@ -208,9 +208,9 @@ def test_it_runs_twice_in_one_process(stage, monkeypatch, capsys):
 
 def test_it_works_in_a_forked_child(stage, tmp_path):
     nb = stage("x: int = 1   # a number", "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nprint('in the child')")
-    script = ("import os, sys, pandas, matplotlib.pyplot, IPython, papermill, mlops_nb.core.execution\n"
+    script = ("import os, sys, pandas, matplotlib.pyplot, IPython, papermill, mlops_nb.notebooks.engine\n"
               "pid = os.fork()\n"
-              "if pid == 0:\n    from mlops_nb.core.step import main\n    os._exit(main(['stage.ipynb']))\n"
+              "if pid == 0:\n    from mlops_nb.step import main\n    os._exit(main(['stage.ipynb']))\n"
               "sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))")
     done = subprocess.run([sys.executable, "-c", script], cwd=nb.parent, text=True, capture_output=True)
     assert done.returncode == 0 and "in the child" in done.stdout, done.stderr

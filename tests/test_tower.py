@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from mlops_nb.deployment.endpoints import Deployment, Endpoint
-from mlops_nb.monitoring.events import breach_event, handle
-from mlops_nb.monitoring.facts import facts
-from mlops_nb.monitoring.policy import Policy
-from mlops_nb.monitoring.tower import drift_rows, excess, page
+from mlops_nb.serving.endpoints import Deployment, Endpoint
+from mlops_nb.retraining.events import breach_event, handle
+from mlops_nb.tower.facts import facts
+from mlops_nb.retraining.policy import Policy
+from mlops_nb.tower.page import drift_rows, excess, page
 
 BROWSER = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
 FEATURES = ["temp", "dewp", "humid", "wind_speed", "pressure", "visib", "carrier", "origin", "dest", "departure_minute", "late_by_carrier_over_the_last_weeks"]
@@ -98,7 +98,7 @@ def test_a_feature_that_breaches_most_stands_first(found):
 
 
 def test_the_command_executes_the_notebook(project):
-    done = subprocess.run([sys.executable, "-c", "from mlops_nb.core.cli import main; main()", "tower"], cwd=Path(__file__).resolve().parents[1], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", "from mlops_nb.cli.main import main; main()", "tower"], cwd=Path(__file__).resolve().parents[1], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     path = Path(done.stdout.strip().splitlines()[-1])
     assert path.name == "index.html" and "</html>" in (Path(__file__).resolve().parents[1] / path).read_text()

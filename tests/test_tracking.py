@@ -1,4 +1,4 @@
-"core.store, core.tracking and core.registry: against SQLite, against the stand-in for Azure ML, and with real processes"
+"workspace.mlflow_store, models.tracking and models.registry: against SQLite, against the stand-in for Azure ML, and with real processes"
 import os
 import shutil
 import signal
@@ -18,8 +18,9 @@ from matplotlib.figure import Figure
 from mlflow_azure import azure_like, free_port
 from sklearn.linear_model import LogisticRegression
 
-from mlops_nb.core import models, registry, seal, store, tracking
-from mlops_nb.core.errors import UserError
+from mlops_nb.models import saving as models, registry, seal, tracking
+from mlops_nb.workspace import mlflow_store as store
+from mlops_nb.errors import UserError
 
 X = pd.DataFrame({"distance": [100.0, 200, 300, 400], "hour": [6.0, 12, 18, 22]})
 
@@ -82,7 +83,7 @@ def finish(process: subprocess.Popen) -> str:
 
 
 def test_importing_the_modules_does_not_import_mlflow():
-    code = "import sys, mlops_nb.core.registry; print([m for m in ('mlflow', 'pandas', 'sklearn') if m in sys.modules])"
+    code = "import sys, mlops_nb.models.registry; print([m for m in ('mlflow', 'pandas', 'sklearn') if m in sys.modules])"
     assert finish(python(code)).strip() == "[]"
 
 
@@ -90,7 +91,7 @@ def test_processes_that_create_the_store_at_once_all_succeed(tmp_path):
     code = """import sys, time
 from pathlib import Path
 import mlflow
-from mlops_nb.core import store
+from mlops_nb.workspace import mlflow_store as store
 Path(sys.argv[2]).touch()
 while not Path(sys.argv[3]).exists(): time.sleep(0.001)
 print(store.open_run(store.uri(sys.argv[1]), 'shared', 'run'))"""
@@ -107,7 +108,7 @@ print(store.open_run(store.uri(sys.argv[1]), 'shared', 'run'))"""
 
 
 def test_a_store_whose_creation_was_killed_is_created_again(tmp_path):
-    worker = python("import sys; sys.prefix = sys.argv[1]; from mlops_nb.core import store; store.create_store(store.uri(sys.argv[1]))", tmp_path)  # with no first one to copy
+    worker = python("import sys; sys.prefix = sys.argv[1]; from mlops_nb.workspace import mlflow_store as store; store.create_store(store.uri(sys.argv[1]))", tmp_path)  # with no first one to copy
     database = tmp_path / ".mlops" / "mlflow.db"
     while not database.with_suffix(".new").exists():
         assert worker.poll() is None
@@ -132,7 +133,7 @@ def test_an_old_log_of_writes_is_not_played_into_a_new_store(tmp_path):
 def test_processes_that_log_at_once_lose_nothing(tmp_path):
     address = store.uri(tmp_path)
     runs = [store.open_run(address, "tests", f"run{n}") for n in range(2)]
-    code = """from mlops_nb.core import tracking
+    code = """from mlops_nb.models import tracking
 with tracking.run():
     for step in range(40): tracking.log_metrics({'loss': 1 / (step + 1)}, step=step)"""
     workers = [python(code, env={**os.environ, "MLFLOW_TRACKING_URI": address, "MLFLOW_RUN_ID": run}) for run in runs]
@@ -188,7 +189,7 @@ def test_ui_refuses_a_taken_port(tmp_path):
 
 def test_ui_serves_and_leaves_nothing_behind(tmp_path):
     port = free_port()
-    code = "import sys; from mlops_nb.core import store; store.ui(sys.argv[1], port=int(sys.argv[2]), open_browser=False)"
+    code = "import sys; from mlops_nb.workspace import mlflow_store as store; store.ui(sys.argv[1], port=int(sys.argv[2]), open_browser=False)"
     process = python(code, tmp_path, port)
     page = b""
     for _ in range(600):
@@ -244,7 +245,7 @@ def test_smoke_runs_have_their_own_store(tmp_path):
     (tmp_path / "pyproject.toml").touch()
     here = tmp_path / "nbs" / "training"
     here.mkdir(parents=True)
-    code = """from mlops_nb.core import store, tracking
+    code = """from mlops_nb.workspace import mlflow_store as store; from mlops_nb.models import tracking
 with tracking.run() as good: tracking.log_metrics({'a': 1})
 try:
     with tracking.run() as bad: raise KeyError
@@ -363,7 +364,7 @@ def test_there_is_one_champion_wherever_a_promotion_dies(tmp_path, monkeypatch, 
 
 RACE = """import sys, time
 from pathlib import Path
-from mlops_nb.core import registry, tracking
+from mlops_nb.models import registry, tracking
 name, version, against, ready, go = sys.argv[1:]
 registry.versions(name)
 Path(ready).touch()

@@ -13,13 +13,13 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import mlops_nb.core.reference as ref
-import mlops_nb.core.reference_assets as assets
-from mlops_nb.core.documents import load, parse
-from mlops_nb.core.errors import UserError
-from mlops_nb.core.schema import Place, anything
-from mlops_nb.core.triggers import TIME_ZONES, Cron
-from mlops_nb.core.validation import check_file, kind_of, validate
+import mlops_nb.schemas.jobs as ref
+import mlops_nb.schemas.assets as assets
+from mlops_nb.schemas.documents import load, parse
+from mlops_nb.errors import UserError
+from mlops_nb.schemas.values import Place, anything
+from mlops_nb.schemas.triggers import TIME_ZONES, Cron
+from mlops_nb.schemas.validation import check_file, kind_of, validate
 
 HERE = Path(__file__).parent
 YAML = HERE/"yaml"
@@ -425,7 +425,7 @@ def test_azure_accepts_what_we_accept(tmp_path_factory, data):
 
 
 def test_it_is_fast_and_leaves_azure_alone():
-    code = "import sys; from mlops_nb.core.validation import validate; assert not {'azure', 'pandas', 'mlflow', 'optuna'} & {m.split('.')[0] for m in sys.modules}"
+    code = "import sys; from mlops_nb.schemas.validation import validate; assert not {'azure', 'pandas', 'mlflow', 'optuna'} & {m.split('.')[0] for m in sys.modules}"
     subprocess.run([sys.executable, "-c", code], check=True)
     took = []
     for _ in range(5):
@@ -461,7 +461,7 @@ def test_a_job_that_could_only_crash_is_refused(tmp_path, text, words, line):
 
 
 def test_only_jobs_run(tmp_path):
-    from mlops_nb.core.validation import check_job
+    from mlops_nb.schemas.validation import check_job
     for text, fix in ((f"type: command\ncommand: x\nversion: 1\n{ENV}", "mlops-nb create"), ("trigger: {}\ncreate_job: a.yml\n", "az ml schedule create"),
                       ("path: a\ntype: mlflow_model\n", "mlops-nb create"), ("path: a\n", "mlops-nb create"), ("image: a\n", "mlops-nb create")):
         (tmp_path/"file.yml").write_text(text)

@@ -23,7 +23,7 @@ def wheel(tmp_path_factory):
 
 def test_it_holds_every_module_and_nothing_else(wheel):
     inside = {n for n in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in n}
-    template = [p for p in (ROOT / "mlops_nb/start/templates").rglob("*") if p.is_file() and "__pycache__" not in p.parts]
+    template = [p for p in (ROOT / "mlops_nb/scaffold/templates").rglob("*") if p.is_file() and "__pycache__" not in p.parts]
     assert inside == {p.relative_to(ROOT).as_posix() for p in [*(ROOT / "mlops_nb").rglob("*.py"), *template]}
 
 
@@ -35,11 +35,11 @@ def test_it_installs_alone_and_its_light_modules_import(wheel, tmp_path):
     script = ("import importlib, importlib.util, pkgutil, mlops_nb\n"
               "names = [m.name for m in pkgutil.walk_packages(mlops_nb.__path__, 'mlops_nb.')]\n"
               "assert all(importlib.util.find_spec(n) for n in names)\n"
-              "for n in ('errors', 'notebooks', 'parameters', 'settings', 'step'): importlib.import_module(f'mlops_nb.core.{n}')\n"
+              "for n in ('errors', 'notebooks.cells', 'parameters', 'settings', 'step'): importlib.import_module(f'mlops_nb.{n}')\n"
               "print(len(names))")
     done = subprocess.run([python, "-c", script], cwd=tmp_path, text=True, capture_output=True)
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) >= len([*(ROOT / "mlops_nb/core").glob("[a-z]*.py")]) and (tmp_path / "env/bin/mlops-nb").exists()
+    assert int(done.stdout) >= len([*(ROOT / "mlops_nb").glob("[a-z]*/[a-z]*.py")]) and (tmp_path / "env/bin/mlops-nb").exists()
 
 
 def test_every_module_imports_from_the_wheel(wheel, tmp_path):

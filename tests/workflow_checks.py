@@ -39,7 +39,7 @@ def steps(document: dict) -> list:
 
 def commands() -> click.Group:
     "`mlops-nb`"
-    from mlops_nb.core.cli import main
+    from mlops_nb.cli.main import main
     return main
 
 

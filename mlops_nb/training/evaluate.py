@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
-from ..core.gate import Interval, paired_bootstrap
+from ..models.gate import Interval, paired_bootstrap
 from .explore import BLUE, GREY, ORANGE, figure, title
 from .train import inputs
 

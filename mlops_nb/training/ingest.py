@@ -16,7 +16,7 @@ import urllib.request
 from pathlib import Path
 import pandas as pd
 import pandera.pandas as pa
-from ..core.errors import UserError
+from ..errors import UserError
 
 # %% ../../nbs/training/01_ingest.ipynb #b1feb3db
 def package_file(

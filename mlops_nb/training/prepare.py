@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 import numpy as np
 import pandas as pd
-from ..core.errors import UserError
+from ..errors import UserError
 
 # %% ../../nbs/training/03_prepare.ipynb #ccf0e0fc
 def minutes(

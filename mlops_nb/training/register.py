@@ -11,10 +11,10 @@ import json
 from pathlib import Path
 import numpy as np
 import pandas as pd
-from ..core import models, seal
-from ..core.challenge import columns_for, evenly, kept_rows
-from ..core.errors import UserError
-from ..core.gate import Verdict, judge
+from ..models import saving as models, seal
+from ..models.champion import columns_for, evenly, kept_rows
+from ..errors import UserError
+from ..models.gate import Verdict, judge
 from .evaluate import log_losses, probabilities
 from .explore import readable
 from .train import inputs, refit, with_holes

@@ -21,7 +21,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
-from ..core.errors import UserError
+from ..errors import UserError
 
 # %% ../../nbs/training/04_train.ipynb #c59f34b9
 def read_part(

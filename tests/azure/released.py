@@ -35,7 +35,7 @@ from sklearn.compose import make_column_transformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
-from mlops_nb.core import models, registry, tracking
+from mlops_nb.models import saving as models, registry, tracking
 
 rng = np.random.default_rng(0)
 X = pd.DataFrame({"carrier": rng.choice(["AA", "UA"], 400), "hour": rng.uniform(0, 24, 400), "passenger": rng.choice(["Ann", "Bob"], 400)})
@@ -112,9 +112,9 @@ def make_registry(azure, name: str):
 
 CONSOLE = """
 import contextlib, io, json, sys, traceback
-from mlops_nb.azure import served
-from mlops_nb.core import cli
-from mlops_nb.deployment import release, releases
+from mlops_nb.azure import metrics as served
+from mlops_nb.cli import main as cli
+from mlops_nb.releases import controller as release, record as releases
 moment = lambda: now().isoformat(timespec="milliseconds")
 releases.now = release.now = moment
 answers = sys.stdout

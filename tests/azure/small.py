@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-MLOPS = [sys.executable, "-c", "from mlops_nb.core.cli import main; main()"]
+MLOPS = [sys.executable, "-c", "from mlops_nb.cli.main import main; main()"]
 SCHEMA = "$schema: https://azuremlschemas.azureedge.net/latest/{}.schema.json\n"
 COMPONENT = """
 type: command

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from small import MLOPS, command, small  # noqa: F401
 from watched import NOW, SCRIPT, collect, watched  # noqa: F401
 
-from mlops_nb.monitoring.events import TAG
+from mlops_nb.retraining.events import TAG
 
 HANDLE = ("events", "handle", "-", "--on", "dev", "--no-release", "--json")
 

@@ -22,8 +22,8 @@ SCORING = re.compile(r"(?P<name>[\w-]+)\.\w+\.inference\.ml\.azure\.com")
 
 def serve(folder: Path, model: Path, about: dict, endpoint: Path, deployment: Path):
     "Deploy with the local host, with the model that was uploaded instead of one of a local registry"
-    from mlops_nb.deployment.endpoints import Endpoints, Spec, copy_code
-    from mlops_nb.deployment.state import Folder
+    from mlops_nb.serving.endpoints import Endpoints, Spec, copy_code
+    from mlops_nb.serving.state import Folder
 
     class Uploaded(Endpoints):
         def stage(self, folder: Folder, asked: dict, reference: str, code: Path) -> Spec:
@@ -59,7 +59,7 @@ class Hosting:
 
 def endpoints(bench, id: str):
     "The local endpoints of the workspace that an id lies in"
-    from mlops_nb.deployment.endpoints import Endpoints
+    from mlops_nb.serving.endpoints import Endpoints
     workspace = re.match(r".*?/workspaces/[^/]+", id, re.I)[0]
     return Endpoints(project(bench, bench.state.need(workspace)))
 
@@ -87,7 +87,7 @@ def put_endpoint(bench, call: Call) -> Answer:
 
 def move(bench, call: Call, traffic: dict, mirror: dict):
     "Traffic goes only to deployments that serve"
-    from mlops_nb.core.errors import UserError
+    from mlops_nb.errors import UserError
     known = {one["name"]: one["properties"]["provisioningState"] for one in bench.state.below(f"{call.id}/deployments")}
     for name, share in (*traffic.items(), *mirror.items()):
         if share and known.get(name) != "Succeeded": raise bad(f"deployment {name} is {known.get(name, 'not there')}: it cannot have traffic")
@@ -156,7 +156,7 @@ def get_deployment(bench, call: Call) -> Answer:
 
 @on("DELETE", "workspaces/onlineEndpoints/deployments")
 def delete_deployment(bench, call: Call) -> Answer:
-    from mlops_nb.core.errors import UserError
+    from mlops_nb.errors import UserError
     if not bench.state.get(call.id): return Answer(204)
     shares = bench.state.need(call.id.rsplit("/", 2)[0])["properties"]
     if (shares.get("traffic") or {}).get(call.name): raise bad(f"deployment {call.name} has traffic")
@@ -182,7 +182,7 @@ def list_keys(bench, call: Call) -> Answer:
 
 def key_pair(bench, id: str, regenerate: "str | None" = None) -> dict:
     "The keys of an endpoint"
-    from mlops_nb.deployment.state import Folder, keys
+    from mlops_nb.serving.state import Folder, keys
     bench.state.need(id)
     name = id.rsplit("/", 1)[-1]
     if found := local(bench, id, name): return found.keys(name, regenerate)

@@ -7,17 +7,17 @@ from pathlib import Path
 
 def track_through_azure(address: str):
     "Give steps the tracking address of Azure instead of that of the store behind it"
-    from mlops_nb.core.runs import Tracker
+    from mlops_nb.workspace.runs import Tracker
     variables = Tracker.variables
     Tracker.variables = lambda self, run_id: variables(self, run_id) | {"MLFLOW_TRACKING_URI": address, "MLFLOW_REGISTRY_URI": address}
 
 
 def main(file: Path) -> int:
     if address := os.environ.get("LOOPBACK_TRACKING"): track_through_azure(address)
-    from mlops_nb.core.planning import plan
-    from mlops_nb.core.progress import Quiet
-    from mlops_nb.core.runner import drive, open_job
-    from mlops_nb.core.workspace import Workspace, hold, write_whole
+    from mlops_nb.jobs.plan import plan
+    from mlops_nb.jobs.progress import Quiet
+    from mlops_nb.jobs.runner import drive, open_job
+    from mlops_nb.workspace.workspace import Workspace, hold, write_whole
     workspace = Workspace(Path.cwd(), make=True)
     planned = plan(workspace, file)
     id = open_job(workspace, planned)

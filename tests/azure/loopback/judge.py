@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def main(file: Path, at: str):
-    from mlops_nb.monitoring.monitor import run_monitor
+    from mlops_nb.monitors.monitor import run_monitor
     (file.parent / "result.json").write_text(json.dumps(asdict(run_monitor(file.parent, file, at))))
 
 

@@ -17,7 +17,7 @@ ROUTE = re.compile(r"/mlflow/v[12]\.0(?P<workspace>/subscriptions/.+?/workspaces
 SERVER = """
 import os, sys, threading
 threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()  # It ends with the process that started it
-from mlops_nb.core.store import create_store
+from mlops_nb.workspace.mlflow_store import create_store
 os.environ["_MLFLOW_SERVER_FILE_STORE"], os.environ["_MLFLOW_SERVER_ARTIFACT_ROOT"] = sys.argv[1], sys.argv[2]
 create_store(sys.argv[1])
 from mlflow.server import app
