@@ -144,7 +144,7 @@ def gains(models: Models, found: dict) -> None:
 def study() -> dict:
     "Every strategy, and July to September judged on October against several champions"
     models, settings = Models(flights()), load_settings(ROOT)
-    limits, policy = Limits(**asdict(settings.gates)), policy_of(settings.monitoring)
+    limits, policy = Limits(**asdict(settings.named("gates"))), policy_of(settings.named("monitoring"))
     found = {"never": dict(champions=dict.fromkeys(range(4, 13), FIRST), releases=0),
              "always": dict(champions={month: (day(1), day(month)) for month in range(4, 13)}, releases=8)}
     found |= {name: by_policy(models, replace(policy, **change), limits, again) for name, (change, again) in VARIANTS.items()}

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from mlops_nb.errors import UserError
 from mlops_nb.notebooks.cells import read_notebook, source_of
-from mlops_nb.parameters import Parameter, coerce, parse_parameters, read_parameters
+from mlops_nb.notebooks.interface import parse_parameters, read_parameters
+from mlops_nb.parameters import Parameter, coerce
 
 
 def one(line): return parse_parameters(line)[0]

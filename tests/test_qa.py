@@ -13,9 +13,10 @@ from conftest import ROOT
 from serving import ECHO, Endpoints, flights, register_models
 
 from mlops_nb.errors import UserError
-from mlops_nb.parameters import read_parameters
+from mlops_nb.notebooks.interface import read_parameters
 from mlops_nb.notebooks.cells import read_notebook
-from mlops_nb.settings import Deployment, load_settings
+from mlops_nb.serving.settings import DeploymentSettings
+from mlops_nb.settings import load_settings
 from mlops_nb.serving import kinds
 from mlops_nb.releases import checks as qa
 from mlops_nb.releases.qa import KEY, limits, run_qa
@@ -155,9 +156,9 @@ def test_an_endpoint_that_breaks_off_fails_every_check_and_no_cell():
 
 def test_the_limits_are_those_of_the_settings():
     "settings.ini, its defaults, the notebook and qa.yml say the same"
-    settings, document = load_settings(ROOT / "settings.ini").deployment, yaml.safe_load(QA.read_text())["inputs"]
+    settings, document = load_settings(ROOT / "settings.ini").section(DeploymentSettings), yaml.safe_load(QA.read_text())["inputs"]
     parameters = {p.name: p.default for p in read_parameters(read_notebook(ROOT / "nbs/api/releases/06_checks.ipynb"))}
-    assert {f.name: f.default for f in fields(Deployment)} == vars(settings)
+    assert {f.name: f.default for f in fields(DeploymentSettings)} == vars(settings)
     for name, text in limits(ROOT).items(): assert text == str(document[name]) == str(parameters[name]), name
 
 

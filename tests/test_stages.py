@@ -391,7 +391,7 @@ def test_the_card_opens_with_the_verdict(prepared):
 
 
 def test_limits_of_the_gate_are_those_of_the_settings():
-    assert asdict(Limits()) == asdict(load_settings(ROOT / "settings.ini").gates)
+    assert asdict(Limits()) == asdict(load_settings(ROOT / "settings.ini").named("gates"))
 
 
 # Pipelines

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mlops_nb.jobs.launcher import end_marked
+from mlops_nb.processes import end_marked
 from mlops_nb.retraining.events import BREACH, listing, receive
 from mlops_nb.retraining.watch import ledger
 

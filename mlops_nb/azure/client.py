@@ -23,7 +23,7 @@ from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
 from ..errors import MlopsError, UserError
-from ..settings import Workspace, load_settings
+from ..settings import WorkspaceSettings, load_settings
 
 # %% ../../nbs/api/azure/01_client.ipynb #58576fb0
 NEEDED = ("subscription_id", "resource_group", "workspace")
@@ -31,7 +31,7 @@ NEEDED = ("subscription_id", "resource_group", "workspace")
 def section(
     root: "Path|str",   # The project
     on: str,            # dev, staging or production
-) -> Workspace:
+) -> WorkspaceSettings:
     "The section of settings.ini, complete"
     found = getattr(load_settings(root), on)
     missing = [key for key in NEEDED if not getattr(found, key)]
@@ -81,7 +81,7 @@ def hush():
 
 # %% ../../nbs/api/azure/01_client.ipynb #ed2aa6f3
 def client(
-    asked: Workspace,           # From `section`
+    asked: WorkspaceSettings,           # From `section`
     *,
     registry: str = "",         # Speak to this registry instead of the workspace
 ):                              # azure.ai.ml.MLClient
@@ -140,7 +140,7 @@ def passing(error: BaseException) -> bool:
 @contextmanager
 def telling(
     what: str,                      # What is being done: `submit the job`
-    asked: "Workspace|None" = None, # For the names in the advice
+    asked: "WorkspaceSettings|None" = None, # For the names in the advice
 ):
     "Foreign exceptions become our errors"
     try: yield
@@ -153,7 +153,7 @@ def telling(
 def translated(
     error: Exception,
     what: str,
-    asked: "Workspace|None" = None,
+    asked: "WorkspaceSettings|None" = None,
 ) -> "MlopsError|None":
     "What an exception of the SDK means; None if it is not one"
     from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
@@ -171,7 +171,7 @@ def _away(what: str, error: Exception) -> MlopsError:
     return MlopsError(f"cannot {what}: Azure is out of reach: {said(error)}\n  fix: check the network and HTTPS_PROXY, then give the same command again")
 
 # %% ../../nbs/api/azure/01_client.ipynb #fb94befd
-def _refused(error, what: str, asked: "Workspace|None") -> MlopsError:
+def _refused(error, what: str, asked: "WorkspaceSettings|None") -> MlopsError:
     "A status of HTTP in words"
     status, where = error.status_code or 0, f" --scope {scope(asked)}" if asked else ""
     if status == 401: return _unknown(what, error)
@@ -188,7 +188,7 @@ def _conflict(error) -> str:
     return "another name, or wait until what happens to it has ended"
 
 # %% ../../nbs/api/azure/01_client.ipynb #6df9c94f
-def scope(asked: Workspace) -> str:
+def scope(asked: WorkspaceSettings) -> str:
     "The resource id of a workspace"
     return f"/subscriptions/{asked.subscription_id}/resourceGroups/{asked.resource_group}/providers/Microsoft.MachineLearningServices/workspaces/{asked.workspace}"
 

@@ -16,7 +16,7 @@ from .assets import check_name
 from .client import ARM, arm, credential, said, scope, translated, word
 from ..schemas.documents import load
 from ..errors import MlopsError, UserError
-from ..findings import Finding
+from ..errors import Finding
 
 # %% ../../nbs/api/azure/13_doctor.ipynb #be311bc8
 def looked(

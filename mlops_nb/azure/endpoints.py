@@ -18,6 +18,7 @@ from .jobs import ensure
 from .staging import Staged
 from ..schemas.documents import load
 from ..errors import MlopsError, UserError
+from ..serving.settings import DeploymentSettings
 from ..settings import load_settings
 from ..serving.endpoints import Deployment, Endpoint, checked_traffic
 from ..serving.specification import model_of
@@ -96,7 +97,7 @@ def _version(self: AzureEndpoints, reference: str):     # name, version, digest
 # %% ../../nbs/api/azure/07_endpoints.ipynb #844bcd74
 def _variables(self: AzureEndpoints, known) -> dict:    # From `version`
     "What the scoring script is told besides"
-    asked = load_settings(self.place.root).deployment
+    asked = load_settings(self.place.root).section(DeploymentSettings)
     personal = [name.strip() for name in f"{asked.drop_columns},{asked.hash_columns}".split(",") if name.strip()]
     told = {"MODEL_SHA256": known.digest, "COLLECT_WITHOUT": ",".join(personal)}
     return {name: value for name, value in told.items() if value}

@@ -19,7 +19,7 @@ from .client import steadily
 from .endpoints import AzureEndpoints
 from .models import AzureRegistry, fetch_version
 from ..errors import UserError
-from ..workspace.workspace import write_whole
+from ..files import write_whole
 from ..releases.record import exclusive
 
 # %% ../../nbs/api/azure/09_releases.ipynb #47cfe238

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from .client import steadily
 from ..models.tracking import files
-from ..workspace.workspace import DONE, write_whole
+from ..files import write_whole
+from ..workspace.workspace import DONE
 
 # %% ../../nbs/api/azure/04_results.ipynb #42c7afff
 KEEP = ("metrics.json", "tail.txt")

@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, metadata, version
 from pathlib import Path
 from .main import sound
 from ..errors import MlopsError
-from ..findings import Finding
+from ..errors import Finding
 from ..settings import load_settings
 
 # %% ../../nbs/api/cli/11_doctor.ipynb #e5760f48

@@ -18,7 +18,7 @@ as_json = click.option("--json", is_flag=True, help="Print one JSON document for
 def endpoints(on: "str|None" = None):
     "The endpoints of this machine, or of a workspace of settings.ini"
     from mlops_nb.workspace.protocols import find
-    from mlops_nb.workspace.workspace import project_root
+    from mlops_nb.project import project_root
     if on: return find(project_root(), on).tools().control
     from mlops_nb.serving.endpoints import Endpoints
     return Endpoints(project_root())
@@ -30,7 +30,7 @@ def default_file(
     name: str,  # endpoint.yml or deployment.yml
 ) -> Path:
     "The project's own file, of the kind that settings.ini names"
-    from mlops_nb.workspace.workspace import project_root
+    from mlops_nb.project import project_root
     from mlops_nb.serving.kinds import files
     return next(path for path in files(project_root()) if path.name == name)
 
@@ -178,7 +178,7 @@ def outcomes(endpoint, file, on, json):
     \b
     mlops-nb outcomes flight-delay landed.csv
     """
-    from mlops_nb.workspace.workspace import project_root
+    from mlops_nb.project import project_root
     from mlops_nb.serving.collection import read_outcomes, record_outcomes
     endpoints(on).show(endpoint)
     from mlops_nb.workspace.protocols import find

@@ -54,7 +54,7 @@ def plan(on, prune, json):
 
     Ends with 1 if something is refused or missing, or would make an apply fail; 0 otherwise, also if there is something to do.
     """
-    from mlops_nb.workspace.workspace import project_root
+    from mlops_nb.project import project_root
     from mlops_nb.infrastructure.plan import plan as made
     with asking(f"plan {on}", json): found = made(project_root(), on, prune=prune)
     if json: dump({"command": "environment plan", "on": on, "changes": listed(found.changes), "to_do": len(found.todo), "notes": found.notes, "checks": [vars(f) for f in found.findings]})
@@ -72,7 +72,7 @@ def apply(on, prune, json):
     \b
     mlops-nb environment apply --on dev
     """
-    from mlops_nb.workspace.workspace import project_root
+    from mlops_nb.project import project_root
     from mlops_nb.infrastructure.plan import apply as make
     with asking(f"apply {on}", json): done = make(project_root(), on, prune=prune, say=lambda text: click.echo(text, err=json))
     if json: dump({"command": "environment apply", "on": on, "changes": listed(done)})
@@ -92,8 +92,8 @@ def destroy(on, confirm, json):
     Only what was made by `mlops-nb environment apply` or `mlops-nb bootstrap` is deleted, and only after its name was typed.
     """
     from mlops_nb.errors import UserError
-    from mlops_nb.findings import told
-    from mlops_nb.workspace.workspace import project_root
+    from mlops_nb.errors import format_findings
+    from mlops_nb.project import project_root
     from mlops_nb.infrastructure.checks import recoverable
     from mlops_nb.infrastructure.plan import Azure, chosen, destroy as end, doomed
     one = chosen(project_root(), on)
@@ -103,7 +103,7 @@ def destroy(on, confirm, json):
     if found and (confirm or click.prompt("Type the name of the resource group to delete it", err=True)) != name: raise UserError("that is not its name; nothing was deleted", accepted=name)
     with asking(f"destroy {on}", json): gone = end(project_root(), on, azure=azure, say=lambda text: click.echo(text, err=True)) if found else []
     with asking(f"look at {on}", json): kept = [f for f in recoverable(one, azure) if not f.ok]
-    if kept: click.echo(told(kept), err=True)
+    if kept: click.echo(format_findings(kept), err=True)
     if json: dump({"command": "environment destroy", "on": on, "deleted": gone, "checks": [vars(f) for f in kept]})
     else: click.echo(f"{len(gone)} deleted" if gone else "there is nothing to delete")
 
@@ -119,15 +119,15 @@ def doctor(on, json):
 
     Ends with 1 if an apply would fail. What is idle comes with the command that ends it.
     """
-    from mlops_nb.workspace.workspace import project_root
-    from mlops_nb.findings import told
+    from mlops_nb.project import project_root
+    from mlops_nb.errors import format_findings
     from mlops_nb.infrastructure.cost import forgotten, idle
     from mlops_nb.infrastructure.plan import Azure, chosen, looked_at
     one = chosen(project_root(), on)
     azure = Azure(one.where)
     with asking(f"look at {on}", json): found, unused = looked_at(one, azure), idle(one, azure) + forgotten(one, azure)
     if json: dump({"command": "environment doctor", "on": on, "checks": [vars(c) for c in found], "idle": [vars(i) for i in unused]})
-    else: click.echo("\n".join([told(found), *(f"{'idle':8}  {i.what}\n{'':10}end it: {i.command}" for i in unused)]))
+    else: click.echo("\n".join([format_findings(found), *(f"{'idle':8}  {i.what}\n{'':10}end it: {i.command}" for i in unused)]))
     sys.exit(not all(c.ok for c in found if c.needed))
 
 # %% ../../nbs/api/cli/02_environment.ipynb #6c0961fd
@@ -140,7 +140,7 @@ def estimate(on, json):
     \b
     mlops-nb environment estimate --on production
     """
-    from mlops_nb.workspace.workspace import project_root
+    from mlops_nb.project import project_root
     from mlops_nb.infrastructure import cost
     from mlops_nb.infrastructure.declared import declared
     one, listed = declared(project_root(), on), cost.prices(project_root())
@@ -164,7 +164,8 @@ def image(sbom, audited, service, osv_url, json):
 
     Ends with 1 if a package has a known weakness, was not looked up, or the database is out of reach.
     """
-    from mlops_nb.workspace.workspace import project_root, write_whole
+    from mlops_nb.files import write_whole
+    from mlops_nb.project import project_root
     from mlops_nb.infrastructure import image as images
     root, found = project_root(), None
     said = {"command": "environment image", "image": images.reference(root), "packages": len(images.packages(root))}
@@ -197,7 +198,7 @@ def bootstrap(reviewers, dry_run, yes, undo):
 
     Every command of az and gh is shown before any is run. What is there already is left as it is, so it can be given again.
     """
-    from mlops_nb.workspace.workspace import project_root
+    from mlops_nb.project import project_root
     from mlops_nb.infrastructure.bootstrap import carry_out, commands, locate, undoing
     place, facts = locate(project_root(), reviewers), {}
     todo = (undoing if undo else commands)(place, facts)

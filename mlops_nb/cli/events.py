@@ -19,7 +19,7 @@ as_json = click.option("--json", is_flag=True, help="Print one JSON document for
 
 def here() -> Path:
     "The project around the current folder"
-    from mlops_nb.workspace.workspace import project_root
+    from mlops_nb.project import project_root
     return project_root()
 
 def kept(name: "str|None"):

@@ -17,7 +17,7 @@ import click
 # %% ../../nbs/api/cli/09_github.ipynb #8710f17f
 def project() -> Path:
     "The project around the current folder"
-    from mlops_nb.workspace.workspace import project_root
+    from mlops_nb.project import project_root
     return project_root()
 
 def document(

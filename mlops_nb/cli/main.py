@@ -66,7 +66,7 @@ def trouble(
     error: Exception,  # An OSError, one of SQLite's, or a missing module
 ) -> tuple[str, int]:  # What to say, and the exit code; nothing to say where it is something else
     "What an error of the machine means to a user"
-    from mlops_nb.workspace.workspace import project_root
+    from mlops_nb.project import project_root
     code, text = getattr(error, "errno", None), str(error)
     if getattr(error, "name", None) == "fcntl": return str(posix_only()), 2
     if code in (EACCES, EROFS, EPERM) or "readonly" in text: return f"this may not be written: {error}\n  fix: give yourself the right to write there, or work in a copy", 2
@@ -101,7 +101,7 @@ def place(name: "str|None"):
     "The jobs of this machine, or of a workspace of settings.ini"
     from mlops_nb.workspace.protocols import find
     from mlops_nb.jobs.report import Local
-    from mlops_nb.workspace.workspace import project_root
+    from mlops_nb.project import project_root
     return find(project_root(), name) if name else Local()
 
 # %% ../../nbs/api/cli/01_main.ipynb #37187ea4
@@ -145,7 +145,7 @@ def run(file, given, start, jobs, isolate, on, detach, name, dry_run, json):
     from mlops_nb.jobs.report import run_file
     if on:
         from mlops_nb.jobs.report import run_elsewhere
-        from mlops_nb.workspace.workspace import project_root
+        from mlops_nb.project import project_root
         if start or jobs or isolate: raise UserError(f"--on {on} with {'--from' if start else '--jobs' if jobs else '--isolate'}", accepted="options of a run on this machine, without --on")
         sys.exit(run_elsewhere(place(on), project_root(file.absolute().parent), file, assignments(given), dry_run=dry_run, detach=detach, name=name, json=json))
     if name: raise UserError("--name without --on", accepted="--on dev, staging or production", fix="a run on this machine is known by its file and its inputs")
@@ -165,7 +165,8 @@ def create(file, on, json):
     """
     from mlops_nb.jobs.create import create as register
     from mlops_nb.schemas.validation import check_file
-    from mlops_nb.workspace.workspace import Workspace, project_root
+    from mlops_nb.project import project_root
+    from mlops_nb.workspace.workspace import Workspace
     check_file(file)
     if on:
         made = place(on).create(file)
@@ -239,7 +240,7 @@ def ui(port, browse):
     mlops-nb ui --port 5001 --open
     """
     from mlops_nb.workspace.mlflow_store import ui as serve
-    from mlops_nb.workspace.workspace import project_root
+    from mlops_nb.project import project_root
     click.echo(f"http://127.0.0.1:{port} until Ctrl-C")
     serve(project_root(), port, browse)
 
@@ -252,7 +253,7 @@ def export():
     mlops-nb export
     """
     from mlops_nb.notebooks.export import export as generate
-    from mlops_nb.workspace.workspace import project_root
+    from mlops_nb.project import project_root
     for path in generate(project_root()): click.echo(path)
 
 # %% ../../nbs/api/cli/01_main.ipynb #bd64ba40
@@ -278,5 +279,5 @@ def sample(names):
     mlops-nb sample ingest prepare
     """
     from mlops_nb.jobs.sample import sample as fill
-    from mlops_nb.workspace.workspace import project_root
+    from mlops_nb.project import project_root
     fill(project_root(), names or None)

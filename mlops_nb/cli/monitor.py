@@ -70,7 +70,7 @@ def monitor(file, at, on, json):
 
     It ends with 0 whether or not there is an alarm; the result is kept in .mlops/monitors, and a breach becomes an event: `mlops-nb events`.
     """
-    from mlops_nb.workspace.workspace import project_root
+    from mlops_nb.project import project_root
     from mlops_nb.retraining.events import breach_event, emit
     from mlops_nb.monitors.monitor import run_monitor
     root = project_root(file.absolute().parent)

@@ -74,7 +74,7 @@ def stage_new(name, pipeline, after, json):
     \b
     mlops-nb stage new clean_rows --pipeline training --after ingest
     """
-    from mlops_nb.workspace.workspace import project_root
+    from mlops_nb.project import project_root
     from mlops_nb.scaffold.stage import new_stage
     found = new_stage(project_root(), name, pipeline, after)
     if json: dump([{"path": str(path), "what": what} for path, what in found.items()])
@@ -93,12 +93,12 @@ def doctor(on, json):
 
     Ends with 1 if something is missing that the commands of the README need.
     """
-    from mlops_nb.workspace.workspace import project_root
-    from mlops_nb.findings import told as said
+    from mlops_nb.project import project_root
+    from mlops_nb.errors import format_findings
     from mlops_nb.cli.doctor import examine
     found = examine(project_root(), on)
     if json: dump([vars(one) for one in found])
-    else: click.echo(said(found))
+    else: click.echo(format_findings(found))
     sys.exit(not all(one.ok for one in found if one.needed))
 
 # %% ../../nbs/api/cli/10_new.ipynb #e334cbb3

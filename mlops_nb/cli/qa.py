@@ -33,7 +33,7 @@ def qa(endpoint, deployment, data, on, json):
     """
     from mlops_nb.jobs.progress import view
     from mlops_nb.jobs.report import near
-    from mlops_nb.workspace.workspace import project_root
+    from mlops_nb.project import project_root
     from mlops_nb.releases.qa import run_qa
     from mlops_nb.workspace.protocols import find
     say = None if json else view
@@ -60,7 +60,7 @@ def image(model, tag, base, pip_conf, engine, options, json):
 
     It asks for no key: put it behind a gateway that does.
     """
-    from mlops_nb.workspace.workspace import project_root
+    from mlops_nb.project import project_root
     from mlops_nb.serving.image import build
     made = build(project_root(), model, tag or "", name=engine or "", base=base or "", pip_conf=pip_conf or "", options=options)
     dump(made) if json else click.echo(f"{made.tag}: {made.model}:{made.version}, {made.megabytes} MB, sha256 {made.sha256[:12]} of the model")

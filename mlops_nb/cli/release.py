@@ -18,7 +18,7 @@ import click
 # %% ../../nbs/api/cli/05_release.ipynb #dc2681b3
 def project() -> Path:
     "The project around the current folder"
-    from mlops_nb.workspace.workspace import project_root
+    from mlops_nb.project import project_root
     return project_root()
 
 on = click.option("--on", type=click.Choice(["dev", "staging", "production"]), help="A workspace of settings.ini, instead of this machine.")

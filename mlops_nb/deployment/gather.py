@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 import pandas as pd
 from ..errors import MlopsError, UserError
-from ..workspace.workspace import write_whole
+from ..files import write_whole
 
 # %% ../../nbs/deployment/04_gather.ipynb #878afaf9
 def read_scores(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..settings import load_settings
-from ..workspace.workspace import write_whole
+from ..files import write_whole
 
 # %% ../../nbs/api/github/04_versions.ipynb #befea7cc
 def package_file(root: Path) -> Path:

@@ -18,7 +18,7 @@ from pathlib import Path
 from ..schemas.documents import load
 from ..errors import MlopsError, UserError
 from ..settings import load_settings
-from ..workspace.workspace import write_whole
+from ..files import write_whole
 from .checks import PROVIDERS
 from .declared import ENVIRONMENTS
 from .roles import ROLES, roles_file

@@ -7,7 +7,7 @@ __all__ = ['PROVIDERS', 'NEEDED', 'LOOKS', 'named', 'providers', 'free', 'recove
 
 # %% ../../nbs/api/infrastructure/05_checks.ipynb #3a60f956
 from ..azure.doctor import may
-from ..findings import Finding
+from ..errors import Finding
 from .declared import Declared, bad_names, names
 from .arm import Refused
 from .resources import ids, purging

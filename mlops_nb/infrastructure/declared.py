@@ -14,7 +14,7 @@ from ..azure.assets import NAMES
 from ..schemas.documents import Map, load
 from ..errors import UserError
 from ..schemas.values import Either, Many, Names, OneOf, Place, Shape, flag, mapping, named, number, text, whole_within
-from ..settings import Workspace, load_settings
+from ..settings import WorkspaceSettings, load_settings
 
 # %% ../../nbs/api/infrastructure/01_declared.ipynb #0975792e
 ENVIRONMENTS = ("dev", "staging", "production")
@@ -84,7 +84,7 @@ def merged(
 class Declared:
     "An environment as it should be"
     on: str                     # dev, staging or production
-    where: Workspace            # Its section of settings.ini
+    where: WorkspaceSettings            # Its section of settings.ini
     foundation: dict            # foundation.yml with the differences
     workspace: dict             # workspace.yml likewise
     computes: dict[str, dict]   # By name

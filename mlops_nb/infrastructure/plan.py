@@ -14,7 +14,7 @@ from pathlib import Path
 from ..azure import client
 from ..azure.client import settled
 from ..errors import UserError
-from ..findings import Finding, told
+from ..errors import Finding, format_findings
 from . import roles
 from .checks import LOOKS, examine, rights
 from .declared import Declared, bad_names, declared
@@ -159,7 +159,7 @@ class Plan:
 
     def __str__(self):
         count = {word: sum(c.action == word for c in self.changes) for word in ("create", "change", "replace", "delete", "refuse", "undeclared", "missing", "keep")}
-        said = [str(c) for c in self.changes if c.action != "keep"] + [f"note: {note}" for note in self.notes] + [told(self.findings)] * bool(self.findings)
+        said = [str(c) for c in self.changes if c.action != "keep"] + [f"note: {note}" for note in self.notes] + [format_findings(self.findings)] * bool(self.findings)
         return "\n".join([*said, f"{self.on}: " + (", ".join(f"{n} to {word}" if word != "undeclared" else f"{n} undeclared" for word, n in count.items() if n) or "nothing declared")])
 
 # %% ../../nbs/api/infrastructure/06_plan.ipynb #9e21c835
@@ -238,7 +238,7 @@ def apply(
     if not one.where.managed: raise UserError(f"[{on}] is made elsewhere: managed = false", accepted="plan, which verifies it", file=Path(root)/"settings.ini")
     planned = plan(root, on, prune=prune, azure=azure)
     if planned.refused: raise UserError("Azure cannot change this in place:\n" + "\n".join(map(str, planned.refused)), fix="put the old value back, or destroy the environment and apply anew")
-    if failing := planned.failing + ([found for found in rights(one, azure) if not found.ok] if planned.todo else []): raise UserError("nothing was begun, as it could not be finished:\n" + told(failing))
+    if failing := planned.failing + ([found for found in rights(one, azure) if not found.ok] if planned.todo else []): raise UserError("nothing was begun, as it could not be finished:\n" + format_findings(failing))
     for change in [c for c in planned.todo if c.kind not in ("role", "image")]: done += _do(change, azure, say)
     given = [c for c in planned.todo if c.kind == "role"]
     if done: given = [c for c in compare_roles(root, one, azure.authorization, compare([c.what for c in planned.changes if isinstance(c.what, Resource)]), prune)[0] if c.action in ("create", "delete")]

@@ -19,7 +19,8 @@ from ..errors import UserError
 from ..fingerprints import fingerprint
 from .graph import Component
 from .preparation import code_files
-from ..workspace.workspace import Workspace, write_whole
+from ..files import write_whole
+from ..workspace.workspace import Workspace
 
 # %% ../../nbs/api/jobs/12_create.ipynb #e8a8fe6d
 KINDS = {"data": ("uri_file", "uri_folder", "mltable"), "model": ("mlflow_model", "custom_model", "triton_model"),

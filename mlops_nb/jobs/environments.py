@@ -21,7 +21,7 @@ from tempfile import mkdtemp
 
 from ..schemas.documents import load, mistake
 from ..errors import UserError
-from ..workspace.workspace import write_whole
+from ..files import write_whole
 
 # %% ../../nbs/api/jobs/04_environments.ipynb #c2b62234
 @dataclass(frozen=True)

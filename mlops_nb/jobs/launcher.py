@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['RUNNER', 'ALWAYS', 'FORKABLE', 'HIDDEN', 'THREADLESS', 'COMMON', 'step_arguments', 'unforkable', 'preload', 'become',
-           'fresh', 'run_step', 'child', 'marked', 'end_marked', 'Launcher', 'main', 'Launch']
+           'fresh', 'run_step', 'child', 'Launcher', 'main', 'Launch']
 
 # %% ../../nbs/api/jobs/05_launcher.ipynb #b97d5709
 import json
@@ -129,28 +129,6 @@ def child(
     sys.stdout.flush()
     sys.stderr.flush()
     return code
-
-# %% ../../nbs/api/jobs/05_launcher.ipynb #47c71791
-def marked(
-    mark: str,  # `MLOPS_NB_STEP=<job>/<step>` or `MLOPS_NB_JOB=<job>`
-) -> list[int]:  # Process ids, this one's excepted; none where there is no /proc
-    "Processes of this user that were started with a mark in their environment"
-    found = []
-    for entry in os.listdir("/proc") if os.path.isdir("/proc") else []:
-        try:
-            if entry.isdigit() and int(entry) != os.getpid() and mark.encode() in Path("/proc", entry, "environ").read_bytes().split(b"\0"): found.append(int(entry))
-        except OSError: continue
-    return found
-
-# %% ../../nbs/api/jobs/05_launcher.ipynb #e0b24e8d
-def end_marked(mark: str, seconds: float = 5.0):
-    "Kill every process with a mark, and wait until they are gone"
-    deadline = time.monotonic() + seconds
-    while (left := marked(mark)) and time.monotonic() < deadline:
-        for pid in left:
-            try: os.kill(pid, signal.SIGKILL)
-            except (ProcessLookupError, PermissionError): pass
-        time.sleep(0.02)
 
 # %% ../../nbs/api/jobs/05_launcher.ipynb #0e7920fd
 class Launcher:

@@ -25,7 +25,8 @@ from ..schemas.expressions import substitute
 from ..fingerprints import fingerprint, hash_json
 from .graph import ARTIFACTS, Component, FromStep, Literal, Source, Step
 from .launcher import COMMON, step_arguments
-from ..workspace.workspace import Workspace, write_whole
+from ..files import write_whole
+from ..workspace.workspace import Workspace
 
 # %% ../../nbs/api/jobs/03_preparation.ipynb #ed41d9c2
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ from pathlib import Path
 from ..errors import UserError
 from .progress import MARKS, duration, view
 from .plan import Finding, Plan, plan, survey, unchanged
-from ..workspace.workspace import DONE, Workspace, bury, find_job, project_root, steps_of
+from ..project import project_root
+from ..workspace.workspace import DONE, Workspace, bury, find_job, steps_of
 
 # %% ../../nbs/api/jobs/11_report.ipynb #410149d9
 def run_file(

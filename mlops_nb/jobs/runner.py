@@ -25,7 +25,8 @@ from ..errors import MlopsError, UserError
 from .executors import Context, executor
 from ..fingerprints import changed, snapshot
 from .graph import Step
-from .launcher import Launch, end_marked
+from .launcher import Launch
+from ..processes import end_marked
 from .plan import Finding, Plan, lookup_step, registry_state, survey
 from .preparation import Prepared, Value, notebook_of, prepare, results, value
 from ..workspace.runs import RUN_STATUS, Tracker, git_commit

@@ -22,7 +22,7 @@ from ..schemas.documents import load
 from ..errors import MlopsError, UserError
 from ..jobs.progress import duration
 from ..settings import load_settings
-from ..workspace.workspace import write_whole
+from ..files import write_whole
 from ..retraining.events import alone, breach_event, emit, handle, listing
 from ..retraining.policy import moment
 from ..retraining.retraining import concluded, of_project, run_job

@@ -24,7 +24,7 @@ import pandas as pd
 from IPython.display import HTML, Image
 from matplotlib.figure import Figure
 from ..errors import UserError
-from ..workspace.workspace import write_whole
+from ..files import write_whole
 from .canary import own_status
 from ..models.signature import Field
 

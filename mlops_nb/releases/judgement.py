@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..workspace.workspace import write_whole
+from ..files import write_whole
 from .canary import bar, is_bad, is_clients_fault, log_e, upper_bound
 from .record import Release, folder
 from .rollout import Stage

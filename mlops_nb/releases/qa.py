@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from ..errors import StepFailed, UserError
+from ..serving.settings import DeploymentSettings
 from ..settings import load_settings
 from ..workspace.workspace import Workspace, steps_of
 from ..serving.endpoints import Endpoints, registry_of
@@ -75,7 +76,7 @@ def limits(
     root: Path,
 ) -> dict:  # By input of qa.yml, as text
     "What settings.ini asks of a deployment"
-    found = load_settings(root).deployment
+    found = load_settings(root).section(DeploymentSettings)
     names = {"golden_rows": "qa_golden_rows", "requests": "qa_requests", "concurrency": "qa_concurrency", "max_p99_ms": "qa_max_p99_ms",
              "quality_rows": "qa_rows", "metric": "qa_metric", "limit": "qa_limit"}
     return {name: str(getattr(found, key)) for name, key in names.items()}

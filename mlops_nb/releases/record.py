@@ -16,7 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ..errors import UserError
-from ..workspace.workspace import new_id, write_whole
+from ..files import write_whole
+from ..workspace.workspace import new_id
 from .rollout import Rollout, Stage
 
 # %% ../../nbs/api/releases/04_record.ipynb #76f7f84f

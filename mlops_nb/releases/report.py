@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..workspace.workspace import write_whole
+from ..files import write_whole
 from .canary import bar, is_bad, walk
 from .judgement import counts, kept_shadow
 from .record import Release, folder

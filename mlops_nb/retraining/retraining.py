@@ -18,6 +18,7 @@ from pathlib import Path
 
 from ..schemas.documents import load
 from ..errors import UserError
+from ..monitors.settings import MonitoringSettings
 from ..settings import load_settings
 from .policy import Policy, policy_of, training_window
 
@@ -135,4 +136,4 @@ def of_project(
     settings = load_settings(root)
     files = [Path(root) / settings.project.pipelines / file for file in ("monitoring/retrain.yml", "training/pipeline.yml")]
     pipeline = next((file for file in files if file.is_file()), files[-1])
-    return Retraining(**dict(root=Path(root), pipeline=pipeline, policy=policy_of(settings.monitoring)) | changes)
+    return Retraining(**dict(root=Path(root), pipeline=pipeline, policy=policy_of(settings.section(MonitoringSettings))) | changes)

@@ -15,9 +15,9 @@ from ..notebooks.components import component_name, notebooks
 from ..schemas.documents import Map, load
 from ..errors import UserError
 from ..notebooks.export import export
-from ..parameters import read_parameters
+from ..notebooks.interface import read_parameters
 from ..settings import Settings, load_settings
-from ..workspace.workspace import write_whole
+from ..files import write_whole
 from .template import TEMPLATE, files_of
 
 # %% ../../nbs/api/scaffold/03_stage.ipynb #746ca058

@@ -24,7 +24,7 @@ def docs(serve, port, json):
 
     Links that lead nowhere, and anything that a page would load from another host, are errors.
     """
-    from mlops_nb.workspace.workspace import project_root
+    from mlops_nb.project import project_root
     from mlops_nb.site import build
     if serve: return build.serve(project_root(), port, click.echo)
     made = build.build(project_root())

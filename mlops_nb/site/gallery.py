@@ -13,7 +13,8 @@ from pathlib import Path
 from IPython.display import Markdown
 
 from ..jobs.report import notebooks
-from ..workspace.workspace import Workspace, project_root
+from ..project import project_root
+from ..workspace.workspace import Workspace
 
 # %% ../../nbs/api/site/07_gallery.ipynb #8dfab178
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from urllib.parse import unquote, urlsplit
 class Places:
     "What lies where"
     root: Path  # Of the repository
-    pages: dict  # Path of a notebook from the root to the name of its page: nbs/api/models/07_gate.ipynb, core/gate
+    pages: dict  # Path of a notebook from the root to the name of its page: nbs/api/models/08_gate.ipynb, core/gate
     names: Counter = field(default_factory=Counter)  # How many modules define a name
     files: set = field(default_factory=set)  # Other files that some page links to, seen from the root
 

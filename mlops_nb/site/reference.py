@@ -18,11 +18,11 @@ from IPython.display import Markdown
 
 from ..cli.main import main
 from ..notebooks.components import component_name, component_path, stages
-from ..parameters import read_parameters
+from ..notebooks.interface import read_parameters
 from ..schemas.values import Many, Names, Shape, anything
-from ..settings import Settings, load_settings
+from ..settings import Settings, load_settings, section_classes
 from ..schemas.validation import TABLES
-from ..workspace.workspace import project_root
+from ..project import project_root
 
 # %% ../../nbs/api/site/05_reference.ipynb #c6f50daa
 def table(
@@ -102,11 +102,10 @@ def _key(field, hint, comment):
 def settings_table() -> Markdown:
     "Every section and key of settings.ini, from the classes that read it"
     parts, about = [], docments(Settings)
-    for section in fields(Settings):
-        cls = get_type_hints(Settings)[section.name]
+    for name, cls in section_classes().items():
         hints, comments = get_type_hints(cls, include_extras=True), docments(cls)
         rows = [_key(f, hints[f.name], comments.get(f.name)) for f in fields(cls)]
-        parts.append(f"## [{section.name}]\n\n{about.get(section.name) or cls.__doc__}.\n\n" + table(["key", "type", "default", "meaning"], rows))
+        parts.append(f"## [{name}]\n\n{about.get(name) or cls.__doc__}.\n\n" + table(["key", "type", "default", "meaning"], rows))
     return Markdown("\n\n".join(parts))
 
 # %% ../../nbs/api/site/05_reference.ipynb #127d6cfa

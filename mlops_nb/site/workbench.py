@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from ..settings import load_settings
-from ..workspace.workspace import project_root
+from ..project import project_root
 
 # %% ../../nbs/api/site/06_workbench.ipynb #8285fe8f
 def copied(

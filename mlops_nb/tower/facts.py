@@ -86,9 +86,10 @@ def facts(
     root: "Path|str",    # The project's folder
 ) -> dict:
     "All of it"
+    from mlops_nb.monitors.settings import MonitoringSettings
     from mlops_nb.settings import load_settings
     from mlops_nb.retraining.events import listing
     found = endpoints(root)
-    return dict(root=str(Path(root).resolve()), project=load_settings(root).project, policy=load_settings(root).monitoring, endpoints=found,
+    return dict(root=str(Path(root).resolve()), project=load_settings(root).project, policy=load_settings(root).section(MonitoringSettings), endpoints=found,
                 traffic={one.name: traffic(root, one.name) for one in found}, results=results(root), events=listing(root, limit=500),
                 releases=releases(root), jobs=jobs(root), story=story_of(root))

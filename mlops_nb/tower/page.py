@@ -15,7 +15,7 @@ from html import escape
 from pathlib import Path
 
 from ..jobs.progress import duration
-from ..workspace.workspace import write_whole
+from ..files import write_whole
 from .charts import heat_map, interval_chart, legend, stacked_bars, tag, threshold_chart
 from .facts import facts
 

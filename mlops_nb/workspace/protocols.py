@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import UserError
-from ..findings import Finding
+from ..errors import Finding
 from ..settings import load_settings
 
 # %% ../../nbs/api/workspace/05_protocols.ipynb #0b415b94
@@ -66,6 +66,6 @@ def find(
     "The workspace that a section of settings.ini names"
     from importlib.metadata import entry_points
     section = getattr(load_settings(root), on)
-    known = {one.name: one for one in entry_points(group="mlops_nb.places")}
+    known = {one.name: one for one in entry_points(group="mlops_nb.workspaces")}
     if section.cloud not in known: raise UserError(f"[{on}] cloud is {section.cloud!r}", accepted=", ".join(known), file=Path(root)/"settings.ini")
     return known[section.cloud].load()(Path(root), on)

@@ -17,7 +17,8 @@ def main(file: Path) -> int:
     from mlops_nb.jobs.plan import plan
     from mlops_nb.jobs.progress import Quiet
     from mlops_nb.jobs.runner import drive, open_job
-    from mlops_nb.workspace.workspace import Workspace, hold, write_whole
+    from mlops_nb.files import write_whole
+    from mlops_nb.workspace.workspace import Workspace, hold
     workspace = Workspace(Path.cwd(), make=True)
     planned = plan(workspace, file)
     id = open_job(workspace, planned)
