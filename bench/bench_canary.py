@@ -17,7 +17,7 @@ POLL = 10           # Requests of the canary between two looks of the controller
 LONGEST = 20_000    # Requests of the canary after which a release is given up: still on hold
 
 
-def bad_rates(rates: tuple, incident: "tuple|None", at: np.ndarray) -> tuple:
+def bad_rates(rates: tuple, incident: tuple | None, at: np.ndarray) -> tuple:
     "The rates of both versions now; in an incident both are ten times as high"
     inside = (at >= incident[0]) & (at < incident[1]) if incident else np.zeros(len(at), bool)
     return tuple(np.minimum(np.where(inside, 10 * rate, rate), 1.0) for rate in rates)
@@ -48,7 +48,7 @@ class Runs:
             getattr(self, name)[which] = 0
 
 
-def simulate(rollout: Rollout, champion: float, canary: float, runs: int, seed: int, incident: "tuple|None" = None) -> Runs:
+def simulate(rollout: Rollout, champion: float, canary: float, runs: int, seed: int, incident: tuple | None = None) -> Runs:
     "Releases with these rates of bad events; the shadow phase is left out, because it can only help"
     rng, limit, table = np.random.default_rng(seed), bar(rollout.alpha, rollout.games), needed(rollout)
     stages = [stage for stage in rollout.stages if 0 < stage.traffic < 100]

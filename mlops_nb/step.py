@@ -19,7 +19,7 @@ USAGE = "python -m mlops_nb.step NOTEBOOK [--name value]..."
 
 def arguments(
     argv: list[str],                # What follows the module's name
-) -> "tuple[str, dict[str, str]]":  # The notebook, and the text of each value
+) -> tuple[str, dict[str, str]]:    # The notebook, and the text of each value
     "Splits a command line; refuses what is not a pair"
     if not argv or argv[0].startswith("-"): raise UserError("no notebook was given", accepted=USAGE)
     given, rest = {}, iter(argv[1:])
@@ -124,7 +124,7 @@ def run_step(
 
 # %% ../nbs/api/10_step.ipynb #2126d4f8
 def main(
-    argv: "list[str]|None" = None,  # The command line without the program; this process's when None
+    argv: list[str] | None = None,  # The command line without the program; this process's when None
 ) -> int:                           # Exit code: 0, 1 a cell failed, 2 bad input, 128 + a signal
     "Runs a step and says what went wrong"
     try: return run_step(*arguments(sys.argv[1:] if argv is None else argv))

@@ -26,7 +26,7 @@ def write_notebook(path: Path, *cells: dict) -> Path:
     return path
 
 
-def stage_cells(parameters: str, *job: str, above: "tuple[str, ...]" = ()) -> list[dict]:
+def stage_cells(parameters: str, *job: str, above: tuple[str, ...] = ()) -> list[dict]:
     "A stage: library cells, the heading, the parameters, the cells of the job"
     library = [code(s) for s in above]
     return [text("# Stage\n\n> A stage for a test"), *library, text("## Run"), code(parameters, "parameters"), *map(code, job)]

@@ -98,7 +98,7 @@ class Mortal:
         return call
 
 
-def released(tools: Tools, version: str = "good", number: "str|None" = None, **options):
+def released(tools: Tools, version: str = "good", number: str | None = None, **options):
     "Release what is in charge, with traffic"
     asked = dict(endpoint_file="release/endpoint.yml", deployment_file=f"release/{version}.yml", rollout="release/rollout.yml", approve_as="Ada", poll=0.1, wait=Traffic(tools), timeout=60, say=lambda text: None)
     return release(tools, "flight-delay", number, **{**asked, **options})

@@ -75,7 +75,7 @@ def test_a_fork_gets_no_comment_and_no_rights(compared):
     assert len(act.api.comments) == 1
 
 
-def verdict(folder, accepted: bool, version: "int | None") -> dict:
+def verdict(folder, accepted: bool, version: int | None) -> dict:
     "What `run --json` says of a training whose gate decided so"
     decision = {"accepted": accepted, "reason": "as the test says", "model": "flight-delay", "version": version, "opponent": "flight-delay version 3", "checks": []}
     (folder / "decision").mkdir(exist_ok=True)

@@ -82,7 +82,7 @@ def miss(project: Path, hours: int):
     with sqlite3.connect(project / ".mlops/watch.db", timeout=60) as db: db.execute("UPDATE fired SET tick = ?", ((datetime.now(timezone.utc) - timedelta(hours=hours)).isoformat(),))
 
 
-def fired(project: Path) -> "tuple|None":
+def fired(project: Path) -> tuple | None:
     with closing(ledger(project)) as db: return db.execute("SELECT tick, ended, code FROM fired").fetchone()
 
 

@@ -32,7 +32,7 @@ NAMES = {  # Kind: pattern, in words
 def check_name(
     kind: str,  # A key of `NAMES`
     name: str,
-    file: "Path|None" = None,
+    file: Path | None = None,
 ) -> str:       # The name
     "Refuse a name that Azure would refuse"
     pattern, words = NAMES[kind]

@@ -29,7 +29,7 @@ from ..settings import WorkspaceSettings, load_settings
 NEEDED = ("subscription_id", "resource_group", "workspace")
 
 def section(
-    root: "Path|str",   # The project
+    root: Path | str,   # The project
     on: str,            # dev, staging or production
 ) -> WorkspaceSettings:
     "The section of settings.ini, complete"
@@ -140,7 +140,7 @@ def passing(error: BaseException) -> bool:
 @contextmanager
 def telling(
     what: str,                      # What is being done: `submit the job`
-    asked: "WorkspaceSettings|None" = None, # For the names in the advice
+    asked: WorkspaceSettings | None = None, # For the names in the advice
 ):
     "Foreign exceptions become our errors"
     try: yield
@@ -153,8 +153,8 @@ def telling(
 def translated(
     error: Exception,
     what: str,
-    asked: "WorkspaceSettings|None" = None,
-) -> "MlopsError|None":
+    asked: WorkspaceSettings | None = None,
+) -> MlopsError | None:
     "What an exception of the SDK means; None if it is not one"
     from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
     if isinstance(error, ClientAuthenticationError) and getattr(error, "status_code", None) in (None, 400, 401): return _unknown(what, error)
@@ -171,7 +171,7 @@ def _away(what: str, error: Exception) -> MlopsError:
     return MlopsError(f"cannot {what}: Azure is out of reach: {said(error)}\n  fix: check the network and HTTPS_PROXY, then give the same command again")
 
 # %% ../../nbs/api/azure/01_client.ipynb #fb94befd
-def _refused(error, what: str, asked: "WorkspaceSettings|None") -> MlopsError:
+def _refused(error, what: str, asked: WorkspaceSettings | None) -> MlopsError:
     "A status of HTTP in words"
     status, where = error.status_code or 0, f" --scope {scope(asked)}" if asked else ""
     if status == 401: return _unknown(what, error)
@@ -199,7 +199,7 @@ def said(error: Exception) -> str:
     return re.sub(r"\s+", " ", str(inner or text)).replace("(UserError)", "").strip()[:300] or type(error).__name__
 
 # %% ../../nbs/api/azure/01_client.ipynb #aaaf3d2b
-def _foreign(error: Exception, what: str) -> "MlopsError|None":
+def _foreign(error: Exception, what: str) -> MlopsError | None:
     "Exceptions of azure-ai-ml and of MLflow"
     kinds = {kind.__name__ for kind in type(error).__mro__}
     if kinds & {"MlException", "ValidationError"}: return UserError(f"cannot {what}: {said(error)}")
@@ -213,7 +213,7 @@ def arm(
     asker,              # From `credential`
     path: str,          # Below management.azure.com, with api-version
     method: str = "GET",
-    body: "dict|None" = None,
+    body: dict | None = None,
 ) -> dict:              # Its JSON
     "Ask ARM itself"
     from azure.core import PipelineClient

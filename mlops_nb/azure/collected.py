@@ -33,7 +33,7 @@ def longest(
 
 def hour_of(
     name: str,          # A blob
-) -> "datetime|None":   # None where it is in no folder of an hour
+) -> datetime | None:   # None where it is in no folder of an hour
     "When what a blob holds was collected"
     match = re.search(r"/(\d{4})/(\d{2})/(\d{2})/(\d{2})/[^/]+$", name)
     return datetime(*map(int, match.groups()), tzinfo=timezone.utc) if match else None
@@ -42,7 +42,7 @@ def hour_of(
 def observed(
     place,              # `azure.workspace.Azure`
     file: Path,         # A monitor
-    at: "datetime|None" = None,     # When it runs; now by default
+    at: datetime | None = None,     # When it runs; now by default
 ) -> Path:              # A folder like a project's, for `monitors.monitor.run_monitor`
     "Bring what a monitor reads"
     from mlops_nb.monitors.monitor import read_monitor
@@ -130,7 +130,7 @@ def ledger(place) -> Iterator[Ledger]:
         finally: made.keep()
 
 # %% ../../nbs/api/azure/10_collected.ipynb #6566c5f4
-def _dump(path: Path) -> "list|None":
+def _dump(path: Path) -> list | None:
     "What a database holds, with all of it in its one file"
     if not path.exists(): return None
     with closing(sqlite3.connect(path)) as db:

@@ -27,7 +27,7 @@ from ..serving.specification import model_of
 STATES = {"succeeded": "Ready", "failed": "Failed", "canceled": "Failed", "deleting": "Deleting"}
 
 def model_named(
-    reference: "str|object",    # As Azure has it: an id, `azureml:name:version`, a registry's address
+    reference: str | object,    # As Azure has it: an id, `azureml:name:version`, a registry's address
 ) -> tuple:                     # Name and version
     "The registered model that a deployment serves"
     text = str(getattr(reference, "id", None) or reference or "")
@@ -67,8 +67,8 @@ def _deploy(self: AzureEndpoints,
     endpoint_file,              # endpoint.yml
     deployment_file,            # deployment.yml
     *,
-    name: "str|None" = None,    # Of the deployment, instead of the file's
-    model: "str|None" = None,   # NAME:VERSION, instead of the file's
+    name: str | None = None,    # Of the deployment, instead of the file's
+    model: str | None = None,   # NAME:VERSION, instead of the file's
     replay: bool = False,       # Refused: callers of Azure cannot say what time it is
 ) -> Deployment:                # Ready
     "Deploy a registered model to an endpoint, which is made if need be"
@@ -141,7 +141,7 @@ def _idle(self: AzureEndpoints, endpoint: str, deployment: str, wait=time.sleep)
     except ResourceNotFoundError: return
 
 # %% ../../nbs/api/azure/07_endpoints.ipynb #7c103298
-def _log(self: AzureEndpoints, endpoint: str, deployment: str, lines: int = 30) -> "str|None":
+def _log(self: AzureEndpoints, endpoint: str, deployment: str, lines: int = 30) -> str | None:
     "The end of a failed deployment's log; None where there is no such deployment, or it did not fail"
     try:
         if deployment_told(self.ml.online_deployments.get(deployment, self.there(endpoint))).state != "Failed": return None
@@ -163,7 +163,7 @@ for _one in (_deploy, _version, _make, _variables, _serve, _idle, _log, _begin):
 def _set_traffic(self: AzureEndpoints,
     endpoint: str,
     traffic: dict,                  # Percent by deployment: 100 in all, or 0
-    mirror: "dict|None" = None,     # Percent that is copied; None leaves it as it is, {} ends it
+    mirror: dict | None = None,     # Percent that is copied; None leaves it as it is, {} ends it
 ):
     "Change all shares in one act"
     shown = self.show(endpoint)
@@ -175,7 +175,7 @@ def _set_traffic(self: AzureEndpoints,
         settled(lambda: self.ml.online_endpoints.begin_create_or_update(found))
 
 # %% ../../nbs/api/azure/07_endpoints.ipynb #057c2a8e
-def _keys(self: AzureEndpoints, endpoint: str, regenerate: "str|None" = None) -> dict:
+def _keys(self: AzureEndpoints, endpoint: str, regenerate: str | None = None) -> dict:
     "The keys, primary and secondary; a regenerated one holds when this returns"
     with self.place.doing(f"read the keys of {endpoint}"):
         if regenerate: settled(lambda: self.ml.online_endpoints.begin_regenerate_keys(self.there(endpoint), key_type=regenerate))

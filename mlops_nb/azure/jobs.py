@@ -137,7 +137,7 @@ def _recent(place, limit: int) -> list:
     return sorted(found, key=lambda one: created(one) or datetime.min.replace(tzinfo=timezone.utc), reverse=True)[:limit]
 
 # %% ../../nbs/api/azure/03_jobs.ipynb #ee79ad0c
-def created(found) -> "datetime|None":
+def created(found) -> datetime | None:
     "When a job was made"
     time_ = found.creation_context and found.creation_context.created_at
     return time_.replace(tzinfo=time_.tzinfo or timezone.utc) if isinstance(time_, datetime) else datetime.fromisoformat(str(time_)) if time_ else None
@@ -192,16 +192,16 @@ def described(place, job, known, steps: list) -> dict:
     return {"id": job.name, "name": job.display_name or job.name, "file": (job.tags or {}).get("mlops_nb.file"), "status": status_of(job), "attempt": 1, "error": why(known), "created": iso(created(job)),
             "seconds": seconds(known), "experiment": job.experiment_name, "run_id": job.name, "folder": str(place.folder/"jobs"/job.name), "page": place.page(job.name), "steps": steps}
 
-def iso(moment: "datetime|None") -> "str|None": return moment.astimezone().isoformat(timespec="seconds") if moment else None
+def iso(moment: datetime | None) -> str | None: return moment.astimezone().isoformat(timespec="seconds") if moment else None
 
 # %% ../../nbs/api/azure/03_jobs.ipynb #eb511ece
-def why(known) -> "str|None":
+def why(known) -> str | None:
     "Why a run failed, as Azure says it"
     error = getattr(known, "error", None)
     inner = getattr(error, "error", None) or error
     return getattr(inner, "message", None)
 
-def seconds(known) -> "float|None":
+def seconds(known) -> float | None:
     "How long it took, or takes so far"
     start, end = getattr(known, "start_time_utc", None), getattr(known, "end_time_utc", None)
     return round(((end or datetime.now(timezone.utc)) - start).total_seconds(), 1) if start else None
@@ -242,7 +242,7 @@ class SimpleTimes:
     def __init__(self, start, end): self.start_time_utc, self.end_time_utc = start, end and end.replace(tzinfo=end.tzinfo or timezone.utc)
 
 # %% ../../nbs/api/azure/03_jobs.ipynb #3520888a
-def log_address(known) -> "str|None":
+def log_address(known) -> str | None:
     "Where the log of a step is; of several, its main process"
     files = getattr(known, "log_files", None) or {}
     mine = sorted(name for name in files if name.startswith("user_logs/")) or sorted(name for name in files if "driver_log" in name)

@@ -95,7 +95,7 @@ def from_registry(to, registry: str, model: str, version: str, known, origin: st
         made = Model(name=model, version=version, path=folder, type=AssetTypes.MLFLOW_MODEL, tags=tags, description=f"{model} {version} of {origin}, through registry {registry}")
         with quietly(): steadily(lambda: to.ml.models.create_or_update(made))
 
-def downloaded(ml, model: str, version: str, to: Path, digest: "str|None") -> Path:
+def downloaded(ml, model: str, version: str, to: Path, digest: str | None) -> Path:
     "The folder of a model that a workspace or a registry has, as it was sealed"
     with quietly(): steadily(lambda: ml.models.download(model, version, download_path=to))
     folder = next((path.parent for path in sorted(to.rglob("MLmodel"))), None)

@@ -19,7 +19,7 @@ from ..workspace.workspace import DONE
 DUE = re.compile(r"(.+)-\d{8}T\d{6}Z")
 
 def of_monitor(
-    name: "str|None",   # What a job is called
+    name: str | None,   # What a job is called
     monitors: set,      # Names of schedules
 ) -> bool:
     "Is a job the run of one of these monitors?"
@@ -53,7 +53,7 @@ def below(
 def event(
     run,                # From `details`
     experiment: str,
-) -> "dict|None":       # As Event Grid would send it; None where nothing breached
+) -> dict | None:       # As Event Grid would send it; None where nothing breached
     "The event of a run that is tagged"
     from mlops_nb.retraining.events import AZURE, TAG
     tag = (run.tags or {}).get(TAG)

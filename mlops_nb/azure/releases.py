@@ -155,7 +155,7 @@ def run_qa(
     place,              # `azure.workspace.Azure`
     endpoint: str,
     deployment: str,    # The staged one
-    labelled: "Path|None" = None,   # Folder with test.parquet and columns.json; None: what the version was judged on
+    labelled: Path | None = None,   # Folder with test.parquet and columns.json; None: what the version was judged on
     say=None,           # Shows how the job goes
 ):                      # `releases.qa.Evidence`
     "Ask a staged deployment everything"

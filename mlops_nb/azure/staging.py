@@ -28,7 +28,7 @@ class Staged:
     components: dict = field(default_factory=dict)      # (name, version) -> its YAML
     environments: dict = field(default_factory=dict)    # The same
     steps: dict = field(default_factory=dict)           # In words what each step will be
-    job: "Path|None" = None                             # The job's YAML
+    job: Path | None = None                             # The job's YAML
 
 # %% ../../nbs/api/azure/02_staging.ipynb #9c148479
 def stage_code(

@@ -106,7 +106,7 @@ def _create(self: Azure, file: Path) -> dict:
     from mlops_nb.azure.assets import create
     return create(self, file)
 
-def _share(self: Azure, model: str, version: str, to: "Azure") -> dict:
+def _share(self: Azure, model: str, version: str, to: Azure) -> dict:
     from mlops_nb.azure.models import share
     return share(self, model, version, to)
 

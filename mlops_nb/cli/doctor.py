@@ -64,8 +64,8 @@ def packages(
 # %% ../../nbs/api/cli/11_doctor.ipynb #227b8251
 def _asked(
     *words: str,          # A command
-    at: "Path|None" = None,   # Where
-) -> "str|None":          # Its output; None if it failed or is not there
+    at: Path | None = None,   # Where
+) -> str | None:          # Its output; None if it failed or is not there
     "Ask a program"
     try: done = subprocess.run(words, cwd=at, capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.TimeoutExpired): return None
@@ -165,7 +165,7 @@ def elsewhere(
 # %% ../../nbs/api/cli/11_doctor.ipynb #1a6296e5
 def examine(
     root: Path,               # Of the project
-    on: "str|None" = None,    # dev, staging or production: ask Azure as well
+    on: str | None = None,    # dev, staging or production: ask Azure as well
 ) -> list[Finding]:
     "Everything, in the order in which it is mended"
     found = [check(root) for check in (python, packages, settings, workspace, disk, git, port)] + programs(root)

@@ -15,7 +15,7 @@ import click
 on = click.option("--on", type=click.Choice(["dev", "staging", "production"]), help="A workspace of settings.ini, instead of this machine.")
 as_json = click.option("--json", is_flag=True, help="Print one JSON document for scripts.")
 
-def endpoints(on: "str|None" = None):
+def endpoints(on: str | None = None):
     "The endpoints of this machine, or of a workspace of settings.ini"
     from mlops_nb.workspace.protocols import find
     from mlops_nb.project import project_root

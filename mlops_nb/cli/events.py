@@ -22,7 +22,7 @@ def here() -> Path:
     from mlops_nb.project import project_root
     return project_root()
 
-def kept(name: "str|None"):
+def kept(name: str | None):
     "A context with the `Ledger` of this machine, or of a workspace"
     from contextlib import nullcontext
     from mlops_nb.workspace.protocols import Ledger, find
@@ -94,7 +94,7 @@ def handle(file, at, approve_as, no_release, on, json):
     if json: return dump(rows)
     for row in rows: click.echo(line(row))
 
-def read(file: "Path|None") -> "str|list":
+def read(file: Path | None) -> str | list:
     "The payload that a file, or the standard input, holds"
     from mlops_nb.errors import UserError
     if file is None: return []

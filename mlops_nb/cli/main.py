@@ -97,7 +97,7 @@ on = click.option("--on", type=click.Choice(["dev", "staging", "production"]), h
 as_json = click.option("--json", is_flag=True, help="Print one JSON document for scripts.")
 
 # %% ../../nbs/api/cli/01_main.ipynb #ac12968e
-def place(name: "str|None"):
+def place(name: str | None):
     "The jobs of this machine, or of a workspace of settings.ini"
     from mlops_nb.workspace.protocols import find
     from mlops_nb.jobs.report import Local

@@ -42,7 +42,7 @@ def _measures(result: dict) -> list:
     return found
 
 # %% ../../nbs/api/cli/06_monitor.ipynb #841d59c5
-def _elsewhere(root: Path, file: Path, at: "str|None", on: str) -> dict:
+def _elsewhere(root: Path, file: Path, at: str | None, on: str) -> dict:
     "The result for an endpoint of a workspace; a breach goes to the workspace's own ledger of events"
     from mlops_nb.workspace.protocols import find
     from mlops_nb.retraining.events import breach_event, emit

@@ -40,7 +40,7 @@ def show(release, json: bool):
 # %% ../../nbs/api/cli/05_release.ipynb #0098d754
 def ask(
     release,  # What QA has tested
-) -> "str|None":
+) -> str | None:
     "Show the evidence, and ask for an approval"
     for check in release.checks: click.echo(f"  {'✓' if check['passed'] else '✗'} {check['name']}: {check.get('detail', '')}")
     click.echo(f"  evidence: {release.evidence}")
@@ -52,7 +52,7 @@ def on_signal(*_):
     raise KeyboardInterrupt
 
 # %% ../../nbs/api/cli/05_release.ipynb #95d9f39a
-def tools(on: "str|None", model: str = "", version: "str|None" = None, say=click.echo):
+def tools(on: str | None, model: str = "", version: str | None = None, say=click.echo):
     "What a release works with on this machine, or in a workspace; there, a version that it does not have is brought first"
     from mlops_nb.workspace.protocols import find
     if not on: return project()
@@ -60,7 +60,7 @@ def tools(on: "str|None", model: str = "", version: "str|None" = None, say=click
     if model and version: place.bring(model, version, say)
     return place.tools()
 
-def records(on: "str|None") -> Path:
+def records(on: str | None) -> Path:
     "The folder with the records of releases"
     from mlops_nb.workspace.protocols import find
     return find(project(), on).records() if on else project()

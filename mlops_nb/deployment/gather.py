@@ -14,7 +14,7 @@ from ..files import write_whole
 
 # %% ../../nbs/deployment/04_gather.ipynb #878afaf9
 def read_scores(
-    path: "str|Path",   # Lines as `batch.run` writes them, in any order
+    path: str | Path,   # Lines as `batch.run` writes them, in any order
 ) -> pd.DataFrame:      # file, row, and the answers, in the order of the table
     "All answers"
     rows = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
@@ -24,7 +24,7 @@ def read_scores(
 
 # %% ../../nbs/deployment/04_gather.ipynb #8c44314a
 def collect(
-    parts: "str|Path",      # Folder from `cut`
+    parts: str | Path,      # Folder from `cut`
     scores: pd.DataFrame,   # From `read_scores`
     keep: str = "all",      # Columns of the table to keep, with commas between them, or all
 ) -> pd.DataFrame:          # The table with the answers and `error`, which is empty where the row was scored
@@ -50,7 +50,7 @@ def counts(
 # %% ../../nbs/deployment/04_gather.ipynb #a4f247ac
 def write_predictions(
     table: pd.DataFrame,    # From `collect`
-    folder: "str|Path",     # Is made if missing
+    folder: str | Path,     # Is made if missing
 ) -> dict:                  # The counts
     "Write predictions.parquet and counts.json"
     folder, found = Path(folder), counts(table)

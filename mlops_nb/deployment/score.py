@@ -19,7 +19,7 @@ import mlops_nb.models.signature as signature
 
 # %% ../../nbs/deployment/01_score.ipynb #ad6f8309
 def model_folder(
-    root: "str|Path",  # AZUREML_MODEL_DIR
+    root: str | Path,  # AZUREML_MODEL_DIR
 ) -> Path:             # The folder with the MLmodel file
     "Find the one model below a folder"
     found = sorted({path.parent for depth in ("", "*/", "*/*/", "*/*/*/") for path in Path(root).glob(f"{depth}MLmodel")})
@@ -104,7 +104,7 @@ def collect(
 
 # %% ../../nbs/deployment/01_score.ipynb #1724a28a
 def answer(
-    raw: "str|bytes",       # The body of a request
+    raw: str | bytes,       # The body of a request
     content_type: str,      # Its Content-Type
     request_id: str = "",   # Of the request; a new one if empty
 ) -> list[dict]:

@@ -14,7 +14,7 @@ from ..errors import UserError
 READERS = {".parquet": pd.read_parquet, ".csv": pd.read_csv, ".jsonl": lambda path: pd.read_json(path, lines=True)}
 
 def read_table(
-    path: "str|Path",  # Parquet, CSV or JSON lines
+    path: str | Path,  # Parquet, CSV or JSON lines
 ) -> pd.DataFrame:
     "A table, by the ending of its name"
     path = Path(path)
@@ -24,7 +24,7 @@ def read_table(
 # %% ../../nbs/deployment/03_split.ipynb #a119c583
 def cut(
     table: pd.DataFrame,    # Any number of rows
-    folder: "str|Path",     # Is made if missing
+    folder: str | Path,     # Is made if missing
     rows: int,              # Of a part
 ) -> list[Path]:            # The parts, in the order of the table
     "Write a table as parts"

@@ -17,7 +17,7 @@ from ..errors import UserError
 def ask(
     method: str,                    # GET, POST or PATCH
     path: str,                      # Below the repository: /dispatches
-    body: "dict|None" = None,       # Of POST and PATCH
+    body: dict | None = None,       # Of POST and PATCH
 ):                                  # The answer; None where there is none
     "One call of GitHub's REST API (docs.github.com/rest)"
     missing = [name for name in ("GITHUB_TOKEN", "GITHUB_REPOSITORY") if not os.environ.get(name)]

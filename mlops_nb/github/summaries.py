@@ -33,7 +33,7 @@ def table(
 def written(
     job: dict,    # As `run --json` and `show --json` print it
     name: str,    # A file that a step wrote into one of its outputs
-) -> "dict|None":
+) -> dict | None:
     "What a step of a job wrote"
     files = [Path(path) / name for step in job.get("steps", []) for path in (step.get("outputs") or {}).values()]
     found = next((file for file in files if file.is_file()), None)
@@ -51,7 +51,7 @@ def verdict_text(
 # %% ../../nbs/api/github/01_summaries.ipynb #a61bcbc0
 def measures_text(
     ours: dict,              # metrics.json of `evaluate`
-    champion: "dict|None",   # The same of the champion, as it was measured when it was registered
+    champion: dict | None,   # The same of the champion, as it was measured when it was registered
 ) -> str:
     "The measures of a challenger, beside those of the champion"
     theirs = (champion or {}).get("metrics", {})
@@ -71,14 +71,14 @@ def steps_text(
 # %% ../../nbs/api/github/01_summaries.ipynb #d78cff9b
 def measured(
     job: dict,    # From a workspace in Azure, whose steps come with their MLflow metrics
-) -> "dict|None":
+) -> dict | None:
     "The metrics of `evaluate`, where its files stayed in the cloud"
     return next(({"metrics": step["metrics"]} for step in job["steps"] if step["name"] == "evaluate" and step.get("metrics")), None)
 
 # %% ../../nbs/api/github/01_summaries.ipynb #a7b41496
 def job_text(
     job: dict,                       # As `run --json` prints it
-    champion: "dict|None" = None,    # metrics.json of the champion
+    champion: dict | None = None,    # metrics.json of the champion
 ) -> str:
     "The page of a training job"
     decision, facts = written(job, "verdict.json"), written(job, "metrics.json") or measured(job)
@@ -89,7 +89,7 @@ def job_text(
 def champion_measures(
     jobs: list,          # As `jobs --json` prints them, the newest first
     opponent: str,       # As verdict.json names it: `flight-delay version 3`
-) -> "dict|None":        # metrics.json; None for a champion that was trained elsewhere
+) -> dict | None:        # metrics.json; None for a champion that was trained elsewhere
     "What was measured of the champion when it was registered"
     named = lambda job: (found := written(job, "verdict.json")) and found["accepted"] and f"{found['model']} version {found['version']}"
     return next((written(job, "metrics.json") for job in jobs if named(job) == opponent), None)

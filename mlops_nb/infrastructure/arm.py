@@ -81,7 +81,7 @@ class Arm:
     ):
         self.client, self.subscription, self.patience, self.pause = pipeline(credential), f"/subscriptions/{subscription}", patience, pause
 
-    def send(self, method: str, id: str, api: str, body: "dict|None" = None, params: "dict|None" = None, ok: tuple = ()):
+    def send(self, method: str, id: str, api: str, body: dict | None = None, params: dict | None = None, ok: tuple = ()):
         "One request; an answer of 400 and more is an error, but for those in `ok`"
         from azure.core.rest import HttpRequest
         url = id if id.startswith("https:") else ARM + id
@@ -92,7 +92,7 @@ class Arm:
         raise told(answer.status_code, error.get("code") or str(answer.status_code), error.get("message") or answer.reason)
 
 # %% ../../nbs/api/infrastructure/02_arm.ipynb #2fa6d48f
-def _get(self, id: str, api: str) -> "dict|None":
+def _get(self, id: str, api: str) -> dict | None:
     "A resource, None where there is none"
     answer = self.send("GET", id, api, ok=(404,))
     return None if answer.status_code == 404 else answer.json()
@@ -117,7 +117,7 @@ def state_of(
     return (found.get("properties") or {}).get("provisioningState", READY)
 
 # %% ../../nbs/api/infrastructure/02_arm.ipynb #2b00f247
-def _settled(self, id: str, api: str, gone: bool = False, answer=None) -> "dict|None":
+def _settled(self, id: str, api: str, gone: bool = False, answer=None) -> dict | None:
     "Ask until a resource is ready, or gone"
     end, pause = time.monotonic() + self.patience, self.pause
     while True:

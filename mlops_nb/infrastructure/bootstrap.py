@@ -30,10 +30,10 @@ GITHUB = ("plan", *ENVIRONMENTS)    # GitHub environments; `plan` is a pull requ
 class Command:
     "One thing to do"
     why: str                                    # In words
-    words: "list[str]"                          # The command; {name} stands for a fact that is not known yet
+    words: list[str]                            # The command; {name} stands for a fact that is not known yet
     body: str = ""                              # Its standard input
-    learns: "dict[str, str]" = field(default_factory=dict)   # Facts by key of the JSON that it prints
-    edit: "Callable|None" = None                # A change of a file, instead of a command
+    learns: dict[str, str] = field(default_factory=dict)     # Facts by key of the JSON that it prints
+    edit: Callable | None = None                # A change of a file, instead of a command
 
     def filled(self, facts: dict) -> list[str]: return [re.sub(r"\{([a-z]+\.[a-z]+)\}", lambda m: facts.get(m[1], f"<{m[1]}>"), word) for word in self.words]
     def told(self, facts: dict) -> str:
@@ -74,7 +74,7 @@ class Place:
 
 # %% ../../nbs/api/infrastructure/09_bootstrap.ipynb #356c9803
 def locate(
-    root: "str|Path",               # The project
+    root: str | Path,               # The project
     reviewers: tuple[str, ...] = (),# GitHub names, or ORGANISATION/TEAM; by default whoever is logged in
 ) -> Place:
     "Ask both logins"
@@ -156,7 +156,7 @@ def environments(
             found.append(Command(f"GitHub environment {github}" + (", which people approve" if people else ""), ["gh", "api", "--method", "PUT", f"repos/{place.repository}/environments/{github}", "--input", "-"], body))
     return found
 
-def _as_wanted(live: dict, people: list, policy: "dict|None") -> bool:
+def _as_wanted(live: dict, people: list, policy: dict | None) -> bool:
     "Has a GitHub environment the reviewers and the policy already?"
     have = {(one["type"], one["reviewer"]["id"]) for rule in live.get("protection_rules", []) if rule["type"] == "required_reviewers" for one in rule["reviewers"]}
     return have == {(one["type"], one["id"]) for one in people} and live.get("deployment_branch_policy") == policy
@@ -233,7 +233,7 @@ def set_setting(
 def set_group(
     path: Path,         # roles.yml
     group: str,         # Of it
-    key: "str|None",    # An environment; None where the group has one id
+    key: str | None,    # An environment; None where the group has one id
     value: str,         # An object id; empty to take it out
 ) -> None:
     "Fill in one id and leave the rest as it is"

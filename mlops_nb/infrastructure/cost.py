@@ -23,7 +23,7 @@ SHAPE = Shape("prices", {"$schema": text, "as_of": text, "source": text, "curren
 HOURS = 730     # of an average month
 
 # %% ../../nbs/api/infrastructure/07_cost.ipynb #0b97be0d
-def prices(root: "str|Path") -> dict:
+def prices(root: str | Path) -> dict:
     "The price list of the project"
     return checked(Path(root)/load_settings(root).project.pipelines/"environment"/"prices.yml", SHAPE)
 
@@ -32,12 +32,12 @@ def prices(root: "str|Path") -> dict:
 class Line:
     "A position of the estimate"
     what: str               # In words
-    month: "float|None"     # When nobody works; None where the price is not in the list
-    hour: "float|None"      # More for each hour in which all of it runs
+    month: float | None     # When nobody works; None where the price is not in the list
+    hour: float | None      # More for each hour in which all of it runs
 
 # %% ../../nbs/api/infrastructure/07_cost.ipynb #a6f8b7a4
 def _serving(
-    root: "str|Path",   # The project
+    root: str | Path,   # The project
     one: Declared,      # The environment
     price: dict,        # Of an hour, by size
 ) -> list[Line]:
@@ -50,7 +50,7 @@ def _serving(
 
 # %% ../../nbs/api/infrastructure/07_cost.ipynb #269f4387
 def estimate(
-    root: "str|Path",       # The project
+    root: str | Path,       # The project
     one: Declared,          # The environment
     listed: dict,           # From `prices`
     stored_gb: float = 50,  # Data and artefacts that are assumed
@@ -94,7 +94,7 @@ def requests(
     azure: Azure,       # The clients
     endpoint: str,      # Path of an online endpoint
     days: int,          # Back from now
-) -> "float|None":      # None where Azure Monitor keeps no count
+) -> float | None:      # None where Azure Monitor keeps no count
     "Requests that an endpoint was asked, as averages of a minute, from Azure Monitor"
     now = datetime.now(timezone.utc).replace(microsecond=0)
     span = f"{(now - timedelta(days=days)).isoformat()[:19]}Z/{now.isoformat()[:19]}Z"

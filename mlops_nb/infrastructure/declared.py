@@ -89,7 +89,7 @@ class Declared:
     workspace: dict             # workspace.yml likewise
     computes: dict[str, dict]   # By name
     datastores: dict[str, dict] # By name
-    registry: "dict|None"       # registry.yml, where this environment makes it
+    registry: dict | None       # registry.yml, where this environment makes it
 
 # %% ../../nbs/api/infrastructure/01_declared.ipynb #9d8e691f
 def _several(
@@ -107,7 +107,7 @@ def _several(
 
 # %% ../../nbs/api/infrastructure/01_declared.ipynb #8e24f401
 def declared(
-    root: "str|Path",   # The project
+    root: str | Path,   # The project
     on: str,            # dev, staging or production
 ) -> Declared:
     "Reads and checks everything that concerns one environment"
@@ -124,8 +124,8 @@ def declared(
 
 # %% ../../nbs/api/infrastructure/01_declared.ipynb #6f2204ba
 def registry_home(
-    root: "str|Path",   # The project
-) -> "str|None":
+    root: str | Path,   # The project
+) -> str | None:
     "The environment that makes the registry"
     folder = Path(root)/load_settings(root).project.pipelines/"environment"
     return next((on for on in ENVIRONMENTS if (folder/f"{on}.yml").is_file() and load(folder/f"{on}.yml").get("registry")), None)

@@ -21,13 +21,13 @@ from .resources import Resource
 
 # %% ../../nbs/api/infrastructure/08_image.ipynb #c78d43e7
 def build_file(
-    root: "str|Path",   # The project
+    root: str | Path,   # The project
 ) -> Path:
     "The file that describes the image: `environment` of settings.ini"
     return Path(root)/load_settings(root).project.environment
 
 def reference(
-    root: "str|Path",   # The project
+    root: str | Path,   # The project
 ) -> str:               # `mlops-nb:5d41402abc4b`
     "Name and version of the image as it is now"
     doc = load(build_file(root))
@@ -38,7 +38,7 @@ def reference(
 @dataclass
 class Built(Resource):
     "The image as a version of an Azure ML environment"
-    file: "Path|None" = None    # environment.yml
+    file: Path | None = None    # environment.yml
     client: object = None       # Gives an MLClient
 
     def read(self):
@@ -58,7 +58,7 @@ class Built(Resource):
 
 # %% ../../nbs/api/infrastructure/08_image.ipynb #b2c5c83a
 def image(
-    root: "str|Path",   # The project
+    root: str | Path,   # The project
     client,             # Gives an MLClient
 ) -> Built:
     "The image of the project"
@@ -74,7 +74,7 @@ class Package:
 
 # %% ../../nbs/api/infrastructure/08_image.ipynb #045a1137
 def packages(
-    root: "str|Path",   # The project
+    root: str | Path,   # The project
 ) -> list[Package]:
     "What the lock pins"
     from packaging.requirements import Requirement
@@ -86,7 +86,7 @@ def packages(
 
 # %% ../../nbs/api/infrastructure/08_image.ipynb #992991d2
 def bill(
-    root: "str|Path",   # The project
+    root: str | Path,   # The project
 ) -> str:               # CycloneDX 1.6, JSON
     "The bill of materials: each package with its version, its address and its hashes; nothing is asked of the network"
     from cyclonedx.model import HashAlgorithm, HashType
@@ -134,7 +134,7 @@ def read_audit(
 
 # %% ../../nbs/api/infrastructure/08_image.ipynb #0ef655d3
 def audit(
-    root: "str|Path",       # The project
+    root: str | Path,       # The project
     service: str = "osv",   # osv or pypi
     address: str = "",      # Of a copy of OSV in your own network
 ) -> Audit:

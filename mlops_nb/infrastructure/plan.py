@@ -44,7 +44,7 @@ class Azure:
 
 # %% ../../nbs/api/infrastructure/06_plan.ipynb #d8f9e708
 def chosen(
-    root: "str|Path",   # The project
+    root: str | Path,   # The project
     on: str,            # dev, staging or production
 ) -> Declared:
     "An environment that can be worked on"
@@ -93,7 +93,7 @@ def clusters_of(
 
 # %% ../../nbs/api/infrastructure/06_plan.ipynb #0558123a
 def compare_roles(
-    root: "str|Path",       # The project
+    root: str | Path,       # The project
     one: Declared,          # The environment
     asked,                  # Of azure-mgmt-authorization
     changes: list[Change],  # Of `compare`
@@ -164,11 +164,11 @@ class Plan:
 
 # %% ../../nbs/api/infrastructure/06_plan.ipynb #9e21c835
 def plan(
-    root: "str|Path",       # The project
+    root: str | Path,       # The project
     on: str,                # dev, staging or production
     *,
     prune: bool = False,    # Plan to delete what is in no file
-    azure: "Azure|None" = None,   # Its clients
+    azure: Azure | None = None,   # Its clients
 ) -> Plan:
     "Everything that differs between files and Azure"
     one = chosen(root, on)
@@ -225,11 +225,11 @@ def _remove(id: str, azure: Azure) -> None:
 
 # %% ../../nbs/api/infrastructure/06_plan.ipynb #aa2246c0
 def apply(
-    root: "str|Path",       # The project
+    root: str | Path,       # The project
     on: str,                # dev, staging or production
     *,
     prune: bool = False,    # Delete what is in no file
-    azure: "Azure|None" = None,   # Its clients
+    azure: Azure | None = None,   # Its clients
     say=print,              # Hears each change before it is made
 ) -> list[Change]:          # What was done
     "Make Azure as the files say; when it is so already, only questions are asked"
@@ -264,10 +264,10 @@ def _do(change: Change, azure: Azure, say, patience: float = 0) -> list[Change]:
 
 # %% ../../nbs/api/infrastructure/06_plan.ipynb #1c6ed55c
 def destroy(
-    root: "str|Path",       # The project
+    root: str | Path,       # The project
     on: str,                # dev, staging or production
     *,
-    azure: "Azure|None" = None,   # Its clients
+    azure: Azure | None = None,   # Its clients
     say=print,              # Hears each step
 ) -> list[str]:             # What is gone
     "Delete a resource group that was made here, and all that is in it; the workspace for good, so that its name is free"

@@ -34,7 +34,7 @@ class Resource:
         return [change for change in changes if change.startswith(self.fixed)] if self.fixed else []
 
 def unready(
-    state: "str|None",  # Of a live resource
+    state: str | None,  # Of a live resource
 ) -> list[str]:
     "That it is not ready, or failed, is a change to be made: somebody is at work on it, or was and was stopped"
     return [] if state in (READY, None) else [f"state: {state} -> {READY}"]
@@ -43,21 +43,21 @@ def unready(
 @dataclass
 class Plain(Resource):
     "A resource of Azure Resource Manager"
-    arm: "Arm|None" = None
+    arm: Arm | None = None
     id: str = ""                            # Its path
     api: str = ""                           # Version of the interface
     body: dict = field(default_factory=dict)        # What is declared, compared and sent
     once: Callable = lambda live: {}        # What is sent and not compared, given what is live
     whole: str = ""                         # A mapping of the body that is compared as a whole, not for its own keys only
 
-    def read(self) -> "dict|None": return self.arm.get(self.id, self.api)
+    def read(self) -> dict | None: return self.arm.get(self.id, self.api)
     def delete(self): self.arm.delete(self.id, self.api)
 
     def changes(self, live: dict) -> list[str]:
         "What differs, in words"
         return unready(state_of(live)) + differences(self.body, live) + (surplus(self.body, live, self.whole) if self.whole else [])
 
-    def write(self, live: "dict|None"):
+    def write(self, live: dict | None):
         "Send what is declared; tags that others have put there stay"
         if live and state_of(live) not in (READY, *BROKEN): live = self.arm.settled(self.id, self.api)
         body = _over(self.once(live), self.body)
@@ -110,7 +110,7 @@ def _budget(
                                   "contactRoles": ["Owner"]} for kind, percent in asked}
     return {"properties": {"category": "Cost", "amount": f["budget"]["amount"], "timeGrain": "Monthly", "notifications": notes}}
 
-def _since(live: "dict|None") -> dict:
+def _since(live: dict | None) -> dict:
     "A budget begins with a month, and never changes when"
     begun = (live or {}).get("properties", {}).get("timePeriod", {}).get("startDate") or f"{datetime.now(timezone.utc):%Y-%m}-01T00:00:00Z"
     return {"properties": {"timePeriod": {"startDate": begun}}, **({"eTag": live["eTag"]} if live and "eTag" in live else {})}
@@ -118,7 +118,7 @@ def _since(live: "dict|None") -> dict:
 # %% ../../nbs/api/infrastructure/03_resources.ipynb #0be442c8
 def foundation(
     one: Declared,  # An environment
-    arm: "Arm|None",  # None: to look at what is declared
+    arm: Arm | None,  # None: to look at what is declared
 ) -> list[Plain]:
     "What lies under a workspace, in the order in which it is made"
     f, at, name = one.foundation, ids(one), names(one)
@@ -140,8 +140,8 @@ def foundation(
 class Managed(Resource):
     "A resource that azure-ai-ml makes"
     spec: dict = field(default_factory=dict)    # The file, with differences
-    client: "Callable|None" = None              # Gives an MLClient of azure-ai-ml
-    arm: "Arm|None" = None                      # Says how far Azure has come with it
+    client: Callable | None = None              # Gives an MLClient of azure-ai-ml
+    arm: Arm | None = None                      # Says how far Azure has come with it
     id: str = ""                                # Its path; empty for what has no state
 
     @cached_property
@@ -219,8 +219,8 @@ Managed.write, Managed.delete = _managed_write, _managed_delete
 # %% ../../nbs/api/infrastructure/03_resources.ipynb #69c132fd
 def managed(
     one: Declared,          # An environment
-    client: "Callable|None",    # Gives an MLClient of azure-ai-ml for its workspace; None: to look at what is declared
-    arm: "Arm|None" = None,     # Likewise
+    client: Callable | None,    # Gives an MLClient of azure-ai-ml for its workspace; None: to look at what is declared
+    arm: Arm | None = None,     # Likewise
 ) -> list[Managed]:
     "Workspace, clusters, datastores, and the registry where it is made here"
     at, tags = ids(one), {**one.foundation.get("tags", {}), **OWNER}

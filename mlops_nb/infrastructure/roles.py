@@ -58,7 +58,7 @@ class Grant:
     def name(self) -> str: return f"{self.group}: {self.role} on {self.scope.rpartition('/')[2]}"
 
 # %% ../../nbs/api/infrastructure/04_roles.ipynb #120bbb13
-def roles_file(root: "str|Path") -> Path: return Path(root)/load_settings(root).project.pipelines/"environment"/"roles.yml"
+def roles_file(root: str | Path) -> Path: return Path(root)/load_settings(root).project.pipelines/"environment"/"roles.yml"
 
 def _principals(groups: dict, name: str, on: str, clusters: dict) -> list[tuple]:
     "Who is meant by a group: a name, an object id and its type"
@@ -70,9 +70,9 @@ def _principals(groups: dict, name: str, on: str, clusters: dict) -> list[tuple]
 
 # %% ../../nbs/api/infrastructure/04_roles.ipynb #28e3fd7b
 def granted(
-    root: "str|Path",               # The project
+    root: str | Path,               # The project
     one: Declared,                  # An environment
-    clusters: "dict|None" = None,   # Identities of its live clusters, by name
+    clusters: dict | None = None,   # Identities of its live clusters, by name
 ) -> tuple[list[Grant], list[str]]: # What the file gives there, and the groups that have no id yet
     "The grants that applying one environment makes; those on the registry belong to the environment that makes it"
     doc, places = checked(roles_file(root), SHAPE), ids(one)

@@ -30,8 +30,8 @@ class Required:
     kind: str                       # `conda`, `requirements`, `image`, `registered`, or `none`
     source: str = ""                # The file, image or name that says so
     requirements: tuple = ()        # Of pip: `scikit-learn==1.5.*`
-    python: "str|None" = None       # `3.11`
-    image: "str|None" = None        # The Docker image underneath
+    python: str | None = None       # `3.11`
+    image: str | None = None        # The Docker image underneath
     options: tuple = ()             # Of pip: `--find-links ...`
     foreign: tuple = ()             # Conda packages that are no Python packages
 
@@ -42,7 +42,7 @@ class Required:
 def required(
     environment,                        # An environment as a job or component has it
     base: Path,                         # Where its relative paths start
-    registered: "Callable|None" = None, # Gives the YAML file behind `azureml:name:version`, None where it is not here
+    registered: Callable | None = None, # Gives the YAML file behind `azureml:name:version`, None where it is not here
 ) -> Required:
     "Read any form of environment that Azure takes"
     if environment is None: return Required("none")
@@ -77,7 +77,7 @@ FOREIGN = re.compile(r"(lib|cuda|gcc|gxx|gfortran|r-|_)[\w\-]*|cudnn|nccl|openmp
 # %% ../../nbs/api/jobs/04_environments.ipynb #f4d428ae
 def pip_name(
     package: str,       # A line of a conda file: `conda-forge::scikit-learn=1.5`
-) -> "str|None":        # As pip writes it; None where it is no Python package
+) -> str | None:        # As pip writes it; None where it is no Python package
     "A conda package in pip's words"
     match = re.fullmatch(r"(?:[^:\s]+::)?([\w.\-]+)(\[.*\])?\s*(.*)", package.strip().lower())
     if not match or FOREIGN.fullmatch(match[1]): return None
@@ -98,7 +98,7 @@ def from_conda(
     conda: dict,                    # A conda file
     base: Path,                     # Where its relative paths start
     source: str,                    # Its name in messages
-    image: "str|None" = None,       # The Docker image underneath
+    image: str | None = None,       # The Docker image underneath
 ) -> Required:
     "What a conda file asks for, its pip section included"
     packages = [p for p in conda.get("dependencies") or [] if isinstance(p, str)]
@@ -117,7 +117,7 @@ def _pip_lines(section: dict) -> list:
     if isinstance(lines, list): return lines
     raise mistake(f"pip is {lines!r}", section, "pip", accepted="a list of requirements", fix="start each one with `- `")
 
-def _short(version: "str|None") -> "str|None":
+def _short(version: str | None) -> str | None:
     "The first two numbers of a version"
     return ".".join(version.strip(".").split(".")[:2]) if version else None
 
@@ -189,7 +189,7 @@ def identity(
     return spec.get("name") or "mlops-nb-environment", str(spec.get("version") or hash_json(content)[:12]), files
 
 def environment_name(
-    file: "Path|str",   # An environment YAML
+    file: Path | str,   # An environment YAML
 ) -> tuple[str, str]:   # Name and version
     "Name and version of an environment, from its file"
     found = load(file)
@@ -241,7 +241,7 @@ def _compared(line: str) -> list:
                                  "not installed")]]
 
 # %% ../../nbs/api/jobs/04_environments.ipynb #9976b3ec
-def _installed(name: str) -> "str|None":
+def _installed(name: str) -> str | None:
     try: return metadata.version(name)
     except metadata.PackageNotFoundError: return None
 
@@ -354,7 +354,7 @@ def _here(required: Required) -> str:
     from mlops_nb.jobs.preparation import python_state
     return hash_json([required.kind, required.requirements, required.python, required.image, python_state()])
 
-def _registered(workspace, name: str) -> "Path|None":
+def _registered(workspace, name: str) -> Path | None:
     "The YAML file behind a registered environment"
     from mlops_nb.workspace.assets import named
     try: return Path(named(workspace, ("environment",), name).path)

@@ -38,8 +38,8 @@ def _chosen(root, folder, names):
 
 # %% ../../nbs/api/jobs/13_sample.ipynb #57999539
 def sample(
-    root: "Path|str",                   # Root of the repository
-    names: "list[str]|None" = None,     # Stages to run, as their components are called; all when None
+    root: Path | str,                   # Root of the repository
+    names: list[str] | None = None,     # Stages to run, as their components are called; all when None
     folder: str = "training",           # Folder of their notebooks
 ) -> None:
     "Runs stage notebooks in order with their defaults; raises `StepFailed` at the first that fails"

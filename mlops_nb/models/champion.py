@@ -80,7 +80,7 @@ def latencies(
 class Judged:
     "A verdict, and against whom"
     verdict: Verdict                     # From the gate
-    champion: "registry.Version|None"    # None: the baseline
+    champion: registry.Version | None    # None: the baseline
     rows: int                            # Rows that were judged
     days: int                            # Days, or other clusters, that they are from
 
@@ -123,15 +123,15 @@ def settle(
 
 # %% ../../nbs/api/models/09_champion.ipynb #bff11d22
 def register_judged(
-    model: "str|Path",  # Output of `train`
+    model: str | Path,  # Output of `train`
     digest: str,        # Of the model that was judged
     name: str,          # The registered model
     card: str,          # Put beside the model
     tags: dict,         # Of the version
-    instead_of: "int|None",  # The champion that it was judged against; None: the baseline
-    rows: "dict|None" = None,   # From `kept_rows`; kept with the model
-    judged: "Judged|None" = None,   # Kept with the model for `decided`
-    again: "str|Path|None" = None,  # The same recipe, fitted on the days of judgement too: registered instead of `model`
+    instead_of: int | None,  # The champion that it was judged against; None: the baseline
+    rows: dict | None = None,   # From `kept_rows`; kept with the model
+    judged: Judged | None = None,   # Kept with the model for `decided`
+    again: str | Path | None = None,  # The same recipe, fitted on the days of judgement too: registered instead of `model`
 ) -> int:               # The new version, which is the champion from now on
     "Register the judged model with its card and put it in charge, if its opponent still is"
     with tempfile.TemporaryDirectory() as folder:
@@ -146,7 +146,7 @@ def register_judged(
 def decided(
     name: str,     # The registered model
     digest: str,   # Of the model that was judged
-) -> "tuple|None": # As from `settle`; None where another model, or none, is in charge
+) -> tuple | None: # As from `settle`; None where another model, or none, is in charge
     "What was decided about a model that is in charge already"
     version = registry.champion(name)
     if version is None or version.tags.get("judged_sha256") != digest: return None
@@ -171,7 +171,7 @@ def _from_text(text: str, name: str) -> Judged:
 
 # %% ../../nbs/api/models/09_champion.ipynb #899f41a0
 def write_decision(
-    folder: "str|Path",  # Is made if missing
+    folder: str | Path,  # Is made if missing
     verdict: Verdict,    # From the gate
     card: str,           # Markdown
     **facts,             # model, version (None if refused), opponent, sha256 of the judged model
@@ -203,7 +203,7 @@ def kept_rows(
 # %% ../../nbs/api/models/09_champion.ipynb #dr898764
 def of_champion(
     name: str,     # The registered model
-) -> "dict|None":  # As from `kept_rows`; None without a champion, or for one that was registered without
+) -> dict | None:  # As from `kept_rows`; None without a champion, or for one that was registered without
     "The rows that are kept with the champion"
     version = registry.champion(name)
     if version is None: return None

@@ -61,7 +61,7 @@ def _header(
     return found
 
 def open_flavor(
-    folder: "Path|str",  # A verified model folder
+    folder: Path | str,  # A verified model folder
 ):                       # `Classifier` where the metadata names classes, else `Predictor`
     "Load a model of any flavour"
     import mlflow.pyfunc
@@ -71,7 +71,7 @@ def open_flavor(
 
 # %% ../../nbs/api/models/06_flavors.ipynb #9588fbeb
 def adopt(
-    folder: "Path|str",  # A folder that `save_model` of any flavour wrote, with a signature; a classifier names `metadata={"classes": [...]}`
+    folder: Path | str,  # A folder that `save_model` of any flavour wrote, with a signature; a classifier names `metadata={"classes": [...]}`
     X,                   # A DataFrame of a few rows like those of training
 ) -> str:
     "Seal a model of any flavour and return its digest; refuses one whose answers are not what they should be"

@@ -238,9 +238,9 @@ def judge(
     champion: np.ndarray,            # Loss of the champion (or of a baseline) on the same rows, same order
     cluster: np.ndarray,             # The cluster of each row, its day: what is drawn by the bootstrap
     *,
-    slices: "Mapping|None" = None,   # Name of a dimension to one label per row
+    slices: Mapping | None = None,   # Name of a dimension to one label per row
     calibration_error: float = 0.0,  # Of the challenger, 0 is perfect
-    latency_ms: "np.ndarray|float" = 0.0,  # Of the challenger, milliseconds of single predictions
+    latency_ms: np.ndarray | float = 0.0,  # Of the challenger, milliseconds of single predictions
     limits: Limits = Limits(),       # What is demanded
 ) -> Verdict:
     "Judge a challenger by its losses on a window that is later than anything that either model has seen"

@@ -29,7 +29,7 @@ class Version:
     created: datetime   # In UTC
 
     @property
-    def digest(self) -> "str|None":
+    def digest(self) -> str | None:
         "The sha256 recorded when it was registered"
         return self.tags.get("sha256")
 
@@ -64,7 +64,7 @@ def versions(
 
 # %% ../../nbs/api/models/07_registry.ipynb #fe0fa8ce
 def register(
-    folder: "Path|str",       # A sealed model folder
+    folder: Path | str,       # A sealed model folder
     name: str,                # The registered model
     tags: dict|None = None,   # Tags of the version
 ) -> int:
@@ -81,7 +81,7 @@ def register(
 
 # %% ../../nbs/api/models/07_registry.ipynb #fc9b10ae
 def _upload(
-    folder: "Path|str",  # A sealed model folder
+    folder: Path | str,  # A sealed model folder
     info,                # MLflow's description of the run
     digest: str,         # The folder's digest
 ) -> str:                # The artifact path: model, or model-<digest> if an earlier try left something else there
@@ -106,8 +106,8 @@ def _uploaded(
 # %% ../../nbs/api/models/07_registry.ipynb #a2cad1d6
 def fetch(
     name: str,           # A registered model
-    version: "int|str",  # Its version
-    to: "Path|str",      # A new or empty folder
+    version: int | str,  # Its version
+    to: Path | str,      # A new or empty folder
 ) -> Path:
     "Download a version, verify it against the digest in the registry, and put it there"
     found, to = _find(name, version), Path(to)
@@ -123,7 +123,7 @@ def fetch(
 # %% ../../nbs/api/models/07_registry.ipynb #7178e51d
 def _find(
     name: str,           # A registered model
-    version: "int|str",  # Its version
+    version: int | str,  # Its version
 ) -> Version:
     "That version"
     known = versions(name)
@@ -135,7 +135,7 @@ def _find(
 # %% ../../nbs/api/models/07_registry.ipynb #90379720
 def tag(
     name: str,           # A registered model
-    version: "int|str",  # Its version
+    version: int | str,  # Its version
     tags: dict,          # What to add or change
 ) -> None:
     "Tag a version"
@@ -146,7 +146,7 @@ def tag(
 # %% ../../nbs/api/models/07_registry.ipynb #c8d3df3a
 def champion(
     name: str,  # A registered model
-) -> "Version|None":
+) -> Version | None:
     "The version in charge"
     return next((version for version in versions(name) if version.tags.get("status") == "champion"), None)
 
@@ -168,7 +168,7 @@ def _in_charge(
 # %% ../../nbs/api/models/07_registry.ipynb #a480bd29
 def _changed(
     name: str,                    # A registered model
-    instead_of: "int|str|None",   # What it was judged against
+    instead_of: int | str | None,  # What it was judged against
     now: list[int],               # The versions tagged champion
 ) -> ChampionChanged:
     "The error"
@@ -179,7 +179,7 @@ def _changed(
 # %% ../../nbs/api/models/07_registry.ipynb #2f837a71
 def _expect(
     name: str,                    # A registered model
-    instead_of: "int|str|None",   # What it was judged against, None for no champion
+    instead_of: int | str | None,  # What it was judged against, None for no champion
     chosen: int = 0,              # The version to promote; that it is champion already is no objection
 ) -> list[int]:                   # The versions tagged champion
     "Refuse if another version is in charge"
@@ -199,7 +199,7 @@ def _exclusive():
 def _promote(
     name: str,                    # A registered model
     version: int,                 # The version to put in charge
-    instead_of: "int|str|None",   # What it was judged against
+    instead_of: int | str | None,  # What it was judged against
 ) -> None:
     "Tag it, look again, retire the others"
     before = {*_expect(name, instead_of, version)} - {version}
@@ -214,8 +214,8 @@ def _promote(
 # %% ../../nbs/api/models/07_registry.ipynb #2c420db7
 def promote(
     name: str,                         # A registered model
-    version: "int|str",                # The version to put in charge; an older one is a rollback
-    instead_of: "int|str|None" = ANY,  # The champion it was judged against, None if there was none; by default it was not judged
+    version: int | str,                # The version to put in charge; an older one is a rollback
+    instead_of: int | str | None = ANY,  # The champion it was judged against, None if there was none; by default it was not judged
 ) -> None:
     "Make a version the champion and retire the others; `ChampionChanged` if another one is in charge than `instead_of`"
     chosen = _find(name, version)
@@ -224,9 +224,9 @@ def promote(
 
 # %% ../../nbs/api/models/07_registry.ipynb #41424f0f
 def register_champion(
-    folder: "Path|str",        # A sealed model folder that was judged
+    folder: Path | str,        # A sealed model folder that was judged
     name: str,                 # The registered model
-    instead_of: "int|None",    # The champion it was judged against, None if there was none
+    instead_of: int | None,    # The champion it was judged against, None if there was none
     tags: dict|None = None,    # Tags of the version
 ) -> int:                      # The new version, which is the champion
     "Register and promote in one act, so that a version whose verdict is out of date is not registered at all"

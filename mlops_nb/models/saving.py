@@ -124,7 +124,7 @@ def _serialise(
     model,               # A fitted estimator
     trusted,             # Full names of the types that the caller trusts
     allow_pickle: bool,  # Fall back on cloudpickle for what skops cannot store
-) -> tuple[str, bytes, "list[str]|None"]:
+) -> tuple[str, bytes, list[str] | None]:
     "The format, the bytes and the types that a loader has to trust"
     import skops.io
     try:
@@ -167,7 +167,7 @@ def _write(
 
 # %% ../../nbs/api/models/05_saving.ipynb #747a2084
 def _empty(
-    folder: "Path|str",  # Where a model is to be saved
+    folder: Path | str,  # Where a model is to be saved
 ) -> Path:
     "The folder, which must not contain anything"
     folder = Path(folder)
@@ -178,7 +178,7 @@ def _empty(
 # %% ../../nbs/api/models/05_saving.ipynb #57a55511
 def save(
     model,                      # A fitted scikit-learn estimator or pipeline
-    folder: "Path|str",         # A new or empty folder
+    folder: Path | str,         # A new or empty folder
     *,
     X_example,                  # DataFrame: rows of training; their holes say which columns may be null, and five of them are kept
     trusted=(),                 # Full names of types to trust besides TRUSTED
@@ -221,7 +221,7 @@ def _try(
 # %% ../../nbs/api/models/05_saving.ipynb #a5b1a505
 def _flavor(
     folder: Path,  # A verified model folder
-) -> "tuple[Path|None, str]":
+) -> tuple[Path | None, str]:
     "The estimator's file and its format, as the MLmodel file states them; no file where the model is of another flavour"
     import yaml
     flavors = yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8")).get("flavors") or {}
@@ -234,8 +234,8 @@ def _flavor(
 
 # %% ../../nbs/api/models/05_saving.ipynb #72d1e808
 def load(
-    folder: "Path|str",         # A model folder
-    digest: "str|None" = None,  # The digest recorded when it was saved; needed for a pickled model
+    folder: Path | str,         # A model folder
+    digest: str | None = None,  # The digest recorded when it was saved; needed for a pickled model
     trusted=(),                 # Full names of types to trust besides TRUSTED
 ):
     "Verify the folder, then read the estimator; what was stored by skops is never unpickled; other [flavors](06_flavors.ipynb) are asked through MLflow"

@@ -39,14 +39,14 @@ def _manifest(
 
 # %% ../../nbs/api/models/03_seal.ipynb #0a261fc4
 def digest(
-    folder: "Path|str",  # The model folder
+    folder: Path | str,  # The model folder
 ) -> str:
     "The sha256 of what the folder's manifest should be"
     return hashlib.sha256(_manifest(_hashes(Path(folder)))).hexdigest()
 
 # %% ../../nbs/api/models/03_seal.ipynb #4158dc00
 def seal(
-    folder: "Path|str",  # The model folder
+    folder: Path | str,  # The model folder
 ) -> str:
     "Write the manifest of the folder and return its digest"
     content = _manifest(_hashes(Path(folder)))
@@ -78,8 +78,8 @@ def _differences(
 
 # %% ../../nbs/api/models/03_seal.ipynb #866c3033
 def verify(
-    folder: "Path|str",         # The model folder
-    digest: "str|None" = None,  # The digest recorded when it was saved; without it only the manifest is checked
+    folder: Path | str,         # The model folder
+    digest: str | None = None,  # The digest recorded when it was saved; without it only the manifest is checked
 ) -> str:
     "Refuse a folder in which a file was changed, lost or added; return its digest"
     folder = Path(folder)
@@ -94,9 +94,9 @@ def verify(
 
 # %% ../../nbs/api/models/03_seal.ipynb #593bb2bb
 def add_file(
-    folder: "Path|str",  # A sealed model folder
+    folder: Path | str,  # A sealed model folder
     name: str,           # The new file's name
-    content: "str|bytes",  # What is in it
+    content: str | bytes,  # What is in it
 ) -> str:
     "Add a file to a sealed folder and seal it again; return the new digest"
     verify(folder)

@@ -22,7 +22,7 @@ class Field:
 
 # %% ../../nbs/api/models/02_signature.ipynb #f7f366ed
 def signature(
-    folder: "str|Path",  # A model folder, with an MLmodel file
+    folder: str | Path,  # A model folder, with an MLmodel file
 ) -> tuple:              # The fields, and the shape of what comes out: [-1, 2] are two probabilities for each row
     "Read the signature"
     import yaml
@@ -154,7 +154,7 @@ def _depth(value) -> int:
 
 # %% ../../nbs/api/models/02_signature.ipynb #43771fe8
 def parse(
-    raw: "str|bytes",  # The body of a request
+    raw: str | bytes,  # The body of a request
 ):
     "What a JSON body means; `Refused` where it is not JSON, or nested too deeply"
     try: value = json.loads(raw, parse_constant=_constant)

@@ -153,7 +153,7 @@ def log_text(
 
 
 def log_folder(
-    folder: "Path|str",  # A folder with files in it
+    folder: Path | str,  # A folder with files in it
     path: str,           # The artifact path it gets
 ) -> None:
     "Keep a folder"

@@ -31,7 +31,7 @@ from ..retraining.retraining import concluded, of_project, run_job
 class State:
     "What the story remembers"
     def __init__(self,
-        root: "Path|str",   # The project's folder
+        root: Path | str,   # The project's folder
     ):
         self.file = Path(root) / ".mlops/loop/state.json"
         self.data = json.loads(self.file.read_text()) if self.file.is_file() else dict(plan=None, done={}, sent={}, seconds={}, released={})
@@ -147,7 +147,7 @@ Sender.more = _more
 class Story:
     "Tells a plan; `source` brings the traffic: see `mlops_nb.monitoring.flights`"
     def __init__(self,
-        root: "Path|str",      # The project's folder
+        root: Path | str,      # The project's folder
         plan: Plan,            # What is told
         source,                # Has first_day, prepare(start, end) and requests(folder, month)
         say=print,             # Told (month or None, kind, text)
@@ -216,7 +216,7 @@ def _dated(self: Story, id: str, at: datetime):
 Story.first, Story.release, Story.first_release, Story._dated = _first, _release, _first_release, _dated
 
 # %% ../../nbs/monitoring/03_replay.ipynb #0c1d4256
-def _serve(self: Story, month: int, sender: "Sender|None" = None) -> int:
+def _serve(self: Story, month: int, sender: Sender | None = None) -> int:
     "Send what has not been sent of a month"
     name, requests = self.plan.name(month), self.requests(month)
     before = self.state.data["sent"].get(name, 0)

@@ -27,7 +27,7 @@ class Counts:
 
 # %% ../../nbs/api/monitors/05_collected.ipynb #52c5ef8f
 def database(
-    folder: "Path|str",         # Where to spill to
+    folder: Path | str,         # Where to spill to
     memory: str = "400MB",      # What DuckDB may use before it spills
 ):
     "A DuckDB connection"
@@ -59,8 +59,8 @@ def _hours(
 # %% ../../nbs/api/monitors/05_collected.ipynb #951a0df6
 def files_of(
     folder: Path,           # Holds yyyy/MM/dd/HH
-    start: "datetime|None", # None: from the first
-    end: "datetime|None",   # None: to the last
+    start: datetime | None, # None: from the first
+    end: datetime | None,   # None: to the last
 ) -> list:
     "The files of a span of time"
     low, high = (None if t is None else t.replace(tzinfo=None) for t in (start, end))
@@ -70,7 +70,7 @@ def files_of(
 
 # %% ../../nbs/api/monitors/05_collected.ipynb #5e3302bd
 def endpoint_folder(
-    root: "Path|str",   # The project's folder
+    root: Path | str,   # The project's folder
     endpoint: str,      # Its name
 ) -> Path:
     "Where an endpoint collects; refuses a name that nothing has collected under"
@@ -172,7 +172,7 @@ _SERVICE = """SELECT count(*) AS requests, avg((status >= 500)::INT) AS error_ra
 
 def read_served(
     con,                # From `database`; mirrored requests are noted there
-    root: "Path|str",   # The project's folder
+    root: Path | str,   # The project's folder
     endpoint: str,      # Its name
     span: Window,       # Requests of this window
 ) -> dict:              # requests, error_rate, p50_ms, p99_ms; None where there was no request

@@ -91,7 +91,7 @@ def kolmogorov_smirnov(
     values: np.ndarray, # Distinct values, ascending
     ref: np.ndarray,    # How often the reference has each
     cur: np.ndarray,    # How often the window has each
-) -> "float|None":      # p-value: small means drift; None from `KS_ROWS` rows on
+) -> float | None:      # p-value: small means drift; None from `KS_ROWS` rows on
     "Two-sample Kolmogorov-Smirnov test, exact where SciPy has the exact distribution"
     if max(ref.sum(), cur.sum()) >= KS_ROWS: return None
     from scipy import stats
@@ -121,8 +121,8 @@ LESS_IS_WORSE = frozenset(("two_sample_kolmogorov_smirnov_test", "pearsons_chi_s
 
 def breaches(
     metric: str,                # Azure's name, in snake case
-    value: "float|None",        # None where it could not be computed
-    threshold: "float|None",    # None where none was given
+    value: float | None,        # None where it could not be computed
+    threshold: float | None,    # None where none was given
 ) -> bool:
     "Whether Azure would raise an alert; a value at the threshold is not past it"
     if value is None or threshold is None: return False

@@ -35,7 +35,7 @@ class Monitor:
     trigger: dict       # When it runs
 
 def read_monitor(
-    file: "Path|str",   # For instance pipelines/monitoring/monitor.yml
+    file: Path | str,   # For instance pipelines/monitoring/monitor.yml
 ) -> Monitor:
     "Read a monitor's file; refuses what the validator refuses"
     from mlops_nb.schemas.validation import check_file
@@ -81,7 +81,7 @@ class Run:
 
 # %% ../../nbs/api/monitors/10_monitor.ipynb #d95c48c6
 def given_path(
-    data: "dict|None",  # `production_data` or `reference_data` of a signal
+    data: dict | None,  # `production_data` or `reference_data` of a signal
 ) -> str:               # Empty: what the endpoint collected
     "The path that a signal names"
     return str(((data or {}).get("input_data") or {}).get("path", ""))
@@ -93,7 +93,7 @@ def is_collected(
     return not path or bool(DATASTORE.match(path) and COLLECTOR in path)
 
 def columns_of(
-    data: "dict|None",  # `production_data` or `reference_data` of a signal
+    data: dict | None,  # `production_data` or `reference_data` of a signal
 ) -> dict:              # Role -> column
     "The roles of columns: prediction, target_column, timestamp, ..."
     return {**((data or {}).get("data_column_names") or {})}
@@ -119,7 +119,7 @@ def collected(
     run: Run,           # This run
     collection: str,    # inputs or outputs
     span: Window,       # Rows of this window
-    counts: "Counts|None" = None,   # Where to count; by default those of the run
+    counts: Counts | None = None,   # Where to count; by default those of the run
 ) -> str:               # The table
     "What an endpoint collected in a window, under all its deployments"
     key = (collection, *span.text)
@@ -177,13 +177,13 @@ def _pair(run: Run, signal: dict, collection: str) -> tuple:
     cur = production(run, collection, _productions(signal)[0], span)
     return signals.pair(run.con, ref, cur, store, chosen, signal.get("feature_type_override") or {}), ref, cur, span, name
 
-def _predicted(run: Run, signal: dict, ref: str) -> "list|None":
+def _predicted(run: Run, signal: dict, ref: str) -> list | None:
     "The columns of a prediction: the one that the file names, or all that both samples have"
     named = columns_of(_productions(signal)[0])
     return [named["prediction"]] if "prediction" in named else None
 
 # %% ../../nbs/api/monitors/10_monitor.ipynb #9c0a80e3
-def _chosen(run: Run, signal: dict, ref: str) -> "list|None":
+def _chosen(run: Run, signal: dict, ref: str) -> list | None:
     "The features of a signal: those that it names, or all columns of the reference that have no other role"
     from mlops_nb.monitors.signals import most_important, types_of
     asked, roles = signal.get("features"), columns_of(signal.get("reference_data"))
@@ -302,7 +302,7 @@ def _performance_rows(run: Run, signal: dict, found: dict, inside, known, n: int
     return rows
 
 # %% ../../nbs/api/monitors/10_monitor.ipynb #ebd0d112
-def _baseline(run: Run, signal: dict) -> "tuple|None":
+def _baseline(run: Run, signal: dict) -> tuple | None:
     "Loss interval of the rows that judged the model, the mix of its predictions, and their number; None where the file names none"
     from mlops_nb.monitors import performance
     given = signal.get("properties") or {}
@@ -314,7 +314,7 @@ def _baseline(run: Run, signal: dict) -> "tuple|None":
     return performance.loss_interval(days, run.monitor.task), performance.mix_of(run.con, "baseline", run.monitor.task), int(days["n"].sum())
 
 # %% ../../nbs/api/monitors/10_monitor.ipynb #19aed1e2
-def _estimate(run: Run) -> "dict|None":
+def _estimate(run: Run) -> dict | None:
     "The expected loss of the newest predictions; None without a baseline"
     from mlops_nb.monitors import performance
     for signal in run.monitor.signals.values():
@@ -337,8 +337,8 @@ class Result:
     rows: int           # Of the window
     counts: dict        # Of `Counts`
     signals: dict       # name -> type, verdict, rows
-    performance: "dict|None"    # metric, value, low, high, baseline, worse, n, days
-    estimate: "dict|None"       # What can be expected without outcomes
+    performance: dict | None    # metric, value, low, high, baseline, worse, n, days
+    estimate: dict | None       # What can be expected without outcomes
     service: dict       # requests, error_rate, p50_ms, p99_ms
     breach: bool        # Whether any signal with alerts has an alarm
     path: str = ""      # Where it is kept
@@ -347,9 +347,9 @@ class Result:
 HANDLERS = {"data_drift": _data_signal, "data_quality": _data_signal, "prediction_drift": _data_signal, "feature_attribution_drift": _attribution}
 
 def run_monitor(
-    root: "Path|str",                   # The project's folder
-    file: "Path|str" = "pipelines/monitoring/monitor.yml",  # Relative to it
-    at: "datetime|str|None" = None,     # When the monitor runs; now by default
+    root: Path | str,                   # The project's folder
+    file: Path | str = "pipelines/monitoring/monitor.yml",  # Relative to it
+    at: datetime | str | None = None,   # When the monitor runs; now by default
 ) -> Result:
     "Run a monitor's file for one moment"
     root, at = Path(root).resolve(), utc(at or datetime.now(timezone.utc))

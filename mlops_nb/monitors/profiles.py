@@ -215,7 +215,7 @@ def level_of(
 # %% ../../nbs/api/monitors/06_profiles.ipynb #ondisk01
 class OnDisk:
     "An array in a file of NumPy, of which single numbers are read: all that a mapped file shows counts as memory of the process"
-    def __init__(self, path: "Path|str"):
+    def __init__(self, path: Path | str):
         mapped = np.load(path, mmap_mode="r")
         self.start, self.kind, self.length, self.file = mapped.offset, mapped.dtype, len(mapped), open(path, "rb", buffering=0)
 
@@ -258,7 +258,7 @@ def build_reference(
     con,                # From `database`
     relation: str,      # What stands behind FROM
     features: list,     # Of `Feature`
-    folder: "Path|str", # Becomes the reference in one act; an existing one is used
+    folder: Path | str, # Becomes the reference in one act; an existing one is used
 ) -> Reference:
     "Count a reference, or open what was counted before"
     folder = Path(folder)

@@ -30,9 +30,9 @@ class Rules:
 def row(
     feature: str,           # Or empty, for a measure of all features
     metric: str,            # Azure's name
-    value: "float|None",    # None where there is none
-    threshold: "float|None",    # Of the file
-    chance: "float|None",   # What chance does
+    value: float | None,    # None where there is none
+    threshold: float | None,    # Of the file
+    chance: float | None,   # What chance does
     n_ref: int, n_cur: int, # Rows that were compared
     rules: Rules,           # How to judge
     note: str = "",         # What else is to be said
@@ -62,7 +62,7 @@ def verdict(
 def too_few(
     n_ref: int, n_cur: int,     # Rows that could be compared
     rules: Rules,               # How many are needed
-) -> "str|None":                # None: enough
+) -> str | None:                # None: enough
     "The verdict on samples that are too small"
     if n_cur < rules.min_rows: return f"not enough data: {n_cur} rows, {rules.min_rows} needed"
     if n_ref < rules.min_rows: return f"not enough data: {n_ref} rows in the reference, {rules.min_rows} needed"
@@ -89,7 +89,7 @@ class Pair:
 def features_of(
     con,                    # From `database`
     ref: str, cur: str,     # Relations
-    chosen: "list|None",    # Names; None: all that both have
+    chosen: list | None,    # Names; None: all that both have
     override: dict,         # name -> numerical or categorical
 ) -> tuple:                 # Features as the reference has them, and as the window has them
     "The features to compare; a name that the reference does not have is a mistake"
@@ -114,8 +114,8 @@ def pair(
     con,                    # From `database`
     ref: str, cur: str,     # Relations
     store,                  # Function of the features: the folder of the counted reference
-    chosen: "list|None" = None,     # Names; None: all that both have
-    override: "dict|None" = None,   # name -> numerical or categorical
+    chosen: list | None = None,     # Names; None: all that both have
+    override: dict | None = None,   # name -> numerical or categorical
 ) -> Pair:
     "Look at both samples"
     refs, curs = features_of(con, ref, cur, chosen, override or {})

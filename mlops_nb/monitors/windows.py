@@ -47,7 +47,7 @@ def utc(
 # %% ../../nbs/api/monitors/04_windows.ipynb #c4779e9f
 def window(
     at: datetime,           # When the monitor runs
-    data_window: "dict|None" = None,    # `data_window:` of the file
+    data_window: dict | None = None,    # `data_window:` of the file
     size: str = "P7D",      # Where the file gives none
     offset: str = "P0D",    # Where the file gives none
 ) -> Window:

@@ -33,7 +33,7 @@ class Notebook:
     @property
     def purpose(self) -> str: return self._line("> ")
     @property
-    def code(self) -> "list[Cell]": return [c for c in self.cells if c.kind == "code"]
+    def code(self) -> list[Cell]: return [c for c in self.cells if c.kind == "code"]
     def _line(self, mark):
         lines = (l for c in self.cells if c.kind == "markdown" for l in c.source.splitlines())
         return next((l.removeprefix(mark).strip() for l in lines if l.startswith(mark)), "")
@@ -47,7 +47,7 @@ def _cell(number, raw):
     return Cell(number, raw["cell_type"], "".join(source), tuple(meta.get("tags", ())), meta)
 
 def read_notebook(
-    path: "Path|str",   # An .ipynb file
+    path: Path | str,   # An .ipynb file
 ) -> Notebook:
     "Reads a notebook; refuses what is not one"
     accepted = "a Jupyter .ipynb file of format 4"
@@ -61,7 +61,7 @@ def read_notebook(
 # %% ../../nbs/api/notebooks/01_cells.ipynb #c10924f6
 def run_heading(
     nb: Notebook,   # Any notebook
-) -> "Cell|None":   # The markdown cell that holds the heading
+) -> Cell | None:   # The markdown cell that holds the heading
     "The cell with the heading `## Run`, None when there is none"
     found = [c for c in nb.cells if c.kind == "markdown" and re.search(r"^## Run[ \t]*$", c.source, re.M)]
     if len(found) > 1: raise UserError("a second `## Run`", accepted="one heading `## Run`", file=nb.place(found[1]))
@@ -70,7 +70,7 @@ def run_heading(
 # %% ../../nbs/api/notebooks/01_cells.ipynb #5a11775a
 def split(
     nb: Notebook,                           # A stage notebook
-) -> "tuple[list[Cell], list[Cell]]":       # Code cells above, code cells below
+) -> tuple[list[Cell], list[Cell]]:         # Code cells above, code cells below
     "The code cells of the library and those of the job"
     head = run_heading(nb)
     if head is None:

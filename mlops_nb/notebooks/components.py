@@ -179,8 +179,8 @@ def _reach(root: Path, notebook: Path) -> tuple[set, set]:
 
 # %% ../../nbs/api/notebooks/03_components.ipynb #1763c983
 def closure(
-    root: "Path|str",       # Root of the repository, the step's code folder
-    notebook: "Path|str",   # A stage notebook
+    root: Path | str,       # Root of the repository, the step's code folder
+    notebook: Path | str,   # A stage notebook
 ) -> list[Path]:            # Sorted, all under `root`
     "The notebook and every module of the repository that its job imports, directly or not"
     root, notebook = Path(root).absolute(), Path(notebook).absolute()
@@ -203,8 +203,8 @@ def module_closure(
 
 # %% ../../nbs/api/notebooks/03_components.ipynb #eae527e3
 def imports(
-    root: "Path|str",       # Root of the repository
-    notebook: "Path|str",   # A stage notebook
+    root: Path | str,       # Root of the repository
+    notebook: Path | str,   # A stage notebook
 ) -> set[str]:              # Dotted names of modules, and of what is taken from them
     "Everything that the job of a notebook imports, directly or not"
     return _reach(Path(root).absolute(), Path(notebook).absolute())[1]

@@ -149,7 +149,7 @@ def close_streams(cell) -> None:    # cell: one that has ended
 
 # %% ../../nbs/api/notebooks/08_engine.ipynb #fee9b3f5
 def settle(
-    path: "Path|str",       # An executed notebook
+    path: Path | str,       # An executed notebook
     reason: str,            # What became of the process
 ) -> bool:                  # Was there a running cell?
     "Marks as failed the cell that ran when its process died"
@@ -189,7 +189,7 @@ def run_cells(record: Record, stop: Stop, it: Shell):
             break
 
 # %% ../../nbs/api/notebooks/08_engine.ipynb #b959ae31
-def run_cell(record: Record, stop: Stop, it: Shell, cell: NotebookNode) -> "bool|None":
+def run_cell(record: Record, stop: Stop, it: Shell, cell: NotebookNode) -> bool | None:
     "Runs one cell and records how it went, as `guarded` says"
     record.cell_start(cell)
     cell.outputs = it.outputs.start()
@@ -205,7 +205,7 @@ def guarded(
     it: Shell,      # The shell
     stop: Stop,     # Signals
     source: str,    # Text of the cell
-) -> "bool|None":   # Did it succeed? None: it did, and left with `sys.exit(0)`
+) -> bool | None:   # Did it succeed? None: it did, and left with `sys.exit(0)`
     "Runs one cell; every failure ends as an error output"
     stop.running = True
     try: error = (result := it.run_cell(source, store_history=True)).error_before_exec or result.error_in_exec

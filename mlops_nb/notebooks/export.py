@@ -152,7 +152,7 @@ def generated(
 
 # %% ../../nbs/api/notebooks/05_export.ipynb #09421973
 def export(
-    root: "Path|str",       # Root of the repository
+    root: Path | str,       # Root of the repository
     check: bool = False,    # Only say what would be done
 ) -> dict[Path, str]:       # Path from the root: changed, missing or left over
     "Writes modules, component YAML and README from the notebooks, and removes what is left over"

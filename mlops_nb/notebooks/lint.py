@@ -156,7 +156,7 @@ def _from_root(problem, root):
     return UserError(problem.what, accepted=problem.accepted, fix=problem.fix, file=file, line=problem.line)
 
 def check(
-    root: "Path|str",       # Root of the repository
+    root: Path | str,       # Root of the repository
 ) -> list[UserError]:       # Empty: all is well
     "Everything that is stale or that would fail later, found without running a notebook"
     root = Path(root).absolute()

@@ -24,7 +24,7 @@ from ..project import project_root
 # %% ../../nbs/api/notebooks/09_magics.ipynb #b15ebee1
 def open_notebook(
     names: dict,              # The kernel's variables
-    chosen: "Path|None",      # By `%stage`
+    chosen: Path | None,      # By `%stage`
 ) -> Path:
     "The notebook that the kernel belongs to"
     told = chosen or names.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME")

@@ -68,11 +68,11 @@ def _log_above(share, a, b):
 
 # %% ../../nbs/api/releases/02_canary.ipynb #2bd6b93e
 def log_e(
-    canary_bad: "int|np.ndarray",   # Bad events of the canary
-    bad: "int|np.ndarray",          # Bad events of both
+    canary_bad: int | np.ndarray,   # Bad events of the canary
+    bad: int | np.ndarray,          # Bad events of both
     share: float,                   # The canary's share of the traffic, between 0 and 1 and neither of them
     mixture: Mixture = Mixture(),   # What the bet is spread over
-) -> "float|np.ndarray":
+) -> float | np.ndarray:
     "The logarithm of the e-process against `the canary is no worse`"
     if not 0 < share < 1: raise UserError(f"a share of {share}", accepted="more than 0 and less than 1: there is nothing to compare otherwise")
     (a, b), k, others = mixture.parameters(share), np.asarray(canary_bad), np.asarray(bad) - np.asarray(canary_bad)

@@ -107,7 +107,7 @@ OWN = "ms-azureml-model-error-statuscode"  # Azure answers 424 for whatever the 
 def _ask(self: Client,
     body: bytes,
     kind: str = "application/json",     # Content-Type
-    key: "str|None" = None,             # Another key than the right one
+    key: str | None = None,             # Another key than the right one
     **headers: str,                     # More headers, with _ for -
 ) -> Reply:                             # Status 0 where the connection broke
     "Send one request to the deployment"
@@ -151,7 +151,7 @@ def encode(
 
 # %% ../../nbs/api/releases/06_checks.ipynb #0b529baa
 def example(
-    model: "str|Path",  # A model folder
+    model: str | Path,  # A model folder
     like: pd.DataFrame, # Rows with the model's columns and types
 ) -> pd.DataFrame:      # No rows where the folder has no example
     "The rows that were saved with the model"
@@ -161,7 +161,7 @@ def example(
 
 # %% ../../nbs/api/releases/06_checks.ipynb #53d283e0
 def golden(
-    model: "str|Path",      # A model folder
+    model: str | Path,      # A model folder
     X: pd.DataFrame,        # The model's columns of the labelled rows
     rows: int,              # How many of them
 ) -> pd.DataFrame:
@@ -171,7 +171,7 @@ def golden(
 
 # %% ../../nbs/api/releases/06_checks.ipynb #5b19a455
 def read_labelled(
-    folder: "str|Path",     # test.parquet, and columns.json with `label` and perhaps `day`
+    folder: str | Path,     # test.parquet, and columns.json with `label` and perhaps `day`
     names: list[str],       # Columns that the model takes
     rows: int,              # The most recent ones that are wanted
 ) -> tuple:                 # The model's columns; the labels; the days, None where nothing says them
@@ -226,7 +226,7 @@ class Probe:
     right: tuple = (400, 422)           # Statuses that are right
     word: str = ""                      # The reason must contain it
     kind: str = "application/json"      # Content-Type
-    key: "str|None" = None              # Another key than the right one
+    key: str | None = None              # Another key than the right one
 
 # %% ../../nbs/api/releases/06_checks.ipynb #7efeae97
 NUMBERS = ("double", "float", "long", "integer")
@@ -234,7 +234,7 @@ NUMBERS = ("double", "float", "long", "integer")
 def _first(
     fields: list[Field],
     fits: Callable,         # Whether a column is wanted
-) -> "str|None":
+) -> str | None:
     "The name of the first column of a kind"
     return next((f.name for f in fields if fits(f)), None)
 
@@ -449,7 +449,7 @@ def by_period(
     y: pd.Series,           # What happened
     said: np.ndarray,       # What the endpoint says
     classes,                # Of a classifier
-    day: "pd.Series|None",  # Of each row; None: the order of the rows
+    day: pd.Series | None,  # Of each row; None: the order of the rows
     periods: int = 12,      # At most
 ) -> pd.Series:             # By first day, or first row; periods with one class only are left out of rankings
     "The metric over time"
@@ -523,7 +523,7 @@ def verdict(
 
 # %% ../../nbs/api/releases/06_checks.ipynb #2b0e093e
 def write_qa(
-    folder: "str|Path",     # Is made if missing
+    folder: str | Path,     # Is made if missing
     checks: list[Check],
     facts: dict,            # Which endpoint, deployment and model; figures
 ) -> dict:                  # What was written

@@ -28,7 +28,7 @@ class Control(Protocol):
     def list(self) -> list: ...
     def show(self, endpoint: str) -> Any: ...
     def deploy(self, endpoint_file, deployment_file, *, name: str, model: str, replay: bool) -> Any: ...
-    def set_traffic(self, endpoint: str, traffic: dict, mirror: "dict|None" = None) -> None: ...
+    def set_traffic(self, endpoint: str, traffic: dict, mirror: dict | None = None) -> None: ...
     def delete(self, endpoint: str, deployment: str) -> None: ...
     def events(self, endpoint: str, since) -> Any: ...
 
@@ -40,7 +40,7 @@ class Tools:
     control: Control    # Of endpoints
     qa: Callable        # (root, release) -> (checks: list of {name, passed, detail}, evidence: a file)
     registry: Any       # `champion`, `promote`, `tag`, `versions` of `models.registry`
-    alone: "Callable|None" = None   # Given an endpoint, a context in which nobody else takes a step with it; by default on this machine
+    alone: Callable | None = None   # Given an endpoint, a context in which nobody else takes a step with it; by default on this machine
 
     def exclusive(self, endpoint: str):
         "Nobody else takes a step with this endpoint meanwhile"
@@ -88,7 +88,7 @@ def serving(
 def choose(
     registry,                   # `models.registry`
     model: str,                 # The registered model
-    version: "str|None",        # None: the champion
+    version: str | None,        # None: the champion
     again: bool = False,        # Also one that was turned down
 ):                              # A registered version
     "The version to release"
@@ -105,11 +105,11 @@ def choose(
 def begin(
     tools: Tools,
     model: str,                 # The registered model
-    version: "str|None",        # None: the registry's champion
+    version: str | None,        # None: the registry's champion
     files: dict,                # endpoint, deployment: YAML files; replay
     rollout: Path,              # rollout.yml
     again: bool = False,        # Also a version that was turned down
-) -> "Release|None":            # None: the version serves already
+) -> Release | None:            # None: the version serves already
     "Begin a release, or go on with the one that is under way"
     endpoint, plan = load(files["endpoint"])["name"], load_rollout(rollout)
     with tools.exclusive(endpoint):
@@ -121,7 +121,7 @@ def begin(
         return save(tools.root, Release(new_id(f"{endpoint}-v{number}"), endpoint, model, number, name, before and str(before.version), before and before.name,
                                         asdict(plan), {**files, "endpoint": str(files["endpoint"]), "deployment": str(files["deployment"])}, started=now()))
 
-def _go_on(tools: Tools, open: Release, model: str, version: "str|None") -> Release:
+def _go_on(tools: Tools, open: Release, model: str, version: str | None) -> Release:
     "Another version has to wait; the same one goes on, and a stage that was held sets its shares anew"
     if version and (model, str(version)) != (open.model, open.version):
         raise UserError(f"{open.id} is under way on {open.endpoint}: {open.status}, at {open.stage}", accepted="one release of an endpoint at a time",
@@ -131,11 +131,11 @@ def _go_on(tools: Tools, open: Release, model: str, version: "str|None") -> Rele
     return save(tools.root, open)
 
 # %% ../../nbs/api/releases/10_controller.ipynb #e49abd8b
-def _stage(release: Release) -> "Stage|None":
+def _stage(release: Release) -> Stage | None:
     "The stage of the rollout that the release is at"
     return next((stage for stage in release.plan.stages if stage.name == release.stage), None)
 
-def _record(release: Release) -> "dict|None":
+def _record(release: Release) -> dict | None:
     "The record of that stage"
     return next((record for record in release.stages if record["name"] == release.stage), None)
 
@@ -267,7 +267,7 @@ def _step(tools: Tools, release: Release):
 
 # %% ../../nbs/api/releases/10_controller.ipynb #0344a256
 def advance(
-    tools: "Tools|Path",    # What to work with; a project's folder means the tools of this machine
+    tools: Tools | Path,    # What to work with; a project's folder means the tools of this machine
     id: str,                # A release
 ) -> Release:               # As it is afterwards
     "Take one step of a release, if one can be taken; it never waits"
@@ -308,7 +308,7 @@ def hold(
 
 # %% ../../nbs/api/releases/10_controller.ipynb #fc9f9e85
 def rollback(
-    tools: "Tools|Path",                    # What to work with; a project's folder means the tools of this machine
+    tools: Tools | Path,                    # What to work with; a project's folder means the tools of this machine
     endpoint: str,                          # Its name
     reason: str = "rolled back by hand",    # For the record and the registry
 ) -> Release:                               # The release that was rolled back
@@ -327,22 +327,22 @@ def rollback(
 
 # %% ../../nbs/api/releases/10_controller.ipynb #c032ddb2
 def release(
-    root: "Path|Tools",                     # The project; or what to work with
+    root: Path | Tools,                     # The project; or what to work with
     model: str,                             # The registered model
-    version: "str|int|None" = None,         # None: the registry's champion
+    version: str | int | None = None,       # None: the registry's champion
     *,
-    endpoint_file: "Path|str" = "pipelines/deployment/endpoint.yml",
-    deployment_file: "Path|str" = "pipelines/deployment/deployment.yml",
-    rollout: "Path|str" = "pipelines/deployment/rollout.yml",
-    approve_as: "str|None" = None,          # A name: approves what QA has found, if it passed
-    ask: "Callable|None" = None,            # Asked for a name: gets the release, returns a name or None
+    endpoint_file: Path | str = "pipelines/deployment/endpoint.yml",
+    deployment_file: Path | str = "pipelines/deployment/deployment.yml",
+    rollout: Path | str = "pipelines/deployment/rollout.yml",
+    approve_as: str | None = None,          # A name: approves what QA has found, if it passed
+    ask: Callable | None = None,            # Asked for a name: gets the release, returns a name or None
     replay: bool = False,                   # The new deployment takes the time from its requests
     again: bool = False,                    # Also a version that was turned down before
     timeout: float = 3600.0,                # Seconds that a stage may take; what is not decided by then is held
     poll: float = 2.0,                      # Seconds between two looks
     wait: Callable = time.sleep,            # Lets so many seconds pass
     say: Callable = print,                  # Hears what happens
-) -> "Release|None":                        # None: the version serves already
+) -> Release | None:                        # None: the version serves already
     "Release a version, or go on with a release"
     tools = root if isinstance(root, Tools) else local_tools(Path(root))
     files, at = {"endpoint": endpoint_file, "deployment": deployment_file, "replay": replay}, tools.root

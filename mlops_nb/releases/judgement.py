@@ -64,7 +64,7 @@ class Judgement:
     why: str    # In words
 
 # %% ../../nbs/api/releases/05_judgement.ipynb #fdd446b0
-def _ended(release: Release, record: dict, worse: int, bad: int, where: str) -> "Judgement|None":
+def _ended(release: Release, record: dict, worse: int, bad: int, where: str) -> Judgement | None:
     "Back, if the e-process has reached its bar"
     if record["log_e"] < bar(release.plan.alpha, release.plan.games): return None
     return Judgement("back", f"{release.deployment} is worse than {release.champion_deployment}: {worse} of {bad} bad events were its own {where} (e = {record['e_value']:.3g})")
@@ -150,7 +150,7 @@ def keep_shadow(root: Path, release: Release, found: Differences):
     "Keep the predictions that were compared"
     write_whole(folder(root, release.id) / "shadow.json", json.dumps([found.champion.tolist(), found.canary.tolist()]))
 
-def kept_shadow(root: Path, release: Release) -> "Differences|None":
+def kept_shadow(root: Path, release: Release) -> Differences | None:
     "The predictions that were compared; None where that has not happened"
     path = folder(root, release.id) / "shadow.json"
     return Differences(*map(np.array, json.loads(path.read_text()))) if path.exists() else None

@@ -33,7 +33,7 @@ class Evidence:
 def judged_data(
     workspace: Workspace,
     run_id: str,        # The MLflow run that registered the version
-) -> "Path|None":       # The folder `prepared` of its job; None where nobody remembers
+) -> Path | None:       # The folder `prepared` of its job; None where nobody remembers
     "The rows on which a version was judged"
     for job in workspace.rows("SELECT job FROM steps WHERE run_id = ?", run_id):
         made = [json.loads(step["outputs"] or "{}").get("prepared") for step in steps_of(workspace, job["job"]).values()]
@@ -53,7 +53,7 @@ def _version(
 # %% ../../nbs/api/releases/07_qa.ipynb #7a4dab78
 def _labelled(
     workspace: Workspace,
-    given: "str|Path|None",     # A folder; None: what the version was judged on
+    given: str | Path | None,   # A folder; None: what the version was judged on
     version,                    # From the registry
 ) -> Path:
     "The folder with the labelled rows"
@@ -110,7 +110,7 @@ def ask_all(
     labelled: Path,         # Folder with test.parquet and columns.json
     version,                # From the registry
     *,
-    file: "str|Path|None" = None,   # qa.yml; None: the project's own
+    file: str | Path | None = None,  # qa.yml; None: the project's own
     say=None,               # Shows how the job goes
 ) -> Evidence:
     "Run the QA notebook against an address"
@@ -122,12 +122,12 @@ def ask_all(
 
 # %% ../../nbs/api/releases/07_qa.ipynb #c7fb63ae
 def run_qa(
-    root: "str|Path",                       # The project
+    root: str | Path,                       # The project
     endpoint: str,                          # Its name
     deployment: str,                        # The staged one
     *,
-    labelled: "str|Path|None" = None,       # Folder with test.parquet and columns.json; None: what the version was judged on
-    file: "str|Path|None" = None,           # qa.yml; None: the project's own
+    labelled: str | Path | None = None,     # Folder with test.parquet and columns.json; None: what the version was judged on
+    file: str | Path | None = None,         # qa.yml; None: the project's own
     say=None,                               # Shows how the job goes, as `jobs.progress.view`
 ) -> Evidence:                              # `passed` is False where QA failed; only what cannot be carried out is an error
     "Ask a staged deployment everything, as a job"

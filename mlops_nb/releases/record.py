@@ -37,24 +37,24 @@ class Release:
     model: str                              # The registered model
     version: str                            # The new version
     deployment: str                         # Where the new version runs
-    champion: "str|None"                    # The version before; None in the first release of an endpoint
-    champion_deployment: "str|None"         # Where that runs
+    champion: str | None                    # The version before; None in the first release of an endpoint
+    champion_deployment: str | None         # Where that runs
     rollout: dict                           # `rollout.yml` as it was at the start
     files: dict                             # endpoint.yml, deployment.yml, and whether requests may say what time it is
     status: str = "Running"                 # See STATUSES
     stage: str = "deploy"                   # deploy, qa, approval, or the name of a stage of the rollout
     stages: list = field(default_factory=list)  # A record for each stage that was begun
-    p99_latency_ms: "float|None" = None     # Slower answers are bad events
-    approved_by: "str|None" = None          # A name
-    approved: "str|None" = None             # When (UTC)
-    evidence: "str|None" = None             # The executed QA notebook, or what stands for it
+    p99_latency_ms: float | None = None     # Slower answers are bad events
+    approved_by: str | None = None          # A name
+    approved: str | None = None             # When (UTC)
+    evidence: str | None = None             # The executed QA notebook, or what stands for it
     checks: list = field(default_factory=list)  # What QA has found: name, passed, detail
-    evidence_sha256: "str|None" = None      # Of that file
-    verdict: "str|None" = None              # Why it must end; written before anything is undone
+    evidence_sha256: str | None = None      # Of that file
+    verdict: str | None = None              # Why it must end; written before anything is undone
     reason: str = ""                        # Why it is as it is, in words
-    report: "str|None" = None               # An HTML page
+    report: str | None = None               # An HTML page
     started: str = ""
-    ended: "str|None" = None
+    ended: str | None = None
 
     @property
     def over(self) -> bool: return self.status not in ("Running", "Held")
@@ -92,7 +92,7 @@ def read(
 # %% ../../nbs/api/releases/04_record.ipynb #374e89b6
 def releases(
     root: Path,                     # The project
-    endpoint: "str|None" = None,    # Of this endpoint only
+    endpoint: str | None = None,    # Of this endpoint only
 ) -> list[Release]:                 # The latest first
     "All releases"
     found = [read(root, path.parent.name) for path in folder(root, "").glob("*/release.json")]
@@ -115,7 +115,7 @@ def exclusive(
 def unfinished(
     root: Path,
     endpoint: str,
-) -> "Release|None":
+) -> Release | None:
     "The release that is under way"
     return next((release for release in releases(root, endpoint) if not release.over), None)
 
@@ -131,7 +131,7 @@ def approve(
     root: Path,
     id: str,        # A release that waits for it
     name: str,      # Who approves
-    alone: "Callable|None" = None,  # Given an endpoint, a context in which nobody else takes a step; by default on this machine
+    alone: Callable | None = None,  # Given an endpoint, a context in which nobody else takes a step; by default on this machine
 ) -> Release:
     "Record an approval of the evidence as it is now"
     if not name.strip(): raise UserError("an approval without a name", accepted="--approve-as NAME")

@@ -20,7 +20,7 @@ class Stage:
     traffic: int = 0            # Percent of the requests that the canary answers; 0 in a shadow
     mirror: int = 0             # Percent of the requests that it is sent a copy of; shadow only
     min_requests: int = 0       # How many requests this step has to see, at least; fewer are neither a pass nor a failure
-    max_ks: "float|None" = None # Largest Kolmogorov-Smirnov distance of the predictions; shadow only; None compares without judging
+    max_ks: float | None = None # Largest Kolmogorov-Smirnov distance of the predictions; shadow only; None compares without judging
 
     @property
     def compares(self) -> bool:
@@ -35,7 +35,7 @@ class Rollout:
     alpha: float                            # Chance that a version that is no worse is rolled back, over all stages
     max_bad_rate: float                     # Of the canary's requests, shown before it is promoted
     confidence: float                       # Of the bound that shows it
-    p99_latency_ms: "float|None" = None     # Slower answers are bad events; None: the champion's, measured in the shadow phase
+    p99_latency_ms: float | None = None     # Slower answers are bad events; None: the champion's, measured in the shadow phase
 
     @property
     def games(self) -> int:
@@ -109,7 +109,7 @@ def _in_order(stages: list, found: Seq) -> tuple:
     return tuple(stages)
 
 # %% ../../nbs/api/releases/01_rollout.ipynb #9922fb53
-def _limit(doc: Map, stages: tuple) -> "float|None":
+def _limit(doc: Map, stages: tuple) -> float | None:
     "The latency limit; what is measured has to be measurable, and has to leave room for itself"
     limit = doc["p99_latency_ms"]
     if limit != "measured": return float(limit)
@@ -120,7 +120,7 @@ def _limit(doc: Map, stages: tuple) -> "float|None":
 
 # %% ../../nbs/api/releases/01_rollout.ipynb #ba3c6ec1
 def load_rollout(
-    path: "Path|str" = "pipelines/deployment/rollout.yml",  # The file
+    path: Path | str = "pipelines/deployment/rollout.yml",  # The file
 ) -> Rollout:
     "Read the steps of a release"
     doc = _checked(load(path), TOP, ("alpha", "p99_latency_ms", "promotion", "stages"), "the file")

@@ -68,7 +68,7 @@ def _numbers(answer) -> list[float]:
 
 # %% ../../nbs/api/releases/03_shadow.ipynb #bbd2906b
 def predictions(
-    root: "Path|str",       # The project
+    root: Path | str,       # The project
     endpoint: str,          # Its name
     deployment: str,        # Whose predictions
     ids: set,               # Request ids

@@ -31,7 +31,7 @@ CREATE INDEX IF NOT EXISTS by_status ON actions (status, action, at);
 
 @contextmanager
 def outbox(
-    root: "Path|str",   # The project's folder
+    root: Path | str,   # The project's folder
 ):
     "The database of events; statements commit by themselves"
     folder = Path(root) / ".mlops"
@@ -55,7 +55,7 @@ def identity(
 # %% ../../nbs/api/retraining/02_events.ipynb #3b568659
 def breach_event(
     result: dict,        # From the monitor: monitor, endpoint, window, signals, performance, breach
-) -> "dict|None":        # None where nothing breached
+) -> dict | None:        # None where nothing breached
     "The event of a monitor's result"
     if not result.get("breach"): return None
     what = sorted((name, row.get("feature"), row.get("metric")) for name, signal in result["signals"].items() if signal["verdict"] == "breach"
@@ -135,9 +135,9 @@ def read_payload(
 
 # %% ../../nbs/api/retraining/02_events.ipynb #b15f9fac
 def receive(
-    root: "Path|str",   # The project's folder
+    root: Path | str,   # The project's folder
     payload,            # See `read_payload`
-    cursor: "tuple|None" = None,    # A sender, and up to where it was read
+    cursor: tuple | None = None,    # A sender, and up to where it was read
 ) -> list:              # The ids
     "Write down what arrived; from here on it is not lost"
     events = read_payload(payload)
@@ -151,7 +151,7 @@ def receive(
 
 # %% ../../nbs/api/retraining/02_events.ipynb #0de5e49d
 def emit(
-    root: "Path|str",   # The project's folder
+    root: Path | str,   # The project's folder
     event: dict,        # From `breach_event`
 ) -> str:               # Its id
     "Put an event into the outbox; doing so twice is the same as once"
@@ -159,7 +159,7 @@ def emit(
 
 # %% ../../nbs/api/retraining/02_events.ipynb #937b7c5a
 def pull(
-    root: "Path|str",   # The project's folder
+    root: Path | str,   # The project's folder
     sender: str,        # Whose cursor it is
     look,               # Given a cursor, empty at first, returns events and the next cursor
 ) -> list:              # The ids
@@ -185,7 +185,7 @@ def history_of(
 
 # %% ../../nbs/api/retraining/02_events.ipynb #178d008a
 def settle(
-    root: "Path|str",     # The project's folder
+    root: Path | str,     # The project's folder
     policy: Policy,       # What a breach leads to
     now: datetime,        # The moment of the decision
     window=lambda now: {},  # The days to train on, from the moment
@@ -206,7 +206,7 @@ def settle(
 # %% ../../nbs/api/retraining/02_events.ipynb #c8fb9471
 @contextmanager
 def alone(
-    root: "Path|str",   # The project's folder
+    root: Path | str,   # The project's folder
     name: str,          # What only one process may do
 ):                      # Yields False while another process does it
     "Hold a lock that a kill releases"
@@ -219,7 +219,7 @@ def alone(
 
 # %% ../../nbs/api/retraining/02_events.ipynb #711a49e4
 def act(
-    root: "Path|str",   # The project's folder
+    root: Path | str,   # The project's folder
     perform,            # Given a breach and its window, retrains and returns a dict: what came of it
 ) -> list:              # Of the breaches that were acted on
     "Do what was decided and is not done"
@@ -237,7 +237,7 @@ _ROWS = """SELECT e.id, e.breach, e.time, e.source, e.deliveries, e.body, e.rece
     a.started, a.ended FROM events e LEFT JOIN actions a ON a.breach = e.breach"""
 
 def listing(
-    root: "Path|str",   # The project's folder
+    root: Path | str,   # The project's folder
     limit: int = 50,    # Of the latest events; -1 for all
 ) -> list:              # Of dicts, the newest first
     "Events and what each led to"
@@ -245,7 +245,7 @@ def listing(
         return [_told(dict(row)) for row in db.execute(f"{_ROWS} ORDER BY e.time DESC, e.received DESC LIMIT ?", (limit,))]
 
 def told(
-    root: "Path|str",   # The project's folder
+    root: Path | str,   # The project's folder
     ids: list,          # Of events
 ) -> list:              # One for each id, in their order
     "What became of some events"
@@ -260,12 +260,12 @@ def _told(row: dict) -> dict:
 
 # %% ../../nbs/api/retraining/02_events.ipynb #e249c5c7
 def handle(
-    root: "Path|str",          # The project's folder
+    root: Path | str,          # The project's folder
     payload,                   # Ours or Azure's: see `read_payload`; an empty list handles what is pending
     policy: Policy,            # From settings.ini
     perform,                   # See `act`
     window=lambda now: {},     # See `settle`
-    now: "datetime|None" = None,  # The moment of the decision; now by default
+    now: datetime | None = None,  # The moment of the decision; now by default
     keep=lambda: None,         # Makes durable what was decided, before anything is done: `workspace.protocols.Ledger`
 ) -> list:                     # Of dicts: id, breach, action, reason, status, outcome; one for each event of the payload
     "Write down, decide, act: the one handler of production"

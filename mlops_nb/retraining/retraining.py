@@ -50,7 +50,7 @@ def run_job(
     root: Path,       # The project's folder
     file: Path,       # A job
     inputs: dict,     # Values of `--set`
-    on: "str|None" = None,   # A workspace of settings.ini
+    on: str | None = None,   # A workspace of settings.ini
     name: str = "",   # Of the job there
 ) -> dict:            # What `mlops-nb run --json` says; empty where it could not even start
     "Run a job as `mlops-nb run` does"
@@ -63,7 +63,7 @@ def run_job(
 # %% ../../nbs/api/retraining/03_retraining.ipynb #d9080aff
 def verdict_of(
     job: dict,        # From `run_job`
-) -> "dict|None":     # accepted, reason, version and more
+) -> dict | None:     # accepted, reason, version and more
     "What the gate wrote"
     files = [Path(path) / "verdict.json" for step in job.get("steps", []) for path in (step.get("outputs") or {}).values()]
     found = next((file for file in files if file.is_file()), None)
@@ -87,9 +87,9 @@ class Retraining:
     root: Path                          # The project's folder
     pipeline: Path                      # The training pipeline
     policy: Policy                      # Of settings.ini
-    release: "object" = None            # Given model and version, releases it and returns a dict; None leaves that to a person
+    release: object = None              # Given model and version, releases it and returns a dict; None leaves that to a person
     inputs: dict = field(default_factory=dict)  # Further inputs of the pipeline
-    on: "str|None" = None               # The workspace that trains; None is this machine
+    on: str | None = None               # The workspace that trains; None is this machine
 
     def window(self, now: datetime) -> dict:
         "The days to train and to judge on, as of now"
@@ -118,7 +118,7 @@ def release_version(
     model: str,          # The registered model
     version: int,        # What the gate accepted
     approve_as: str,     # Who approves
-    on: "str|None" = None,   # A workspace of settings.ini
+    on: str | None = None,   # A workspace of settings.ini
 ) -> dict:               # id, status, reason
     "Release a version, once"
     place = ["--on", on] if on else []
@@ -129,7 +129,7 @@ def release_version(
 
 # %% ../../nbs/api/retraining/03_retraining.ipynb #68c6506c
 def of_project(
-    root: "Path|str",    # The project's folder
+    root: Path | str,    # The project's folder
     **changes,           # Other values of `Retraining`
 ) -> Retraining:
     "The retraining that settings.ini and the pipelines' folder state"

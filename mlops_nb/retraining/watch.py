@@ -52,7 +52,7 @@ def schedules(
 
 # %% ../../nbs/api/retraining/04_watch.ipynb #02a205b2
 def ledger(
-    root: "Path|str",   # The project's folder
+    root: Path | str,   # The project's folder
 ):
     "The database of the last ticks"
     (Path(root) / ".mlops").mkdir(parents=True, exist_ok=True)
@@ -64,7 +64,7 @@ def due(
     db,                    # From `ledger`
     schedule: Schedule,    # What may fire
     now: datetime,         # Aware
-) -> "tuple|None":         # The latest tick and how many passed; None where nothing is due
+) -> tuple | None:         # The latest tick and how many passed; None where nothing is due
     "Has a schedule fired since the last time?"
     row = db.execute("SELECT tick FROM fired WHERE name = ?", (schedule.name,)).fetchone()
     if not row:
@@ -106,7 +106,7 @@ class Worker:
 
 # %% ../../nbs/api/retraining/04_watch.ipynb #45adbc75
 def waiting(
-    root: "Path|str",    # The project's folder
+    root: Path | str,    # The project's folder
 ) -> bool:
     "Is there anything for the handler to do?"
     with outbox(root) as db:
@@ -134,7 +134,7 @@ def one_round(
 
 # %% ../../nbs/api/retraining/04_watch.ipynb #1c20188b
 def watch(
-    root: "Path|str",       # The project's folder
+    root: Path | str,       # The project's folder
     every: float = 2.0,     # Seconds between looks
     tower: bool = True,     # Refresh the control tower after anything happened
     say=print,              # Told what happens

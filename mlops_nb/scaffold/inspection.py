@@ -91,7 +91,7 @@ class Inspected:
     why: str                    # Why this task
     columns: dict               # Feature to number or text
     left_out: dict              # Column to the reason
-    time: "str|None" = None     # The time column
+    time: str | None = None     # The time column
     period: str = "D"           # What the gate draws
     values: int = 0             # Distinct values of the target
     spread: float = 0.0         # Standard deviation of the target, of a regression
@@ -125,8 +125,8 @@ def _refuse(
 def inspect(
     file: Path,                 # CSV or Parquet
     target: str,                # What is predicted
-    time: "str|None" = None,    # When it happened
-    task: "str|None" = None,    # classification or regression; found by `task_of` if not given
+    time: str | None = None,    # When it happened
+    task: str | None = None,    # classification or regression; found by `task_of` if not given
 ) -> Inspected:
     "Read a table and say what a first model needs to know"
     table = read_table(file)

@@ -32,7 +32,7 @@ def source_of_this() -> str:
 
 # %% ../../nbs/api/scaffold/04_new.ipynb #3546d341
 def source_of(
-    given: "str|None",   # A version, a wheel, a checkout, or an address that pip takes; None: the one that runs now
+    given: str | None,   # A version, a wheel, a checkout, or an address that pip takes; None: the one that runs now
 ) -> str:
     "The same for what the user named"
     if given is None: return source_of_this()
@@ -112,7 +112,7 @@ def _vacant(
 def _files(
     package: str,                # Name of the package
     source: str,                 # From `source_of`
-    found: "Inspected|None",     # The data; None: there is none
+    found: Inspected | None,     # The data; None: there is none
 ) -> dict[str, str]:             # Path: text
     "What is written by hand in the new project; the rest is generated from it"
     names, flags = names_of(package, source) | (data_names(found) | monitor_names(found) if found else {}), flags_of(found) if found else {"empty"}
@@ -123,7 +123,7 @@ def _files(
 # %% ../../nbs/api/scaffold/04_new.ipynb #ce101b63
 def _fill(
     root: Path,                # Holds what is written by hand
-    found: "Inspected|None",   # The data
+    found: Inspected | None,   # The data
 ) -> None:
     "The data or a first stage, and what is generated"
     if found is None: new_stage(root, "first", "training")
@@ -137,7 +137,7 @@ def new_project(
     path: Path,                        # Nothing, or an empty folder
     package: str,                      # Name of the package
     source: str,                       # From `source_of`
-    found: "Inspected|None" = None,    # From `inspect`; None: a project without data
+    found: Inspected | None = None,    # From `inspect`; None: a project without data
 ) -> Path:
     "Write a project, whole or not at all"
     path, package = _vacant(path), package_name(package)
@@ -154,11 +154,11 @@ def new_project(
 def make(
     path: Path,                # Of the project
     package: str,              # Its package
-    data: "Path|None",         # CSV or Parquet
-    target: "str|None",        # What is predicted
-    time: "str|None",          # When it happened
-    task: "str|None",          # classification or regression
-    source: "str|None",        # Where mlops_nb comes from
+    data: Path | None,         # CSV or Parquet
+    target: str | None,        # What is predicted
+    time: str | None,          # When it happened
+    task: str | None,          # classification or regression
+    source: str | None,        # Where mlops_nb comes from
 ) -> dict:                     # What was made and assumed
     "What the command does"
     if data is None and (target or time or task): raise UserError("--target, --time and --task need data", fix="--data FILE")

@@ -90,8 +90,8 @@ def folders(
 # %% ../../nbs/api/scaffold/03_stage.ipynb #34af6f70
 def before(
     found: list[Before],     # From `folders`
-    after: "str|None",       # A step's name; None: the last one
-) -> "Before|None":          # None: there is nothing to read
+    after: str | None,       # A step's name; None: the last one
+) -> Before | None:          # None: there is nothing to read
     "The folder that the new stage reads"
     if after is None: return found[-1] if found else None
     for one in found:
@@ -111,7 +111,7 @@ def _last_line(
 # %% ../../nbs/api/scaffold/03_stage.ipynb #f53180c1
 def step_lines(
     name: str,                 # Of the stage
-    reads: "Before|None",      # What it reads
+    reads: Before | None,      # What it reads
     indent: str,               # Of a step
 ) -> list[str]:
     "The text of the step, after an empty line"
@@ -123,7 +123,7 @@ def step_lines(
 def with_step(
     text: str,               # Of a pipeline.yml
     name: str,               # Of the stage
-    reads: "Before|None",    # What it reads
+    reads: Before | None,    # What it reads
     file: Path,              # For messages
 ) -> str:
     "The same text with one step more"
@@ -142,7 +142,7 @@ def _texts(
     root: Path,              # Of the project
     settings: Settings,      # Of the project
     notebook: Path,          # To be written
-    reads: "Before|None",    # What it reads
+    reads: Before | None,    # What it reads
 ) -> dict[str, str]:         # stage.ipynb and pipeline.yml
     "The template, filled in"
     name, folder, project = component_name(notebook), notebook.parent.name, settings.project
@@ -155,7 +155,7 @@ def new_stage(
     root: Path,                    # Of the project
     name: str,                     # Of the stage
     pipeline: str,                 # training, deployment or monitoring
-    after: "str|None" = None,      # Step whose folder it reads; the last one by default
+    after: str | None = None,      # Step whose folder it reads; the last one by default
 ) -> dict[Path, str]:              # Path from the root: new, changed or generated
     "Write the notebook, the step and the component; refuse before anything is written"
     root, settings = Path(root).absolute(), load_settings(root)
@@ -176,7 +176,7 @@ def _write(
     text: str,            # Of the notebook
     file: Path,           # The pipeline
     changed: str,         # Its new text
-    old: "str|None",      # Its old text, None if it did not exist
+    old: str | None,      # Its old text, None if it did not exist
 ) -> None:
     "Write both and generate; if that fails, both are as they were"
     for path in (notebook, file): path.parent.mkdir(parents=True, exist_ok=True)

@@ -36,7 +36,7 @@ def _cell(
     cell: dict,    # Of a notebook's JSON
     flags: set,    # Which `if-` hold
     names: dict,   # Name to value
-) -> "dict|None":  # None: it is left out
+) -> dict | None:  # None: it is left out
     "A cell, without its marks"
     tags = cell["metadata"].get("tags", [])
     if not all(tag.removeprefix("if-") in flags for tag in tags if tag.startswith("if-")): return None

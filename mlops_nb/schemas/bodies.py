@@ -119,7 +119,7 @@ def conda(
             yield Place(item, "pip").problem(f"pip is {shown(item['pip'])}", "a list of requirements", "start each one with `- `")
 
 # %% ../../nbs/api/schemas/10_bodies.ipynb #09387f09
-def loaded(path: Path, place: Place) -> "Iterator[Problem]":
+def loaded(path: Path, place: Place) -> Iterator[Problem]:
     "The document at a path; its parse errors become problems"
     if not path.is_file():
         beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []

@@ -18,9 +18,9 @@ class Map(dict):
     def __init__(self,
         items=(),                       # Key and value pairs, or a mapping
         *,
-        file: "Path|None" = None,       # The file that it was read from
-        line: "int|None" = None,        # Line of the mapping, counted from 1
-        lines: "dict|None" = None,      # Line of each key
+        file: Path | None = None,       # The file that it was read from
+        line: int | None = None,        # Line of the mapping, counted from 1
+        lines: dict | None = None,      # Line of each key
     ):
         super().__init__(items)
         self.file, self.line, self.lines = file, line, lines or {}
@@ -31,9 +31,9 @@ class Seq(list):
     def __init__(self,
         items=(),                       # The items
         *,
-        file: "Path|None" = None,       # The file that it was read from
-        line: "int|None" = None,        # Line of the sequence, counted from 1
-        lines: "dict|None" = None,      # Line of each position
+        file: Path | None = None,       # The file that it was read from
+        line: int | None = None,        # Line of the sequence, counted from 1
+        lines: dict | None = None,      # Line of each position
     ):
         super().__init__(items)
         self.file, self.line, self.lines = file, line, lines or {}
@@ -196,7 +196,7 @@ def _line(
 
 # %% ../../nbs/api/schemas/01_documents.ipynb #93e7af8b
 def load(
-    path: "str|Path",   # A YAML file whose top is a mapping
+    path: str | Path,   # A YAML file whose top is a mapping
 ) -> Document:          # Its content with positions
     "Read a YAML file; anything wrong with it is one `UserError` with file and line"
     path = Path(path)
@@ -205,7 +205,7 @@ def load(
 # %% ../../nbs/api/schemas/01_documents.ipynb #5c82e070
 def parse(
     text: str,              # The content of a YAML file
-    file: "str|Path",       # The name of the file, for messages and relative paths
+    file: str | Path,       # The name of the file, for messages and relative paths
 ) -> Document:              # Its content with positions
     "Read YAML text as `load` does"
     file, loader = Path(file), None

@@ -25,7 +25,7 @@ def references(
 # %% ../../nbs/api/schemas/02_expressions.ipynb #9933ac5d
 def binding(
     value: object,  # A value of a job file
-) -> "tuple[str, ...] | None":  # Its parts, or None where it is not exactly one expression
+) -> tuple[str, ...] | None:    # Its parts, or None where it is not exactly one expression
     "The expression that `value` consists of"
     match = EXPRESSION.fullmatch(value.strip()) if isinstance(value, str) else None
     return tuple(match[1].split(".")) if match else None
@@ -40,7 +40,7 @@ def literal(
 # %% ../../nbs/api/schemas/02_expressions.ipynb #1bb76047
 def substitute(
     text: str,  # A command, a path or an environment variable
-    lookup: Callable[[tuple[str, ...]], "str | None"],  # The value of an expression's parts; None where it is unset
+    lookup: Callable[[tuple[str, ...]], str | None],    # The value of an expression's parts; None where it is unset
 ) -> str:  # The text with values in place of expressions
     "Replace each expression by its value and drop `$[[ ]]` blocks that lean on an unset one"
     def value(match: re.Match) -> str:

@@ -30,7 +30,7 @@ class Files:
 @dataclass(frozen=True)
 class Component:
     "A component: what it declares, and where its relative paths start"
-    doc: "dict|None"            # Its document, None where it is registered elsewhere
+    doc: dict | None            # Its document, None where it is registered elsewhere
     folder: Path                # Where its relative paths start
     inputs: dict                # Its input ports
     outputs: dict               # Its output ports
@@ -39,7 +39,7 @@ class Component:
     def kind(self) -> str: return str((self.doc or {}).get("type", "pipeline" if "jobs" in (self.doc or {}) else "command"))
 
 # %% ../../nbs/api/schemas/11_nodes.ipynb #f6f169bf
-def _component(doc: "dict|None", folder: Path) -> Component:
+def _component(doc: dict | None, folder: Path) -> Component:
     "A component and the ports that its document declares"
     doc_place = Place(doc or {}, folder=folder)
     ports = [declared(doc.get(key), doc_place.at(doc, key)) if doc and isinstance(doc.get(key), dict) else {}
@@ -51,7 +51,7 @@ def component_of(
     value,                  # What a node names: a path, `azureml:name:version`, or a mapping
     place: Place,           # Where it stands
     files: Files,           # The files of this validation
-) -> "Iterator[Problem]":   # Yields the problems of the component, and returns the `Component`
+) -> Iterator[Problem]:     # Yields the problems of the component, and returns the `Component`
     "Read and check the component of a node"
     if isinstance(value, dict):
         yield from component(value, place, files)
@@ -119,7 +119,7 @@ class Scope:
 # %% ../../nbs/api/schemas/11_nodes.ipynb #b6514446
 def node_kind(
     node: dict,                         # A node
-    made: "Component|None" = None,      # Its component
+    made: Component | None = None,      # Its component
 ) -> str:
     "The type of a node: written, or told by its keys or its component"
     if "type" in node: return str(node["type"]).lower()
@@ -131,7 +131,7 @@ def node_kind(
 def node(
     value: dict,                # A node
     place: Place,               # Where it stands
-    made: "Component|None",     # Its component; None where it is inline
+    made: Component | None,     # Its component; None where it is inline
     scope: Scope,               # What it may name
 ) -> Iterator[Problem]:
     "The problems of one node: its keys, its ports, its bindings"
@@ -144,7 +144,7 @@ def node(
         yield from body(value, place, own_ports(value, place))
         yield from untyped(value, place, scope)
 
-def _keys(kind: str, value: dict, place: Place, made: "Component|None") -> Iterator[Problem]:
+def _keys(kind: str, value: dict, place: Place, made: Component | None) -> Iterator[Problem]:
     "The type of a node, and its keys"
     if kind in ref.AZURE_ONLY: yield place.problem(f"{place.name} is of type {kind}, which runs on Azure only", kind="azure_only")
     elif kind not in ref.NODE_TYPES:
@@ -291,7 +291,7 @@ def pipeline(
     yield from cycles(nodes)
 
 # %% ../../nbs/api/schemas/11_nodes.ipynb #1fe0bed0
-def _outputs(value: dict, place: Place, made: "Component|None") -> dict:
+def _outputs(value: dict, place: Place, made: Component | None) -> dict:
     "The output ports of a node; any name will do where its component is registered elsewhere, or its type is Azure's alone"
     if made and made.doc: return made.outputs
     own = own_ports(value, place)["outputs"]

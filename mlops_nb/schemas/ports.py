@@ -18,8 +18,8 @@ from .values import Place, Problem, as_mapping, is_flag, is_number, is_whole, sh
 class Port:
     "An input or output: what may be bound to it, and what it may be bound to"
     place: Place                    # Where it is declared, or given
-    type: "str|None" = None         # A literal or asset type; None where it is not known
-    declared: "dict|None" = None    # Its declaration in a component
+    type: str | None = None         # A literal or asset type; None where it is not known
+    declared: dict | None = None    # Its declaration in a component
     value: object = None            # The literal that a job gives
 
     @property
@@ -122,8 +122,8 @@ def declaration(
 
 # %% ../../nbs/api/schemas/09_ports.ipynb #6ebf29b6
 def compatible(
-    source: "str|None",     # The type of the port that gives
-    target: "str|None",     # The type of the port that takes
+    source: str | None,     # The type of the port that gives
+    target: str | None,     # The type of the port that takes
 ) -> bool:
     "Whether one type may go where the other is asked for"
     if source is None or target is None or source == target: return True

@@ -53,7 +53,7 @@ _zones |= {"Arabian": "Asia/Dubai", "Astrakhan": "Europe/Astrakhan", "Azerbaijan
 
 # %% ../../nbs/api/schemas/04_ticks.ipynb #9c6339d2
 def zone(
-    name: "str|None",   # Windows name, as the validator accepts it; none means UTC
+    name: str | None,   # Windows name, as the validator accepts it; none means UTC
 ) -> ZoneInfo:
     "The time zone of a trigger"
     name = name or "UTC"
@@ -69,7 +69,7 @@ def _listed(value, default: str) -> str:
                     for v in (value if isinstance(value, list) else [value]))
 
 # %% ../../nbs/api/schemas/04_ticks.ipynb #7b11fcf1
-def _expression(trigger: dict) -> "str|None":
+def _expression(trigger: dict) -> str | None:
     "The cron expression of a trigger; None for a recurrence in equal steps"
     if str(trigger["type"]).lower() == "cron": return trigger["expression"]
     pattern, frequency = trigger.get("schedule"), str(trigger["frequency"]).lower()

@@ -41,7 +41,7 @@ TABLES = {
 # %% ../../nbs/api/schemas/12_validation.ipynb #c62c1eb4
 def kind_of(
     doc: dict,              # A document
-) -> "str|None":            # A key of `TABLES`, `azure` (only Azure runs it), `other` resources, None where nothing tells
+) -> str | None:            # A key of `TABLES`, `azure` (only Azure runs it), `other` resources, None where nothing tells
     "What a document describes"
     if str(doc.get("$schema", "")).startswith("mlops-nb/"): return "other"  # of our own, checked by who reads it
     stem = str(doc.get("$schema", "")).rpartition("/")[2].partition(".")[0]
@@ -52,7 +52,7 @@ def kind_of(
     return _kind_by_keys(doc)
 
 # %% ../../nbs/api/schemas/12_validation.ipynb #12661091
-def _kind_by_keys(doc: dict) -> "str|None":
+def _kind_by_keys(doc: dict) -> str | None:
     "What a document without a schema describes"
     kind = doc.get("type", "pipeline" if "jobs" in doc else "sweep" if "trial" in doc else "command" if "command" in doc
                    else None)
@@ -169,9 +169,9 @@ def with_inputs(
 
 # %% ../../nbs/api/schemas/12_validation.ipynb #1a08e624
 def validate(
-    path: "str|Path",                           # A YAML file
-    inputs: "dict|None" = None,                 # New values for the inputs of a job
-    registered: "Callable|None" = None,         # The component file behind `azureml:name:version`, None where it is not here
+    path: str | Path,                           # A YAML file
+    inputs: dict | None = None,                 # New values for the inputs of a job
+    registered: Callable | None = None,         # The component file behind `azureml:name:version`, None where it is not here
 ) -> list:                                      # Of `Problem`, in the order of the files; empty if there is none
     "All problems of a job, component, asset, schedule or endpoint file and of the files that it names"
     try: doc = load(path)
@@ -186,11 +186,11 @@ def validate(
 
 # %% ../../nbs/api/schemas/12_validation.ipynb #f2d7726d
 def check_file(
-    path: "str|Path",                   # A YAML file
-    inputs: "dict|None" = None,         # New values for the inputs of a job; text as from the command line
+    path: str | Path,                   # A YAML file
+    inputs: dict | None = None,         # New values for the inputs of a job; text as from the command line
     *,
     say: Callable = warn,               # Hears about keys that Azure ignores
-    registered: "Callable|None" = None, # The component file behind `azureml:name:version`, None where it is not here
+    registered: Callable | None = None, # The component file behind `azureml:name:version`, None where it is not here
 ) -> dict:                              # The new values, typed
     "One `UserError` with all problems of a file"
     problems = validate(path, inputs, registered)
@@ -208,10 +208,10 @@ _created = {"schedule": "schedule", "monitor schedule": "schedule", "online endp
 
 # %% ../../nbs/api/schemas/12_validation.ipynb #2355de13
 def check_job(
-    path: "str|Path",                   # A YAML file
-    inputs: "dict|None" = None,         # New values for its inputs; text as from the command line
+    path: str | Path,                   # A YAML file
+    inputs: dict | None = None,         # New values for its inputs; text as from the command line
     *,
-    registered: "Callable|None" = None, # The component file behind `azureml:name:version`, None where it is not here
+    registered: Callable | None = None, # The component file behind `azureml:name:version`, None where it is not here
     say: Callable = warn,               # Hears about keys that Azure ignores
 ) -> dict:                              # The new values, typed
     "As `check_file`, and refuses what is no job"
@@ -224,7 +224,7 @@ def check_job(
 # %% ../../nbs/api/schemas/12_validation.ipynb #500a3ce4
 def validate_all(
     paths,                                      # YAML files
-    registered: "Callable|None" = None,         # The component file behind `azureml:name:version`, None where it is not here
+    registered: Callable | None = None,         # The component file behind `azureml:name:version`, None where it is not here
 ) -> list:                                      # Of `Problem`
     "The problems of many files, each of them once"
     found = [p for path in paths for p in validate(path, registered=registered)]

@@ -24,8 +24,8 @@ class Problem:
     what: str                           # What is wrong, with the offending value
     accepted: str = ""                  # What would have been accepted
     fix: str = ""                       # What to do about it
-    file: "Path|None" = None            # The file that holds it
-    line: "int|None" = None             # Its line, counted from 1
+    file: Path | None = None            # The file that holds it
+    line: int | None = None             # Its line, counted from 1
     kind: str = "error"                 # `error`; `ignored`: Azure skips it; `azure_only`: right, but not for a laptop;
                                         # `not_made_yet`: right, but what it names is still to be made
 
@@ -35,7 +35,7 @@ class Problem:
 @dataclass(frozen=True)
 class Place:
     "Where a value stands in a document"
-    container: "dict|list"              # What holds the value
+    container: dict | list              # What holds the value
     key: object = None                  # Its key or position there
     name: str = ""                      # Its name in messages: `jobs.train.limits.timeout`
     folder: Path = Path()               # Where relative paths start
@@ -242,7 +242,7 @@ def with_nul(
 def local(
     value,              # A path of a document
     folder: Path,       # Where relative paths start
-) -> "Path|None":       # None where the path is remote, or an expression
+) -> Path | None:       # None where the path is remote, or an expression
     "The local path that a value names"
     if not isinstance(value, str) or is_expression(value): return None
     value = value.removeprefix("file:")
@@ -301,7 +301,7 @@ class ByType:
     "A mapping whose table is chosen by its `type`"
     title: str                          # What the mapping describes
     tables: dict                        # A type and its table
-    default: "str|None" = None          # The type where none is written
+    default: str | None = None          # The type where none is written
 
     def check(self, value, place: Place) -> Iterator[Problem]:
         "The problems that the table of this type finds"

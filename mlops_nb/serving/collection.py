@@ -95,7 +95,7 @@ class Privacy:
         if not self.hashed and not self.dropped: return rows
         return [{k: self.mask(v) if k in self.hashed else v for k, v in row.items() if k not in self.dropped} for row in rows]
 
-    def mask(self, value) -> "str|None":
+    def mask(self, value) -> str | None:
         "A value's hash; null stays null"
         return None if value is None else hashlib.blake2b(json.dumps(value).encode(), key=self.key, digest_size=16).hexdigest()
 
@@ -173,7 +173,7 @@ def _moment(time, number: int) -> datetime:
 
 # %% ../../nbs/api/serving/05_collection.ipynb #d1abcde2
 def record_outcomes(
-    root: "str|Path",  # The project's folder
+    root: str | Path,  # The project's folder
     endpoint: str,
     records,           # Dictionaries with request_id, value, and perhaps row (default 0) and time (default now)
 ) -> int:              # How many
@@ -189,7 +189,7 @@ def record_outcomes(
 
 # %% ../../nbs/api/serving/05_collection.ipynb #5abec1c4
 def read_outcomes(
-    path: "str|Path",  # .csv, .parquet or .jsonl with the columns request_id, value, and perhaps row and time
+    path: str | Path,  # .csv, .parquet or .jsonl with the columns request_id, value, and perhaps row and time
 ) -> list[dict]:       # For `record_outcomes`
     "Read outcomes from a file"
     import pandas as pd

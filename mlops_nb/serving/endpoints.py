@@ -24,7 +24,7 @@ class Deployment:
     model: str              # The registered model
     version: str            # Its version
     state: str              # Creating, Ready, Restarting, Failed, Deleting; Stopped where the endpoint does not run
-    pid: "int|None"         # Of its inference server
+    pid: int | None         # Of its inference server
     restarts: int           # Since the host has started
     why: str = ""           # What its log says, where it is not ready
 
@@ -119,7 +119,7 @@ def _last(path: Path) -> str: return "\n".join(path.read_text(errors="replace").
 class Endpoints:
     "The endpoints of a local workspace"
     def __init__(self,
-        root: "str|Path",  # The project's folder
+        root: str | Path,  # The project's folder
     ): self.root = Path(root).resolve()
 
     def folder(self, endpoint: str) -> Folder:
@@ -137,11 +137,11 @@ class Endpoints:
 
 # %% ../../nbs/api/serving/11_endpoints.ipynb #8cda9131
 def _deploy(self: Endpoints,
-    endpoint_file: "str|Path",          # endpoint.yml
-    deployment_file: "str|Path",        # deployment.yml
+    endpoint_file: str | Path,          # endpoint.yml
+    deployment_file: str | Path,        # deployment.yml
     *,
-    name: "str|None" = None,            # Of the deployment, instead of the file's
-    model: "str|None" = None,           # NAME:VERSION, instead of the file's
+    name: str | None = None,            # Of the deployment, instead of the file's
+    model: str | None = None,           # NAME:VERSION, instead of the file's
     replay: bool = False,               # Let requests say what time it is
 ) -> Deployment:                        # Ready
     "Deploy a registered model to an endpoint, which is made or started if need be"
@@ -206,7 +206,7 @@ Endpoints.stage, Endpoints.settle = _stage, _settle
 def checked_traffic(
     endpoint: Endpoint,             # As it is
     traffic: dict,                  # Percent by deployment
-    mirror: "dict|None" = None,     # The same; None leaves it as it is
+    mirror: dict | None = None,     # The same; None leaves it as it is
 ) -> tuple:                         # Both without zeros
     "Refuse shares that Azure ML would refuse, and deployments that cannot answer"
     known, mirror = endpoint.deployments, endpoint.mirror_traffic if mirror is None else mirror
@@ -223,7 +223,7 @@ def checked_traffic(
 def _set_traffic(self: Endpoints,
     endpoint: str,
     traffic: dict,                  # Percent by deployment: 100 in all, or 0
-    mirror: "dict|None" = None,     # Percent that is copied; None leaves it as it is, {} ends it
+    mirror: dict | None = None,     # Percent that is copied; None leaves it as it is, {} ends it
 ):
     "Change all shares in one act; when this returns, they hold"
     folder = self.folder(endpoint)
@@ -246,7 +246,7 @@ Endpoints.set_traffic, Endpoints.reach = _set_traffic, _reach
 # %% ../../nbs/api/serving/11_endpoints.ipynb #e23449c9
 def _keys(self: Endpoints,
     endpoint: str,
-    regenerate: "str|None" = None,  # primary or secondary
+    regenerate: str | None = None,  # primary or secondary
 ) -> dict:                          # primary, secondary
     "The keys; a regenerated one holds when this returns"
     folder = self.folder(endpoint)

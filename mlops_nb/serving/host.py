@@ -271,7 +271,7 @@ def _describe(self: Host, process: Process) -> dict:
     return swagger(fields, shape, self.folder.name, process.spec.version)
 
 # %% ../../nbs/api/serving/10_host.ipynb #7ce9e298
-def _give_up(self: Host, process: Process, old: "Process|None"):
+def _give_up(self: Host, process: Process, old: Process | None):
     "A build cannot start: keep the old one"
     spec = process.spec
     log.error("%s cannot start: %s", spec.name, process.why)

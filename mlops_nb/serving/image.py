@@ -35,7 +35,7 @@ def _trouble(
 
 # %% ../../nbs/api/serving/13_image.ipynb #ccd7d22c
 def lay_out(
-    root: "str|Path",   # The project
+    root: str | Path,   # The project
     reference: str,     # NAME:VERSION of a registered model
     to: Path,           # A new folder
 ) -> dict:              # model, version, digest
@@ -77,7 +77,7 @@ def command(
 
 # %% ../../nbs/api/serving/13_image.ipynb #b7186c27
 def build(
-    root: "str|Path",           # The project
+    root: str | Path,           # The project
     reference: str,             # NAME:VERSION of a registered model
     tag: str = "",              # NAME:VERSION when empty
     *,

@@ -16,8 +16,8 @@ from ..settings import Settings, load_settings
 FOLDERS = {"managed": "", "kubernetes": "kubernetes"}  # below pipelines/deployment
 
 def files(
-    root: "str|Path",                   # The project
-    settings: "Settings|None" = None,   # Its settings.ini, when it was read already
+    root: str | Path,                   # The project
+    settings: Settings | None = None,   # Its settings.ini, when it was read already
 ) -> tuple[Path, Path]:                 # endpoint.yml and deployment.yml
     "The files of the kind that settings.ini names"
     settings = settings or load_settings(root)
@@ -36,7 +36,7 @@ class Target:
 
 # %% ../../nbs/api/serving/04_kinds.ipynb #9ab19440
 def target(
-    root: "str|Path",   # The project
+    root: str | Path,   # The project
     workspace: str,     # staging or production
 ) -> Target:
     "The files for a workspace, and what differs there"

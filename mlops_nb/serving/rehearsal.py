@@ -39,7 +39,7 @@ def stage(
 # %% ../../nbs/api/serving/12_rehearsal.ipynb #4fd3eaaf
 @contextmanager
 def rehearsed(
-    model: "str|Path",      # A sealed model folder
+    model: str | Path,      # A sealed model folder
     name: str = "blue",     # Of the deployment
 ):                          # Yields the scoring URI and the key
     "Serve a model on this machine until the block ends"

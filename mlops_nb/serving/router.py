@@ -39,7 +39,7 @@ class Call:
     id: str                     # x-request-id, or a new one
     headers: object             # As they came
     body: bytes = b""
-    rows: "list|None" = None    # What the body means, where it is a table
+    rows: list | None = None    # What the body means, where it is a table
     began: float = field(default_factory=time.perf_counter)
     now: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
 
@@ -89,7 +89,7 @@ class Router:
     def __init__(self,
         served: Appender,           # One line for each request
         telemetry,                  # From `telemetry.Telemetry`
-        seed: "int|None" = None,    # Of the draws
+        seed: int | None = None,    # Of the draws
     ):
         self.served, self.telemetry, self.draw = served, telemetry, random.Random(seed)
         self.targets: dict[str, Target] = {}

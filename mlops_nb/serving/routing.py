@@ -14,7 +14,7 @@ from .specification import Spec
 def choose(
     shares: dict,           # Percent by deployment
     draw: random.Random,    # Where chance comes from
-) -> "str|None":            # None if nothing has traffic
+) -> str | None:            # None if nothing has traffic
     "Draw a deployment by its share"
     point = draw.random() * sum(shares.values())
     for name, share in shares.items():
@@ -103,7 +103,7 @@ def read_reply(
 # %% ../../nbs/api/serving/07_routing.ipynb #0569f191
 async def ask(
     socket: str,         # Where the inference server listens
-    body: "bytes|None" = None,  # What is posted; None for a GET
+    body: bytes | None = None,  # What is posted; None for a GET
     path: str = "/",
     headers=(),          # Pairs of name and value
 ) -> Reply:

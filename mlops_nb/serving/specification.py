@@ -13,7 +13,7 @@ from ..errors import UserError
 
 # %% ../../nbs/api/serving/02_specification.ipynb #8e0241cf
 def read_endpoint(
-    file: "str|Path",  # An online endpoint YAML
+    file: str | Path,  # An online endpoint YAML
 ) -> Document:         # name, traffic, mirror_traffic, ...
     "Read an endpoint, checked"
     found = _checked(file, "traffic", "auth_mode")
@@ -43,7 +43,7 @@ class Spec:
     workers: int = 1                    # Processes that score: instance_count times WORKER_COUNT
     concurrency: int = 1                # Requests worked on at a time, over all instances
     timeout_ms: int = 5000              # A request may take so long
-    queue_ms: "int|None" = None         # It may wait so long for its turn; None: as long as it may take
+    queue_ms: int | None = None         # It may wait so long for its turn; None: as long as it may take
     environment: dict = field(default_factory=dict)  # Variables of the scoring script
     collections: tuple = ()             # What is collected
     sampling: float = 1.0               # Share of requests that is collected
@@ -83,7 +83,7 @@ def model_of(
 
 # %% ../../nbs/api/serving/02_specification.ipynb #f68ff9c4
 def read_deployment(
-    file: "str|Path",  # An online deployment YAML
+    file: str | Path,  # An online deployment YAML
 ) -> tuple:            # The document; fields of `Spec` that it decides; the code folder
     "Read a deployment, checked"
     found = _checked(file, "endpoint_name")

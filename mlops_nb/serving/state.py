@@ -16,7 +16,7 @@ from ..files import write_whole
 class Folder:
     "The files of one endpoint"
     def __init__(self,
-        root: "str|Path",  # The project's folder
+        root: str | Path,  # The project's folder
         name: str,         # The endpoint
     ):
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9\-]{1,30}[A-Za-z0-9]", name): raise UserError(f"{name!r} cannot name an endpoint", accepted="3 to 32 letters, digits and -")
@@ -76,7 +76,7 @@ def claim(
 # %% ../../nbs/api/serving/03_state.ipynb #a11c0795
 def host_pid(
     folder: Folder,
-) -> "int|None":
+) -> int | None:
     "The process that hosts the endpoint; None if there is none"
     try: file = open(folder.path / "host.lock", "r+")
     except FileNotFoundError: return None
@@ -110,7 +110,7 @@ def wait(
 # %% ../../nbs/api/serving/03_state.ipynb #1b3b7667
 def keys(
     folder: Folder,
-    regenerate: "str|None" = None,  # primary or secondary: replaced by a new one
+    regenerate: str | None = None,  # primary or secondary: replaced by a new one
 ) -> dict:                          # primary, secondary
     "The keys of an endpoint, made when they are first asked for"
     if regenerate not in (None, "primary", "secondary"): raise UserError(f"no key is called {regenerate}", accepted="primary, secondary")

@@ -35,7 +35,7 @@ from .pages import fenced, page_of
 # %% ../../nbs/api/site/08_build.ipynb #a32cb44f
 def put(
     path: Path,  # Where
-    content: "str|bytes",  # What
+    content: str | bytes,  # What
 ) -> Path:
     "Writes a file unless it says so already"
     data = content.encode() if isinstance(content, str) else content
@@ -124,7 +124,7 @@ def order(
     return found + ([{"More": [page_name(Path(p)) + ".md" for p in left]}] if left else [])
 
 def order_inner(
-    patterns: "str|list",  # A path, or paths and further sections
+    patterns: str | list,  # A path, or paths and further sections
     pages,  # From a pattern to pages
 ) -> list:
     "What stands in a section"
@@ -224,7 +224,7 @@ def markdown_of(
     processed: Path,  # Its prepared form
     places: Places,  # What lies where
     repository: str,  # From `repository_of`
-) -> dict[str, "str|bytes"]:  # Files of the site's source
+) -> dict[str, str | bytes]:  # Files of the site's source
     "A notebook's page, its pictures and the notebook itself"
     name, file = places.pages[path], places.root/path
     original = json.loads(file.read_text(encoding="utf-8"))
@@ -244,7 +244,7 @@ def file_page(
 # %% ../../nbs/api/site/08_build.ipynb #926a79fe
 def sources(
     root: Path,  # Of the project
-) -> dict[str, "str|bytes"]:  # Path in `docs` to content
+) -> dict[str, str | bytes]:  # Path in `docs` to content
     "Everything that Zensical reads"
     processed, places, found = prepared(root), places_of(root), {"style.css": STYLE, "script.js": SCRIPT}
     top, repository = load_settings(root).project.notebooks, repository_of(root)

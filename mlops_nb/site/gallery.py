@@ -57,7 +57,7 @@ def alone(
 
 # %% ../../nbs/api/site/07_gallery.ipynb #3a647780
 def exhibits(
-    root: "Path|None" = None,  # Of the project; found from the current folder by default
+    root: Path | None = None,  # Of the project; found from the current folder by default
 ) -> list[Exhibit]:
     "All that there is to show"
     workspace = Workspace(root or project_root(), make=False)

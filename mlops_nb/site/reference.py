@@ -47,7 +47,7 @@ def _row(p):
 
 def stage_table(
     folder: str = "",  # `training` for these stages only
-    root: "Path|None" = None,  # Of the project; found from the current folder by default
+    root: Path | None = None,  # Of the project; found from the current folder by default
 ) -> Markdown:
     "Every stage with its inputs and outputs, from the cell tagged `parameters`"
     root = Path(root or project_root())

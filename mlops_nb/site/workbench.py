@@ -40,7 +40,7 @@ def leave(
 
 # %% ../../nbs/api/site/06_workbench.ipynb #7dfea1e7
 def workbench(
-    root: "Path|None" = None,  # Of the project; found from the current folder by default
+    root: Path | None = None,  # Of the project; found from the current folder by default
 ) -> None:
     "Makes the copy, goes there, and puts this Python's commands first on the path"
     root = Path(root or project_root())

@@ -84,7 +84,7 @@ def rect(
 # %% ../../nbs/api/tower/02_charts.ipynb #80286278
 def dot(
     x: float,              # Percent
-    y: "float|None",       # Percent
+    y: float | None,       # Percent
     class_: str,           # Its look
     title: str,            # What it says when pointed at
 ) -> str:
@@ -173,7 +173,7 @@ def heat_map(
     body = "".join(tag("tr", tag("th", escape(name), scope="row"), *map(_cell, cells)) for name, cells in rows.items())
     return tag("table", tag("caption", escape(label)), tag("thead", head), tag("tbody", body), class_="heat")
 
-def _cell(found: "dict|None") -> str:
+def _cell(found: dict | None) -> str:
     "A cell; what it says can be read out"
     if not found: return tag("td", tag("span", "no data", class_="unseen"), class_="none")
     return tag("td", "●" if found["breach"] else "", tag("span", escape(found["title"]), class_="unseen"), class_=f"h{level(found['excess'])}", title=found["title"])
@@ -183,7 +183,7 @@ def threshold_chart(
     names: list,           # Of the windows
     values: list,          # Or None
     chance: list,          # The null threshold of each window, or None
-    limit: "float|None",   # Azure's threshold
+    limit: float | None,   # Azure's threshold
     bad: list,             # Whether each is a breach
     label: str,            # For those who cannot see it
 ) -> str:

@@ -14,7 +14,7 @@ from ..workspace.workspace import Workspace
 
 # %% ../../nbs/api/tower/01_facts.ipynb #e3531040
 def results(
-    root: "Path|str",   # The project's folder
+    root: Path | str,   # The project's folder
 ) -> list:              # Of dicts, the oldest window first
     "The results of all monitors; a file that is no result is left out"
     found = []
@@ -26,7 +26,7 @@ def results(
 
 # %% ../../nbs/api/tower/01_facts.ipynb #c2a0fb7e
 def releases(
-    root: "Path|str",   # The project's folder
+    root: Path | str,   # The project's folder
 ) -> list:              # Of dicts, the oldest first
     "What every release wrote down"
     files = (Path(root) / ".mlops/releases").glob("*/release.json")
@@ -34,7 +34,7 @@ def releases(
 
 # %% ../../nbs/api/tower/01_facts.ipynb #3b6de82d
 def endpoints(
-    root: "Path|str",   # The project's folder
+    root: Path | str,   # The project's folder
 ) -> list:              # Of the endpoints as they are now
     "What is deployed"
     from mlops_nb.serving.endpoints import Endpoints
@@ -42,7 +42,7 @@ def endpoints(
 
 # %% ../../nbs/api/tower/01_facts.ipynb #b9dcf63b
 def traffic(
-    root: "Path|str",   # The project's folder
+    root: Path | str,   # The project's folder
     endpoint: str,      # Its name
 ) -> dict:              # requests: (day, version) to a count; errors: the same; mirrored: all copies
     "Who answered how many requests"
@@ -58,7 +58,7 @@ def traffic(
 
 # %% ../../nbs/api/tower/01_facts.ipynb #2e49ec24
 def jobs(
-    root: "Path|str",    # The project's folder
+    root: Path | str,    # The project's folder
     limit: int = 30,     # Of the latest
 ) -> list:               # Of dicts: id, name, file, status, created, seconds, run_id, steps
     "Runs of pipelines: how long, how they ended, their executed notebooks"
@@ -75,7 +75,7 @@ def jobs(
 
 # %% ../../nbs/api/tower/01_facts.ipynb #83cf7d99
 def story_of(
-    root: "Path|str",    # The project's folder
+    root: Path | str,    # The project's folder
 ) -> dict:               # Empty where none was told
     "What `mlops-nb loop` says of itself: its settings and how far it is"
     file = Path(root) / ".mlops/loop/state.json"
@@ -83,7 +83,7 @@ def story_of(
 
 # %% ../../nbs/api/tower/01_facts.ipynb #b3642833
 def facts(
-    root: "Path|str",    # The project's folder
+    root: Path | str,    # The project's folder
 ) -> dict:
     "All of it"
     from mlops_nb.monitors.settings import MonitoringSettings

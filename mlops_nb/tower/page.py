@@ -21,7 +21,7 @@ from .facts import facts
 
 # %% ../../nbs/api/tower/03_page.ipynb #9e98535b
 def day(
-    text: "str|None",   # ISO 8601
+    text: str | None,   # ISO 8601
 ) -> str:               # 1 Jul 2013
     "A day as people write it"
     return f"{datetime.fromisoformat(text):%-d %b %Y}" if text else "-"
@@ -53,7 +53,7 @@ def tile(
     return tag("div", tag("dt", escape(name)), tag("dd", escape(value), tag("small", escape(note)) if note else ""), class_=f"tile {look}".strip())
 
 def link(
-    path: "str|None",   # A file
+    path: str | None,   # A file
     text: str,          # To click on
     base: Path,         # The folder of the page
 ) -> str:
@@ -239,7 +239,7 @@ def traffic_part(
 
 # %% ../../nbs/api/tower/03_page.ipynb #6c8ec265
 def breached_words(
-    result: "dict|None",   # Of an event
+    result: dict | None,   # Of an event
 ) -> str:
     "What breached, in a few words"
     if not result: return ""
@@ -395,8 +395,8 @@ def policy_words(
 
 # %% ../../nbs/api/tower/03_page.ipynb #97557d62
 def write_tower(
-    root: "Path|str",    # The project's folder
-    path: "Path|str",    # The page
+    root: Path | str,    # The project's folder
+    path: Path | str,    # The page
 ) -> dict:               # What it shows, from `facts`
     "Write the page; a reader never sees half of it"
     found, path = facts(root), Path(path).resolve()

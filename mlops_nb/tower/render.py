@@ -16,9 +16,9 @@ from ..settings import load_settings
 
 # %% ../../nbs/api/tower/04_render.ipynb #dc87bb70
 def render(
-    root: "Path|str",             # The project's folder
-    out: "Path|None" = None,      # The page
-    of: "Path|None" = None,       # The folder whose .mlops is shown: the project's, or where a workspace keeps its records
+    root: Path | str,             # The project's folder
+    out: Path | None = None,      # The page
+    of: Path | None = None,       # The folder whose .mlops is shown: the project's, or where a workspace keeps its records
 ) -> Path:                        # The page
     "Write the control tower"
     root = Path(root).resolve()

@@ -189,7 +189,7 @@ def judged_rows(
 
 # %% ../../nbs/training/05_evaluate.ipynb #790b7b24
 def write_evaluation(
-    folder: "str|Path",   # Is made if missing
+    folder: str | Path,   # Is made if missing
     rows: pd.DataFrame,   # From `judged_rows`
     slices: pd.DataFrame, # From `measure_slices`
     metrics: dict,        # Everything else

@@ -163,7 +163,7 @@ def plot_rates(
 # %% ../../nbs/training/02_explore.ipynb #6e1a1742
 def save_figures(
     pictures: dict,         # File name without ending, to `picture`
-    folder: "str|Path",     # Is made if missing
+    folder: str | Path,     # Is made if missing
 ) -> list:                  # The paths
     "Write pictures as PNG"
     folder = Path(folder)

@@ -112,7 +112,7 @@ def _files(
 
 # %% ../../nbs/training/01_ingest.ipynb #0fafa8a8
 def _read(
-    stream: "Path|io.BytesIO",  # A path or the content
+    stream: Path | io.BytesIO,  # A path or the content
     name: str,                  # Its name, which tells the format
 ) -> pd.DataFrame:
     "Read one CSV or Parquet file"
@@ -249,7 +249,7 @@ def fingerprint(
 # %% ../../nbs/training/01_ingest.ipynb #85f22c69
 def write_table(
     table: pd.DataFrame,   # Labelled
-    folder: "str|Path",    # Is made if missing
+    folder: str | Path,    # Is made if missing
     **facts,               # Kept beside the fingerprint: source, late_after
 ) -> dict:                 # The fingerprint and the facts, also written as fingerprint.json
     "Write flights.parquet and fingerprint.json; a reader never sees half a file"

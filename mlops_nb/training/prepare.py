@@ -144,7 +144,7 @@ def column_roles() -> dict:
 # %% ../../nbs/training/03_prepare.ipynb #e1e68b38
 def write_parts(
     parts: dict,          # From `split`
-    folder: "str|Path",   # Is made if missing
+    folder: str | Path,   # Is made if missing
     facts: dict,          # Kept in columns.json: the windows and the fingerprint
 ) -> None:
     "Write train.parquet, validation.parquet, test.parquet and columns.json"

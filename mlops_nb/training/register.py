@@ -21,8 +21,8 @@ from .train import inputs, refit, with_holes
 
 # %% ../../nbs/training/06_register.ipynb #cf79d960
 def read_evaluation(
-    evaluation: "str|Path",  # Output of `evaluate`
-    model: "str|Path",       # Output of `train`
+    evaluation: str | Path,  # Output of `evaluate`
+    model: str | Path,       # Output of `train`
 ) -> tuple:                  # One row per flight with its loss, and metrics.json
     "Read what `evaluate` measured, and refuse it if it measured another model"
     facts, digest = json.loads((Path(evaluation) / "metrics.json").read_text()), seal.verify(model)
@@ -148,7 +148,7 @@ def fitted_again(
     pipeline,              # The judged one
     rows: pd.DataFrame,    # All flights, those of judgement included
     roles: dict,           # Which column is what
-    folder: "str|Path",    # Is made
+    folder: str | Path,    # Is made
 ):                         # The pipeline that was saved
     "Fit the accepted recipe on all days and save it"
     fresh, ends = refit(pipeline, rows, roles), dict(train_start=roles["train_start"], train_end=roles["test_end"])

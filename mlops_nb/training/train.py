@@ -25,7 +25,7 @@ from ..errors import UserError
 
 # %% ../../nbs/training/04_train.ipynb #c59f34b9
 def read_part(
-    prepared: "str|Path",  # Output of `prepare`
+    prepared: str | Path,  # Output of `prepare`
     *names: str,           # train, validation, test
 ) -> pd.DataFrame:         # The parts below each other
     "Read parts of the prepared data"
@@ -33,7 +33,7 @@ def read_part(
 
 # %% ../../nbs/training/04_train.ipynb #58b77575
 def read_roles(
-    prepared: "str|Path",  # Output of `prepare`
+    prepared: str | Path,  # Output of `prepare`
 ) -> dict:                 # label, day, categorical, numeric, slices, and what `prepare` says about the data
     "Read what each column is for"
     return json.loads((Path(prepared) / "columns.json").read_text())
@@ -103,7 +103,7 @@ def fit(
 # %% ../../nbs/training/04_train.ipynb #3ec2d8de
 def best_steps(
     pipeline: Pipeline,  # Fitted
-) -> "int|None":         # None: this estimator does not stop early
+) -> int | None:         # None: this estimator does not stop early
     "How many boosting steps had the best validation score; `n_iter_` counts the patience as well"
     scores = getattr(pipeline[-1], "validation_score_", ())
     return max(int(np.argmax(scores)), 1) if len(scores) else None
@@ -150,7 +150,7 @@ def with_holes(
 
 # %% ../../nbs/training/04_train.ipynb #2a2fc158
 def clear_model(
-    folder: "str|Path",  # Where a model will be saved
+    folder: str | Path,  # Where a model will be saved
 ) -> None:
     "Remove a model saved earlier, and nothing else: a folder without MLmodel stays as it is"
     if (Path(folder) / "MLmodel").is_file(): shutil.rmtree(folder)

@@ -33,7 +33,7 @@ def sqlite_uri(
 
 # %% ../../nbs/api/workspace/02_mlflow_store.ipynb #bd1a25d1
 def uri(
-    workspace_root: "Path|str",  # The folder that holds .mlops
+    workspace_root: Path | str,  # The folder that holds .mlops
 ) -> str:
     "The tracking address of a local workspace"
     return sqlite_uri(Path(workspace_root) / ".mlops" / "mlflow.db")
@@ -189,8 +189,8 @@ def open_run(
     uri: str,          # The address of a local store
     experiment_name: str,
     name: str,         # The run's name
-    parent: "str|None" = None,  # Id of the run above it
-    tags: "dict|None" = None,   # Its first tags
+    parent: str | None = None,  # Id of the run above it
+    tags: dict | None = None,   # Its first tags
 ) -> str:
     "Start a run and return its id"
     run_id = uuid.uuid4().hex
@@ -259,7 +259,7 @@ def _free(
 
 # %% ../../nbs/api/workspace/02_mlflow_store.ipynb #e25e6e7f
 def ui(
-    workspace_root: "Path|str",  # The folder that holds .mlops
+    workspace_root: Path | str,  # The folder that holds .mlops
     port: int = 5000,            # The port to listen on, at 127.0.0.1 only
     open_browser: bool = True,   # Show the page when it is there
 ) -> int:

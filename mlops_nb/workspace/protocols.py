@@ -60,7 +60,7 @@ class Ledger:
 
 # %% ../../nbs/api/workspace/05_protocols.ipynb #e730b8d3
 def find(
-    root: "Path|str",   # The project
+    root: Path | str,   # The project
     on: str,            # dev, staging or production
 ) -> Place:
     "The workspace that a section of settings.ini names"

@@ -80,7 +80,7 @@ class State:
     cores: int = 100  # Quota of each family of machines
     permissions: dict = field(default_factory=lambda: {"actions": ["*"], "notActions": [], "dataActions": ["*"], "notDataActions": []})
 
-    def get(self, id: str) -> "dict | None": return self.resources.get(id.lower())
+    def get(self, id: str) -> dict | None: return self.resources.get(id.lower())
 
     def need(self, id: str) -> dict:
         found = self.get(id)
@@ -128,7 +128,7 @@ def store(bench, call: Call, body: dict, **properties) -> dict:
     return made
 
 
-def operation(bench, call: Call, seconds: float = 0.0, result=None, status: str = "Succeeded", error: "dict | None" = None) -> dict:
+def operation(bench, call: Call, seconds: float = 0.0, result=None, status: str = "Succeeded", error: dict | None = None) -> dict:
     "Headers of an operation that is done after a while"
     id = uuid.uuid4().hex
     bench.state.operations[id] = {"done": time.monotonic() + seconds, "result": result, "status": status, "error": error}

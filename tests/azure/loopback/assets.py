@@ -13,7 +13,7 @@ def numbers(bench, container: str) -> list[int]:
     return [int(one["name"]) for one in bench.state.below(f"{container}/versions") if one["name"].isdigit()]
 
 
-def touch(bench, call: Call, data_type: "str | None" = None):
+def touch(bench, call: Call, data_type: str | None = None):
     "The container of a version, made if need be"
     holder = container_of(call)
     found = bench.state.get(holder.id)

@@ -45,7 +45,7 @@ def blob(bench, request: Request) -> Answer:
 
 class Bench:
     "One loopback Azure"
-    def __init__(self, folder: "Path | None" = None, port: int = 0):
+    def __init__(self, folder: Path | None = None, port: int = 0):
         self.folder = Path(folder or tempfile.mkdtemp(prefix="loopback-"))
         self.folder.mkdir(parents=True, exist_ok=True)
         self.authority, self.storage, self.guard = Authority(self.folder), Storage(self.folder), threading.RLock()
@@ -147,7 +147,7 @@ class Bench:
         "Requests whose `METHOD host/path` match go wrong: `status=503, times=3`, or `cut=1000`, which hangs up after so many bytes of the body"
         return self.faults.add(pattern, **how)
 
-    def trigger(self, workspace: str, schedule: str, at: "datetime | None" = None):
+    def trigger(self, workspace: str, schedule: str, at: datetime | None = None):
         "What Azure does when a schedule is due; gives the run"
         found = next(one for one in self.state.all("workspaces/schedules") if one["name"] == schedule and f"/workspaces/{workspace}/" in one["id"])
         call = arm.read(Request("POST", "management.azure.com", f"{found['id']}/trigger", {}))

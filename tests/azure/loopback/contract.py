@@ -81,7 +81,7 @@ class Contract:
         older = [one for one in self.versions if one[:10] <= version[:10] and one.endswith("preview") == version.endswith("preview")]
         return version if version in self.versions else max(older, default="")
 
-    def find(self, request: Request) -> "tuple[Operation | None, str]":
+    def find(self, request: Request) -> tuple[Operation | None, str]:
         "The operation that a request is, and the api-version of the specification that has it"
         if "/providers/" not in request.path: return self.match(self.resources(), request), self.groups[-1].parent.name if self.groups else ""
         if "/providers/microsoft.insights/" in request.path.lower(): return self.match(self.metrics(request.version), request), request.version
@@ -89,10 +89,10 @@ class Contract:
         return self.match(self.operations(version), request), version
 
     @staticmethod
-    def match(operations: list, request: Request) -> "Operation | None":
+    def match(operations: list, request: Request) -> Operation | None:
         return next((one for one in operations if one.method == request.method.lower() and one.pattern.fullmatch(request.path)), None)
 
-    def check(self, request: Request, answer: "Answer | None" = None) -> Checked:
+    def check(self, request: Request, answer: Answer | None = None) -> Checked:
         "A call against its operation"
         found, version = self.find(request)
         if not found: return Checked()

@@ -180,7 +180,7 @@ def list_keys(bench, call: Call) -> Answer:
     return Answer(200, {f"{name}Key": key for name, key in key_pair(bench, call.action_on).items()})
 
 
-def key_pair(bench, id: str, regenerate: "str | None" = None) -> dict:
+def key_pair(bench, id: str, regenerate: str | None = None) -> dict:
     "The keys of an endpoint"
     from mlops_nb.serving.state import Folder, keys
     bench.state.need(id)

@@ -21,7 +21,7 @@ class Faults:
     "The faults of one test"
     def __init__(self): self.active, self.held, self.unhealthy, self.guard = [], [], [], threading.Lock()
 
-    def unhealthy_like(self, id: str) -> "str | None":
+    def unhealthy_like(self, id: str) -> str | None:
         "Why a deployment cannot become ready, where a test says so"
         return next(("the container did not become ready: liveness probe failed" for pattern in self.unhealthy if re.search(pattern, id)), None)
 
@@ -33,7 +33,7 @@ class Faults:
         self.active.append(fault)
         return fault
 
-    def hit(self, words: str, which) -> "Fault | None":
+    def hit(self, words: str, which) -> Fault | None:
         with self.guard:
             for fault in self.active:
                 if fault.hits < fault.times and which(fault) and fault.pattern.search(words):
@@ -45,7 +45,7 @@ class Faults:
         found = self.hit(f"{method} {host}{target}", lambda fault: fault.cut)
         return found.cut if found else 0
 
-    def answer(self, request: Request) -> "Answer | None":
+    def answer(self, request: Request) -> Answer | None:
         "The wrong answer to a request, if it is to get one"
         found = self.hit(f"{request.method} {request.host}{request.target}", lambda fault: fault.status)
         if not found: return None

@@ -11,7 +11,7 @@ BASE = re.compile(r"/(?P<area>history|metric|data|modelregistry|artifact|mlflow|
 ASSET_TYPES = {"mlflow_model": "MLFlowModel", "custom_model": "CustomModel", "triton_model": "TritonModel"}
 
 
-def find(bench, workspace: str, name: str) -> tuple[Execution, "str | None"]:
+def find(bench, workspace: str, name: str) -> tuple[Execution, str | None]:
     "The job that a run id means, or a job and its step"
     for run in bench.runs.values():
         if run.workspace.lower() != workspace.lower(): continue
@@ -24,7 +24,7 @@ def find(bench, workspace: str, name: str) -> tuple[Execution, "str | None"]:
 def log_url(run, step: str) -> str: return f"https://{REGION}.api.azureml.ms/loopback/logs/{run.name}/{step}"
 
 
-def details(bench, run, step: "str | None") -> dict:
+def details(bench, run, step: str | None) -> dict:
     "A run as run history describes it"
     job = seen(bench, bench.state.get(run.id))
     row = run.steps[step] if step else run.row
@@ -41,7 +41,7 @@ def details(bench, run, step: "str | None") -> dict:
     return {key: value for key, value in said.items() if value is not None}
 
 
-def waiting(bench, workspace: str, name: str) -> "dict | None":
+def waiting(bench, workspace: str, name: str) -> dict | None:
     "A job that has not been started, as run history describes it; None where it is none"
     made = bench.state.get(f"{workspace}/jobs/{name}")
     if not made or made["id"].lower() in bench.runs: return None
@@ -57,7 +57,7 @@ def failure(run) -> str:
     return "; ".join(failed) or (run.file.parent / "execution.log").read_text()[-2000:] or "the job failed"
 
 
-def outputs(run, step: "str | None") -> dict:
+def outputs(run, step: str | None) -> dict:
     "Outputs by name, as references to assets"
     spec = json.loads(run.file.read_text())
     declared = spec.get("outputs") or {}
@@ -69,7 +69,7 @@ def outputs(run, step: "str | None") -> dict:
 def reference(place: str, kind: str) -> dict: return {"assetId": f"azureml://locations/{REGION}/outputs/{place}", "type": ASSET_TYPES.get(kind, kind)}
 
 
-def resolve(bench, workspace: str, id: str) -> "str | None":
+def resolve(bench, workspace: str, id: str) -> str | None:
     "Where an output is"
     name, *port = id.split("/outputs/")[-1].split("/")
     run = find(bench, workspace, name)[0]
@@ -77,12 +77,12 @@ def resolve(bench, workspace: str, id: str) -> "str | None":
     return (bench.state.get(run.id)["properties"]["outputs"].get(port[0]) or {}).get("uri")
 
 
-def stamp(seconds: "float | None") -> "str | None":
+def stamp(seconds: float | None) -> str | None:
     from datetime import datetime, timezone
     return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ") if seconds else None
 
 
-def answer(bench, request: Request) -> "Answer | None":
+def answer(bench, request: Request) -> Answer | None:
     "What run history says; None where the request is for somebody else"
     if match := re.fullmatch(r"/loopback/logs/([^/]+)/([^/]+)", request.path):
         run = next((run for run in bench.runs.values() if run.name == match[1]), None)
@@ -110,7 +110,7 @@ def answer(bench, request: Request) -> "Answer | None":
     return None
 
 
-def log_files(run, step: "str | None") -> dict:
+def log_files(run, step: str | None) -> dict:
     "Logs by name; those of a pipeline are its step list"
     spec = json.loads(run.file.read_text())
     if step or "jobs" not in spec: return {"user_logs/std_log.txt": log_url(run, step or next(iter(run.steps), ""))} if run.steps else {}

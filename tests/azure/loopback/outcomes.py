@@ -12,7 +12,7 @@ from .rebuild import BINDING
 DATA, FILES = "workspaceblobstore", "workspaceartifactstore"
 
 
-def child_name(run, step: str, row: dict) -> "str | None":
+def child_name(run, step: str, row: dict) -> str | None:
     "A step's own job name: its MLflow run; a reused step has none of its own"
     return row["run_id"] if row["run_id"] and not row["reused"] else f"{run.name}-{step}" if row["reused"] else None
 
@@ -110,7 +110,7 @@ def models(bench, workspace: str, folder: Path):
         if found := bench.state.get(id): found["properties"]["tags"] = {key: value for one, number, key, value in tags if (one, number) == (name, version)}
 
 
-def model_uri(bench, workspace: str, name: str, version: int, source: str) -> "str | None":
+def model_uri(bench, workspace: str, name: str, version: int, source: str) -> str | None:
     "Where the files of a model version are in the workspace's storage; they are uploaded if they are on this machine only"
     if source.startswith("azureml://"): return source if "/datastores/" in source else None
     place = Path(unquote(urlsplit(source).path))

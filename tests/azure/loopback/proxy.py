@@ -41,7 +41,7 @@ class Request:
     @property
     def version(self) -> str: return self.query.get("api-version", "")
     @property
-    def kind(self) -> "str | None":
+    def kind(self) -> str | None:
         "Which part of Azure the host belongs to; None where it is no part of it"
         return next((kind for kind, pattern in HOSTS.items() if pattern.fullmatch(self.host)), None)
 
@@ -50,7 +50,7 @@ class Request:
 class Answer:
     "What the stand-in says"
     status: int = 200
-    body: "bytes | dict | list | str | None" = None
+    body: bytes | dict | list | str | None = None
     headers: dict = field(default_factory=dict)
     drop: bool = False  # Hang up instead of answering
 

@@ -74,11 +74,11 @@ class Rebuild:
         address = self.address(uri)
         return str(self.fetched(address)) if ".blob.core.windows.net/" in address else address
 
-    def code(self, reference: "str | None") -> "str | None":
+    def code(self, reference: str | None) -> str | None:
         if not reference: return None
         return str(self.fetched(self.address(self.asset(reference, ("codes",))["properties"]["codeUri"])))
 
-    def environment(self, reference: "str | None") -> "str | None":
+    def environment(self, reference: str | None) -> str | None:
         "The file of an environment, with its build context or conda file"
         if not reference: return None
         if (match := SHARED.match(reference)) and match["registry"] == "azureml":  # Curated ones are images that Microsoft builds
@@ -111,7 +111,7 @@ class Rebuild:
         if "jobs" in spec: spec["jobs"] = {key: self.node(key, node, spec)[0] for key, node in spec["jobs"].items()}
         return self.write(f"component-{name}.yml", spec), spec
 
-    def value(self, given, port: "dict | None" = None):
+    def value(self, given, port: dict | None = None):
         "An input of a node or a job"
         if not isinstance(given, dict): return given
         kind = given.get("jobInputType") or given.get("job_input_type")
@@ -119,7 +119,7 @@ class Rebuild:
         spec = {"type": kind, "path": self.data(given["uri"])}
         return spec | ({"mode": MODES[given["mode"]]} if given.get("mode") else {})
 
-    def literal(self, text, port: "dict | None"):
+    def literal(self, text, port: dict | None):
         "A literal in the type that its port declares; literals travel as text"
         if not port or not isinstance(text, str) or "${{" in text: return text
         kind = TYPED.get(port.get("type"))

@@ -87,7 +87,7 @@ class Storage:
         from azure.storage.blob import BlobServiceClient
         return BlobServiceClient(f"http://127.0.0.1:{self.port}/{ACCOUNT}", credential={"account_name": ACCOUNT, "account_key": KEY})
 
-    def container(self, name: "str | None" = None) -> str:
+    def container(self, name: str | None = None) -> str:
         "Make a container; without a name, one of its own"
         name = name or f"upload-{uuid.uuid4().hex[:12]}"
         self.service.create_container(name)

@@ -69,7 +69,7 @@ class Tracking:
         return re.sub(r"azureml://[^\"]*?/experiments/(\w+)/runs/([0-9a-f]{32})/artifacts", lambda m: f"{self.root}{'' if m[1] == 'job' else '/' + m[1]}/{m[2]}/artifacts", text)
 
 
-def answer(bench, request: Request) -> "Answer | None":
+def answer(bench, request: Request) -> Answer | None:
     "What MLflow says; None where the request is for somebody else"
     match = ROUTE.fullmatch(request.path)
     if not match: return None

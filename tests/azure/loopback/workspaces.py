@@ -7,7 +7,7 @@ from .proxy import REGION, Answer
 from .storage import ACCOUNT, KEY
 
 
-def make_workspace(bench, group: str, name: str, properties: "dict | None" = None) -> dict:
+def make_workspace(bench, group: str, name: str, properties: dict | None = None) -> dict:
     "A workspace as if somebody had created it, with its container and default datastores"
     from .arm import read
     from .proxy import Request
