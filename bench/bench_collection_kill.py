@@ -21,7 +21,7 @@ from harness import PYTHON, Result, versions
 CHILD = """
 import os, sys
 from datetime import datetime, timezone
-from mlops_nb.serving.collection import Collector, instance
+from mlops_nb.serving.collection import Collector, new_instance_name
 collector = Collector(sys.argv[1], "flights", "blue", "3", instance())
 os.write(1, b"ready\\n")
 for line in os.fdopen(0, "rb", buffering=0):

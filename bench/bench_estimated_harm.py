@@ -9,8 +9,8 @@ import argparse
 import tempfile
 
 import pandas as pd
-
 from harness import Result
+
 from mlops_nb.monitors import performance
 from mlops_nb.monitors.collected import database
 from mlops_nb.training import train
@@ -35,10 +35,10 @@ def main():
     con = database(tempfile.mkdtemp())
     con.register("judged", judged)
     con.execute("CREATE TABLE april AS SELECT * FROM judged WHERE month = '2013-04'")
-    mix = performance.mix_of(con, "april", "classification")
+    mix = performance.loss_by_level(con, "april", "classification")
     for month in sorted(judged.month.unique())[1:]:
         con.execute(f"CREATE OR REPLACE TABLE now AS SELECT * FROM judged WHERE month = '{month}'")
-        promised, days = performance.expected_loss(con, "now", "p", mix), performance.daily(con, "now", "classification")
+        promised, days = performance.expected_loss(con, "now", "p", mix), performance.daily_sums(con, "now", "classification")
         real = performance.loss_interval(days, "classification")
         found.append(dict(month=month, expected=promised["change"], happened=real.mean - promised["baseline"], loss=real.mean, low=real.low, high=real.high))
         print(f"{month}  expected {promised['change']:+.4f}   happened {real.mean - promised['baseline']:+.4f}   {'same' if promised['change'] * (real.mean - promised['baseline']) > 0 else 'other'} direction", flush=True)

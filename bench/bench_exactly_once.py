@@ -16,13 +16,13 @@ import sys
 import tempfile
 import time
 from contextlib import closing
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
-from mlops_nb.retraining.events import AZURE, TAG, breach_event, handle, outbox
+from mlops_nb.retraining.events import AZURE_EVENT, AZURE_TAG, breach_event, handle, outbox
 from mlops_nb.retraining.policy import Policy
 
-NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 POLICY = Policy(cooldown_days=0, daily_budget=10**9)
 BATCH = 20
 
@@ -31,8 +31,8 @@ def event(number: int) -> dict:
     "A breach of ours, or every third time one of Azure's"
     end = (NOW + timedelta(hours=1 + number)).isoformat()
     if number % 3 == 0:
-        tags = {TAG: "Signal performance has failed due to one or more features violating metric thresholds"}
-        return dict(id=f"azure-{number}", eventType=AZURE, eventTime=end, subject="", data=dict(RunId=f"run-{number}", RunStatus="Failed", RunTags=tags))
+        tags = {AZURE_TAG: "Signal performance has failed due to one or more features violating metric thresholds"}
+        return dict(id=f"azure-{number}", eventType=AZURE_EVENT, eventTime=end, subject="", data=dict(RunId=f"run-{number}", RunStatus="Failed", RunTags=tags))
     worse = dict(type="model_performance", verdict="breach", rows=[dict(feature="", metric="log_loss", value=0.6, breach=True)])
     return breach_event(dict(monitor="m", endpoint="e", window=[NOW.isoformat(), end], breach=True, signals=dict(performance=worse),
                              performance=dict(metric="log_loss", value=0.6, low=0.58, high=0.62, baseline=0.5, worse=0.06, n=5000, days=30)))

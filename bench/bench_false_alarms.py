@@ -11,9 +11,9 @@ import argparse
 from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
+from harness import Result
 from scipy import special
 
-from harness import Result
 from mlops_nb.monitors import metrics, thresholds
 
 LIMITS = {"jensen_shannon_distance": 0.1, "population_stability_index": 0.2}

@@ -5,7 +5,7 @@ import sys
 import time
 from pathlib import Path
 
-from harness import HOME, Result, rounds, versions, PYTHON
+from harness import HOME, PYTHON, Result, rounds, versions
 
 from mlops_nb.fingerprints import Memory, fingerprint
 

@@ -9,17 +9,17 @@ pipelines/monitoring/retrain.yml does it. The others change one thing each; `any
 """
 import time
 from dataclasses import asdict, replace
-from datetime import timezone
+from datetime import UTC, timezone
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-
 from harness import Result
+
 from mlops_nb.models.gate import Limits, judge, paired_bootstrap
-from mlops_nb.settings import load_settings
-from mlops_nb.monitors.performance import surely_worse
+from mlops_nb.monitors.performance import least_increase
 from mlops_nb.retraining.policy import Policy, decide, policy_of, training_window
+from mlops_nb.settings import load_settings
 from mlops_nb.training.evaluate import calibration_error, log_losses, reliability
 from mlops_nb.training.ingest import label, read_package
 from mlops_nb.training.prepare import column_roles, features
@@ -95,7 +95,7 @@ def performance(models: Models, champion: tuple, month: int, baseline: tuple) ->
     "What the monitor would say of a matured month; the baseline is a model and the days that judged it"
     window, before = (day(month), day(month + 1)), interval(models, *baseline)
     now = interval(models, champion, window)
-    return dict(metric="log_loss", value=now.mean, low=now.low, high=now.high, baseline=before.mean, worse=surely_worse(now, before), n=int(models.rows(*window).sum()))
+    return dict(metric="log_loss", value=now.mean, low=now.low, high=now.high, baseline=before.mean, worse=least_increase(now, before), n=int(models.rows(*window).sum()))
 
 
 FIRST = (day(1), day(4))    # January to March
@@ -109,7 +109,7 @@ def by_policy(models: Models, policy: Policy, limits: Limits, again: bool = True
     for month in range(4, 13):
         champions[month] = champion
         if month == 12: break
-        now = day(month + 1).to_pydatetime().replace(tzinfo=timezone.utc)
+        now = day(month + 1).to_pydatetime().replace(tzinfo=UTC)
         result = dict(window=[f"{day(month):%Y-%m-%d}", f"{now:%Y-%m-%d}"], signals=DRIFT, performance=performance(models, champion, month, baseline))
         action = decide(result, history, policy, now)
         entry = dict(month=month, action=action.action, reason=action.reason)

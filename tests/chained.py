@@ -34,7 +34,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import KBinsDiscretizer, OneHotEncoder, PowerTransformer
 from mlops_nb.models import saving as models, tracking
-from mlops_nb.models.champion import judge_challenger, latencies, of_champion, register_judged, settle, kept_rows, write_decision, write_rows
+from mlops_nb.models.champion import judge_challenger, measure_latencies, read_champion_rows, register_judged, judge_and_promote, pack_rows, write_decision, write_rows
 from mlops_nb.models.gate import Limits, verdict_tags
 
 train_start, train_end, test_end = sys.argv[1:4]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from serving import ECHO, FILES, Client
 
-from mlops_nb.serving.endpoints import Endpoints
 from mlops_nb.releases.controller import Registry, Tools, release
+from mlops_nb.serving.endpoints import Endpoints
 
 ROLLOUT = """\
 alpha: 0.01

@@ -63,15 +63,16 @@ def register_models(root: Path):
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
 
-    from mlops_nb.models import saving as models, registry, tracking
-    from mlops_nb.serving.endpoints import registry_of
+    from mlops_nb.models import registry, tracking
+    from mlops_nb.models import saving as models
+    from mlops_nb.serving.endpoints import use_registry
     X, y = flights()
     codes = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=np.nan)
     trees = make_pipeline(make_column_transformer((codes, ["carrier"]), remainder="passthrough"), HistGradientBoostingClassifier(max_iter=10))
     linear = make_pipeline(make_column_transformer((OneHotEncoder(handle_unknown="error"), ["carrier"]), remainder=SimpleImputer()), LogisticRegression())
     for number, model in enumerate((trees, linear), 1):
         models.save(model.fit(X, y), root / f"model{number}", X_example=X)
-        with registry_of(root), tracking.run(): assert registry.register(root / f"model{number}", "flight-delay") == number
+        with use_registry(root), tracking.run(): assert registry.register(root / f"model{number}", "flight-delay") == number
 
 
 def make_workspace(root: Path) -> Path:

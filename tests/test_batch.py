@@ -15,7 +15,6 @@ from test_runner import Project, empty_store, steps, wait_for  # noqa: F401 (the
 from mlops_nb.models import saving as models
 
 
-
 def command(project, table="table.parquet", model="azureml:flight-delay:1", **inputs) -> list:
     "What a user types after `mlops-nb run`"
     given = {"table": project.root / table, "model": model, **inputs}

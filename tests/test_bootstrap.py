@@ -10,9 +10,9 @@ import pytest
 from click.testing import CliRunner
 
 from mlops_nb.cli.main import main
+from mlops_nb.infrastructure.roles import ROLES
 from mlops_nb.schemas.documents import load
 from mlops_nb.settings import load_settings
-from mlops_nb.infrastructure.roles import ROLES
 
 ROOT = Path(__file__).resolve().parents[1]
 EMPTY = {"az_login": True, "gh_login": True, "apps": {}, "principals": {}, "roles": [], "groups": {}, "providers": {}, "environments": {}, "variables": {}, "protection": None}

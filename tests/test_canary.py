@@ -11,9 +11,20 @@ from scipy.integrate import quad
 from scipy.stats import beta
 
 from mlops_nb.errors import UserError
-from mlops_nb.releases.canary import Mixture, bar, is_bad, is_clients_fault, log_e, log_e_pairs, requests_needed, share_of_bad, upper_bound, walk
+from mlops_nb.releases.canary import (
+    Mixture,
+    is_bad,
+    is_clients_fault,
+    log_e,
+    log_e_pairs,
+    log_e_path,
+    log_e_threshold,
+    requests_needed,
+    share_of_bad,
+    upper_bound,
+)
 from mlops_nb.releases.rollout import load_rollout
-from mlops_nb.releases.shadow import compare, differences, pair
+from mlops_nb.releases.shadow import compare_pairs, pair_answers, pair_predictions
 
 FILE = ROOT / "pipelines/deployment/rollout.yml"
 shares = st.floats(0.01, 0.99)
@@ -49,7 +60,7 @@ def test_the_closed_form_is_the_integral(k, others, share):
 @given(st.lists(st.booleans(), min_size=1, max_size=60), shares)
 def test_a_walk_is_the_e_process_after_each_event(events, share):
     k = np.cumsum(events)
-    assert walk(np.array(events), share) == pytest.approx([float(log_e(k[i], i + 1, share)) for i in range(len(events))])
+    assert log_e_path(np.array(events), share) == pytest.approx([float(log_e(k[i], i + 1, share)) for i in range(len(events))])
 
 
 @given(st.integers(0, 50), st.integers(1, 3000), st.floats(0.6, 0.99))
@@ -80,7 +91,7 @@ def test_nothing_to_compare_is_refused():
 
 
 def test_equal_games_share_the_error_and_pairs_are_a_fair_coin():
-    assert bar(0.01, 4) == pytest.approx(np.log(400)) and log_e_pairs(3, 4) == pytest.approx(log_e(3, 7, 0.5))
+    assert log_e_threshold(0.01, 4) == pytest.approx(np.log(400)) and log_e_pairs(3, 4) == pytest.approx(log_e(3, 7, 0.5))
 
 
 @pytest.mark.parametrize("status, bad, client", [(200, False, False), (404, True, True), (408, True, False), (424, True, False), (429, True, False), (500, True, False), (503, True, False)])
@@ -91,12 +102,12 @@ def test_who_is_to_blame(status, bad, client):
 def test_pairs_need_both_answers_and_a_champion_that_understood():
     def event(id, deployment, status=200, mirror=False): return {"request_id": id, "deployment": deployment, "status": status, "mirror": mirror, "milliseconds": 1, "valid": True}
     events = [event("a", "new", mirror=True), event("a", "old"), event("b", "old"), event("c", "old", 400), event("c", "new", 200, True), event("d", "old", 500), event("d", "new", 500, True), event("e", "new"), event("e", "old")]
-    found = compare(pair(events, "new", "old"), 100)
+    found = compare_pairs(pair_answers(events, "new", "old"), 100)
     assert (found.requests, found.canary_bad, found.only_canary_bad, found.only_champion_bad) == (2, 1, 0, 0)
 
 
 def test_differences_pair_rows_and_leave_out_what_is_not_a_number():
-    found = differences({"a": [0.1, 0.2], "b": [0.5], "c": [1.0]}, {"a": [0.2, float("nan")], "b": [0.1], "c": [1.0, 2.0]})
+    found = pair_predictions({"a": [0.1, 0.2], "b": [0.5], "c": [1.0]}, {"a": [0.2, float("nan")], "b": [0.1], "c": [1.0, 2.0]})
     assert (found.rows, round(found.mean, 3), round(found.largest, 3)) == (2, -0.15, 0.4)
 
 

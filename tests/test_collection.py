@@ -6,13 +6,13 @@ import shutil
 import signal
 import subprocess
 import sys
-from datetime import datetime, timezone
+from datetime import UTC, datetime, timezone
 from pathlib import Path
 
 import pytest
 from serving import Client, Load, records, until
 
-from mlops_nb.serving.state import Folder, host_pid
+from mlops_nb.serving.state import EndpointFolder, host_pid
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_a_killed_host_loses_no_acknowledged_request(serving, call):
     for _ in range(2):
         with Load(Client(serving, "echo")) as load:
             load.served(100)
-            os.kill(host_pid(Folder(serving.root, "echo")), signal.SIGKILL)
+            os.kill(host_pid(EndpointFolder(serving.root, "echo")), signal.SIGKILL)
             until(lambda: load.errors)
         acknowledged += [id for status, id, _ in load.replies if status == 200]
         serving.start("echo")
@@ -69,7 +69,7 @@ def test_a_killed_host_loses_no_acknowledged_request(serving, call):
 
 
 def test_a_full_disk_is_a_503_and_leaves_no_half_line(serving, call):
-    pid = host_pid(Folder(serving.root, "echo"))
+    pid = host_pid(EndpointFolder(serving.root, "echo"))
     call([{}])
     newest = max((serving.root / ".mlops/collected/echo/blue").rglob("*.jsonl"), key=lambda path: path.stat().st_mtime_ns)
     before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
@@ -110,7 +110,7 @@ def test_a_refused_request_is_an_event_and_no_data(serving, call):
 
 def test_events_from_a_moment_on(serving, call):
     call([{}], x_request_id="early")
-    moment = datetime.now(timezone.utc)
+    moment = datetime.now(UTC)
     call([{}], x_request_id="late", x_mlops_nb_time="2013-07-01T07:00:00Z")
     (event,) = serving.events("echo", moment)
     assert (event["request_id"], event["time"]) == ("late", "2013-07-01T07:00:00.000000Z")

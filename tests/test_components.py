@@ -6,12 +6,12 @@ import pytest
 import yaml
 from conftest import ROOT, code, stage_cells, text, write_notebook
 
-from mlops_nb.notebooks.lint import check, free_names
-from mlops_nb.notebooks.components import closure, command
 from mlops_nb.errors import StepFailed, UserError
+from mlops_nb.jobs.sample import run_sample
+from mlops_nb.notebooks.components import closure, step_command
 from mlops_nb.notebooks.export import export
+from mlops_nb.notebooks.lint import check_project, free_names
 from mlops_nb.parameters import Parameter
-from mlops_nb.jobs.sample import sample
 
 PARAMETERS = ("from_here: uri_folder = '../data'   # what: a folder\nrate: Annotated[float, Range(0, 1)] = 0.5   # a share\n"
               "carrier: str = '007'   # an id\nold: Optional[mlflow_model] = None   # a champion\nkeep: bool = True   # a switch\n"
@@ -50,7 +50,7 @@ def snapshot(root): return {p.relative_to(root): p.read_bytes() for p in sorted(
 
 
 def test_what_is_generated_is_complete_and_stays(repo):
-    assert check(repo) == []
+    assert check_project(repo) == []
     before = snapshot(repo)
     assert export(repo) == {} and snapshot(repo) == before
     assert (repo / "README.md").read_text().endswith("> Purpose\n\n```python\n1 + 1\n```\n")
@@ -93,10 +93,10 @@ def test_a_step_that_is_not_deterministic_says_so(repo):
 
 
 def test_names_that_are_python_words_stay_arguments():
-    assert command("a.ipynb", [Parameter("in_", "string")]) == "python -m mlops_nb.step a.ipynb --in_ '${{inputs.in_}}'"
+    assert step_command("a.ipynb", [Parameter("in_", "string")]) == "python -m mlops_nb.step a.ipynb --in_ '${{inputs.in_}}'"
 
 
-def problems(root): return [str(p) for p in check(root)]
+def problems(root): return [str(p) for p in check_project(root)]
 
 
 def edit(path, old, new):
@@ -237,8 +237,8 @@ def test_the_sample_runs_the_stages_in_order_and_stops_at_the_first_failure(tmp_
     for number, name, job in ((1, "one", "Path(out).mkdir()"), (2, "two", "assert Path(out).exists()\n1 / 0"), (3, "three", "Path(out, 'x').touch()")):
         head, run, parameters, cell = stage_cells("out: Output[uri_folder] = '../../.mlops/sample/out'   # a folder", job)
         write_notebook(tmp_path / f"nbs/training/0{number}_{name}.ipynb", head, run, types, parameters, cell)
-    with pytest.raises(StepFailed, match="two: exit code 1(.|\n)*ZeroDivisionError"): sample(tmp_path)
+    with pytest.raises(StepFailed, match="two: exit code 1(.|\n)*ZeroDivisionError"): run_sample(tmp_path)
     assert capsys.readouterr().out.startswith("one: ")
     assert [p.name for p in sorted((tmp_path / ".mlops/sample/outputs").glob("*.ipynb"))] == ["01_one.ipynb", "02_two.ipynb"]
-    sample(tmp_path, ["three"])
-    with pytest.raises(UserError, match="there is no stage four"): sample(tmp_path, ["four"])
+    run_sample(tmp_path, ["three"])
+    with pytest.raises(UserError, match="there is no stage four"): run_sample(tmp_path, ["four"])

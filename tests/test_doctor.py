@@ -11,9 +11,9 @@ import pytest
 from conftest import ROOT
 from projects import BIN, command
 
-from mlops_nb.cli.main import main
 from mlops_nb.cli.contract import FINDING, JSON
-from mlops_nb.cli.doctor import examine
+from mlops_nb.cli.doctor import examine_machine
+from mlops_nb.cli.main import main
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def project(tmp_path):
 
 
 def found(project, on=None) -> dict:
-    return {one.name: one for one in examine(project, on)}
+    return {one.name: one for one in examine_machine(project, on)}
 
 
 def az(project, monkeypatch, *lines):
@@ -60,8 +60,8 @@ def test_a_port_that_is_taken_is_told_and_not_needed(project):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        from mlops_nb.cli.doctor import port
-        one = port(project, taken.getsockname()[1])
+        from mlops_nb.cli.doctor import check_port
+        one = check_port(project, taken.getsockname()[1])
     assert one.mark == "note" and one.fix.startswith("mlops-nb ui --port")
 
 

@@ -8,8 +8,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlops_nb.schemas.documents import Document, Map, Seq, load, mistake, parse, where
 from mlops_nb.errors import UserError
+from mlops_nb.schemas.documents import Document, Map, Seq, load, mistake, parse, position_of
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.dates()
 values = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20)
@@ -71,7 +71,7 @@ def test_paths_that_hold_no_document(tmp_path):
 def test_merges_and_anchors():
     doc = parse("base: &b {x: 1, y: 2}\nmore: &m\n  <<: *b\n  y: 3\nlast: {<<: [*m, *b], z: 4}\nsame: *m\n", "x.yml")
     assert doc["more"] == {"x": 1, "y": 3} and doc["last"] == {"x": 1, "y": 3, "z": 4} and doc["same"] is doc["more"]
-    assert where(doc["more"], "x") == (doc.file, 1) and where(doc["more"], "y") == (doc.file, 4)
+    assert position_of(doc["more"], "x") == (doc.file, 1) and position_of(doc["more"], "y") == (doc.file, 4)
 
 
 def test_an_anchor_used_many_times_costs_nothing():
@@ -86,7 +86,7 @@ def test_containers_are_dicts_and_lists():
     assert again == doc and again.lines == doc.lines
     error = mistake("b is wrong", doc["a"], "b", accepted="c")
     assert str(error) == "x.yml:1: b is wrong\n  accepted: c"
-    assert where({"plain": 1}, "plain") == (None, None) and where([1], 0) == (None, None)
+    assert position_of({"plain": 1}, "plain") == (None, None) and position_of([1], 0) == (None, None)
 
 
 def test_the_import_is_light():

@@ -57,12 +57,12 @@ class Loopback:
         self.bench, self.ground, self.root = bench, Ground(bench), project(folder/"project")
 
     def apply(self, root: Path, on: str = "dev", **options) -> list:
-        return planning.apply(root, on, azure=self.azure(root, on), say=lambda text: None, **options)
+        return planning.apply_environment(root, on, azure=self.azure(root, on), say=lambda text: None, **options)
 
-    def plan(self, root: Path, on: str = "dev", **options) -> planning.Plan: return planning.plan(root, on, azure=self.azure(root, on), **options)
+    def plan(self, root: Path, on: str = "dev", **options) -> planning.EnvironmentPlan: return planning.plan_environment(root, on, azure=self.azure(root, on), **options)
 
-    def azure(self, root: Path, on: str = "dev") -> planning.Azure:
-        found = planning.Azure(planning.chosen(root, on).where)
+    def azure(self, root: Path, on: str = "dev") -> planning.Clients:
+        found = planning.Clients(planning.load_valid_declaration(root, on).where)
         found.arm.pause = 0.02
         return found
 
@@ -154,7 +154,7 @@ def test_only_what_differs_is_changed(azure, root):
 def lost(azure, root) -> str:
     "Take the storage account and the clusters away; gives the account's name"
     for name in ("cpu", "sweep"): azure.bench.state.resources.pop(azure.at("Microsoft.MachineLearningServices/workspaces", f"mlw-flights-dev/computes/{name}")["id"].lower())
-    account = declared.names(planning.chosen(root, "dev"))["storage"]
+    account = declared.resource_names(planning.load_valid_declaration(root, "dev"))["storage"]
     azure.bench.state.resources = {id: one for id, one in azure.bench.state.resources.items() if f"storageaccounts/{account}" not in id}
     return account
 
@@ -202,7 +202,7 @@ def test_a_name_that_is_taken_is_found_before_work_begins(azure, root):
 
 def test_soft_deleted_names_are_found_before_work_begins(azure, root, monkeypatch):
     monkeypatch.chdir(root)
-    vault = declared.names(planning.chosen(root, "dev"))["key_vault"]
+    vault = declared.resource_names(planning.load_valid_declaration(root, "dev"))["key_vault"]
     workspace = azure.at("Microsoft.MachineLearningServices/workspaces", "mlw-flights-dev")["id"].lower()
     azure.bench.state.deleted[workspace] = azure.bench.state.resources[workspace]
     azure.ground.vaults[vault] = {"properties": {"deletionDate": "2026-11-25T01:00:00Z", "scheduledPurgeDate": "2026-12-02T01:00:00Z"}}
@@ -219,7 +219,7 @@ def test_soft_deleted_names_are_found_before_work_begins(azure, root, monkeypatc
 
 
 def test_what_is_not_ready_is_waited_for_and_what_failed_is_made_again(azure, root):
-    account = azure.at("Microsoft.Storage/storageAccounts", declared.names(planning.chosen(root, "dev"))["storage"])
+    account = azure.at("Microsoft.Storage/storageAccounts", declared.resource_names(planning.load_valid_declaration(root, "dev"))["storage"])
     azure.ground.turns[account["id"].lower()] = 3
     azure.at("Microsoft.MachineLearningServices/workspaces", "mlw-flights-dev/computes/cpu")["properties"]["provisioningState"] = "Failed"
     planned = azure.plan(root)
@@ -279,14 +279,14 @@ def test_roles_given_by_hand_are_reported_and_taken_only_with_prune(azure, root)
 
 def test_a_role_taken_out_of_the_file_is_one_given_by_hand(azure, root):
     rewrite(root, "roles.yml", "    storage: [Storage Blob Data Contributor]\n  ml-engineers:", "  ml-engineers:")
-    assert [c.name for c in azure.plan(root).changes if c.action == "undeclared"] == [f"Group {PEOPLE['data-scientists']}: Storage Blob Data Contributor on {declared.names(planning.chosen(root, 'dev'))['storage']}"]
+    assert [c.name for c in azure.plan(root).changes if c.action == "undeclared"] == [f"Group {PEOPLE['data-scientists']}: Storage Blob Data Contributor on {declared.resource_names(planning.load_valid_declaration(root, 'dev'))['storage']}"]
 
 
 def test_production_makes_the_registry_and_gives_everybodys_roles_there(azure, root):
     done = azure.apply(root, "production")
     on_registry = {c.name for c in done if c.kind == "role" and c.name.endswith("mlr-flights")}
     assert "data-scientists: AzureML Registry User on mlr-flights" in on_registry and any(c.kind == "registry" for c in done)
-    assert azure.at("Microsoft.KeyVault/vaults", declared.names(planning.chosen(root, "production"))["key_vault"], "rg-flights-production")["properties"]["enablePurgeProtection"] is True
+    assert azure.at("Microsoft.KeyVault/vaults", declared.resource_names(planning.load_valid_declaration(root, "production"))["key_vault"], "rg-flights-production")["properties"]["enablePurgeProtection"] is True
     azure.ground.writes.clear()
     assert azure.apply(root, "production") == [] and azure.ground.writes == []
 
@@ -424,20 +424,20 @@ def test_files_of_the_image_that_storage_refuses_end_with_what_helps(azure, root
 
 
 def test_only_a_new_lock_builds_a_new_image(azure, root):
-    before = image.reference(root)
+    before = image.image_reference(root)
     rewrite(root, "roles.yml", "# Who may do what.", "# Who may do what!")
-    assert image.reference(root) == before and azure.plan(root).todo == []
+    assert image.image_reference(root) == before and azure.plan(root).todo == []
     rewrite(root, "requirements.txt", "# This file was", "# This file is")
-    assert image.reference(root) != before
-    assert kinds(azure.plan(root).todo) == [("create", "image", image.reference(root))]
+    assert image.image_reference(root) != before
+    assert kinds(azure.plan(root).todo) == [("create", "image", image.image_reference(root))]
 
 
 def test_a_run_and_azure_call_the_image_by_one_name(tmp_path):
-    from mlops_nb.azure.staging import Staged, stage_environment
+    from mlops_nb.azure.staging import StagingFolder, stage_environment
     from mlops_nb.jobs.environments import image_tag
     file = ROOT/"pipelines/environment/environment.yml"
-    sent = stage_environment(Staged(tmp_path), "file:environment.yml", file.parent)
-    assert image_tag("file:environment.yml", file.parent) == {"mlops_nb.image": sent.removeprefix("azureml:")} == {"mlops_nb.image": image.reference(ROOT)}
+    sent = stage_environment(StagingFolder(tmp_path), "file:environment.yml", file.parent)
+    assert image_tag("file:environment.yml", file.parent) == {"mlops_nb.image": sent.removeprefix("azureml:")} == {"mlops_nb.image": image.image_reference(ROOT)}
 
 
 def test_every_run_is_tagged_with_its_image(tmp_path, monkeypatch):
@@ -448,7 +448,7 @@ def test_every_run_is_tagged_with_its_image(tmp_path, monkeypatch):
     ran = run("run", "job.yml")
     assert ran.exit_code == 0, ran.output
     with closing(sqlite3.connect(tmp_path/".mlops/mlflow.db")) as db: found = db.execute("SELECT value FROM tags WHERE key = 'mlops_nb.image'").fetchall()
-    assert found == [(image.reference(tmp_path),)]
+    assert found == [(image.image_reference(tmp_path),)]
 
 
 # Files
@@ -469,7 +469,7 @@ def test_every_run_is_tagged_with_its_image(tmp_path, monkeypatch):
 def test_mistakes_are_found_without_azure(root, name, old, new, says):
     rewrite(root, name, old, new)
     if name == "registry.yml": rewrite(root, "production.yml", "tags:", "tags:")
-    with pytest.raises(UserError, match=says): declared.declared(root, "production" if name == "registry.yml" else "dev")
+    with pytest.raises(UserError, match=says): declared.load_declaration(root, "production" if name == "registry.yml" else "dev")
 
 
 @pytest.mark.parametrize("old, new, says", [
@@ -480,7 +480,7 @@ def test_mistakes_are_found_without_azure(root, name, old, new, says):
 ])
 def test_mistakes_in_roles_are_found_without_azure(root, old, new, says):
     rewrite(root, "roles.yml", old, new)
-    with pytest.raises(UserError, match=re.escape(says)): roles.granted(root, declared.declared(root, "dev"))
+    with pytest.raises(UserError, match=re.escape(says)): roles.load_grants(root, declared.load_declaration(root, "dev"))
 
 
 def test_azures_own_sdk_loads_every_file():

@@ -7,9 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from mlops_nb.jobs import environments
-from mlops_nb.jobs.environments import Difference, Required, compare, environment_hash, from_conda, interpreter, isolated, pip_name, required, tell
 from mlops_nb.errors import UserError
+from mlops_nb.jobs import environments
+from mlops_nb.jobs.environments import (
+    Difference,
+    Required,
+    build_environment,
+    choose_interpreter,
+    compare,
+    environment_hash,
+    from_conda,
+    pip_name,
+    read_environment,
+    report_differences,
+)
 
 HERE = ".".join(map(str, sys.version_info[:2]))
 
@@ -44,17 +55,17 @@ def test_every_form_of_environment(tmp_path):
     (tmp_path/"context").mkdir()
     (tmp_path/"context"/"requirements.txt").write_text("numpy\n")
     conda = Required("conda", str(tmp_path/"conda.yml"), ("pandas==2.*", "scipy>1", "joblib", str(tmp_path/"local")), "3.10", "ubuntu", ("--find-links=https://x.org",))
-    assert required({"image": "ubuntu", "conda_file": "conda.yml"}, tmp_path) == conda
-    assert required("file:environment.yml", tmp_path) == conda
-    assert required("azureml:e:1", tmp_path, {"azureml:e:1": tmp_path/"environment.yml"}.get) == conda
-    assert required("azureml:other:1", tmp_path, {}.get) == Required("registered", "azureml:other:1")
-    assert required("azureml://registries/azureml/environments/sklearn-1.5/labels/latest", tmp_path, {}.get).kind == "registered"
-    assert required({"image": "ubuntu"}, tmp_path) == Required("image", "ubuntu", image="ubuntu")
-    assert required({"build": {"path": "context"}}, tmp_path).requirements == ("numpy",)
-    assert required({"build": {"path": "sub"}}, tmp_path).kind == "image"
-    assert required(None, tmp_path).kind == "none"
+    assert read_environment({"image": "ubuntu", "conda_file": "conda.yml"}, tmp_path) == conda
+    assert read_environment("file:environment.yml", tmp_path) == conda
+    assert read_environment("azureml:e:1", tmp_path, {"azureml:e:1": tmp_path/"environment.yml"}.get) == conda
+    assert read_environment("azureml:other:1", tmp_path, {}.get) == Required("registered", "azureml:other:1")
+    assert read_environment("azureml://registries/azureml/environments/sklearn-1.5/labels/latest", tmp_path, {}.get).kind == "registered"
+    assert read_environment({"image": "ubuntu"}, tmp_path) == Required("image", "ubuntu", image="ubuntu")
+    assert read_environment({"build": {"path": "context"}}, tmp_path).requirements == ("numpy",)
+    assert read_environment({"build": {"path": "sub"}}, tmp_path).kind == "image"
+    assert read_environment(None, tmp_path).kind == "none"
     (tmp_path/"conda.yml").write_text("dependencies:\n- pip:\n  - -r nowhere.txt\n")
-    with pytest.raises(UserError, match="nowhere.txt does not exist"): required("file:environment.yml", tmp_path)
+    with pytest.raises(UserError, match="nowhere.txt does not exist"): read_environment("file:environment.yml", tmp_path)
 
 
 def test_differences(monkeypatch):
@@ -72,8 +83,8 @@ def test_differences(monkeypatch):
 def test_differences_are_told_once():
     heard, asks = [], Required("conda", "once.yml", ("none-such",))
     say = heard.append
-    tell(asks, say)
-    tell(asks, say)
+    report_differences(asks, say)
+    report_differences(asks, say)
     assert len(heard) == 1 and "none-such: asks any version, here not installed" in heard[0]
 
 
@@ -86,7 +97,7 @@ def test_the_hash_knows_what_matters():
 
 BUILD = """import sys
 from pathlib import Path
-from mlops_nb.jobs.environments import Required, isolated
+from mlops_nb.jobs.environments import Required, build_environment
 print(isolated(Required("requirements", "test", ("tiny==1.0",), options=("--no-index", "--find-links " + sys.argv[1])), Path(sys.argv[2]), lambda t: print("BUILDING", flush=True)))
 """
 
@@ -107,21 +118,21 @@ def test_two_at_once_build_once_and_a_killed_build_is_thrown_away(tmp_path):
 
 def test_pips_last_words_are_the_error(tmp_path):
     asks = Required("requirements", "conda.yml", ("tiny==9",), options=wheel(tmp_path))
-    with pytest.raises(UserError, match="(?s)cannot build the environment of conda.yml.*tiny==9") as e: isolated(asks, tmp_path/"cache", lambda text: None)
+    with pytest.raises(UserError, match="(?s)cannot build the environment of conda.yml.*tiny==9") as e: build_environment(asks, tmp_path/"cache", lambda text: None)
     assert "correct conda.yml" in str(e.value) and not list((tmp_path/"cache").glob("*.python"))
 
 
 def test_what_pip_cannot_install_is_refused_first(tmp_path):
     asks = from_conda({"dependencies": ["cudnn", "r-base", "numpy"]}, tmp_path, "conda.yml")
-    with pytest.raises(UserError, match="conda.yml asks for cudnn, r-base, which pip cannot install"): isolated(asks, tmp_path)
+    with pytest.raises(UserError, match="conda.yml asks for cudnn, r-base, which pip cannot install"): build_environment(asks, tmp_path)
 
 
 def test_a_python_that_is_not_here(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(UserError, match="asks for Python 3.5, which is not on this machine"): isolated(Required("conda", "c", (), "3.5"), tmp_path, lambda text: None)
+    with pytest.raises(UserError, match="asks for Python 3.5, which is not on this machine"): build_environment(Required("conda", "c", (), "3.5"), tmp_path, lambda text: None)
 
 
 def test_the_python_of_a_step(tmp_path):
     class Component: environment, base = {"image": "ubuntu"}, tmp_path
-    python, found = interpreter(None, Component, True, print)
+    python, found = choose_interpreter(None, Component, True, print)
     assert python == Path(sys.executable) and len(found) == 64

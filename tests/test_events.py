@@ -7,18 +7,31 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timezone
+from datetime import UTC, datetime, timezone
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mlops_nb.errors import UserError
-from mlops_nb.retraining.events import AZURE, TAG, act, alone, breach_event, handle, listing, read_one, read_payload, receive, settle
+from mlops_nb.retraining.events import (
+    AZURE_EVENT,
+    AZURE_TAG,
+    act,
+    alone,
+    breach_event,
+    handle,
+    list_events,
+    read_event,
+    read_payload,
+    receive,
+    settle,
+)
 from mlops_nb.retraining.policy import Policy
 
 ROOT = Path(__file__).resolve().parents[1]
-NOW = datetime(2013, 7, 1, tzinfo=timezone.utc)
+NOW = datetime(2013, 7, 1, tzinfo=UTC)
 
 
 def result(month: int = 6, **changes) -> dict:
@@ -28,8 +41,8 @@ def result(month: int = 6, **changes) -> dict:
 
 
 def azure(status="Failed", id="1", key="RunTags", **envelope) -> dict:
-    data = {"RunId": "r7", "RunStatus": status, key: {TAG: "Signal flights_performance has failed due to one or more features violating metric thresholds"}}
-    return dict(id=id, eventType=AZURE, eventTime="2013-07-01T06:00:00Z", data=data) | envelope
+    data = {"RunId": "r7", "RunStatus": status, key: {AZURE_TAG: "Signal flights_performance has failed due to one or more features violating metric thresholds"}}
+    return dict(id=id, eventType=AZURE_EVENT, eventTime="2013-07-01T06:00:00Z", data=data) | envelope
 
 
 class Performed(list):
@@ -46,23 +59,23 @@ def test_the_same_breach_has_the_same_id_and_another_one_has_not():
 
 
 def test_azure_repeats_a_breach_in_many_events_and_schemas(tmp_path):
-    cloud = dict(id="9", type=AZURE, time="2013-07-01T06:00:09Z", specversion="1.0", source="/subscriptions/1", data=azure()["data"])
+    cloud = dict(id="9", type=AZURE_EVENT, time="2013-07-01T06:00:09Z", specversion="1.0", source="/subscriptions/1", data=azure()["data"])
     done = Performed()
     handle(tmp_path, [azure(), azure("Completed", "2"), azure(key="runTags", id="3")], Policy(), done, now=NOW)
     handle(tmp_path, json.dumps(cloud), Policy(), done, now=NOW)
-    assert len(done) == 1 and len(listing(tmp_path)) == 4
-    assert {row["action"] for row in listing(tmp_path)} == {"retrain"}
+    assert len(done) == 1 and len(list_events(tmp_path)) == 4
+    assert {row["action"] for row in list_events(tmp_path)} == {"retrain"}
 
 
 def test_azures_data_drift_is_noted(tmp_path):
     event, done = azure(), Performed()
-    event["data"]["RunTags"][TAG] = "Signal flights_data_drift has failed due to one or more features violating metric thresholds"
+    event["data"]["RunTags"][AZURE_TAG] = "Signal flights_data_drift has failed due to one or more features violating metric thresholds"
     row = handle(tmp_path, event, Policy(), done, now=NOW)[0]
     assert done == [] and "without harm" in row["reason"]
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(), lambda inside: st.lists(inside, max_size=3) | st.dictionaries(
-    st.sampled_from(["id", "type", "eventType", "data", "RunTags", "RunId", "time", "window", "signals", TAG]) | st.text(max_size=3), inside | st.sampled_from([AZURE, "mlops_nb.monitor.breach"]), max_size=5)))
+    st.sampled_from(["id", "type", "eventType", "data", "RunTags", "RunId", "time", "window", "signals", AZURE_TAG]) | st.text(max_size=3), inside | st.sampled_from([AZURE_EVENT, "mlops_nb.monitor.breach"]), max_size=5)))
 @settings(max_examples=300, deadline=None)
 def test_whatever_arrives_is_read(payload):
     for event in read_payload(payload if isinstance(payload, (list, dict)) else [payload]):
@@ -72,7 +85,7 @@ def test_whatever_arrives_is_read(payload):
 def test_strangers_are_kept_and_lead_to_nothing(tmp_path):
     done = Performed()
     rows = handle(tmp_path, [None, dict(type="weather", id="w"), dict(eventType="Microsoft.EventGrid.SubscriptionValidationEvent", data={}, id="v")], Policy(), done, now=NOW)
-    assert done == [] and [row["action"] for row in rows] == ["none"] * 3 and len(listing(tmp_path)) == 3
+    assert done == [] and [row["action"] for row in rows] == ["none"] * 3 and len(list_events(tmp_path)) == 3
     with pytest.raises(UserError, match="not JSON"): handle(tmp_path, "{", Policy(), done)
 
 
@@ -80,8 +93,8 @@ def test_an_older_breach_that_comes_late_is_answered_already(tmp_path):
     done = Performed()
     handle(tmp_path, [breach_event(result(4)), breach_event(result(6)), breach_event(result(5))], Policy(cooldown_days=0), done, now=NOW)
     assert len(done) == 1
-    assert [row["action"] for row in listing(tmp_path)] == ["retrain", "none", "none"]
-    assert "has seen this window" in listing(tmp_path)[1]["reason"]
+    assert [row["action"] for row in list_events(tmp_path)] == ["retrain", "none", "none"]
+    assert "has seen this window" in list_events(tmp_path)[1]["reason"]
 
 
 def test_the_window_is_that_of_the_decision(tmp_path):
@@ -104,7 +117,7 @@ def test_handlers_at_once_act_once(tmp_path):
     done = Performed()
     with ThreadPoolExecutor(8) as pool: [*pool.map(lambda k: handle(tmp_path, [breach_event(result(3 + k % 4))], Policy(cooldown_days=0), done, now=NOW), range(32))]
     act(tmp_path, done)
-    assert len(done) == len({*done}) and {row["status"] for row in listing(tmp_path)} == {"done"}
+    assert len(done) == len({*done}) and {row["status"] for row in list_events(tmp_path)} == {"done"}
 
 
 def test_the_lock_is_one_for_all_processes(tmp_path):

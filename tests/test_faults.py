@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 import pytest
-
 from conftest import ROOT, code, text, write_notebook
 from test_runner import CLI, Project, empty_store, project, steps, wait_for  # noqa: F401 (the fixtures)
 

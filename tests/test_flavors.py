@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 from mlflow.models import infer_signature
 
-from mlops_nb.models import saving as models
-from mlops_nb.models.champion import columns_for, latencies
 from mlops_nb.errors import UserError
+from mlops_nb.models import saving as models
+from mlops_nb.models.champion import champion_columns, measure_latencies
 from mlops_nb.models.flavors import adopt
 
 rng = np.random.default_rng(0)
@@ -46,8 +46,8 @@ def test_a_booster_is_asked_like_an_estimator(booster):
     made, folder, digest = booster
     model = models.load(folder, digest)
     np.testing.assert_allclose(model.predict_proba(X), np.column_stack([1 - made.predict(X), made.predict(X)]))
-    assert set(model.predict(X)) == {0, 1} and list(columns_for(model, None, X.assign(more=1)).columns) == ["distance", "hour"]
-    assert len(latencies(model.predict_proba, X.head(20)))
+    assert set(model.predict(X)) == {0, 1} and list(champion_columns(model, None, X.assign(more=1)).columns) == ["distance", "hour"]
+    assert len(measure_latencies(model.predict_proba, X.head(20)))
 
 
 def test_the_endpoint_scores_it(booster):

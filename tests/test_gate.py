@@ -1,6 +1,7 @@
 "The gate: its statistics against a slow reference, and what it lets through"
 import numpy as np
 import pytest
+
 from mlops_nb.errors import UserError
 from mlops_nb.models.gate import Limits, judge, paired_bootstrap, verdict_metrics, verdict_table, verdict_tags
 

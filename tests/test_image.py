@@ -22,9 +22,10 @@ import pytest
 from conftest import ROOT
 from serving import flights, register_models
 
-from mlops_nb.models import saving as models, seal
 from mlops_nb.errors import UserError
-from mlops_nb.serving.image import engine, lay_out
+from mlops_nb.models import saving as models
+from mlops_nb.models import seal
+from mlops_nb.serving.image import find_engine, write_context
 
 BASE = os.environ.get("MLOPS_NB_BASE_IMAGE") or re.search(r"ARG BASE=(\S+)", (ROOT / "pipelines/deployment/Dockerfile").read_text())[1]
 BUILD, RUN = (shlex.split(os.environ.get(f"MLOPS_NB_{name}_OPTIONS", "")) for name in ("BUILD", "RUN"))
@@ -33,7 +34,7 @@ BUILD, RUN = (shlex.split(os.environ.get(f"MLOPS_NB_{name}_OPTIONS", "")) for na
 @pytest.fixture(scope="module")
 def program():
     "An engine that works and has the base image"
-    try: found = engine()
+    try: found = find_engine()
     except UserError as error: pytest.skip(f"no container engine: {error.what}")
     if subprocess.run([found, "image", "inspect", BASE], capture_output=True).returncode:
         try: pulled = subprocess.run([found, "pull", BASE], text=True, capture_output=True, timeout=300)
@@ -54,7 +55,7 @@ def root(tmp_path_factory):
 
 
 def test_what_the_image_is_built_from(root, tmp_path):
-    found = lay_out(root, "flight-delay:1", tmp_path)
+    found = write_context(root, "flight-delay:1", tmp_path)
     assert seal.verify(tmp_path / "model", found["digest"]) == found["digest"]
     assert (tmp_path / "requirements.txt").read_bytes() == (ROOT / "pipelines/environment/requirements.txt").read_bytes()
     assert (tmp_path / "code/mlops_nb/deployment/score.py").is_file() and not [*tmp_path.rglob("__pycache__")]

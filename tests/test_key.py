@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlops_nb.jobs.graph import Component, Output, Step
-from mlops_nb.jobs.preparation import Value, key
+from mlops_nb.jobs.preparation import Value, step_key
 from mlops_nb.workspace.workspace import Workspace
 
 SPEC = {"command": "python a.py ${{inputs.rate}}", "code": "./src", "environment": {"image": "python"}}
@@ -36,7 +36,7 @@ def changed(step, **spec): return replace(step, component=replace(step.component
 ])
 def test_it_changes_with_what_the_result_depends_on(base, change):
     workspace, step, values = base
-    assert key(workspace, *change(step, values)) != key(workspace, step, values, "env")
+    assert step_key(workspace, *change(step, values)) != step_key(workspace, step, values, "env")
 
 
 @pytest.mark.parametrize("change", [
@@ -48,18 +48,18 @@ def test_it_changes_with_what_the_result_depends_on(base, change):
 ])
 def test_it_does_not_change_with_names_and_places(base, change):
     workspace, step, values = base
-    assert key(workspace, *change(step, values), "env") == key(workspace, step, values, "env")
+    assert step_key(workspace, *change(step, values), "env") == step_key(workspace, step, values, "env")
 
 
 def test_it_changes_with_the_code_and_not_with_what_is_ignored(base):
     workspace, step, values = base
     root = step.component.base/"src"
     (root/".amlignore").write_text("*.log\n")
-    before = key(workspace, step, values, "env")
+    before = step_key(workspace, step, values, "env")
     (root/"run.log").write_text("x")
-    assert key(workspace, step, values, "env") == before
+    assert step_key(workspace, step, values, "env") == before
     (root/"b.py").write_text("x")
-    assert key(workspace, step, values, "env") != before
+    assert step_key(workspace, step, values, "env") != before
 
 
 @given(st.dictionaries(st.text(min_size=1, max_size=5), st.text(max_size=5), max_size=4), st.dictionaries(st.text(min_size=1, max_size=5), st.text(max_size=5), max_size=4))
@@ -68,6 +68,6 @@ def test_two_sets_of_literals_share_a_key_only_if_they_are_equal(first, second):
     from pathlib import Path
     root = Path(tempfile.mkdtemp())
     workspace, step = Workspace(root), Step("s", Component("command", {"command": "true"}, root), {}, {})
-    keys = [key(workspace, step, {name: Value(text, text) for name, text in values.items()}, "env") for values in (first, second)]
+    keys = [step_key(workspace, step, {name: Value(text, text) for name, text in values.items()}, "env") for values in (first, second)]
     workspace.db.close()
     assert (keys[0] == keys[1]) == (first == second)

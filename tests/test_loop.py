@@ -13,10 +13,18 @@ import pytest
 from conftest import ROOT
 
 from mlops_nb.errors import UserError
+from mlops_nb.monitoring.replay import (
+    LineView,
+    Scenario,
+    TrafficEnded,
+    describe_answers,
+    format_summary,
+    parse_months,
+    wait_with_traffic,
+)
+from mlops_nb.retraining.events import list_events
 from mlops_nb.serving.endpoints import Endpoints
-from mlops_nb.retraining.events import listing
-from mlops_nb.tower.facts import facts
-from mlops_nb.monitoring.replay import Lines, Plan, TrafficEnded, lines, months_of, patience, told
+from mlops_nb.tower.facts import collect_facts
 
 COMMAND = [sys.executable, "-c", "from mlops_nb.cli.main import main; main()", "loop", "--months", "4-5", "--sample", "20", "--rows", "5", "--every", "20", "--json"]
 
@@ -61,22 +69,22 @@ def test_it_comes_to_an_end_with_what_was_measured(summary):
     assert list(summary["months"]) == ["2013-04", "2013-05"]
     assert all(month["performance"]["n"] > 500 and month["requests"] > 200 for month in summary["months"].values())
     assert summary["releases"] >= 1 and summary["retrained"] >= summary["refused"]
-    text = lines(summary)
+    text = format_summary(summary)
     assert text[-1].startswith("control tower: ") and Path(text[-1].partition(": ")[2]).is_file()
 
 
 def test_nothing_was_done_twice(summary, project):
-    found = facts(project)
+    found = collect_facts(project)
     trained = [job for job in found["jobs"] if job["name"] == "retraining"]
     assert len(trained) == 1 + summary["retrained"]
-    assert len({row["breach"] for row in listing(project)}) == len(listing(project)) <= 2
+    assert len({row["breach"] for row in list_events(project)}) == len(list_events(project)) <= 2
     assert [one["status"] for one in found["releases"]].count("Promoted") == summary["releases"]
 
 
 def test_every_request_was_answered_and_its_outcome_found(summary, project):
     served = {event["request_id"] for event in Endpoints(project).events("flight-delay", None) if not event["mirror"] and not event["pinned"]}
     assert len(served) == summary["requests"]
-    results = facts(project)["results"]
+    results = collect_facts(project)["results"]
     assert len(results) == 2 and all(one["counts"]["missing"] <= one["counts"]["late"] <= 5 for one in results)
 
 
@@ -99,28 +107,28 @@ def test_another_plan_does_not_mix_with_it(summary, project):
 
 
 def test_a_release_without_traffic_ends():
-    wait = patience(lambda: False, looks=2)
+    wait = wait_with_traffic(lambda: False, looks=2)
     wait(0), wait(0)
     with pytest.raises(TrafficEnded): wait(0)
 
 
 @pytest.mark.parametrize("text", ["12-4", "x", "1-3", "4-13", "", "4-"])
 def test_impossible_months(text):
-    if text == "4-": assert months_of(text) == (4, 4)
+    if text == "4-": assert parse_months(text) == (4, 4)
     else:
-        with pytest.raises(UserError): months_of(text)
+        with pytest.raises(UserError): parse_months(text)
 
 
 def test_lines_say_each_step_once():
     said = []
-    view = Lines(said.append)
+    view = LineView(said.append)
     for count in range(3): view(4, "serving", str(count))
     view(4, "done", "")
     assert len(said) == 2 and said[1].endswith("month 4: done")
 
 
 def test_words_for_what_was_decided():
-    assert told([]) == "no breach"
-    assert told([dict(action="none", reason="cool-down", outcome=None)]) == "no retraining: cool-down"
-    assert told([dict(action="retrain", reason="", outcome=dict(accepted=False, reason="Refused: worse."))]) == "retrained, and kept the champion. Refused: worse."
-    assert Plan().start(13).year == 2014 and Plan().start(13) - Plan().start(12) == timedelta(days=31)
+    assert describe_answers([]) == "no breach"
+    assert describe_answers([dict(action="none", reason="cool-down", outcome=None)]) == "no retraining: cool-down"
+    assert describe_answers([dict(action="retrain", reason="", outcome=dict(accepted=False, reason="Refused: worse."))]) == "retrained, and kept the champion. Refused: worse."
+    assert Scenario().start(13).year == 2014 and Scenario().start(13) - Scenario().start(12) == timedelta(days=31)

@@ -75,10 +75,10 @@ def ours(con, ref, cur):
         con.execute(f"CREATE OR REPLACE TABLE {name} (x DOUBLE, c VARCHAR)")
         given = pd.DataFrame({"x": np.where(hole, np.nan, x), "c": c})  # noqa: F841 (read by DuckDB)
         con.execute(f"INSERT INTO {name} SELECT CASE WHEN isnan(x) THEN NULL ELSE x END, c FROM given")
-    pair = signals.pair(con, "ref", "cur", lambda features: tempfile.mkdtemp() + "/r")
+    pair = signals.read_samples(con, "ref", "cur", lambda features: tempfile.mkdtemp() + "/r")
     limits = {"numerical": dict.fromkeys(("jensen_shannon_distance", "population_stability_index", "normalized_wasserstein_distance", "two_sample_kolmogorov_smirnov_test"), 0.1),
               "categorical": dict.fromkeys(("jensen_shannon_distance", "population_stability_index", "pearsons_chi_squared_test"), 0.1)}
-    return {(r["feature"], r["metric"]): r["value"] for r in signals.drift(pair, limits, signals.Rules())}
+    return {(r["feature"], r["metric"]): r["value"] for r in signals.measure_drift(pair, limits, signals.Rules())}
 
 
 CASES = 210
@@ -120,8 +120,8 @@ def test_quality_rates_are_those_of_the_definition():
     con.execute("CREATE TABLE ref AS SELECT i::DOUBLE AS x, 'c' || i % 3 AS c FROM range(1000) r(i)")
     con.execute("CREATE TABLE cur AS SELECT CASE WHEN i < 30 THEN NULL WHEN i < 50 THEN 'much' WHEN i < 90 THEN '5000.5' WHEN i < 100 THEN '-1' ELSE '7' END AS x, "
                 "CASE WHEN i < 7 THEN NULL ELSE 'c' || (i % 4) END AS c FROM range(1000) r(i)")
-    pair = signals.pair(con, "ref", "cur", lambda features: tempfile.mkdtemp() + "/r")
-    found = {(r["feature"], r["metric"]): r["value"] for r in signals.quality(pair, signals.QUALITY, signals.Rules())}
+    pair = signals.read_samples(con, "ref", "cur", lambda features: tempfile.mkdtemp() + "/r")
+    found = {(r["feature"], r["metric"]): r["value"] for r in signals.measure_data_quality(pair, signals.QUALITY, signals.Rules())}
     assert found == {("x", "null_value_rate"): 0.03, ("x", "data_type_error_rate"): 0.02, ("x", "out_of_bounds_rate"): 0.05,
                      ("c", "null_value_rate"): 0.007, ("c", "data_type_error_rate"): 0.0, ("c", "out_of_bounds_rate"): 0.256}    # 249 of the new c3, which is the most frequent and so fills the 7 holes
 

@@ -21,9 +21,16 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.cluster import Birch
 from sklearn.compose import make_column_selector, make_column_transformer
-from sklearn.ensemble import (AdaBoostClassifier, ExtraTreesClassifier, GradientBoostingClassifier,
-                              HistGradientBoostingClassifier, HistGradientBoostingRegressor, RandomForestClassifier,
-                              StackingClassifier, VotingClassifier)
+from sklearn.ensemble import (
+    AdaBoostClassifier,
+    ExtraTreesClassifier,
+    GradientBoostingClassifier,
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    RandomForestClassifier,
+    StackingClassifier,
+    VotingClassifier,
+)
 from sklearn.feature_selection import SelectKBest
 from sklearn.gaussian_process import GaussianProcessClassifier
 from sklearn.linear_model import LogisticRegression, Ridge, TweedieRegressor
@@ -36,8 +43,9 @@ from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, SplineTransform
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
-from mlops_nb.models import saving as models, seal
 from mlops_nb.errors import UserError
+from mlops_nb.models import saving as models
+from mlops_nb.models import seal
 
 rng = np.random.default_rng(0)
 N = 120
@@ -145,10 +153,10 @@ def test_coreutils_agree(saved):
 
 def test_a_card_is_added_without_touching_the_rest(saved):
     folder, sha = saved
-    before = seal.recorded(folder)
+    before = seal.read_manifest(folder)
     new = seal.add_file(folder, "README.md", "# Card\n")
     assert new != sha and models.verify(folder, new) == new
-    assert before.items() <= seal.recorded(folder).items()
+    assert before.items() <= seal.read_manifest(folder).items()
     for name in ("README.md", "model.skops", "SHA256SUMS"):
         with pytest.raises(UserError, match="exists"):
             seal.add_file(folder, name, "# Other")
@@ -406,4 +414,4 @@ def outcome(X):
 @given(st.data(), st.integers(1, 30), st.lists(st.sampled_from(COLUMNS), min_size=1, max_size=4))
 def test_a_few_rows_have_the_signature_of_all(data, rows, kinds):
     X = pd.DataFrame({f"column{number}": data.draw(st.lists(kind, min_size=rows, max_size=rows)) for number, kind in enumerate(kinds)})
-    assert outcome(models.telling(X)) == outcome(X)
+    assert outcome(models.representative_rows(X)) == outcome(X)

@@ -5,7 +5,7 @@ import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 
 import numpy as np
 import pandas as pd
@@ -14,11 +14,11 @@ import yaml
 from conftest import ROOT
 
 from mlops_nb.errors import UserError
-from mlops_nb.schemas.validation import validate
 from mlops_nb.monitors.collected import database
 from mlops_nb.monitors.monitor import run_monitor
+from mlops_nb.schemas.validation import validate
 
-START = datetime(2013, 7, 1, tzinfo=timezone.utc)
+START = datetime(2013, 7, 1, tzinfo=UTC)
 COLLECTED = "azureml://datastores/workspaceblobstore/paths/modelDataCollector/e/"
 WINDOW = {"lookback_window_size": "P7D", "lookback_window_offset": "P0D"}
 

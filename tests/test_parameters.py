@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlops_nb.errors import UserError
-from mlops_nb.notebooks.cells import read_notebook, source_of
+from mlops_nb.notebooks.cells import python_source, read_notebook
 from mlops_nb.notebooks.interface import parse_parameters, read_parameters
 from mlops_nb.parameters import Parameter, coerce
 
@@ -137,4 +137,4 @@ def test_the_place_is_the_cell(tmp_path):
                                            ("%%bash\nls", ""), ("a % b", "a % b"), ("a != b", "a != b")])
 def test_magics_are_blanked(tmp_path, source, plain):
     nb = read_notebook(write_notebook(tmp_path / "x.ipynb", code(source)))
-    assert source_of(nb.cells[0]) == plain
+    assert python_source(nb.cells[0]) == plain

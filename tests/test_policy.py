@@ -1,13 +1,14 @@
 "The policy: what leads to a retraining, and what does not"
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mlops_nb.errors import UserError
 from mlops_nb.retraining.policy import CAUSES, Policy, decide, training_window
 
-NOW = datetime(2013, 7, 1, tzinfo=timezone.utc)
+NOW = datetime(2013, 7, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
 LOSS = dict(metric="log_loss", value=.56, low=.54, high=.58, baseline=.48, worse=.04, n=5000, days=30)
 

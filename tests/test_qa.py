@@ -13,13 +13,14 @@ from conftest import ROOT
 from serving import ECHO, Endpoints, flights, register_models
 
 from mlops_nb.errors import UserError
-from mlops_nb.notebooks.interface import read_parameters
 from mlops_nb.notebooks.cells import read_notebook
+from mlops_nb.notebooks.interface import read_parameters
+from mlops_nb.releases import checks as qa
+from mlops_nb.releases.checks import KEY_VARIABLE
+from mlops_nb.releases.qa import read_limits, run_qa
+from mlops_nb.serving import kinds
 from mlops_nb.serving.settings import DeploymentSettings
 from mlops_nb.settings import load_settings
-from mlops_nb.serving import kinds
-from mlops_nb.releases import checks as qa
-from mlops_nb.releases.qa import KEY, limits, run_qa
 
 QA = ROOT / "pipelines/deployment/qa.yml"
 SETTINGS = """\
@@ -49,12 +50,13 @@ def register_rent(root: Path):
     "A regression: no text column, no classes"
     from sklearn.linear_model import LinearRegression
 
-    from mlops_nb.models import saving as models, registry, tracking
-    from mlops_nb.serving.endpoints import registry_of
+    from mlops_nb.models import registry, tracking
+    from mlops_nb.models import saving as models
+    from mlops_nb.serving.endpoints import use_registry
     X = pd.DataFrame({"rooms": np.arange(200.0) % 7, "floor": np.arange(200.0) % 11})
     y = 100 * X.rooms + 7 * X.floor
     models.save(LinearRegression().fit(X, y), root / "rent", X_example=X)
-    with registry_of(root), tracking.run(): registry.register(root / "rent", "rent")
+    with use_registry(root), tracking.run(): registry.register(root / "rent", "rent")
     labelled(root / "rents", X, y)
 
 
@@ -134,13 +136,13 @@ def test_a_regression_passes(endpoints):
 def test_what_cannot_be_asked_is_refused(endpoints, monkeypatch):
     with pytest.raises(UserError, match="has no deployment red"): run_qa(endpoints.root, "judged", "red")
     with pytest.raises(UserError, match="no job is known that judged flight-delay:2"): run_qa(endpoints.root, "judged", "green", file=QA)
-    monkeypatch.delenv(KEY, raising=False)
-    with pytest.raises(UserError, match="key is not in the environment"): qa.key_from_environment()
+    monkeypatch.delenv(KEY_VARIABLE, raising=False)
+    with pytest.raises(UserError, match="key is not in the environment"): qa.read_key()
 
 
 def test_a_refusal_without_a_reason_is_no_refusal():
     probe = qa.Probe("a field is missing", b"", word="hour")
-    reply = lambda status, body, kind="application/json": qa.judged(probe, qa.Reply(status, {"content-type": kind}, body, 1.0))
+    reply = lambda status, body, kind="application/json": qa.judge_refusal(probe, qa.Response(status, {"content-type": kind}, body, 1.0))
     assert reply(400, b'{"error": {"message": "row 0 lacks hour"}}').passed and reply(422, b'{"message": "hour?"}').passed
     wrong = {b'{"error": {"message": "row 0 lacks something"}}': "does not name hour", b'{"error": {"code": "BadRequest"}}': "no reason", b"hour": "no reason"}
     assert all(not reply(400, body).passed and words in reply(400, body).detail for body, words in wrong.items())
@@ -149,9 +151,9 @@ def test_a_refusal_without_a_reason_is_no_refusal():
 
 def test_an_endpoint_that_breaks_off_fails_every_check_and_no_cell():
     client, X = qa.Client("http://127.0.0.1:9/score", "key", "green"), pd.DataFrame({"rooms": [1.0, 2.0]})
-    times = qa.load(client, X, 5, 2)
-    assert [check.passed for check in qa.latency(times, 1000)][0] is False and set(times.status) == {0}
-    assert not qa.parity(client, np.array([[1.0], [2.0]]), X, 1e-9)[0].passed
+    times = qa.send_load(client, X, 5, 2)
+    assert [check.passed for check in qa.check_latency(times, 1000)][0] is False and set(times.status) == {0}
+    assert not qa.check_parity(client, np.array([[1.0], [2.0]]), X, 1e-9)[0].passed
 
 
 def test_the_limits_are_those_of_the_settings():
@@ -159,20 +161,20 @@ def test_the_limits_are_those_of_the_settings():
     settings, document = load_settings(ROOT / "settings.ini").section(DeploymentSettings), yaml.safe_load(QA.read_text())["inputs"]
     parameters = {p.name: p.default for p in read_parameters(read_notebook(ROOT / "nbs/api/releases/06_checks.ipynb"))}
     assert {f.name: f.default for f in fields(DeploymentSettings)} == vars(settings)
-    for name, text in limits(ROOT).items(): assert text == str(document[name]) == str(parameters[name]), name
+    for name, text in read_limits(ROOT).items(): assert text == str(document[name]) == str(parameters[name]), name
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_azure_accepts_both_kinds_and_they_describe_the_same_service(tmp_path):
     from azure.ai.ml import load_online_deployment, load_online_endpoint
     text = (ROOT / "settings.ini").read_text()
-    assert kinds.files(ROOT) == (ROOT / "pipelines/deployment/endpoint.yml", ROOT / "pipelines/deployment/deployment.yml")
+    assert kinds.endpoint_files(ROOT) == (ROOT / "pipelines/deployment/endpoint.yml", ROOT / "pipelines/deployment/deployment.yml")
     (tmp_path / "settings.ini").write_text(text.replace("kind = managed", "kind = kubernetes").replace("production_cluster =", "production_cluster = aks-eu"))
     (tmp_path / "pipelines").symlink_to(ROOT / "pipelines")
-    found = kinds.target(tmp_path, "production")
+    found = kinds.workspace_files(tmp_path, "production")
     endpoint, deployment = load_online_endpoint(found.endpoint, params_override=found.overrides), load_online_deployment(found.deployment)
     assert (type(endpoint).__name__, type(deployment).__name__) == ("KubernetesOnlineEndpoint", "KubernetesOnlineDeployment")
     assert endpoint.compute.endswith("aks-eu")
-    managed, cluster = (yaml.safe_load(path.read_text()) for path in (kinds.files(ROOT)[1], found.deployment))
+    managed, cluster = (yaml.safe_load(path.read_text()) for path in (kinds.endpoint_files(ROOT)[1], found.deployment))
     for key in ("name", "endpoint_name", "model", "environment_variables", "request_settings", "data_collector"): assert managed[key] == cluster[key], key
     assert managed["code_configuration"]["scoring_script"] == cluster["code_configuration"]["scoring_script"]

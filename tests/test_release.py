@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from releasing import Mortal, Traffic, files, in_child, make_files, released, reset, quick_qa, tools_for
+from releasing import Mortal, Traffic, files, in_child, make_files, quick_qa, released, reset, tools_for
 
 from mlops_nb.errors import MlopsError, UserError
 from mlops_nb.releases.controller import advance, begin, hold, rollback
-from mlops_nb.releases.record import approve, read, releases, unfinished
+from mlops_nb.releases.record import approve, find_unfinished, list_releases, read_release
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def test_too_little_traffic_holds_with_the_champion_and_goes_on_later(tools):
     assert (live.status, live.exit_code, tools.control.show("canary").traffic) == ("Held", 4, {"blue": 100})
     Traffic(tools)()
     assert advance(tools, live.id).stages[-1]["requests"] == seen
-    assert released(tools).status == "Promoted" and len(releases(tools.root)) == 1
+    assert released(tools).status == "Promoted" and len(list_releases(tools.root)) == 1
 
 
 def test_a_release_does_not_fight_with_who_moves_the_traffic(tools):
@@ -165,7 +165,7 @@ def test_a_controller_killed_at_every_change_ends_as_one_that_lives(tools, versi
         assert summed(tools) and code in (0, -9)
         if code == 0: break
         deaths += 1
-    found = releases(tools.root)
+    found = list_releases(tools.root)
     assert deaths >= 4 and len(found) == 1
     assert (found[0].status, state(tools)) == (("Promoted", ({"version-2": 100}, 2)) if version == "good" else ("RolledBack", ({"blue": 100}, 1)))
 
@@ -184,7 +184,7 @@ def test_a_breach_that_nobody_watched_is_found_before_anything_else(tools):
     assert in_child(until_live) == -9
     assert tools.control.show("canary").traffic == {"blue": 75, "version-2": 25}
     Traffic(tools, each=10)()
-    found = unfinished(tools.root, "canary")
+    found = find_unfinished(tools.root, "canary")
     assert found.id != live.id and advance(tools, found.id).stages[-1]["applied"]
     Traffic(tools, each=200)()    # a quarter of them, by chance, and half of those fail: six are enough, and were missed in one run of 23
     assert advance(tools, found.id).status == "RolledBack" and state(tools) == ({"blue": 100}, 1)
@@ -193,7 +193,7 @@ def test_a_breach_that_nobody_watched_is_found_before_anything_else(tools):
 def test_ending_a_controller_gives_the_traffic_back(tools):
     def interrupted(seconds): raise KeyboardInterrupt
     with pytest.raises(KeyboardInterrupt): released(tools, wait=interrupted)
-    found = unfinished(tools.root, "canary")
+    found = find_unfinished(tools.root, "canary")
     assert (found.status, tools.control.show("canary").mirror_traffic) == ("Held", {}) and "KeyboardInterrupt" in found.reason
 
 
@@ -205,7 +205,7 @@ def test_two_controllers_at_once_make_one_release(tools):
         mine = released(tools, wait=Traffic(tools, each=10)).exit_code
         return mine + os.waitstatus_to_exitcode(os.waitpid(other, 0)[1])
     assert in_child(both) == 0
-    found = releases(tools.root)
+    found = list_releases(tools.root)
     assert [r.status for r in found] == ["Promoted"] and len(found[0].stages) == 4 and state(tools) == ({"version-2": 100}, 2)
 
 
@@ -221,7 +221,7 @@ def test_of_two_approvals_the_first_counts_and_the_second_stops_nothing(tools):
 def test_a_rollback_in_another_process_ends_a_release_that_runs(tools):
     def wait(seconds):
         Traffic(tools, each=2)()
-        if unfinished(tools.root, "canary").stage == "shadow": in_child(lambda: rollback(tools, "canary", "stop") and 0)
+        if find_unfinished(tools.root, "canary").stage == "shadow": in_child(lambda: rollback(tools, "canary", "stop") and 0)
     found = released(tools, wait=wait)
     assert (found.status, found.reason, state(tools)) == ("RolledBack", "stop", ({"blue": 100}, 1))
 
@@ -234,7 +234,7 @@ def test_a_retraining_that_is_told_again_does_not_release_the_same_version_twice
     ended = released(tools, "failing")
     before = state(tools)
     assert release_version(tools.root, "flight-delay", 2, "Ada") == {"id": ended.id, "status": "RolledBack", "reason": ended.reason}
-    assert state(tools) == before and [one.id for one in releases(tools.root)] == [ended.id]
+    assert state(tools) == before and [one.id for one in list_releases(tools.root)] == [ended.id]
 
 
 def test_commands_list_and_roll_back(tools):
@@ -243,6 +243,6 @@ def test_commands_list_and_roll_back(tools):
     found = released(tools, approve_as=None)
     assert json.loads(command("releases", "--json").stdout)[0]["id"] == found.id
     done = command("rollback", "canary", "--reason", "not today")
-    assert done.returncode == 0 and done.stdout.startswith("RolledBack") and read(tools.root, found.id).reason == "not today"
+    assert done.returncode == 0 and done.stdout.startswith("RolledBack") and read_release(tools.root, found.id).reason == "not today"
     wrong = command("release", "--rollout", "release/endpoint.yml", "--endpoint-file", "release/endpoint.yml", "--deployment-file", "release/good.yml")
     assert wrong.returncode == 2 and "the file has no key 'name'" in wrong.stderr and "endpoint.yml:1" in wrong.stderr

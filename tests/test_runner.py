@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mlops_nb.workspace.mlflow_store import create_store, uri
+from mlops_nb.workspace.mlflow_store import create_store, tracking_uri
 from mlops_nb.workspace.workspace import Workspace
 
 CLI = [sys.executable, "-c", "from mlops_nb.cli.main import main; main()"]
@@ -21,7 +21,7 @@ CLI = [sys.executable, "-c", "from mlops_nb.cli.main import main; main()"]
 def empty_store(tmp_path_factory):
     "MLflow's database, made once: sixty migrations take seconds"
     root = tmp_path_factory.mktemp("store")
-    create_store(uri(root))
+    create_store(tracking_uri(root))
     return root/".mlops"/"mlflow.db"
 
 

@@ -105,10 +105,10 @@ def test_forking_needs_no_word_and_shares_the_launcher(project):
 
 @pytest.mark.parametrize("platform", ["darwin", "win32"])
 def test_other_systems_do_not_fork(monkeypatch, platform):
-    from mlops_nb.jobs.launcher import unforkable
+    from mlops_nb.jobs.launcher import fork_obstacle
     monkeypatch.delenv("MLOPS_NB_FORK", raising=False)
     monkeypatch.setattr(sys, "platform", platform)
-    assert unforkable() == f"{platform} has no safe fork"
+    assert fork_obstacle() == f"{platform} has no safe fork"
 
 
 @pytest.mark.parametrize("fork", ["1", "0"])
@@ -124,12 +124,12 @@ def test_the_sample_runs_stages_in_order_and_ends_at_the_first_that_fails(projec
 
 def test_windows_is_told_what_it_needs(project, monkeypatch):
     from mlops_nb.errors import UserError
-    from mlops_nb.jobs.launcher import Launch
+    from mlops_nb.jobs.launcher import LauncherClient
     without = "import sys\nsys.modules['fcntl'] = None\nfrom mlops_nb.cli.main import main\nmain(prog_name='mlops-nb')"
     done = subprocess.run([sys.executable, "-c", without, "releases"], cwd=project.root, text=True, capture_output=True)
     assert done.returncode == 2 and "need Linux or macOS" in done.stderr and "WSL" in done.stderr and "Traceback" not in done.stderr
     monkeypatch.setattr(sys, "platform", "win32")
-    with pytest.raises(UserError, match="need Linux or macOS"): Launch()
+    with pytest.raises(UserError, match="need Linux or macOS"): LauncherClient()
 
 
 def test_an_unchanged_run_imports_nothing_heavy(project):
@@ -160,20 +160,20 @@ def test_papermill_executes_the_step(project):
 
 
 def test_commands_are_found_as_the_packaging_standard_finds_them():
-    from mlops_nb.cli.main import elsewhere
+    from mlops_nb.cli.main import plugin_commands
     for group in ("mlops_nb.commands", "console_scripts", "nbdev", "no such group"):
-        assert elsewhere(group) == {entry.name: entry.value for entry in distribution("mlops-nb").entry_points.select(group=group)}
-    assert elsewhere() == tomllib.loads((ROOT/"pyproject.toml").read_text())["project"].get("entry-points", {}).get("mlops_nb.commands", {})
+        assert plugin_commands(group) == {entry.name: entry.value for entry in distribution("mlops-nb").entry_points.select(group=group)}
+    assert plugin_commands() == tomllib.loads((ROOT/"pyproject.toml").read_text())["project"].get("entry-points", {}).get("mlops_nb.commands", {})
 
 
 @pytest.mark.parametrize("value", [0, -1.5, 1e300, float("inf"), "007", "a\n'b' \\ \"c\" é ☃ \ud83d\ude00".encode("utf-16", "surrogatepass").decode("utf-16"), True, None])
 def test_values_are_injected_as_they_are(stage, value):
-    from mlops_nb.notebooks.engine import execute
-    from mlops_nb.step import _prepared
     from mlops_nb.notebooks.cells import read_notebook
+    from mlops_nb.notebooks.engine import execute
+    from mlops_nb.step import papermill_notebook
     nb = stage("x = 0   # anything", "print(repr((x, type(x).__name__)))")
     target = nb.parent/"outputs"/nb.name
-    assert execute(_prepared(read_notebook(nb)), {"x": value}, nb, target) == 0
+    assert execute(papermill_notebook(read_notebook(nb)), {"x": value}, nb, target) == 0
     printed = "".join(json.loads(target.read_text())["cells"][-1]["outputs"][0]["text"])
     assert printed == repr((value, type(value).__name__)) + "\n"
 

@@ -4,13 +4,17 @@ import json
 import shutil
 from dataclasses import asdict
 from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mlops_nb.models import champion as challenge, saving as models, registry, tracking
+
 from mlops_nb.errors import UserError
+from mlops_nb.models import champion as challenge
+from mlops_nb.models import registry, tracking
+from mlops_nb.models import saving as models
 from mlops_nb.models.gate import Limits, judge
 from mlops_nb.settings import load_settings
 from mlops_nb.training import evaluate, explore, ingest, prepare, register, train
@@ -256,13 +260,13 @@ def test_a_register_step_that_runs_again_finds_its_own_decision(prepared, tmp_pa
     digest = evaluated(fitted(prepared), prepared, tmp_path)
     rows, _ = register.read_evaluation(tmp_path / "evaluation", tmp_path / "model")
     verdict = judge(rows.loss - .1, rows.loss, rows.day, slices={"origin": rows.origin})
-    judged = challenge.Judged(verdict, None, len(rows), rows.day.nunique())
-    assert challenge.decided("m", digest) is None
+    judged = challenge.Comparison(verdict, None, len(rows), rows.day.nunique())
+    assert challenge.read_decision("m", digest) is None
     version = challenge.register_judged(tmp_path / "model", digest, "m", "# card", {}, None, judged=judged)
-    again, found = challenge.decided("m", digest)
+    again, found = challenge.read_decision("m", digest)
     assert (found, again.verdict.reason, again.rows, again.days, again.champion) == (version, verdict.reason, judged.rows, judged.days, None)
     assert again.verdict.slices.to_dict() == verdict.slices.to_dict() and again.verdict.interval == verdict.interval
-    assert challenge.decided("m", "another digest") is None
+    assert challenge.read_decision("m", "another digest") is None
 
 
 def test_a_recipe_that_was_accepted_is_fitted_again_on_the_days_of_judgement(prepared, tmp_path, in_a_run):
@@ -279,7 +283,7 @@ def test_a_recipe_that_was_accepted_is_fitted_again_on_the_days_of_judgement(pre
     fetched = registry.fetch("m", version, tmp_path / "fetched")
     assert len(pd.read_parquet(fetched / "reference.parquet")) == len(everything)
     assert np.allclose(pd.read_parquet(fetched / "baseline.parquet").probability, evaluate.probabilities(judged, test, roles)), "what is said of flights that it has seen would flatter it"
-    with pytest.raises(UserError, match="trained up to"): challenge.unseen(test.date, found)
+    with pytest.raises(UserError, match="trained up to"): challenge.unseen_rows(test.date, found)
 
 
 def test_a_model_that_was_exchanged_after_its_evaluation_is_refused(prepared, tmp_path, in_a_run):
@@ -291,7 +295,7 @@ def test_a_model_that_was_exchanged_after_its_evaluation_is_refused(prepared, tm
         register.read_evaluation(tmp_path / "evaluation", tmp_path / "model")
     with pytest.raises(UserError, match="has the digest"):
         challenge.register_judged(tmp_path / "model", digest, "m", "# card", {}, None)
-    assert registry.versions("m") == []
+    assert registry.list_versions("m") == []
 
 
 @given(st.lists(st.lists(st.integers(0, 30), min_size=3, max_size=3), min_size=1, max_size=200))
@@ -299,7 +303,7 @@ def test_asking_the_slowest_again_finds_the_percentile_of_asking_all_again(secon
     X, asked = pd.DataFrame({"row": np.arange(len(seconds))}), [iter([0, *row] if not number else row) for number, row in enumerate(seconds)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("timeit.timeit", lambda call, number: call())
-        found = challenge.latencies(lambda row: next(asked[row.row.iloc[0]]), X, rows=len(seconds))
+        found = challenge.measure_latencies(lambda row: next(asked[row.row.iloc[0]]), X, rows=len(seconds))
     assert np.quantile(found, .99) == pytest.approx(np.quantile([1000 * min(row) for row in seconds], .99))
 
 
@@ -325,7 +329,7 @@ def test_a_verdict_about_a_former_champion_registers_nothing(prepared, tmp_path,
     for judged_against in (None, 7):
         with pytest.raises(registry.ChampionChanged, match="m has version 1 in charge"):
             challenge.register_judged(tmp_path / "model", digest, "m", "# other card", {}, judged_against)
-    assert [v.version for v in registry.versions("m")] == [first] == [registry.champion("m").version]
+    assert [v.version for v in registry.list_versions("m")] == [first] == [registry.find_champion("m").version]
 
 
 def test_a_challenger_overtaken_while_it_was_judged_meets_the_new_champion(prepared, tmp_path, in_a_run):
@@ -344,18 +348,18 @@ def test_a_challenger_overtaken_while_it_was_judged_meets_the_new_champion(prepa
         if len(seen) == 1: challenge.register_judged(tmp_path / "model", digest, "m", "# first comer", {}, None)
         return challenge.register_judged(tmp_path / "model", digest, "m", "# card", {}, judged.champion and judged.champion.version)
 
-    judged, new = challenge.settle(meet, replace)
+    judged, new = challenge.judge_and_promote(meet, replace)
     assert [s.verdict.accepted for s in seen] == [True, False] and new is None
-    assert (judged.opponent("the baseline"), [v.version for v in registry.versions("m")]) == ("m version 1", [1])
+    assert (judged.opponent("the baseline"), [v.version for v in registry.list_versions("m")]) == ("m version 1", [1])
 
 
 def test_a_champion_that_changes_every_time_is_left_to_a_person():
     loss, day, tried = np.full(400, 0.5), np.repeat(np.arange(20), 20), []
-    better = challenge.Judged(judge(loss - .1, loss, day), None, 400, 20)
+    better = challenge.Comparison(judge(loss - .1, loss, day), None, 400, 20)
     def replace(judged):
         tried.append(judged)
         raise registry.ChampionChanged("m has version 9 in charge")
-    with pytest.raises(registry.ChampionChanged): challenge.settle(lambda: better, replace)
+    with pytest.raises(registry.ChampionChanged): challenge.judge_and_promote(lambda: better, replace)
     assert len(tried) == 3 and registry.ChampionChanged.exit_code == 1
 
 

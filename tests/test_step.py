@@ -7,7 +7,6 @@ import sys
 import time
 
 import pytest
-
 from conftest import code, stage_cells, write_notebook
 
 STEP = [sys.executable, "-m", "mlops_nb.step"]
@@ -112,10 +111,10 @@ def test_a_dead_process_leaves_no_cell_completed(stage):
     nb = stage("x: int = 1   # a number", "print('alive')", "import os\nos._exit(9)", "print('after')")
     assert run(nb).returncode == 9
     assert statuses(nb) == ["completed", "completed", "running", "pending"]
-    from mlops_nb.notebooks.engine import settle
-    assert settle(nb.parent / "outputs/stage.ipynb", "exit code 9")
+    from mlops_nb.notebooks.engine import fail_running_cells
+    assert fail_running_cells(nb.parent / "outputs/stage.ipynb", "exit code 9")
     assert statuses(nb) == ["completed", "completed", "failed", "pending"]
-    assert not settle(nb.parent / "outputs/stage.ipynb", "exit code 9")
+    assert not fail_running_cells(nb.parent / "outputs/stage.ipynb", "exit code 9")
 
 
 def start(nb):

@@ -5,16 +5,16 @@ import re
 import shutil
 import subprocess
 import sys
-from datetime import datetime, timezone
+from datetime import UTC, datetime, timezone
 from pathlib import Path
 
 import pytest
 
-from mlops_nb.serving.endpoints import Deployment, Endpoint
 from mlops_nb.retraining.events import breach_event, handle
-from mlops_nb.tower.facts import facts
 from mlops_nb.retraining.policy import Policy
-from mlops_nb.tower.page import drift_rows, excess, page
+from mlops_nb.serving.endpoints import Deployment, Endpoint
+from mlops_nb.tower.facts import collect_facts
+from mlops_nb.tower.page import build_page, drift_rows, excess
 
 BROWSER = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
 FEATURES = ["temp", "dewp", "humid", "wind_speed", "pressure", "visib", "carrier", "origin", "dest", "departure_minute", "late_by_carrier_over_the_last_weeks"]
@@ -50,7 +50,7 @@ def project(tmp_path_factory) -> Path:
         file = root / f".mlops/monitors/flight-delay/{month}.json"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(one))
-        handle(root, breach_event(one), Policy(cooldown_days=40), perform, lambda now: dict(train_start="2013-01-01", train_end=f"{now:%Y-%m-%d}", test_end=f"{now:%Y-%m-%d}"), datetime(2013, month + 1, 1, tzinfo=timezone.utc))
+        handle(root, breach_event(one), Policy(cooldown_days=40), perform, lambda now: dict(train_start="2013-01-01", train_end=f"{now:%Y-%m-%d}", test_end=f"{now:%Y-%m-%d}"), datetime(2013, month + 1, 1, tzinfo=UTC))
     handle(root, dict(type="<script>alert(1)</script>", id="x"), Policy(), perform)
     stages = [dict(name="shadow", traffic=0, requests=300, bad=0, e_value=None, decision="go"), dict(name="5 %", traffic=5, requests=312, bad=1, e_value=0.72, decision="go")]
     for id, version, status in (("r1", 1, "Promoted"), ("r2", 2, "Promoted"), ("r3", 3, "RolledBack")):
@@ -66,14 +66,14 @@ def found(project) -> dict:
     "Its facts, with an endpoint that serves"
     serving = Endpoint("flight-delay", "http://127.0.0.1:1/score", {"blue": 100}, {}, {"blue": Deployment("blue", "flight-delay", "2", "Ready", 1, 0)}, True)
     requests = {(f"2013-{month:02d}-{day:02d}", "1" if month < 6 else "2"): 40 for month in range(4, 10) for day in range(1, 29)}
-    return facts(project) | dict(endpoints=[serving], traffic={"flight-delay": dict(requests=requests, errors={("2013-04-01", "1"): 2}, mirrored=600)})
+    return collect_facts(project) | dict(endpoints=[serving], traffic={"flight-delay": dict(requests=requests, errors={("2013-04-01", "1"): 2}, mirrored=600)})
 
 
 @pytest.fixture(scope="module")
 def file(project, found) -> Path:
     path = project / ".mlops/tower/index.html"
     path.parent.mkdir(parents=True)
-    path.write_text(page(found, path.parent))
+    path.write_text(build_page(found, path.parent))
     return path
 
 

@@ -18,9 +18,10 @@ from matplotlib.figure import Figure
 from mlflow_azure import azure_like, free_port
 from sklearn.linear_model import LogisticRegression
 
-from mlops_nb.models import saving as models, registry, seal, tracking
-from mlops_nb.workspace import mlflow_store as store
 from mlops_nb.errors import UserError
+from mlops_nb.models import registry, seal, tracking
+from mlops_nb.models import saving as models
+from mlops_nb.workspace import mlflow_store as store
 
 X = pd.DataFrame({"distance": [100.0, 200, 300, 400], "hour": [6.0, 12, 18, 22]})
 
@@ -33,7 +34,7 @@ def model_folder(folder: Path, C: float = 1.0) -> Path:
 
 def opened_by_azure(address: str) -> str:
     "Open a run on a server, as Azure ML does for a step"
-    client = store.connect(address)
+    client = store.make_client(address)
     return client.create_run(store.experiment_id(client, address, "tests"), run_name="step").info.run_id
 
 
@@ -48,7 +49,7 @@ def job(monkeypatch, address: str) -> str:
 @pytest.fixture
 def local(tmp_path, monkeypatch):
     "A step's environment in a workspace whose path has a space"
-    job(monkeypatch, store.uri(tmp_path / "my project"))
+    job(monkeypatch, store.tracking_uri(tmp_path / "my project"))
     return tmp_path
 
 
@@ -62,7 +63,7 @@ def azure(tmp_path_factory):
 @pytest.fixture(params=["sqlite", "azure"])
 def step(request, tmp_path, monkeypatch):
     "A step's environment, once on a laptop and once in Azure ML"
-    address = store.uri(tmp_path) if request.param == "sqlite" else request.getfixturevalue("azure").url
+    address = store.tracking_uri(tmp_path) if request.param == "sqlite" else request.getfixturevalue("azure").url
     return job(monkeypatch, address)
 
 
@@ -103,7 +104,7 @@ print(store.open_run(store.uri(sys.argv[1]), 'shared', 'run'))"""
     (tmp_path / "go").touch()
     runs = {finish(worker).strip() for worker in workers}
     assert len(runs) == 3
-    client = store.connect(store.uri(tmp_path))
+    client = store.make_client(store.tracking_uri(tmp_path))
     assert {client.get_run(r).info.experiment_id for r in runs} == {client.get_experiment_by_name("shared").experiment_id}
 
 
@@ -116,11 +117,11 @@ def test_a_store_whose_creation_was_killed_is_created_again(tmp_path):
     worker.kill()
     worker.communicate()
     assert not database.exists()
-    assert store.open_run(store.uri(tmp_path), "tests", "after")
+    assert store.open_run(store.tracking_uri(tmp_path), "tests", "after")
 
 
 def test_an_old_log_of_writes_is_not_played_into_a_new_store(tmp_path):
-    address, log = store.uri(tmp_path), tmp_path / ".mlops" / "mlflow.db-wal"
+    address, log = store.tracking_uri(tmp_path), tmp_path / ".mlops" / "mlflow.db-wal"
     with closing(store.keep_open(address)):
         store.open_run(address, "tests", "before")
         old = log.read_bytes()
@@ -131,7 +132,7 @@ def test_an_old_log_of_writes_is_not_played_into_a_new_store(tmp_path):
 
 
 def test_processes_that_log_at_once_lose_nothing(tmp_path):
-    address = store.uri(tmp_path)
+    address = store.tracking_uri(tmp_path)
     runs = [store.open_run(address, "tests", f"run{n}") for n in range(2)]
     code = """from mlops_nb.models import tracking
 with tracking.run():
@@ -145,7 +146,7 @@ with tracking.run():
 @pytest.mark.parametrize("name", ["with space", "hash#tag", "umläut"])
 def test_any_folder_name_works(tmp_path, monkeypatch, name):
     root = tmp_path / name
-    run_id = job(monkeypatch, store.uri(root))
+    run_id = job(monkeypatch, store.tracking_uri(root))
     with tracking.run():
         tracking.log_text("hello", "notes/hello.txt")
     assert [p.name for p in tmp_path.iterdir()] == [name]
@@ -156,22 +157,22 @@ def test_any_folder_name_works(tmp_path, monkeypatch, name):
 @pytest.mark.parametrize("name", ["per%20cent", "what?"])
 def test_a_folder_that_mlflow_would_misread_is_refused(tmp_path, name):
     with pytest.raises(UserError, match="accepted: a path without"):
-        store.uri(tmp_path / name)
+        store.tracking_uri(tmp_path / name)
 
 
 def test_no_connection_stays_open(tmp_path):
     "A forked step must not inherit one"
-    store.open_run(store.uri(tmp_path), "tests", "run")
+    store.open_run(store.tracking_uri(tmp_path), "tests", "run")
     names = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{fd}")]
     assert not [n for n in names if n.startswith(str(tmp_path))]
 
 
 def test_a_run_ends_as_told(tmp_path):
-    address = store.uri(tmp_path)
+    address = store.tracking_uri(tmp_path)
     run_id = store.open_run(address, "tests", "run", tags={"commit": "0a1b"})
     store.tag_run(address, run_id, {"environment": "9f"})
     store.close_run(address, run_id, "KILLED")
-    run = store.connect(address).get_run(run_id)
+    run = store.make_client(address).get_run(run_id)
     assert (run.info.status, run.info.run_name) == ("KILLED", "run")
     assert (run.data.tags["commit"], run.data.tags["environment"]) == ("0a1b", "9f")
     with pytest.raises(UserError, match="accepted: FINISHED, FAILED, KILLED"):
@@ -183,7 +184,7 @@ def test_a_run_ends_as_told(tmp_path):
 
 def test_ui_refuses_a_taken_port(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(UserError, match="port .* is taken"):
-        store.ui(tmp_path, port=other.getsockname()[1], open_browser=False)
+        store.serve_ui(tmp_path, port=other.getsockname()[1], open_browser=False)
     assert not (tmp_path / ".mlops").exists()
 
 
@@ -219,17 +220,17 @@ def test_a_step_logs_to_the_run_of_its_job(step):
         tracking.log_dataset({"rows": 3, "sha256": "ab"})
     assert {first.info.run_id, inner.info.run_id, second.info.run_id} == {step}
     address = os.environ["MLFLOW_TRACKING_URI"]
-    run = store.connect(address).get_run(step)
+    run = store.make_client(address).get_run(step)
     assert run.info.status == "RUNNING"
     assert run.data.params == {"rate": "0.1", "name": "007"}
     assert (run.data.tags["dataset.rows"], run.data.tags["dataset.sha256"]) == ("3", "ab")
-    assert [(one.step, one.value) for one in store.connect(address).get_metric_history(step, "auc")] == [(1, 0.5), (2, 0.75)]
+    assert [(one.step, one.value) for one in store.make_client(address).get_metric_history(step, "auc")] == [(1, 0.5), (2, 0.75)]
 
 
 def test_a_failing_cell_leaves_the_run_to_the_runner(local):
     with pytest.raises(ZeroDivisionError), tracking.run():
         1 / 0
-    run = store.connect(os.environ["MLFLOW_TRACKING_URI"]).get_run(os.environ["MLFLOW_RUN_ID"])
+    run = store.make_client(os.environ["MLFLOW_TRACKING_URI"]).get_run(os.environ["MLFLOW_RUN_ID"])
     assert run.info.status == "RUNNING"
 
 
@@ -283,15 +284,15 @@ def test_an_artifact_path_is_written_once(step, tmp_path):
 def test_the_whole_life_of_a_version(step, tmp_path, request):
     name = f"flights-{request.node.callspec.params['step']}"
     folder = model_folder(tmp_path / "model")
-    assert registry.versions(name) == [] and registry.champion(name) is None
+    assert registry.list_versions(name) == [] and registry.find_champion(name) is None
     with tracking.run() as run:
         number = registry.register(folder, name, {"auc": 0.7})
-    found = registry.versions(name)[0]
+    found = registry.list_versions(name)[0]
     assert (found.version, found.run_id, found.digest, found.tags["auc"]) == (number, run.info.run_id, seal.digest(folder), "0.7")
     assert found.source == f"{run.info.artifact_uri}/model"
-    assert registry.champion(name) is None
+    assert registry.find_champion(name) is None
     registry.promote(name, number)
-    assert registry.champion(name).version == number
+    assert registry.find_champion(name).version == number
     to = registry.fetch(name, number, tmp_path / "fetched")
     assert models.verify(to, found.digest) == found.digest
     assert (models.load(to, found.digest).predict_proba(X) == models.load(folder).predict_proba(X)).all()
@@ -302,7 +303,7 @@ def test_a_retried_step_makes_no_second_version(step, tmp_path, request):
     folder = model_folder(tmp_path / "model")
     with tracking.run():
         assert registry.register(folder, name) == registry.register(folder, name) == 1
-    assert len(registry.versions(name)) == 1
+    assert len(registry.list_versions(name)) == 1
 
 
 def test_a_step_that_died_between_upload_and_version_is_retried(step, tmp_path, monkeypatch, request):
@@ -312,12 +313,12 @@ def test_a_step_that_died_between_upload_and_version_is_retried(step, tmp_path, 
     with monkeypatch.context() as patch, tracking.run(), pytest.raises(KeyboardInterrupt):
         patch.setattr(mlflow.MlflowClient, "create_model_version", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
         registry.register(folder, name)
-    assert registry.versions(name) == []
+    assert registry.list_versions(name) == []
     with tracking.run():
         assert registry.register(folder, name) == 1
         other = model_folder(tmp_path / "other", C=0.1)
         assert registry.register(other, name) == registry.register(other, name) == 2
-    newer, older = registry.versions(name)
+    newer, older = registry.list_versions(name)
     assert older.source.endswith("/model") and newer.source.endswith(f"/model-{newer.digest[:12]}")
     for version, sent in ((newer, other), (older, folder)):
         assert models.verify(registry.fetch(name, version.version, tmp_path / f"f{version.version}")) == seal.digest(sent)
@@ -326,7 +327,7 @@ def test_a_step_that_died_between_upload_and_version_is_retried(step, tmp_path, 
 def three_versions(tmp_path: Path, monkeypatch) -> str:
     "A model with three versions"
     for number in (1, 2, 3):
-        job(monkeypatch, store.uri(tmp_path))
+        job(monkeypatch, store.tracking_uri(tmp_path))
         with tracking.run():
             assert registry.register(model_folder(tmp_path / f"m{number}", C=number), "flights") == number
     return "flights"
@@ -336,8 +337,8 @@ def test_promotion_retires_the_others_and_can_go_back(tmp_path, monkeypatch):
     name = three_versions(tmp_path, monkeypatch)
     for number in (1, 3, 2):
         registry.promote(name, number)
-        assert registry.champion(name).version == number
-        assert [v.version for v in registry.versions(name) if v.tags.get("status") == "champion"] == [number]
+        assert registry.find_champion(name).version == number
+        assert [v.version for v in registry.list_versions(name) if v.tags.get("status") == "champion"] == [number]
     with pytest.raises(UserError, match=r"(?s)no version 9.*accepted: 3, 2, 1"):
         registry.promote(name, 9)
 
@@ -346,20 +347,20 @@ def test_promotion_retires_the_others_and_can_go_back(tmp_path, monkeypatch):
 def test_there_is_one_champion_wherever_a_promotion_dies(tmp_path, monkeypatch, old, new):
     name = three_versions(tmp_path, monkeypatch)
     registry.promote(name, old)
-    real, calls = registry.tag, []
+    real, calls = registry.tag_version, []
 
     def watched(*args):
         real(*args)
         calls.append(args)
-        assert registry.champion(name).version in (old, new)
+        assert registry.find_champion(name).version in (old, new)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(registry, "tag", watched)
+        patch.setattr(registry, "tag_version", watched)
         registry.promote(name, new)
     assert calls
     registry.promote(name, new)
-    assert registry.champion(name).version == new
+    assert registry.find_champion(name).version == new
 
 
 RACE = """import sys, time
@@ -388,7 +389,7 @@ def race(name: str, numbers, against: int, folder: Path) -> dict:
 
 def in_charge(name: str) -> list:
     "All versions tagged champion"
-    return [v.version for v in registry.versions(name) if v.tags.get("status") == "champion"]
+    return [v.version for v in registry.list_versions(name) if v.tags.get("status") == "champion"]
 
 
 @pytest.mark.parametrize("against", [0, 1])
@@ -421,7 +422,7 @@ def test_who_sees_another_flag_withdraws(tmp_path, monkeypatch, mine, theirs):
     "Without a lock, as in Azure ML: another challenger is tagged between the first look and the second"
     name = three_versions(tmp_path, monkeypatch)
     registry.promote(name, 1)
-    real = registry.tag
+    real = registry.tag_version
 
     def overtaken(model, version, tags):
         real(model, version, tags)
@@ -429,7 +430,7 @@ def test_who_sees_another_flag_withdraws(tmp_path, monkeypatch, mine, theirs):
             real(model, theirs, tags)
 
     with monkeypatch.context() as patch, pytest.raises(registry.ChampionChanged, match=f"version {theirs} in charge"):
-        patch.setattr(registry, "tag", overtaken)
+        patch.setattr(registry, "tag_version", overtaken)
         registry.promote(name, mine, instead_of=1)
     assert in_charge(name) == [theirs, 1]
 
@@ -442,7 +443,7 @@ def test_a_version_whose_opponent_is_gone_is_not_registered(step, tmp_path, requ
     job(monkeypatch, address)
     with tracking.run(), pytest.raises(registry.ChampionChanged, match=r"(?s)has version 1 in charge.*accepted: no champion.*fix: judge it again"):
         registry.register_champion(model_folder(tmp_path / "m2", C=2), name, None)
-    assert [v.version for v in registry.versions(name)] == [1]
+    assert [v.version for v in registry.list_versions(name)] == [1]
     with tracking.run():
         assert registry.register_champion(tmp_path / "m2", name, 1) == 2
     assert in_charge(name) == [2]
@@ -458,10 +459,10 @@ def test_a_champion_that_is_gone_is_a_changed_one(tmp_path, monkeypatch):
 def test_a_promotion_that_died_is_completed_and_does_not_block_the_next(tmp_path, monkeypatch):
     name = three_versions(tmp_path, monkeypatch)
     for number in (1, 2):
-        registry.tag(name, number, {"status": "champion"})
+        registry.tag_version(name, number, {"status": "champion"})
     registry.promote(name, 2, instead_of=1)
     assert in_charge(name) == [2]
-    registry.tag(name, 1, {"status": "champion"})
+    registry.tag_version(name, 1, {"status": "champion"})
     registry.promote(name, 3, instead_of=2)
     assert in_charge(name) == [3]
 
@@ -493,7 +494,7 @@ def test_fetch_refuses_a_folder_with_files_in_it(local, tmp_path):
 @pytest.mark.parametrize("name", ["", "a/b", "it's", "ä", "a" * 256])
 def test_a_name_that_azure_refuses_is_refused_here(local, name):
     with pytest.raises(UserError, match="cannot name a model"):
-        registry.versions(name)
+        registry.list_versions(name)
 
 
 def test_an_unsealed_folder_is_not_registered(local, tmp_path):
@@ -513,7 +514,7 @@ def test_what_azure_lacks_fails_against_the_stand_in(azure, monkeypatch):
     with tracking.run():
         with pytest.raises(MlflowException, match="no such route|404"):
             mlflow.sklearn.log_model(model, name="model", pip_requirements=["scikit-learn"], skops_trusted_types=[])
-    client = store.connect(azure.url)
+    client = store.make_client(azure.url)
     client.create_registered_model("teeth")
     with pytest.raises(MlflowException, match="no such route|404"):
         client.set_registered_model_alias("teeth", "champion", "1")

@@ -13,13 +13,13 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import mlops_nb.schemas.jobs as ref
 import mlops_nb.schemas.assets as assets
-from mlops_nb.schemas.documents import load, parse
+import mlops_nb.schemas.jobs as ref
 from mlops_nb.errors import UserError
-from mlops_nb.schemas.values import Place, anything
+from mlops_nb.schemas.documents import load, parse
 from mlops_nb.schemas.triggers import TIME_ZONES, Cron
 from mlops_nb.schemas.validation import check_file, kind_of, validate
+from mlops_nb.schemas.values import Position, anything
 
 HERE = Path(__file__).parent
 YAML = HERE/"yaml"
@@ -314,7 +314,7 @@ def test_a_file_that_says_nothing_of_itself(tmp_path, text):
 def test_cron_never_crashes(position, field):
     parts = ["*"] * 5
     parts[position] = field
-    list(Cron().check(" ".join(parts), Place({})))
+    list(Cron().check(" ".join(parts), Position({})))
 
 
 def test_time_zones_are_azures():
@@ -437,7 +437,7 @@ def test_it_is_fast_and_leaves_azure_alone():
 
 def test_positions_survive_in_text_given_by_programs():
     doc = parse("type: command\ncommand: x\n", "job.yml")
-    assert [p.line for p in ref.command_job.check(doc, Place(doc))] == [1]
+    assert [p.line for p in ref.command_job.check(doc, Position(doc))] == [1]
 
 
 # What no process can be told, and what is no job

@@ -6,14 +6,14 @@ import subprocess
 import sys
 import time
 from contextlib import closing
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 
 from mlops_nb.processes import end_marked
-from mlops_nb.retraining.events import BREACH, listing, receive
-from mlops_nb.retraining.watch import ledger
+from mlops_nb.retraining.events import BREACH_EVENT, list_events, receive
+from mlops_nb.retraining.watch import open_ticks
 
 PIPELINE = """type: pipeline
 jobs:
@@ -79,11 +79,11 @@ def log(project: Path) -> list:
 
 def miss(project: Path, hours: int):
     "As if the watch had not run for some hours"
-    with sqlite3.connect(project / ".mlops/watch.db", timeout=60) as db: db.execute("UPDATE fired SET tick = ?", ((datetime.now(timezone.utc) - timedelta(hours=hours)).isoformat(),))
+    with sqlite3.connect(project / ".mlops/watch.db", timeout=60) as db: db.execute("UPDATE fired SET tick = ?", ((datetime.now(UTC) - timedelta(hours=hours)).isoformat(),))
 
 
 def fired(project: Path) -> tuple | None:
-    with closing(ledger(project)) as db: return db.execute("SELECT tick, ended, code FROM fired").fetchone()
+    with closing(open_ticks(project)) as db: return db.execute("SELECT tick, ended, code FROM fired").fetchone()
 
 
 def stop(process: subprocess.Popen, number=signal.SIGTERM) -> str:
@@ -104,7 +104,7 @@ def test_missed_ticks_are_caught_up_once(project, start, number):
     until(lambda: fired(project)[1], second)
     said = stop(second)
     assert "ticks at once" in said and log(project).count("ended") == 1
-    assert fired(project)[2] == 0 and datetime.fromisoformat(fired(project)[0]) > datetime.now(timezone.utc) - timedelta(hours=1, minutes=1)
+    assert fired(project)[2] == 0 and datetime.fromisoformat(fired(project)[0]) > datetime.now(UTC) - timedelta(hours=1, minutes=1)
 
 
 def test_there_is_one(project, start):
@@ -146,7 +146,7 @@ def test_a_kill_repeats_the_tick(project, start):
 def test_pending_events_are_handled(project, start):
     signals = dict(inputs=dict(type="data_drift", verdict="breach", rows=[]))
     watch = start()
-    receive(project, dict(id="b1", type=BREACH, time="2013-07-01T00:00:00Z", data=dict(window=["2013-06-01", "2013-07-01"], signals=signals)))
-    row = until(lambda: next((row for row in listing(project) if row["status"] == "done"), None), watch)
+    receive(project, dict(id="b1", type=BREACH_EVENT, time="2013-07-01T00:00:00Z", data=dict(window=["2013-06-01", "2013-07-01"], signals=signals)))
+    row = until(lambda: next((row for row in list_events(project) if row["status"] == "done"), None), watch)
     stop(watch)
     assert row["action"] == "none" and "without harm" in row["reason"]

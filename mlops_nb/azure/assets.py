@@ -10,13 +10,13 @@ import re
 import tempfile
 from pathlib import Path
 
-from .client import quietly, settled, steadily
+from .client import retry, wait_for, without_output
 from .jobs import ensure
-from .staging import Staged, stage_body, stage_component, stage_environment
-from ..jobs.create import write
-from ..schemas.documents import load
-from ..jobs.environments import environment_name
+from .staging import StagingFolder, stage_body, stage_component, stage_environment
 from ..errors import UserError
+from ..jobs.create import write_yaml
+from ..jobs.environments import environment_name
+from ..schemas.documents import load
 from ..schemas.validation import check_file, kind_of
 
 # %% ../../nbs/api/azure/05_assets.ipynb #1bec4a5f
@@ -58,14 +58,14 @@ def _data(place, spec: dict, file: Path) -> dict:
     "Upload data, or a model, as the next version"
     from azure.ai.ml import load_data, load_model
     name, is_model = check_name("asset", spec["name"], file), kind_of(spec) == "model"
-    with quietly(): made = steadily(lambda: (place.ml.models if is_model else place.ml.data).create_or_update((load_model if is_model else load_data)(file)))
+    with without_output(): made = retry(lambda: (place.ml.models if is_model else place.ml.data).create_or_update((load_model if is_model else load_data)(file)))
     return {"kind": "model" if is_model else "data", "name": name, "version": made.version}
 
 # %% ../../nbs/api/azure/05_assets.ipynb #3de08ae2
 def _component(place, spec: dict, file: Path) -> dict:
     "A component with its own code"
     with tempfile.TemporaryDirectory() as folder:
-        staged = Staged(Path(folder))
+        staged = StagingFolder(Path(folder))
         stage_component(staged, dict(spec), file.resolve().parent)
         ensure(place, staged, lambda text: None)
         name, version = next(iter(staged.components))
@@ -74,7 +74,7 @@ def _component(place, spec: dict, file: Path) -> dict:
 def _environment(place, spec: dict, file: Path) -> dict:
     "An environment under the hash of what it is built from"
     with tempfile.TemporaryDirectory() as folder:
-        staged = Staged(Path(folder))
+        staged = StagingFolder(Path(folder))
         stage_environment(staged, dict(spec), file.resolve().parent)
         ensure(place, staged, lambda text: None)
     name, version = environment_name(file)
@@ -85,29 +85,31 @@ def _batch_endpoint(place, spec: dict, file: Path) -> dict:
     "A batch endpoint, made or changed"
     from azure.ai.ml import load_batch_endpoint
     check_name("endpoint", spec["name"], file)
-    settled(lambda: place.ml.batch_endpoints.begin_create_or_update(load_batch_endpoint(file)))
+    wait_for(lambda: place.ml.batch_endpoints.begin_create_or_update(load_batch_endpoint(file)))
     return {"kind": "batch endpoint", "name": spec["name"], "version": ""}
 
 # %% ../../nbs/api/azure/05_assets.ipynb #d359b53c
 def _batch_deployment(place, spec: dict, file: Path) -> dict:
     "A batch deployment with its own code; the default one of its endpoint if that has none"
-    from azure.ai.ml.entities._load_functions import load_model_batch_deployment  # the public package does not hand it out
+    from azure.ai.ml.entities._load_functions import (
+        load_model_batch_deployment,  # the public package does not hand it out
+    )
     check_name("deployment", spec["name"], file)
     with tempfile.TemporaryDirectory() as folder:
-        staged = Staged(Path(folder))
+        staged = StagingFolder(Path(folder))
         made = stage_deployment(staged, dict(spec), file.resolve().parent)
         ensure(place, staged, lambda text: None)
-        settled(lambda: place.ml.batch_deployments.begin_create_or_update(load_model_batch_deployment(made)))
-    endpoint = steadily(lambda: place.ml.batch_endpoints.get(spec["endpoint_name"]))
+        wait_for(lambda: place.ml.batch_deployments.begin_create_or_update(load_model_batch_deployment(made)))
+    endpoint = retry(lambda: place.ml.batch_endpoints.get(spec["endpoint_name"]))
     if not (endpoint.defaults and getattr(endpoint.defaults, "deployment_name", None)):
         from azure.ai.ml.entities import BatchEndpointDefaults
         endpoint.defaults = BatchEndpointDefaults(deployment_name=spec["name"])
-        settled(lambda: place.ml.batch_endpoints.begin_create_or_update(endpoint))
+        wait_for(lambda: place.ml.batch_endpoints.begin_create_or_update(endpoint))
     return {"kind": "batch deployment", "name": spec["name"], "version": ""}
 
 # %% ../../nbs/api/azure/05_assets.ipynb #cc8cf354
 def stage_deployment(
-    staged: Staged,
+    staged: StagingFolder,
     spec: dict,     # An online or batch deployment
     base: Path,     # Folder of its file
 ) -> Path:          # Its YAML
@@ -118,7 +120,7 @@ def stage_deployment(
     found = stage_body(staged, body, base, folder)
     if code: made["code_configuration"] = {**code, "code": "./code"}
     if spec.get("environment"): made["environment"] = found["task"]["environment"]
-    return write(made, folder/"deployment.yml")
+    return write_yaml(made, folder/"deployment.yml")
 
 # %% ../../nbs/api/azure/05_assets.ipynb #7da3b7c1
 MAKERS = {"data": _data, "model": _data, "component": _component, "environment": _environment, "batch endpoint": _batch_endpoint, "model batch deployment": _batch_deployment}

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LEFT', 'AzureRegistry', 'share', 'registry_name', 'present', 'into_registry', 'from_registry', 'downloaded', 'bring',
-           'fetch_version', 'monitored_names', 'publish_rows']
+           'fetch_version', 'monitored_names', 'register_rows']
 
 # %% ../../nbs/api/azure/06_models.ipynb #63b90bed
 import shutil
@@ -12,9 +12,9 @@ import tempfile
 from pathlib import Path
 
 from .assets import check_name
-from .client import quietly, steadily
-from ..models import seal
+from .client import retry, without_output
 from ..errors import UserError
+from ..models import seal
 
 # %% ../../nbs/api/azure/06_models.ipynb #c90dcfbf
 class AzureRegistry:
@@ -67,7 +67,7 @@ def present(place, model: str, version: str):
     "The version as a workspace has it; None where it is not there"
     from azure.core.exceptions import ResourceNotFoundError
     with place.doing(f"look up {model} {version}"):
-        try: return steadily(lambda: place.ml.models.get(model, version=version))
+        try: return retry(lambda: place.ml.models.get(model, version=version))
         except ResourceNotFoundError: return None
 
 def _same(there, known, to) -> bool:
@@ -81,8 +81,8 @@ def into_registry(place, registry: str, model: str, version: str):
     "Copy a version from a workspace into the registry, unless it is there"
     from azure.core.exceptions import ResourceNotFoundError
     with place.doing(f"share {model} {version} with registry {registry}"):
-        try: steadily(lambda: place.registry(registry).models.get(model, version=version))
-        except ResourceNotFoundError: steadily(lambda: place.ml.models.share(model, version, share_with_name=model, share_with_version=version, registry_name=registry))
+        try: retry(lambda: place.registry(registry).models.get(model, version=version))
+        except ResourceNotFoundError: retry(lambda: place.ml.models.share(model, version, share_with_name=model, share_with_version=version, registry_name=registry))
 
 # %% ../../nbs/api/azure/06_models.ipynb #28e830f4
 def from_registry(to, registry: str, model: str, version: str, known, origin: str):
@@ -93,11 +93,11 @@ def from_registry(to, registry: str, model: str, version: str, known, origin: st
         folder = downloaded(to.registry(registry), model, version, Path(aside), known.digest)
         tags = {key: value for key, value in known.tags.items() if key not in LEFT} | {"shared_from": origin, "shared_run": known.run_id or ""}
         made = Model(name=model, version=version, path=folder, type=AssetTypes.MLFLOW_MODEL, tags=tags, description=f"{model} {version} of {origin}, through registry {registry}")
-        with quietly(): steadily(lambda: to.ml.models.create_or_update(made))
+        with without_output(): retry(lambda: to.ml.models.create_or_update(made))
 
 def downloaded(ml, model: str, version: str, to: Path, digest: str | None) -> Path:
     "The folder of a model that a workspace or a registry has, as it was sealed"
-    with quietly(): steadily(lambda: ml.models.download(model, version, download_path=to))
+    with without_output(): retry(lambda: ml.models.download(model, version, download_path=to))
     folder = next((path.parent for path in sorted(to.rglob("MLmodel"))), None)
     if not folder: raise UserError(f"{model} {version} is no MLflow model", accepted="a folder with an MLmodel file")
     seal.verify(folder, digest)
@@ -151,25 +151,26 @@ def monitored_names(
     return {part: made[part]["name"] for part in ("reference", "baseline") if (made.get(part) or {}).get("name")}
 
 # %% ../../nbs/api/azure/06_models.ipynb #c7e05a92
-def publish_rows(
+def register_rows(
     place,          # The workspace
     known,          # `models.registry.Version`, which is in charge from now on
 ):
     "Register the rows that are kept with a model as data of its workspace"
     from azure.ai.ml.constants import AssetTypes
     from azure.ai.ml.entities import Data
+
     from mlops_nb.models.champion import write_rows
     model = fetch_version(place, known, place.folder/"models"/known.name/str(known.version))
     for part, name in monitored_names(place.root).items():
         if not (kept := model/f"{part}.parquet").is_file(): continue
         with tempfile.TemporaryDirectory() as folder, place.doing(f"register {name}"):
             write_rows({part: kept.read_bytes()}, **{part: folder})
-            with quietly(): steadily(lambda: place.ml.data.create_or_update(Data(name=name, path=folder, type=AssetTypes.MLTABLE, tags={"model": f"{known.name}:{known.version}"})))
+            with without_output(): retry(lambda: place.ml.data.create_or_update(Data(name=name, path=folder, type=AssetTypes.MLTABLE, tags={"model": f"{known.name}:{known.version}"})))
 
 # %% ../../nbs/api/azure/06_models.ipynb #f41d7b08
 def _promote(self: AzureRegistry, name: str, version, *instead_of):
     "Put a version in charge, and let monitors compare with its rows"
     self.__getattr__("promote")(name, version, *instead_of)
-    publish_rows(self.place, next(one for one in self.versions(name) if str(one.version) == str(version)))
+    register_rows(self.place, next(one for one in self.versions(name) if str(one.version) == str(version)))
 
 AzureRegistry.promote = _promote

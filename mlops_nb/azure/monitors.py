@@ -8,10 +8,10 @@ __all__ = ['DUE', 'of_monitor', 'runs', 'stamp', 'below', 'event', 'breaches']
 # %% ../../nbs/api/azure/12_monitors.ipynb #f5653a41
 import re
 from collections.abc import Iterator
-from datetime import datetime, timezone
+from datetime import UTC, datetime, timezone
 from itertools import takewhile
 
-from .client import steadily, word
+from .client import retry, status_text
 from .jobs import created, details, status_of
 from ..workspace.workspace import DONE
 
@@ -32,12 +32,12 @@ def runs(
     since: str,         # A cursor: only what was made after it; empty for all
 ) -> list:              # Of the SDK, the oldest first
     "What the monitors of a workspace have run"
-    found = steadily(lambda: list(place.ml.schedules.list(list_view_type="All")))
+    found = retry(lambda: list(place.ml.schedules.list(list_view_type="All")))
     monitors = {one.name for one in found if type(one).__name__ == "MonitorSchedule"}
     newest = lambda: [one for one in takewhile(lambda one: one is None or stamp(created(one)) > since, place.ml.jobs.list()) if one is not None and of_monitor(one.display_name, monitors)]
-    return sorted(steadily(newest) if monitors else [], key=created)
+    return sorted(retry(newest) if monitors else [], key=created)
 
-def stamp(moment: datetime) -> str: return f"{moment.astimezone(timezone.utc):%Y-%m-%dT%H:%M:%S.%fZ}"
+def stamp(moment: datetime) -> str: return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
 
 # %% ../../nbs/api/azure/12_monitors.ipynb #e8e99d7a
 def below(
@@ -45,7 +45,7 @@ def below(
     name: str,          # A run
 ) -> Iterator[str]:     # Names of runs
     "The steps of a run, and theirs"
-    for one in steadily(lambda: list(place.ml.jobs._runs_operations.get_run_children(name))):
+    for one in retry(lambda: list(place.ml.jobs._runs_operations.get_run_children(name))):
         if one is None: continue
         yield one.name
         yield from below(place, one.name)
@@ -55,10 +55,10 @@ def event(
     experiment: str,
 ) -> dict | None:       # As Event Grid would send it; None where nothing breached
     "The event of a run that is tagged"
-    from mlops_nb.retraining.events import AZURE, TAG
-    tag = (run.tags or {}).get(TAG)
-    data = {"RunId": run.run_id, "ExperimentName": experiment, "RunStatus": word(run.status), "RunTags": {TAG: tag}}
-    return {"id": f"{run.run_id}/{TAG}", "eventType": AZURE, "eventTime": stamp(run.end_time_utc), "subject": f"experiments/{experiment}/runs/{run.run_id}", "data": data} if tag else None
+    from mlops_nb.retraining.events import AZURE_EVENT, AZURE_TAG
+    tag = (run.tags or {}).get(AZURE_TAG)
+    data = {"RunId": run.run_id, "ExperimentName": experiment, "RunStatus": status_text(run.status), "RunTags": {AZURE_TAG: tag}}
+    return {"id": f"{run.run_id}/{AZURE_TAG}", "eventType": AZURE_EVENT, "eventTime": stamp(run.end_time_utc), "subject": f"experiments/{experiment}/runs/{run.run_id}", "data": data} if tag else None
 
 # %% ../../nbs/api/azure/12_monitors.ipynb #a725262f
 def breaches(

@@ -11,7 +11,15 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
-from .client import client, credential, federate, scope, section, steadily, telling
+from mlops_nb.azure.client import (
+    credential,
+    errors_as_messages,
+    federate,
+    open_client,
+    resource_id,
+    retry,
+    workspace_settings,
+)
 from ..errors import UserError
 
 # %% ../../nbs/api/azure/14_workspace.ipynb #58f2f65d
@@ -21,14 +29,14 @@ class Azure:
         root: Path,     # The project
         on: str,        # dev, staging or production
     ):
-        self.root, self.name, self.asked = Path(root).resolve(), on, section(root, on)
+        self.root, self.name, self.asked = Path(root).resolve(), on, workspace_settings(root, on)
         self.folder = self.root/".mlops/azure"/on
         self.serving = self.folder/"serving"    # Records of releases, as on this machine
 
     @cached_property
     def ml(self):
         "The SDK's client of the workspace"
-        with telling(f"open {self.asked.workspace}", self.asked): return client(self.asked)
+        with errors_as_messages(f"open {self.asked.workspace}", self.asked): return open_client(self.asked)
 
     @cached_property
     def asker(self): return credential()
@@ -37,8 +45,8 @@ class Azure:
         "What an endpoint of the project is called in this workspace"
         return name + self.asked.endpoint_suffix
 
-    def doing(self, what: str): return telling(what, self.asked)
-    def registry(self, name: str): return client(self.asked, registry=name)
+    def doing(self, what: str): return errors_as_messages(what, self.asked)
+    def registry(self, name: str): return open_client(self.asked, registry=name)
 
 # %% ../../nbs/api/azure/14_workspace.ipynb #5a509273
 @contextmanager
@@ -59,7 +67,7 @@ def _tracking(self: Azure):
 # %% ../../nbs/api/azure/14_workspace.ipynb #a1ba509b
 def _address(self: Azure) -> str:
     "Its MLflow address"
-    return steadily(lambda: self.ml.workspaces.get(self.asked.workspace)).mlflow_tracking_uri
+    return retry(lambda: self.ml.workspaces.get(self.asked.workspace)).mlflow_tracking_uri
 
 Azure.tracking = _tracking
 Azure.address = cached_property(_address)
@@ -71,10 +79,10 @@ def _submit(self: Azure, file: Path, inputs: dict, say: Callable, name: str = ""
     return submit(self, file, inputs, say, name)
 
 def _would(self: Azure, file: Path, inputs: dict) -> dict:
-    from mlops_nb.azure.jobs import would
-    return would(self, file, inputs)
+    from mlops_nb.azure.jobs import preview
+    return preview(self, file, inputs)
 
-def _page(self: Azure, id: str) -> str: return f"https://ml.azure.com/runs/{id}?wsid={scope(self.asked)}"
+def _page(self: Azure, id: str) -> str: return f"https://ml.azure.com/runs/{id}?wsid={resource_id(self.asked)}"
 
 # %% ../../nbs/api/azure/14_workspace.ipynb #be221184
 def _jobs(self: Azure, limit: int) -> list:
@@ -82,22 +90,22 @@ def _jobs(self: Azure, limit: int) -> list:
     return latest(self, limit)
 
 def _job(self: Azure, id: str) -> dict:
-    from mlops_nb.azure.jobs import resolved, told
-    return told(self, resolved(self, id))
+    from mlops_nb.azure.jobs import describe_job, find_job
+    return describe_job(self, find_job(self, id))
 
 def _fetch(self: Azure, id: str) -> dict:
+    from mlops_nb.azure.jobs import find_job
     from mlops_nb.azure.results import fetch
-    from mlops_nb.azure.jobs import resolved
-    return fetch(self, resolved(self, id))
+    return fetch(self, find_job(self, id))
 
 # %% ../../nbs/api/azure/14_workspace.ipynb #794515e1
 def _log(self: Azure, id: str, step: str, follow: bool) -> Iterator[str]:
-    from mlops_nb.azure.jobs import log, resolved
-    return log(self, resolved(self, id), step, follow)
+    from mlops_nb.azure.jobs import find_job, log
+    return log(self, find_job(self, id), step, follow)
 
 def _cancel(self: Azure, id: str) -> str:
-    from mlops_nb.azure.jobs import cancel, resolved
-    return cancel(self, resolved(self, id))
+    from mlops_nb.azure.jobs import cancel, find_job
+    return cancel(self, find_job(self, id))
 
 for _one in (_submit, _would, _page, _jobs, _job, _fetch, _log, _cancel): setattr(Azure, _one.__name__[1:], _one)
 
@@ -116,8 +124,8 @@ def _schedule(self: Azure, file: Path) -> dict:
     return apply(self, file)
 
 def _schedules(self: Azure) -> list:
-    from mlops_nb.azure.schedules import listed
-    return listed(self)
+    from mlops_nb.azure.schedules import list_schedules
+    return list_schedules(self)
 
 def _stop_schedule(self: Azure, name: str) -> str:
     from mlops_nb.azure.schedules import stop
@@ -152,8 +160,8 @@ def _bring(self: Azure, model: str, version: str, say: Callable) -> None:
 
 # %% ../../nbs/api/azure/14_workspace.ipynb #70005854
 def _observed(self: Azure, file: Path, at=None) -> Path:
-    from mlops_nb.azure.collected import observed
-    return observed(self, file, at)
+    from mlops_nb.azure.collected import bring_monitor_data
+    return bring_monitor_data(self, file, at)
 
 def _ledger(self: Azure):
     from mlops_nb.azure.collected import ledger

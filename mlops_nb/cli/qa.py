@@ -6,8 +6,11 @@
 __all__ = ['as_json', 'dump', 'qa', 'image']
 
 # %% ../../nbs/api/cli/04_qa.ipynb #9114e5d6
-import dataclasses, json as json_module, sys
+import dataclasses
+import json as json_module
+import sys
 from pathlib import Path
+
 import click
 
 # %% ../../nbs/api/cli/04_qa.ipynb #bd99c499
@@ -31,15 +34,15 @@ def qa(endpoint, deployment, data, on, json):
 
     Limits are in [deployment] of settings.ini. Exit code 0: passed; 1: failed, the notebook says why; 2: it could not be asked.
     """
-    from mlops_nb.jobs.progress import view
-    from mlops_nb.jobs.report import near
+    from mlops_nb.jobs.progress import choose_view
+    from mlops_nb.jobs.report import relative_to_cwd
     from mlops_nb.project import project_root
     from mlops_nb.releases.qa import run_qa
-    from mlops_nb.workspace.protocols import find
-    say = None if json else view
-    found = find(project_root(), on).qa(endpoint, deployment, data, say) if on else run_qa(project_root(), endpoint, deployment, labelled=data, say=say)
+    from mlops_nb.workspace.protocols import find_workspace
+    say = None if json else choose_view
+    found = find_workspace(project_root(), on).qa(endpoint, deployment, data, say) if on else run_qa(project_root(), endpoint, deployment, labelled=data, say=say)
     if json: dump(found)
-    else: click.echo("\n".join([found.verdict, *(f"  ✗ {c['name']}: {c['detail']}" for c in found.checks if not c["passed"]), f"  {near(found.page)}"]))
+    else: click.echo("\n".join([found.verdict, *(f"  ✗ {c['name']}: {c['detail']}" for c in found.checks if not c["passed"]), f"  {relative_to_cwd(found.page)}"]))
     sys.exit(0 if found.passed else 1)
 
 # %% ../../nbs/api/cli/04_qa.ipynb #d1d30507
@@ -61,6 +64,6 @@ def image(model, tag, base, pip_conf, engine, options, json):
     It asks for no key: put it behind a gateway that does.
     """
     from mlops_nb.project import project_root
-    from mlops_nb.serving.image import build
-    made = build(project_root(), model, tag or "", name=engine or "", base=base or "", pip_conf=pip_conf or "", options=options)
+    from mlops_nb.serving.image import build_image
+    made = build_image(project_root(), model, tag or "", name=engine or "", base=base or "", pip_conf=pip_conf or "", options=options)
     dump(made) if json else click.echo(f"{made.tag}: {made.model}:{made.version}, {made.megabytes} MB, sha256 {made.sha256[:12]} of the model")

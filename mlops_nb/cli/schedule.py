@@ -17,9 +17,9 @@ as_json = click.option("--json", is_flag=True, help="Print one JSON document for
 
 def place(name: str):
     "A workspace of the project around the current folder"
-    from mlops_nb.workspace.protocols import find
     from mlops_nb.project import project_root
-    return find(project_root(), name)
+    from mlops_nb.workspace.protocols import find_workspace
+    return find_workspace(project_root(), name)
 
 def dump(value): click.echo(json_module.dumps(value, indent=1, default=str))
 

@@ -7,14 +7,16 @@ __all__ = ['MODEL', 'FIELDS', 'NAMES', 'DTYPES', 'REFUSALS', 'model_folder', 'in
            'collect', 'answer', 'run']
 
 # %% ../../nbs/deployment/01_score.ipynb #0fc6de31
-import logging, os, sys
+import logging
+import os
+import sys
 from functools import cache
 from pathlib import Path
 
 # %% ../../nbs/deployment/01_score.ipynb #fe3383e3
 if __name__ == "entry_module": sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-import mlops_nb.models.saving as models
 import mlops_nb.errors as errors
+import mlops_nb.models.saving as models
 import mlops_nb.models.signature as signature
 
 # %% ../../nbs/deployment/01_score.ipynb #ad6f8309
@@ -34,7 +36,7 @@ def init():
     global MODEL, FIELDS, NAMES
     folder = model_folder(os.environ["AZUREML_MODEL_DIR"])
     MODEL = models.load(folder, os.environ.get("MODEL_SHA256") or None)
-    FIELDS, _ = signature.signature(folder)
+    FIELDS, _ = signature.read_signature(folder)
     NAMES = _output_names(MODEL)
     warm_up(folder)
 
@@ -110,12 +112,12 @@ def answer(
 ) -> list[dict]:
     "Check, predict, collect; `Refused` where it is the caller's mistake"
     if content_type.partition(";")[0].strip().lower() != "application/json":
-        raise signature.Refused(f"the content type is {content_type or 'missing'}", "Content-Type: application/json", status=415)
+        raise signature.InvalidRequest(f"the content type is {content_type or 'missing'}", "Content-Type: application/json", status=415)
     X = frame(signature.check(signature.rows(signature.parse(raw)), FIELDS))
     try: said = predict(X)
     except ValueError as error:
         if not any(mark in str(error) for mark in REFUSALS): raise
-        raise signature.Refused(f"the model cannot take this: {str(error).splitlines()[0]}", "values like those of its training data") from None
+        raise signature.InvalidRequest(f"the model cannot take this: {str(error).splitlines()[0]}", "values like those of its training data") from None
     collect(X, said, request_id)
     return said
 
@@ -128,6 +130,6 @@ def run(
     headers = {name.lower(): value for name, value in (request_headers or {}).items()}
     kind = headers.get("content-type", "") if request_headers is not None else "application/json"
     try: return answer(raw, kind, headers.get("x-request-id", ""))
-    except signature.Refused as refusal:
+    except signature.InvalidRequest as refusal:
         from azureml_inference_server_http.api.aml_response import AMLResponse
         return AMLResponse(refusal.body, refusal.status, json_str=True)

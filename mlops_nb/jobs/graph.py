@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Source', 'ARTIFACTS', 'PRIMITIVE', 'SCALARS', 'Lookup', 'Literal', 'Data', 'FromStep', 'Output', 'Component', 'Step',
-           'Job', 'port', 'source', 'text_of', 'component', 'step', 'sources', 'override', 'sweep', 'output', 'splice',
-           'exports', 'job']
+           'Job', 'port', 'read_source', 'text_of', 'read_component', 'read_step', 'read_sources', 'apply_overrides',
+           'sweep_settings', 'read_output', 'splice', 'read_exports', 'read_job']
 
 # %% ../../nbs/api/jobs/01_graph.ipynb #364cf3c6
 from collections.abc import Callable
@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-from ..schemas.documents import load
 from ..errors import UserError
+from ..schemas.documents import load
 from ..schemas.expressions import binding, literal, substitute
 
 # %% ../../nbs/api/jobs/01_graph.ipynb #edcd166c
@@ -96,7 +96,7 @@ class Step:
 @dataclass(frozen=True)
 class Job:
     "A job file, ready to run"
-    kind: str  # `pipeline`, `command` or `sweep`
+    kind: str  # `pipeline`, `command` or `sweep_settings`
     file: Path
     spec: dict  # The file as it was read
     steps: dict[str, Step]  # In an order in which they could run one by one
@@ -122,7 +122,7 @@ def port(
     return value if "type" in value else {**value, "type": "uri_folder"}
 
 # %% ../../nbs/api/jobs/01_graph.ipynb #2948cdee
-def source(
+def read_source(
     value: object,  # What the file gives
     type: str,  # The port's type
     base: Path,  # Folder of the file
@@ -132,10 +132,10 @@ def source(
     "Where the value of one input comes from"
     if isinstance(value, dict):
         given = value.get("path", value.get("value", value.get("default")))
-        found = source(given, value.get("type", type), base, scope, prefix)
+        found = read_source(given, value.get("type", type), base, scope, prefix)
         return replace(found, mode=value["mode"]) if "mode" in value and isinstance(found, Data) else found
     match binding(value):
-        case ("parent", "jobs", step, "outputs", name): return FromStep(prefix + step, name)
+        case ("parent", "jobs", read_step, "outputs", name): return FromStep(prefix + read_step, name)
         case ("parent", "inputs", name) | ("inputs", name): return scope.get(name)
     if value is None: return None
     text = literal(value)
@@ -153,7 +153,7 @@ def text_of(
 Lookup = Callable[[str], Path]  # From `azureml:name:version` to the file of a registered component
 
 # %% ../../nbs/api/jobs/01_graph.ipynb #b551ac7f
-def component(
+def read_component(
     node: dict,  # A node of a pipeline
     base: Path,  # Folder of the file it stands in
     lookup: Lookup,  # Finds registered components
@@ -167,7 +167,7 @@ def component(
     return Component("pipeline" if "jobs" in given else kind, given, base, given.get("name", ""))
 
 # %% ../../nbs/api/jobs/01_graph.ipynb #d1965f28
-def step(
+def read_step(
     name: str,  # Its name in the graph
     node: dict,  # A node, or a whole command or sweep job
     found: Component,  # Its component
@@ -178,18 +178,18 @@ def step(
 ) -> Step:  # With defaults filled in
     "One node that is not a pipeline"
     places, searched = node.get("outputs") or {}, node.get("search_space") or {}
-    inputs = {key: value for key, value in sources(node, found, base, scope, prefix).items() if key not in searched}
+    inputs = {key: value for key, value in read_sources(node, found, base, scope, prefix).items() if key not in searched}
     declared = {**places, **found.outputs}
-    spots = {key: output(places.get(key), declared[key], outputs) for key in declared}
+    spots = {key: read_output(places.get(key), declared[key], outputs) for key in declared}
     if "artifacts" in declared and not declared["artifacts"]: spots["artifacts"] = Output(ARTIFACTS)
     variables = {**(found.spec.get("environment_variables") or {}), **(node.get("environment_variables") or {})}
     limits = {**(found.spec.get("limits") or {}), **(node.get("limits") or {})}
-    return Step(name, replace(found, spec=override(found.spec, node)), inputs, spots,
+    return Step(name, replace(found, spec=apply_overrides(found.spec, node)), inputs, spots,
                 {key: literal(value) for key, value in variables.items()},
-                sweep(node) if "search_space" in node else None, None if "search_space" in node else limits.get("timeout"))
+                sweep_settings(node) if "search_space" in node else None, None if "search_space" in node else limits.get("timeout"))
 
 # %% ../../nbs/api/jobs/01_graph.ipynb #3c441398
-def sources(
+def read_sources(
     node: dict,  # A node
     found: Component,  # Its component
     base: Path,  # Folder of the file that the node stands in
@@ -199,12 +199,12 @@ def sources(
     "Where each input of a node comes from: what the node says, or else the component's default"
     given = node.get("inputs") or {}
     ports = {key: port(value) for key, value in {**given, **found.inputs}.items()}
-    values = {key: source(given.get(key, port.get("default")), port["type"], base if key in given else found.base, scope, prefix)
+    values = {key: read_source(given.get(key, port.get("default")), port["type"], base if key in given else found.base, scope, prefix)
               for key, port in ports.items()}
     return {key: value for key, value in values.items() if value is not None}
 
 # %% ../../nbs/api/jobs/01_graph.ipynb #e127030c
-def override(
+def apply_overrides(
     spec: dict,  # A component
     node: dict,  # The node that uses it
 ) -> dict:  # The component as this node runs it
@@ -214,7 +214,7 @@ def override(
     return {**spec, **{key: node[key] for key in keys if key in node and node is not spec}}
 
 # %% ../../nbs/api/jobs/01_graph.ipynb #f77acd3f
-def sweep(
+def sweep_settings(
     node: dict,  # A sweep node or job
 ) -> dict:  # What the search is made of
     "The part of a sweep that is not its trial"
@@ -222,7 +222,7 @@ def sweep(
     return {key: node[key] for key in keys if key in node}
 
 # %% ../../nbs/api/jobs/01_graph.ipynb #e74a571d
-def output(
+def read_output(
     given: object,  # What a node says of the output: nothing, a binding, or a mapping
     declared: object,  # What the component says of it
     outer: dict[str, Output],  # Outputs of the pipeline around it
@@ -247,18 +247,18 @@ def splice(
     "The flat steps of a pipeline"
     steps, writers = {}, {}
     for key, node in jobs.items():
-        found, name = component(node, base, lookup), prefix + key
+        found, name = read_component(node, base, lookup), prefix + key
         if found.kind != "pipeline":
-            steps[name] = step(name, node, found, base, scope, outputs, prefix)
+            steps[name] = read_step(name, node, found, base, scope, outputs, prefix)
             continue
-        spots = {port: output((node.get("outputs") or {}).get(port), value, outputs) for port, value in found.outputs.items()}
-        inner = splice(found.spec["jobs"], found.base, sources(node, found, base, scope, prefix), spots, lookup, f"{name}.")
+        spots = {port: read_output((node.get("outputs") or {}).get(port), value, outputs) for port, value in found.outputs.items()}
+        inner = splice(found.spec["jobs"], found.base, read_sources(node, found, base, scope, prefix), spots, lookup, f"{name}.")
         steps |= inner[0]
-        writers |= inner[1] | {(name, port): writer for port, writer in exports(found.spec["jobs"], f"{name}.").items()}
+        writers |= inner[1] | {(name, port): writer for port, writer in read_exports(found.spec["jobs"], f"{name}.").items()}
     return steps, writers
 
 # %% ../../nbs/api/jobs/01_graph.ipynb #73686473
-def exports(
+def read_exports(
     jobs: dict,  # Nodes of a pipeline
     prefix: str = "",  # In front of their names
 ) -> dict[str, FromStep]:  # For each output of the pipeline, the node that writes it
@@ -274,7 +274,7 @@ def _final(value: FromStep, writers: dict) -> FromStep:
     return value
 
 # %% ../../nbs/api/jobs/01_graph.ipynb #dd8a11b1
-def job(
+def read_job(
     file: Path,  # A pipeline, command or sweep job
     inputs: dict[str, object] | None = None,  # Values that replace those of the file
     lookup: Lookup | None = None,  # Finds registered components
@@ -283,7 +283,7 @@ def job(
     spec, base = load(file), Path(file).resolve().parent
     lookup = lookup or _no_registry
     if isinstance(spec.get("component"), str):
-        found = component(spec, base, lookup)
+        found = read_component(spec, base, lookup)
         spec, base = {**found.spec, **{key: value for key, value in spec.items() if key != "component"}, "type": "pipeline"}, found.base
     kind = spec.get("type") or ("pipeline" if "jobs" in spec else "sweep" if "search_space" in spec else "command")
     given = {**(spec.get("inputs") or {}), **{key: _given(spec, key, value) for key, value in (inputs or {}).items()}}
@@ -291,20 +291,20 @@ def job(
         spec = {**spec, "inputs": given}
         made = _single(spec, base, lookup)
         return Job(kind, Path(file), spec, {made.name: made}, {key: FromStep(made.name, key) for key in made.outputs})
-    scope = {key: source(value, port(value)["type"], base, {}) for key, value in given.items()}
-    spots = {key: output(value, value, {}) for key, value in (spec.get("outputs") or {}).items()}
+    scope = {key: read_source(value, port(value)["type"], base, {}) for key, value in given.items()}
+    spots = {key: read_output(value, value, {}) for key, value in (spec.get("outputs") or {}).items()}
     steps, writers = splice(spec["jobs"], base, {key: value for key, value in scope.items() if value is not None}, spots, lookup)
     steps = {name: replace(one, inputs={key: _final(value, writers) if isinstance(value, FromStep) else value
                                         for key, value in one.inputs.items()}) for name, one in steps.items()}
     order = TopologicalSorter({name: one.needs for name, one in steps.items()}).static_order()
-    own = {key: _final(value, writers) for key, value in exports(spec["jobs"]).items()}
+    own = {key: _final(value, writers) for key, value in read_exports(spec["jobs"]).items()}
     return Job(kind, Path(file), {**spec, "inputs": given}, {name: steps[name] for name in order}, own)
 
 # %% ../../nbs/api/jobs/01_graph.ipynb #67e9df15
 def _single(spec: dict, base: Path, lookup: Lookup) -> Step:
     "The one step of a command or sweep job"
-    found = component(spec, base, lookup)
-    return step("trial" if "search_space" in spec else "job", spec, found, base, {}, {})
+    found = read_component(spec, base, lookup)
+    return read_step("trial" if "search_space" in spec else "job", spec, found, base, {}, {})
 
 # %% ../../nbs/api/jobs/01_graph.ipynb #c610bbdc
 def _given(spec: dict, name: str, value: object) -> object:

@@ -7,6 +7,7 @@ __all__ = ['Predictor', 'Classifier', 'open_flavor', 'adopt']
 
 # %% ../../nbs/api/models/06_flavors.ipynb #766561d1
 from pathlib import Path
+
 from ..errors import UserError
 from .seal import seal
 

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['KS_ROWS', 'LESS_IS_WORSE', 'bin_edges', 'psi', 'jensen_shannon', 'chi_square_statistic', 'chi_square', 'wasserstein',
-           'deviation', 'kolmogorov_smirnov', 'ndcg', 'breaches']
+           'standard_deviation', 'kolmogorov_smirnov', 'ndcg', 'is_breach']
 
 # %% ../../nbs/api/monitors/02_metrics.ipynb #5f075d7b
 import math
+
 import numpy as np
 from scipy import special
 
@@ -74,7 +75,7 @@ def wasserstein(
     return (np.abs(f - g)[..., :-1] * np.diff(values)).sum(-1)
 
 # %% ../../nbs/api/monitors/02_metrics.ipynb #adeee9e7
-def deviation(
+def standard_deviation(
     values: np.ndarray, # Distinct values
     counts: np.ndarray, # How often each occurs
 ) -> float:             # At least 0.001, as on Azure; that, too, for a single row
@@ -119,7 +120,7 @@ def _gain(relevance: np.ndarray, score: np.ndarray, discount: np.ndarray) -> flo
 LESS_IS_WORSE = frozenset(("two_sample_kolmogorov_smirnov_test", "pearsons_chi_squared_test", "normalized_discounted_cumulative_gain",
                            "accuracy", "precision", "recall"))
 
-def breaches(
+def is_breach(
     metric: str,                # Azure's name, in snake case
     value: float | None,        # None where it could not be computed
     threshold: float | None,    # None where none was given

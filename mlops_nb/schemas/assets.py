@@ -4,63 +4,102 @@
 
 # %% auto #0
 __all__ = ['data', 'model', 'trigger', 'create_job', 'schedule', 'endpoint_name', 'endpoint', 'deployment', 'batch_endpoint',
-           'batch_deployment', 'sums', 'sized']
+           'batch_deployment', 'check_traffic', 'check_size']
 
 # %% ../../nbs/api/schemas/07_assets.ipynb #51ebf4eb
 from collections.abc import Iterator
 from pathlib import Path
 
-from .jobs import (asset_keys, code, command_job, environment_value, identity, job_inputs, job_keys, job_name,
-                                     job_outputs, read_only, reference,
-                                     right_form, service, settings, variables)
-from .values import (ByType, Either, Local, Many, Names, OneOf, Place, Problem, Shape, anything, flag, mapping,
-                                  named, text, text_or_null, whole,
-                                  whole_within)
-from .triggers import Cron, TimeZone, ends_after_start, fits_frequency, frequency, moment, week_day, within
+from mlops_nb.schemas.jobs import (
+    asset_keys,
+    check_path_form,
+    code,
+    command_job,
+    environment_value,
+    identity,
+    job_inputs,
+    job_keys,
+    job_name,
+    job_outputs,
+    read_only,
+    reference,
+    service,
+    settings,
+    variables,
+)
+from mlops_nb.schemas.triggers import (
+    Cron,
+    TimeZone,
+    check_end,
+    check_frequency,
+    frequency,
+    moment,
+    numbers_within,
+    week_day,
+)
+from mlops_nb.schemas.values import (
+    ByType,
+    Either,
+    ListOf,
+    LocalPath,
+    MapOf,
+    OneOf,
+    Position,
+    Problem,
+    Shape,
+    anything,
+    flag,
+    mapping,
+    text,
+    text_matching,
+    text_or_null,
+    whole,
+    whole_within,
+)
 
 # %% ../../nbs/api/schemas/07_assets.ipynb #9afb3a48
 data = Shape("data", asset_keys | {"type": OneOf(("uri_file", "uri_folder", "mltable")),
-                                   "path": Local("a file or folder", Path.exists), "datastore": text,
-                               "properties": anything}, ("name", "path"), (right_form,))
+                                   "path": LocalPath("a file or folder", Path.exists), "datastore": text,
+                               "properties": anything}, ("name", "path"), (check_path_form,))
 model = Shape("model", asset_keys | {"type": OneOf(("custom_model", "mlflow_model", "triton_model")),
-                                     "path": Local("a file or folder", Path.exists), "stage": text,
+                                     "path": LocalPath("a file or folder", Path.exists), "stage": text,
                                  "properties": mapping, "flavors": mapping, "datastore": text, "system_metadata": mapping,
-                                 "default_deployment_template": mapping, "allowed_deployment_templates": Many(mapping)} |
+                                 "default_deployment_template": mapping, "allowed_deployment_templates": ListOf(mapping)} |
               {key: anything for key in ("utc_time_created", "job_name", "intellectual_property")}, ("name", "path"))
 
 # %% ../../nbs/api/schemas/07_assets.ipynb #e154dbd9
 _times = {"type": text, "start_time": moment, "end_time": moment, "time_zone": TimeZone()}
-_pattern = Shape("schedule", {"hours": within(0, 23), "minutes": within(0, 59),
-                              "week_days": Either("days of the week", (week_day, Many(week_day))),
-                              "month_days": within(1, 31)}, ("hours", "minutes"))
+_pattern = Shape("schedule", {"hours": numbers_within(0, 23), "minutes": numbers_within(0, 59),
+                              "week_days": Either("days of the week", (week_day, ListOf(week_day))),
+                              "month_days": numbers_within(1, 31)}, ("hours", "minutes"))
 trigger = ByType("trigger", {
-    "cron": Shape("cron trigger", _times | {"expression": Cron()}, ("expression",), (ends_after_start,)),
+    "cron": Shape("cron trigger", _times | {"expression": Cron()}, ("expression",), (check_end,)),
     "recurrence": Shape("recurrence trigger", _times | {"frequency": frequency, "interval": whole_within(1, 1000),
                                                         "schedule": _pattern},
-                        ("frequency", "interval"), (fits_frequency, ends_after_start))})
-_job = Local("a job file, or azureml:JOB", Path.is_file)
+                        ("frequency", "interval"), (check_frequency, check_end))})
+_job = LocalPath("a job file, or azureml:JOB", Path.is_file)
 _scheduled = job_keys | {"job": _job, "type": text, "inputs": job_inputs, "outputs": job_outputs, "identity": identity,
-                         "services": Names(service)}
+                         "services": MapOf(service)}
 create_job = ByType("create_job", {
     "pipeline": Shape("scheduled pipeline", _scheduled | {"settings": settings}, ("job",)),
     "command": Shape("scheduled command", {k: v for k, v in (command_job.keys | _scheduled).items() if k not in ("code",
         "command")}, ("job",)),
     "spark": Shape("scheduled spark job", _scheduled | {"conf": mapping, "environment": environment_value}, ("job",))})
 schedule = Shape("schedule", read_only | {
-    "name": job_name, "display_name": text, "description": text, "tags": Names(anything), "properties": Names(text_or_null),
+    "name": job_name, "display_name": text, "description": text, "tags": MapOf(anything), "properties": MapOf(text_or_null),
                                           "trigger": trigger,
     "create_job": Either("a job file, azureml:JOB, or a mapping with type and job", (_job, create_job)), "is_enabled": anything,
     "provisioning_state": anything}, ("name", "trigger", "create_job"))
 
 # %% ../../nbs/api/schemas/07_assets.ipynb #872a5a27
-endpoint_name = named(r"[A-Za-z](?:[A-Za-z0-9\-]{1,30}[A-Za-z0-9])",
+endpoint_name = text_matching(r"[A-Za-z](?:[A-Za-z0-9\-]{1,30}[A-Za-z0-9])",
                       "3 to 32 letters, digits or - that start with a letter and do not end with -")
-_percent = Names(whole_within(0, 100))
+_percent = MapOf(whole_within(0, 100))
 
 # %% ../../nbs/api/schemas/07_assets.ipynb #2c27330e
-def sums(
+def check_traffic(
     value: dict,        # An endpoint
-    place: Place,       # Where it stands
+    place: Position,       # Where it stands
 ) -> Iterator[Problem]:
     "Traffic of more than 100 %, a mirror of more than 50 % or to several deployments"
     traffic, mirror = value.get("traffic") or {}, value.get("mirror_traffic") or {}
@@ -73,9 +112,9 @@ def sums(
                                                                         "one deployment", "keep one of them")
 
 # %% ../../nbs/api/schemas/07_assets.ipynb #739262e5
-def sized(
+def check_size(
     value: dict,        # An online deployment
-    place: Place,       # Where it stands
+    place: Position,       # Where it stands
 ) -> Iterator[Problem]:
     "A managed deployment without the size of its machines"
     if value.get("type",
@@ -84,13 +123,13 @@ def sized(
                             "add `instance_type: Standard_DS3_v2`")
 
 # %% ../../nbs/api/schemas/07_assets.ipynb #52f1b9bb
-_online = read_only | {"name": endpoint_name, "description": text, "tags": Names(anything), "properties": mapping,
+_online = read_only | {"name": endpoint_name, "description": text, "tags": MapOf(anything), "properties": mapping,
                        "provisioning_state": text}
 endpoint = Shape("online endpoint", _online | {
     "auth_mode": OneOf(("key", "aml_token", "aad_token")), "scoring_uri": text, "openapi_uri": text, "location": text,
                                                "kind": anything, "compute": text,
     "identity": mapping, "traffic": _percent, "mirror_traffic": _percent,
-                                               "public_network_access": OneOf(("enabled", "disabled"))}, ("name",), (sums,))
+                                               "public_network_access": OneOf(("enabled", "disabled"))}, ("name",), (check_traffic,))
 _probe = Shape("probe", dict.fromkeys(("period", "initial_delay", "timeout", "success_threshold", "failure_threshold"), whole))
 deployment = Shape("online deployment", _online | {
     "endpoint_name": endpoint_name, "type": OneOf(("managed", "kubernetes")),
@@ -104,7 +143,7 @@ deployment = Shape("online deployment", _online | {
     "liveness_probe": _probe, "readiness_probe": _probe, "scale_settings": mapping,
     "request_settings": Shape("request_settings", dict.fromkeys(("request_timeout_ms", "max_concurrent_requests_per_instance",
                                                                  "max_queue_wait_ms"), whole))},
-    ("name", "endpoint_name"), (sized,))
+    ("name", "endpoint_name"), (check_size,))
 
 # %% ../../nbs/api/schemas/07_assets.ipynb #7e0a41c3
 batch_endpoint = Shape("batch endpoint", _online | {
@@ -123,5 +162,5 @@ batch_deployment = Shape("model batch deployment", _online | {
     "code_configuration": Shape("code_configuration", {"code": code, "scoring_script": text}), "environment": environment_value,
     "environment_variables": variables, "compute": reference, "error_threshold": whole, "settings": _batch_settings,
     "resources": Shape("resources", {"instance_count": whole, "instance_type": text, "max_instance_count": whole, "properties": mapping,
-                                     "shm_size": text, "docker_args": Either("text, or a list of texts", (text, Many(text))), "locations": Many(text)})},
+                                     "shm_size": text, "docker_args": Either("text, or a list of texts", (text, ListOf(text))), "locations": ListOf(text)})},
     ("name", "endpoint_name", "compute"))

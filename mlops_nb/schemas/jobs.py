@@ -9,8 +9,8 @@ __all__ = ['asset_name', 'job_name', 'component_name', 'port_key', 'read_only', 
            'command_job', 'search_space', 'sweep_job', 'score_task', 'component_node', 'command_node', 'sweep_node',
            'parallel_component_node', 'parallel_node', 'pipeline_node', 'AZURE_ONLY', 'NODE_TYPES', 'settings',
            'pipeline_job', 'component_input', 'command_component', 'inline_component', 'parallel_component',
-           'inline_parallel_component', 'pipeline_component', 'inline_pipeline_component', 'one_source', 'right_form',
-           'ordered', 'trials_fit', 'can_sample', 'has_steps']
+           'inline_parallel_component', 'pipeline_component', 'inline_pipeline_component', 'check_source',
+           'check_path_form', 'check_bounds', 'check_trials', 'check_sampling', 'check_has_steps']
 
 # %% ../../nbs/api/schemas/06_jobs.ipynb #65644edc
 from collections.abc import Iterator
@@ -18,24 +18,48 @@ from dataclasses import replace
 from pathlib import Path
 
 from .expressions import EXPRESSION
-from .values import (ByType, Either, Local, Many, Names, OneOf, Place, Problem, Scalar, Shape, anything, flag,
-                                  is_number, is_whole, literal,
-                                  local, mapping, named, number, number_or_null, text, text_or_null, version, whole,
-                                  whole_or_null, whole_within)
+from mlops_nb.schemas.values import (
+    ByType,
+    Either,
+    ListOf,
+    LocalPath,
+    MapOf,
+    OneOf,
+    Position,
+    Problem,
+    Scalar,
+    Shape,
+    anything,
+    flag,
+    is_number,
+    is_whole,
+    literal,
+    local_path,
+    mapping,
+    number,
+    number_or_null,
+    text,
+    text_matching,
+    text_or_null,
+    version,
+    whole,
+    whole_or_null,
+    whole_within,
+)
 
 # %% ../../nbs/api/schemas/06_jobs.ipynb #cfe1837d
 _name = r"[A-Za-z0-9][\w.\-]{0,254}"
-asset_name = named(_name, "1 to 255 letters, digits, - _ or . that start with a letter or digit")
-job_name = named(r"[A-Za-z0-9][\w\-]{0,254}", "1 to 255 letters, digits, - or _ that start with a letter or digit")
-component_name = named(r"[a-z][a-z\d_]{0,254}", "1 to 255 lower-case letters, digits or _ that start with a letter")
+asset_name = text_matching(_name, "1 to 255 letters, digits, - _ or . that start with a letter or digit")
+job_name = text_matching(r"[A-Za-z0-9][\w\-]{0,254}", "1 to 255 letters, digits, - or _ that start with a letter or digit")
+component_name = text_matching(r"[a-z][a-z\d_]{0,254}", "1 to 255 lower-case letters, digits or _ that start with a letter")
 port_key = dict(key=r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", says="letters, digits and _ that start with a letter")
 
 # %% ../../nbs/api/schemas/06_jobs.ipynb #9e880133
 read_only = {key: anything for key in ("$schema", "id", "creation_context")}
 job_keys = read_only | {key: anything for key in ("status", "log_files")} | {
     "name": job_name, "display_name": text, "description": text, "experiment_name": job_name, "compute": text,
-    "tags": Names(text_or_null), "properties": Names(text_or_null)}
-asset_keys = read_only | {"name": asset_name, "version": version, "description": text, "tags": Names(anything),
+    "tags": MapOf(text_or_null), "properties": MapOf(text_or_null)}
+asset_keys = read_only | {"name": asset_name, "version": version, "description": text, "tags": MapOf(anything),
                           "latest_version": anything,
                        "auto_delete_setting": Shape("auto_delete_setting", {
                            "condition": OneOf(("created_greater_than", "last_accessed_greater_than")), "value": text})}
@@ -53,7 +77,7 @@ service = ByType("service", {**{kind: Shape("service", _service) for kind in ("j
                              "tensor_board": Shape("tensor_board service", _service | {"log_dir": text})}, default="custom")
 _resources = Shape("resources", {"instance_count": whole, "instance_type": text, "max_instance_count": whole,
                                  "properties": mapping, "shm_size": text,
-                                 "locations": Many(text), "docker_args": Either("text, or a list of texts", (text, Many(text)))})
+                                 "locations": ListOf(text), "docker_args": Either("text, or a list of texts", (text, ListOf(text)))})
 _queue = Shape("queue_settings", {"job_tier": OneOf(("spot", "basic", "standard", "premium", "null")),
                                   "priority": OneOf(("low", "medium", "high"))})
 _processes = {"type": text, "process_count_per_instance": whole}
@@ -65,9 +89,9 @@ _distribution = ByType("distribution", {
                                   "head_node_additional_args": text, "worker_node_additional_args": text})})
 
 # %% ../../nbs/api/schemas/06_jobs.ipynb #9e7d4cdd
-def one_source(
+def check_source(
     value: dict,        # An environment
-    place: Place,       # Where it stands
+    place: Position,       # Where it stands
 ) -> Iterator[Problem]:
     "Neither an image nor a build context, both of them, or packages without an image to put them in"
     if "image" in value and "build" in value:
@@ -87,13 +111,13 @@ _route = Shape("route", {"port": whole, "path": text}, ("port", "path"))
 _routes = ("liveness_route", "readiness_route", "scoring_route")
 environment_keys = asset_keys | {
     "image": text, "conda_file": Either("a conda file, or its content",
-                                        (Local("a conda file", Path.is_file, remote=False), mapping)), "datastore": text,
-    "build": Shape("build", {"path": Local("a folder with a Dockerfile", Path.is_dir), "dockerfile_path": text}),
+                                        (LocalPath("a conda file", Path.is_file, remote=False), mapping)), "datastore": text,
+    "build": Shape("build", {"path": LocalPath("a folder with a Dockerfile", Path.is_dir), "dockerfile_path": text}),
     "os_type": OneOf(("linux", "windows")), "inference_config": Shape("inference_config", dict.fromkeys(_routes, _route),
                                                                       _routes),
     "intellectual_property": anything}
-environment = Shape("environment", environment_keys, ("name",), (one_source,))
-inline_environment = Shape("inline environment", environment_keys, (), (one_source,))
+environment = Shape("environment", environment_keys, ("name",), (check_source,))
+inline_environment = Shape("inline environment", environment_keys, (), (check_source,))
 
 # %% ../../nbs/api/schemas/06_jobs.ipynb #1cae6744
 reference = Scalar("a reference such as azureml:name:version, azureml:name@latest or azureml://registries/...",
@@ -101,20 +125,20 @@ reference = Scalar("a reference such as azureml:name:version, azureml:name@lates
 _file_reference = Scalar("file: and a path", lambda v: isinstance(v, str) and v.startswith("file:"))
 environment_value = Either("azureml:name:version, file:PATH, or a mapping with image, conda_file or build",
                            (reference, _file_reference, inline_environment))
-code = Local("a folder with the step's code", Path.exists)
-variables = Names(literal, key=r"[^\s=][^=]*", says="a name without = that is not empty")
+code = LocalPath("a folder with the step's code", Path.exists)
+variables = MapOf(literal, key=r"[^\s=][^=]*", says="a name without = that is not empty")
 
 # %% ../../nbs/api/schemas/06_jobs.ipynb #28fd7ee1
 ASSET_TYPES = ("uri_file", "uri_folder", "mltable", "mlflow_model", "custom_model", "triton_model")
 LITERAL_TYPES = ("string", "number", "integer", "boolean")
 
 # %% ../../nbs/api/schemas/06_jobs.ipynb #f3efa32a
-def right_form(
+def check_path_form(
     value: dict,        # An input that names a path
-    place: Place,       # Where it stands
+    place: Position,       # Where it stands
 ) -> Iterator[Problem]:
     "A folder given as file, or a file given as folder"
-    path, kind = local(value.get("path"), place.folder), value.get("type", "uri_folder")
+    path, kind = local_path(value.get("path"), place.folder), value.get("type", "uri_folder")
     if path is None or not path.exists(): return
     if (kind == "uri_file" and not path.is_file()) or (kind in ("uri_folder", "mltable") and not path.is_dir()):
         is_a = "a folder" if path.is_dir() else "a file"
@@ -125,9 +149,9 @@ def right_form(
 # %% ../../nbs/api/schemas/06_jobs.ipynb #98124e50
 def _data_input(*modes) -> Shape:
     "An input of data or of a model, with the modes that its type allows"
-    return Shape("input", {"type": OneOf(ASSET_TYPES), "path": Local("a file or folder", Path.exists, True), "mode": OneOf(modes),
+    return Shape("input", {"type": OneOf(ASSET_TYPES), "path": LocalPath("a file or folder", Path.exists, True), "mode": OneOf(modes),
                            "datastore": text,
-                           "path_on_compute": text}, (), (right_form,))
+                           "path_on_compute": text}, (), (check_path_form,))
 
 _read = ("ro_mount", "download", "direct")
 _literal_input = Shape("literal input", {"value": literal}, ("value",))
@@ -140,9 +164,9 @@ job_output = Shape("output", {"type": OneOf(ASSET_TYPES), "path": text, "mode": 
                               "version": version})
 _bound_output = Scalar("${{parent.outputs.NAME}}, or nothing",
                        lambda v: v is None or (isinstance(v, str) and bool(EXPRESSION.fullmatch(v))))
-job_inputs = Names(job_input, **port_key)
-_outputs = Names(Either("${{parent.outputs.NAME}}, a mapping, or nothing", (_bound_output, job_output)), **port_key)
-job_outputs = Names(Either("a mapping, or nothing", (Scalar("nothing", lambda v: v is None), job_output)), **port_key)
+job_inputs = MapOf(job_input, **port_key)
+_outputs = MapOf(Either("${{parent.outputs.NAME}}, a mapping, or nothing", (_bound_output, job_output)), **port_key)
+job_outputs = MapOf(Either("a mapping, or nothing", (Scalar("nothing", lambda v: v is None), job_output)), **port_key)
 
 # %% ../../nbs/api/schemas/06_jobs.ipynb #5d652ff5
 _run = {"command": text, "code": code, "environment": environment_value, "environment_variables": variables,
@@ -151,13 +175,13 @@ _run = {"command": text, "code": code, "environment": environment_value, "enviro
 _limits = Shape("limits of a command", {"timeout": whole})
 command_job = Shape("command job", job_keys | _run | {
     "type": OneOf(("command",)), "limits": _limits, "inputs": job_inputs, "outputs": job_outputs, "identity": identity,
-                                                      "services": Names(service),
+                                                      "services": MapOf(service),
     "parameters": anything, "parent_job_name": text}, ("command", "environment"))
 
 # %% ../../nbs/api/schemas/06_jobs.ipynb #75e90863
-def ordered(
+def check_bounds(
     value: dict,        # A uniform distribution
-    place: Place,       # Where it stands
+    place: Position,       # Where it stands
 ) -> Iterator[Problem]:
     "A lower bound that is not below the upper one"
     if float(value["min_value"]) >= float(value["max_value"]):
@@ -171,26 +195,26 @@ _point = Scalar("a number or text", lambda v: isinstance(v, (str, int, float)) a
 _positive = Scalar("a number above 0", lambda v: is_number(v) and float(v) > 0)
 _uniform, _normal = {"type": text, "min_value": number, "max_value": number}, {"type": text, "mu": number, "sigma": _positive}
 _distributions = {
-    "uniform": Shape("uniform", _uniform, ("min_value", "max_value"), (ordered,)),
-    "loguniform": Shape("loguniform", _uniform, ("min_value", "max_value"), (ordered,)),
-    "quniform": Shape("quniform", _uniform | {"q": _positive}, ("min_value", "max_value", "q"), (ordered,)),
-    "qloguniform": Shape("qloguniform", _uniform | {"q": _positive}, ("min_value", "max_value", "q"), (ordered,)),
+    "uniform": Shape("uniform", _uniform, ("min_value", "max_value"), (check_bounds,)),
+    "loguniform": Shape("loguniform", _uniform, ("min_value", "max_value"), (check_bounds,)),
+    "quniform": Shape("quniform", _uniform | {"q": _positive}, ("min_value", "max_value", "q"), (check_bounds,)),
+    "qloguniform": Shape("qloguniform", _uniform | {"q": _positive}, ("min_value", "max_value", "q"), (check_bounds,)),
     "normal": Shape("normal", _normal, ("mu", "sigma")), "lognormal": Shape("lognormal", _normal, ("mu", "sigma")),
     "qnormal": Shape("qnormal", _normal | {"q": _positive}, ("mu", "sigma", "q")),
     "qlognormal": Shape("qlognormal", _normal | {"q": _positive}, ("mu", "sigma", "q")),
     "randint": Shape("randint", {"type": text, "upper": Scalar("a whole number above 0", lambda v: is_whole(v) and int(v) > 0)},
                      ("upper",))}
 _nested = ByType("a choice's parameter", dict(_distributions))
-_choice = Shape("choice", {"type": text, "values": Many(Either("a number, text, or a mapping of parameters",
-                                                               (_point, Names(Either(
+_choice = Shape("choice", {"type": text, "values": ListOf(Either("a number, text, or a mapping of parameters",
+                                                               (_point, MapOf(Either(
     "a number, text, or a distribution", (_point, _nested))))), least=1)}, ("values",))
 _nested.tables["choice"] = _choice
 search_space = ByType("a parameter of the search space", {"choice": _choice, **_distributions})
 
 # %% ../../nbs/api/schemas/06_jobs.ipynb #cc998f9a
-def trials_fit(
+def check_trials(
     value: dict,        # The limits of a sweep
-    place: Place,       # Where they stand
+    place: Position,       # Where they stand
 ) -> Iterator[Problem]:
     "More trials at once than in total"
     total, at_once = value["max_total_trials"], value.get("max_concurrent_trials", 1)
@@ -202,9 +226,9 @@ def trials_fit(
 # %% ../../nbs/api/schemas/06_jobs.ipynb #3e2207ac
 _samples = {"grid": ("choice",), "bayesian": ("choice", "uniform", "quniform")}
 
-def can_sample(
+def check_sampling(
     value: dict,        # A sweep
-    place: Place,       # Where it stands
+    place: Position,       # Where it stands
 ) -> Iterator[Problem]:
     "A distribution that the sampling algorithm cannot sample"
     algorithm, space = value.get("sampling_algorithm"), value.get("search_space") or {}
@@ -224,7 +248,7 @@ _sweep = {
         "random": Shape("random sampling", {"type": text, "seed": whole, "logbase": Either("a number or text", (number, text)),
                                             "rule": OneOf(("random", "sobol"))}),
         "grid": Shape("grid sampling", {"type": text}), "bayesian": Shape("bayesian sampling", {"type": text})}))),
-    "search_space": Names(search_space), "queue_settings": _queue, "resources": _resources,
+    "search_space": MapOf(search_space), "queue_settings": _queue, "resources": _resources,
     "objective": Shape("objective", {"goal": OneOf(("minimize", "maximize")), "primary_metric": text},
                        ("goal", "primary_metric")),
     "early_termination": ByType("early_termination", {
@@ -234,36 +258,36 @@ _sweep = {
                                       ("truncation_percentage",))}),
     "limits": Shape("limits of a sweep", {"max_total_trials": whole_within(1, 1000),
                                           "max_concurrent_trials": whole_within(1, 1000), "timeout": whole,
-                                          "trial_timeout": whole}, ("max_total_trials",), (trials_fit,))}
+                                          "trial_timeout": whole}, ("max_total_trials",), (check_trials,))}
 _trial = Shape("trial", {"$schema": anything} | _run, ("command", "environment"))
 sweep_job = Shape("sweep job", job_keys | _sweep | {
     "type": OneOf(("sweep",)), "trial": _trial, "inputs": job_inputs, "outputs": job_outputs, "identity": identity,
-                                                    "services": Names(service)},
-    ("type", "trial", "objective", "limits"), (can_sample,))
+                                                    "services": MapOf(service)},
+    ("type", "trial", "objective", "limits"), (check_sampling,))
 
 # %% ../../nbs/api/schemas/06_jobs.ipynb #b578d52c
 score_task = Shape("task", {"type": OneOf(("run_function", "model", "function")), "code": code, "entry_script": text,
                             "program_arguments": text, "model": text,
                        "append_row_to": text, "environment": environment_value}, ("type", "environment"))
-_parallel = {"task": score_task, "mini_batch_size": named(r"\d+([kKmMgG][bB])*",
+_parallel = {"task": score_task, "mini_batch_size": text_matching(r"\d+([kKmMgG][bB])*",
                                                           'text: a number of rows or files, or bytes such as "10mb"',
-                                                          'put it in quotes: "{}"'), "partition_keys": Many(text),
+                                                          'put it in quotes: "{}"'), "partition_keys": ListOf(text),
              "input_data": text, "resources": _resources,
              "retry_settings": Shape("retry_settings", {"timeout": whole, "max_retries": whole}),
              "logging_level": OneOf(("debug", "info", "warning")),
              "max_concurrency_per_instance": whole, "error_threshold": whole, "mini_batch_error_threshold": whole}
 
 # %% ../../nbs/api/schemas/06_jobs.ipynb #cc456e7c
-_node = {"$schema": anything, "inputs": job_inputs, "outputs": _outputs, "properties": Names(text_or_null), "comment": text}
-_component_file = Local("a component file, or azureml:name:version", Path.is_file)
+_node = {"$schema": anything, "inputs": job_inputs, "outputs": _outputs, "properties": MapOf(text_or_null), "comment": text}
+_component_file = LocalPath("a component file, or azureml:name:version", Path.is_file)
 _component = Either("a component file, azureml:name:version, or a component inline", (_component_file, mapping))
 component_node = Shape("command node", _node | _run | {
-    "component": _component, "type": OneOf(("command",)), "compute": text, "limits": _limits, "services": Names(service),
+    "component": _component, "type": OneOf(("command",)), "compute": text, "limits": _limits, "services": MapOf(service),
                                                        "identity": identity,
     "code": text_or_null}, ("component",), kind="ignored")
 command_node = Shape("command node", command_job.keys | {"outputs": _outputs, "comment": text}, ("command", "environment"))
 sweep_node = Shape("sweep node", _node | _sweep | {"type": OneOf(("sweep",)), "compute": text, "trial": _component},
-                   ("trial", "objective", "limits"), (can_sample,), "ignored")
+                   ("trial", "objective", "limits"), (check_sampling,), "ignored")
 _parallel_node = _node | _parallel | {"environment_variables": replace(variables, kind=text), "type": OneOf(("parallel",)), "compute": text}
 parallel_component_node = Shape("parallel node", _parallel_node | {"component": _component, "identity": identity}, ("component",),
                                 kind="ignored")
@@ -274,14 +298,14 @@ pipeline_node = Shape("pipeline node", _node | {"type": OneOf(("pipeline",)), "c
 # %% ../../nbs/api/schemas/06_jobs.ipynb #597c4d7f
 AZURE_ONLY = ("spark", "automl", "import", "data_transfer", "if_else", "do_while", "parallel_for")
 NODE_TYPES = ("command", "sweep", "parallel", "pipeline", *AZURE_ONLY)
-_jobs = Names(mapping, key=r"[a-z_][a-z\d_]*", says="lower-case letters, digits and _ that start with a letter", least=1)
+_jobs = MapOf(mapping, key=r"[a-z_][a-z\d_]*", says="lower-case letters, digits and _ that start with a letter", least=1)
 settings = Shape("settings", {"default_datastore": reference,
                               "default_compute": Either("azureml:NAME, or serverless", (OneOf(("serverless",)), reference)),
                               "continue_on_step_failure": flag, "force_rerun": flag}, kind="ignored")
 
-def has_steps(
+def check_has_steps(
     value: dict,        # A pipeline job
-    place: Place,       # Where it stands
+    place: Position,       # Where it stands
 ) -> Iterator[Problem]:
     "Neither jobs nor a component that has them"
     if "jobs" not in value and "component" not in value: yield place.problem("the pipeline has no jobs", "jobs, or component: a file", "add `jobs:`")
@@ -289,14 +313,14 @@ def has_steps(
 pipeline_job = Shape("pipeline job", job_keys | {
     "type": OneOf(("pipeline",)), "settings": settings, "inputs": job_inputs, "outputs": job_outputs, "jobs": _jobs,
                                                  "component": _component_file,
-    "identity": identity, "services": Names(service)}, ("type",), (has_steps,))
+    "identity": identity, "services": MapOf(service)}, ("type",), (check_has_steps,))
 
 # %% ../../nbs/api/schemas/06_jobs.ipynb #43b2db92
 _modes = OneOf(("ro_mount", "rw_mount", "mount", "download", "upload", "direct", "eval_mount", "eval_download", "link"))
 _bound = Either("a number", (number, text))
 _parameter = Shape("input", {"type": OneOf(LITERAL_TYPES), "description": text, "optional": flag, "default": literal,
                              "min": number, "max": number,
-                             "enum": Many(text, least=1)}, ("type",))
+                             "enum": ListOf(text, least=1)}, ("type",))
 _port = Shape("input", {"type": OneOf(("path", *ASSET_TYPES)), "description": text, "optional": flag, "mode": _modes}, ("type",))
 _out_port = Shape("output", {"type": OneOf((*LITERAL_TYPES, "path", *ASSET_TYPES)), "description": text, "mode": _modes},
                   ("type",))
@@ -304,10 +328,10 @@ component_input = ByType("an input of a component", {**dict.fromkeys(LITERAL_TYP
                                                      **dict.fromkeys(("path", *ASSET_TYPES), _port)})
 
 # %% ../../nbs/api/schemas/06_jobs.ipynb #a69d1af8
-_declared = asset_keys | {"name": component_name, "display_name": text, "tags": Names(text), "is_deterministic": flag,
-                      "inputs": Names(component_input, **port_key), "outputs": Names(_out_port, **port_key)}
+_declared = asset_keys | {"name": component_name, "display_name": text, "tags": MapOf(text), "is_deterministic": flag,
+                      "inputs": MapOf(component_input, **port_key), "outputs": MapOf(_out_port, **port_key)}
 _unnamed = {"name": anything, "version": anything, "tags": mapping}
-_extras = {"properties": mapping, "additional_includes": Many(Local("a file or folder", Path.exists))}
+_extras = {"properties": mapping, "additional_includes": ListOf(LocalPath("a file or folder", Path.exists))}
 _runs = {key: kind for key, kind in _run.items() if key != "environment_variables"}
 command_component = Shape("command component", _declared | _runs | _extras | {"type": OneOf(("command",))},
                           ("name", "command", "environment"), kind="ignored")

@@ -6,25 +6,41 @@
 __all__ = ['production_data', 'reference_data', 'signal', 'create_monitor', 'monitor']
 
 # %% ../../nbs/api/schemas/08_monitors.ipynb #c8dc9f6a
-from .jobs import ASSET_TYPES, job_name, read_only
 from .assets import trigger
-from .values import (ByType, Either, Local, Many, Names, OneOf, Place, Scalar, Shape, anything, flag, 
-                                  named, number, text, text_or_null, whole)
+from .jobs import ASSET_TYPES, job_name, read_only
+from mlops_nb.schemas.values import (
+    ByType,
+    Either,
+    ListOf,
+    LocalPath,
+    MapOf,
+    OneOf,
+    Position,
+    Scalar,
+    Shape,
+    anything,
+    flag,
+    number,
+    text,
+    text_matching,
+    text_or_null,
+    whole,
+)
 
 # %% ../../nbs/api/schemas/08_monitors.ipynb #58ef9376
-_duration = named(r"(?i)P(?=.)(\d+W)?(\d+D)?(T(?=.)(\d+H)?(\d+M)?(\d+S)?)?|default", "a duration such as P7D or PT12H")
+_duration = text_matching(r"(?i)P(?=.)(\d+W)?(\d+D)?(T(?=.)(\d+H)?(\d+M)?(\d+S)?)?|default", "a duration such as P7D or PT12H")
 _window = Shape("data_window", {"window_start": text, "window_end": text, "lookback_window_size": _duration, "lookback_window_offset": _duration})
-_input = Shape("input_data", {"type": OneOf(ASSET_TYPES), "path": Local("a file or folder", binds=False), "mode": text}, ("path",))
+_input = Shape("input_data", {"type": OneOf(ASSET_TYPES), "path": LocalPath("a file or folder", binds=False), "mode": text}, ("path",))
 _context = OneOf(("model_inputs", "model_outputs", "training", "test", "validation", "ground_truth"))
-_data = {"input_data": _input, "data_context": _context, "pre_processing_component": text, "data_window": _window, "data_column_names": Names(text)}
+_data = {"input_data": _input, "data_context": _context, "pre_processing_component": text, "data_window": _window, "data_column_names": MapOf(text)}
 production_data = Shape("production_data", _data, ("input_data",))
 reference_data = Shape("reference_data", _data, ("input_data",))
 
 # %% ../../nbs/api/schemas/08_monitors.ipynb #ea613f54
 _features = Either("all_features, a list of names, or top_n_feature_importance", (
-    OneOf(("all_features",)), Many(text, 1), Shape("features", {"top_n_feature_importance": whole}, ("top_n_feature_importance",))))
-_override = Names(OneOf(("numerical", "categorical")))
-_signal = {"type": text, "alert_enabled": flag, "properties": Names(text)}
+    OneOf(("all_features",)), ListOf(text, 1), Shape("features", {"top_n_feature_importance": whole}, ("top_n_feature_importance",))))
+_override = MapOf(OneOf(("numerical", "categorical")))
+_signal = {"type": text, "alert_enabled": flag, "properties": MapOf(text)}
 _compared = _signal | {"production_data": production_data, "reference_data": reference_data}
 
 def _thresholds(title: str, kinds: dict) -> Shape:
@@ -36,7 +52,7 @@ _numbers = ("jensen_shannon_distance", "normalized_wasserstein_distance", "popul
 _labels = ("jensen_shannon_distance", "population_stability_index", "pearsons_chi_squared_test")
 _rates = ("null_value_rate", "data_type_error_rate", "out_of_bounds_rate")
 _drift = _thresholds("metric_thresholds", {"numerical": _numbers, "categorical": _labels})
-_segment = Shape("data_segment", {"feature_name": text, "feature_values": Many(text)})
+_segment = Shape("data_segment", {"feature_name": text, "feature_values": ListOf(text)})
 
 # %% ../../nbs/api/schemas/08_monitors.ipynb #7305a8e1
 signal = ByType("monitoring signal", {
@@ -45,7 +61,7 @@ signal = ByType("monitoring signal", {
     "data_quality": Shape("data quality signal", _compared | {"features": _features, "feature_type_override": _override,
         "metric_thresholds": _thresholds("metric_thresholds", {"numerical": _rates, "categorical": _rates})}),
     "feature_attribution_drift": Shape("feature attribution drift signal", {k: v for k, v in _signal.items() if k != "properties"} | {
-        "production_data": Many(production_data, 1), "reference_data": reference_data,
+        "production_data": ListOf(production_data, 1), "reference_data": reference_data,
         "metric_thresholds": Shape("metric_thresholds", {"normalized_discounted_cumulative_gain": number})}, ("production_data", "reference_data")),
     "model_performance": Shape("model performance signal", _signal | {"production_data": production_data, "reference_data": reference_data, "data_segment": _segment,
         "metric_thresholds": _thresholds("metric_thresholds", {"classification": ("accuracy", "precision", "recall"), "regression": ("mae", "mse", "rmse")})},
@@ -54,12 +70,12 @@ signal = ByType("monitoring signal", {
         "input_data", "inputs", "sampling_rate"), anything)) for kind in ("custom", "generation_safety_quality", "generation_token_statistics")}})
 
 # %% ../../nbs/api/schemas/08_monitors.ipynb #3b20f32b
-_deployment = named(r"azureml:[^:]+:[^:]+", "azureml:ENDPOINT:DEPLOYMENT")
+_deployment = text_matching(r"azureml:[^:]+:[^:]+", "azureml:ENDPOINT:DEPLOYMENT")
 _target = Shape("monitoring_target", {"ml_task": OneOf(("classification", "regression", "questionanswering")), "endpoint_deployment_id": _deployment, "model_id": text})
 _compute = Shape("compute", {"compute_type": text, "instance_type": text, "runtime_version": Scalar("text", lambda v: isinstance(v, str), 'put it in quotes: "{}"')})
-_alerts = Either("azmonitoring, or a mapping with emails", (OneOf(("azmonitoring",)), Shape("alert_notification", {"emails": Many(text, 1)})))
-create_monitor = Shape("create_monitor", {"compute": _compute, "monitoring_target": _target, "monitoring_signals": Names(signal, least=1), "alert_notification": _alerts},
+_alerts = Either("azmonitoring, or a mapping with emails", (OneOf(("azmonitoring",)), Shape("alert_notification", {"emails": ListOf(text, 1)})))
+create_monitor = Shape("create_monitor", {"compute": _compute, "monitoring_target": _target, "monitoring_signals": MapOf(signal, least=1), "alert_notification": _alerts},
                        ("compute", "monitoring_signals"))
-monitor = Shape("monitor schedule", read_only | {"name": job_name, "display_name": text, "description": text, "tags": Names(anything),
-    "properties": Names(text_or_null), "trigger": trigger, "create_monitor": create_monitor, "is_enabled": anything, "provisioning_state": anything},
+monitor = Shape("monitor schedule", read_only | {"name": job_name, "display_name": text, "description": text, "tags": MapOf(anything),
+    "properties": MapOf(text_or_null), "trigger": trigger, "create_monitor": create_monitor, "is_enabled": anything, "provisioning_state": anything},
     ("name", "trigger", "create_monitor"))

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['anything', 'text', 'text_or_null', 'whole', 'whole_or_null', 'number', 'number_or_null', 'flag', 'version', 'literal',
-           'mapping', 'Problem', 'Place', 'closest', 'shown', 'is_expression', 'as_mapping', 'Scalar', 'is_whole',
-           'is_number', 'is_flag', 'whole_within', 'named', 'OneOf', 'Names', 'Many', 'Shape', 'with_nul', 'local',
-           'Local', 'Either', 'ByType']
+           'mapping', 'Problem', 'Position', 'suggest', 'format_value', 'is_expression', 'as_mapping', 'Scalar',
+           'is_whole', 'is_number', 'is_flag', 'whole_within', 'text_matching', 'OneOf', 'MapOf', 'ListOf', 'Shape',
+           'find_nul', 'local_path', 'LocalPath', 'Either', 'ByType']
 
 # %% ../../nbs/api/schemas/03_values.ipynb #597d9e78
 import re
@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from .documents import Map, where
 from ..errors import UserError
+from .documents import Map, position_of
 
 # %% ../../nbs/api/schemas/03_values.ipynb #bbd5d1de
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Problem:
 
 # %% ../../nbs/api/schemas/03_values.ipynb #444faf1e
 @dataclass(frozen=True)
-class Place:
+class Position:
     "Where a value stands in a document"
     container: dict | list              # What holds the value
     key: object = None                  # Its key or position there
@@ -41,17 +41,17 @@ class Place:
     folder: Path = Path()               # Where relative paths start
     bindable: bool = False              # Whether an expression may stand for it
 
-    def at(self, container, key) -> "Place":
+    def at(self, container, key) -> "Position":
         "The place of a key of a container that stands here"
         return replace(self, container=container, key=key, name=f"{self.name}.{key}" if self.name else str(key))
 
     def problem(self, what: str, accepted: str = "", fix: str = "", kind: str = "error") -> Problem:
         "A problem at this place"
-        file, line = where(self.container, self.key)
+        file, line = position_of(self.container, self.key)
         return Problem(what, accepted, fix, file, line, kind)
 
 # %% ../../nbs/api/schemas/03_values.ipynb #3432d3ca
-def closest(
+def suggest(
     name,               # What was written
     names,              # What could have been meant
 ) -> str:               # A question for the message, empty where nothing is near
@@ -61,7 +61,7 @@ def closest(
     return f"did you mean {near[0]!r}?" if near else ""
 
 # %% ../../nbs/api/schemas/03_values.ipynb #e9b3c3aa
-def shown(
+def format_value(
     value,              # Any value of a document
 ) -> str:               # Short enough for one line
     "A value as messages show it"
@@ -91,10 +91,10 @@ class Scalar:
     fits: Callable                      # Whether a value is of this kind
     fix: str = ""                       # A hint; `{}` stands for the value
 
-    def check(self, value, place: Place) -> Iterator[Problem]:
+    def check(self, value, place: Position) -> Iterator[Problem]:
         "A problem unless the value fits, or an expression stands in for it"
         if self.fits(value) or (place.bindable and is_expression(value)): return
-        yield place.problem(f"{place.name} is {shown(value)}", self.says, self.fix.format(value) if value is not None else "")
+        yield place.problem(f"{place.name} is {format_value(value)}", self.says, self.fix.format(value) if value is not None else "")
 
 # %% ../../nbs/api/schemas/03_values.ipynb #82d3c033
 def is_whole(value) -> bool:
@@ -130,7 +130,7 @@ def whole_within(low: int, high: int) -> Scalar:
     "A whole number between two bounds, both included"
     return Scalar(f"a whole number from {low} to {high}", lambda v: is_whole(v) and low <= int(v) <= high)
 
-def named(pattern: str, says: str, fix: str = "") -> Scalar:
+def text_matching(pattern: str, says: str, fix: str = "") -> Scalar:
     "Text of a given form: names and the like"
     return Scalar(says, lambda v: isinstance(v, str) and bool(re.fullmatch(pattern, v)), fix)
 
@@ -140,24 +140,24 @@ class OneOf:
     "One of a few words; case does not matter to Azure"
     words: tuple                        # The words
 
-    def check(self, value, place: Place) -> Iterator[Problem]:
+    def check(self, value, place: Position) -> Iterator[Problem]:
         "A problem unless the value is one of the words"
         if (isinstance(value, str) and value.lower() in self.words) or (place.bindable and is_expression(value)): return
-        yield place.problem(f"{place.name} is {shown(value)}", "one of " + ", ".join(self.words), closest(value, self.words))
+        yield place.problem(f"{place.name} is {format_value(value)}", "one of " + ", ".join(self.words), suggest(value, self.words))
 
 # %% ../../nbs/api/schemas/03_values.ipynb #2359fe6a
 @dataclass(frozen=True)
-class Names:
+class MapOf:
     "A mapping whose keys are chosen by the user"
     kind: object                                # The kind of each value
     key: str = r"\S.*"                          # The form of a key
     says: str = "text"                          # The form of a key, in words
     least: int = 0                              # Fewest keys
 
-    def check(self, value, place: Place) -> Iterator[Problem]:
+    def check(self, value, place: Position) -> Iterator[Problem]:
         "The problems of all keys and values"
         if not isinstance(value, dict):
-            yield place.problem(f"{place.name} is {shown(value)}", "a mapping: `name: value`",
+            yield place.problem(f"{place.name} is {format_value(value)}", "a mapping: `name: value`",
                                 "" if value else "remove the line, or fill it")
             return
         if len(value) < self.least: yield place.problem(f"{place.name} is empty", f"at least {self.least}: `name: ...`", "fill it")
@@ -169,15 +169,15 @@ class Names:
 
 # %% ../../nbs/api/schemas/03_values.ipynb #faa3105a
 @dataclass(frozen=True)
-class Many:
+class ListOf:
     "A list"
     kind: object                                # The kind of each item
     least: int = 0                              # Fewest items
 
-    def check(self, value, place: Place) -> Iterator[Problem]:
+    def check(self, value, place: Position) -> Iterator[Problem]:
         "The problems of all items"
         if not isinstance(value, list) or len(value) < self.least:
-            yield place.problem(f"{place.name} is {shown(value)}",
+            yield place.problem(f"{place.name} is {format_value(value)}",
                                 "a list" + (f" of at least {self.least}" if self.least else ""))
             return
         for i, item in enumerate(value): yield from self.kind.check(item, place.at(value, i))
@@ -192,10 +192,10 @@ class Shape:
     rules: tuple = field(default=(), repr=False)    # Functions of (value, place) that yield further problems
     kind: str = "error"                             # What an unknown key is: `error`, or `ignored` as Azure skips it
 
-    def check(self, value, place: Place) -> Iterator[Problem]:
+    def check(self, value, place: Position) -> Iterator[Problem]:
         "Unknown keys, missing keys, the problems of each value, then of their combination"
         if not isinstance(value, dict):
-            yield place.problem(f"{place.name} is {shown(value)}", f"a mapping with {', '.join(list(self.keys)[:6])}")
+            yield place.problem(f"{place.name} is {format_value(value)}", f"a mapping with {', '.join(list(self.keys)[:6])}")
             return
         found = [*self._unknown(value, place), *self._missing(value, place)]
         for key in value.keys() & self.keys.keys(): found += self.keys[key].check(value[key], place.at(value, key))
@@ -209,7 +209,7 @@ class Shape:
             if key not in self.keys:
                 known = ", ".join(sorted(k for k, kind in self.keys.items() if kind is not anything))
                 yield place.at(value, key).problem(f"{self.title} has no key {key!r}", known,
-                                                   closest(key, self.keys) or "remove it", self.kind)
+                                                   suggest(key, self.keys) or "remove it", self.kind)
 
     def _missing(self, value, place):
         "Keys that must be there"
@@ -226,20 +226,20 @@ def _says(
     return getattr(kind, "says", None) or getattr(kind, "title", None) or ", ".join(getattr(kind, "words", ())) or "a value"
 
 # %% ../../nbs/api/schemas/03_values.ipynb #65d2e826
-def with_nul(
+def find_nul(
     value,              # A document, or a part of one
-    place: Place,       # Where it stands
+    place: Position,       # Where it stands
 ) -> Iterator[Problem]:
     "Texts and keys with the character NUL"
     if isinstance(value, str) and "\0" in value:
-        yield place.problem(f"{place.name} is {shown(value)}", "text without the character NUL", "remove \\0")
+        yield place.problem(f"{place.name} is {format_value(value)}", "text without the character NUL", "remove \\0")
     for key, item in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
         if "\0" in str(key):
             yield place.at(value, key).problem(f"{place.name or 'the file'} has the key {key!r}", "text without the character NUL", "remove \\0")
-        else: yield from with_nul(item, place.at(value, key))
+        else: yield from find_nul(item, place.at(value, key))
 
 # %% ../../nbs/api/schemas/03_values.ipynb #8a7b3ae2
-def local(
+def local_path(
     value,              # A path of a document
     folder: Path,       # Where relative paths start
 ) -> Path | None:       # None where the path is remote, or an expression
@@ -250,29 +250,29 @@ def local(
     return None if remote else folder / value.removeprefix("//")
 
 # %% ../../nbs/api/schemas/03_values.ipynb #75709c26
-def _missing(place: Place, value, path: Path, says: str) -> Problem:
+def _missing(place: Position, value, path: Path, says: str) -> Problem:
     "What is said of a path where there is nothing"
     beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
     made_here = ".mlops" in Path(str(value).removeprefix("file:")).parts and not path.exists()
     return place.problem(f"{place.name}: {value} {'is of the wrong kind' if path.exists() else 'does not exist'}",
                          f"{says}; a relative path starts at {place.folder}",
-                         closest(path.name, beside) or ("make sample" if made_here else "check the path"),
+                         suggest(path.name, beside) or ("make sample" if made_here else "check the path"),
                          "not_made_yet" if made_here else "error")
 
 # %% ../../nbs/api/schemas/03_values.ipynb #c10ac3c0
 @dataclass(frozen=True)
-class Local:
+class LocalPath:
     "A path; where it is local, it must exist"
     says: str                           # What stands there: a folder, a YAML file
     test: Callable = Path.exists        # What the path must be
     binds: bool = False                 # Whether an expression may stand for it, or be part of it
     remote: bool = True                 # Whether it may be a reference or URL
 
-    def check(self, value, place: Place) -> Iterator[Problem]:
+    def check(self, value, place: Position) -> Iterator[Problem]:
         "A problem where a local path is missing"
         if not isinstance(value, str) or not value or (is_expression(value) and not self.binds):
-            yield place.problem(f"{place.name} is {shown(value)}", self.says)
-        path = local(value, place.folder) if self.remote else place.folder/str(value)
+            yield place.problem(f"{place.name} is {format_value(value)}", self.says)
+        path = local_path(value, place.folder) if self.remote else place.folder/str(value)
         if path is not None and not self.test(path): yield _missing(place, value, path, self.says)
 
 # %% ../../nbs/api/schemas/03_values.ipynb #88eb709c
@@ -282,18 +282,18 @@ class Either:
     says: str                           # What is accepted, in words
     kinds: tuple                        # The kinds, the most common last
 
-    def check(self, value, place: Place) -> Iterator[Problem]:
+    def check(self, value, place: Position) -> Iterator[Problem]:
         "Nothing if one kind fits, else the problems of the kind that comes nearest"
         found = [list(kind.check(value, place)) for kind in self.kinds]
         if not all(found): return
-        near = (Shape, ByType, Names) if isinstance(value, dict) else Many if isinstance(value,
-            list) else Local if isinstance(value, str) else ()
+        near = (Shape, ByType, MapOf) if isinstance(value, dict) else ListOf if isinstance(value,
+            list) else LocalPath if isinstance(value, str) else ()
         told = [problems for kind, problems in zip(self.kinds, found) if isinstance(kind, near)]
         if told: yield from min(told, key=len)
         else:
             fix = next((kind.fix for kind in self.kinds if isinstance(kind, Scalar) and kind.fix),
                        "") if value is not None else ""
-            yield place.problem(f"{place.name} is {shown(value)}", self.says, fix.format(value))
+            yield place.problem(f"{place.name} is {format_value(value)}", self.says, fix.format(value))
 
 # %% ../../nbs/api/schemas/03_values.ipynb #dff507a8
 @dataclass(frozen=True)
@@ -303,10 +303,10 @@ class ByType:
     tables: dict                        # A type and its table
     default: str | None = None          # The type where none is written
 
-    def check(self, value, place: Place) -> Iterator[Problem]:
+    def check(self, value, place: Position) -> Iterator[Problem]:
         "The problems that the table of this type finds"
         if not isinstance(value, dict):
-            yield place.problem(f"{place.name} is {shown(value)}", f"a mapping: {self.title}")
+            yield place.problem(f"{place.name} is {format_value(value)}", f"a mapping: {self.title}")
             return
         kind = value.get("type", self.default)
         table = self.tables.get(kind.lower()) if isinstance(kind, str) else None

@@ -17,12 +17,12 @@ from fastcore.docments import docments
 from IPython.display import Markdown
 
 from ..cli.main import main
-from ..notebooks.components import component_name, component_path, stages
+from ..notebooks.components import component_name, component_path, list_stages
 from ..notebooks.interface import read_parameters
-from ..schemas.values import Many, Names, Shape, anything
-from ..settings import Settings, load_settings, section_classes
-from ..schemas.validation import TABLES
 from ..project import project_root
+from ..schemas.validation import TABLES
+from ..schemas.values import ListOf, MapOf, Shape, anything
+from ..settings import Settings, load_settings, section_classes
 
 # %% ../../nbs/api/site/05_reference.ipynb #c6f50daa
 def table(
@@ -52,7 +52,7 @@ def stage_table(
     "Every stage with its inputs and outputs, from the cell tagged `parameters`"
     root = Path(root or project_root())
     settings, parts = load_settings(root), []
-    for nb in stages(root, settings):
+    for nb in list_stages(root, settings):
         if folder not in ("", nb.path.parent.name): continue
         found, yaml = read_parameters(nb), component_path(nb.path, root, settings)
         link = lambda path: Path(path).relative_to(root)
@@ -113,8 +113,8 @@ def kind_words(
     kind,  # A kind of value, from `schemas.values`
 ) -> str:
     "What a kind accepts, in words"
-    if isinstance(kind, Many): return f"a list: {kind_words(kind.kind)}"
-    if isinstance(kind, Names): return f"names, each with {kind_words(kind.kind)}"
+    if isinstance(kind, ListOf): return f"a list: {kind_words(kind.kind)}"
+    if isinstance(kind, MapOf): return f"names, each with {kind_words(kind.kind)}"
     if isinstance(kind, Shape): return "a mapping with " + ", ".join(map(code, kind.keys))
     return getattr(kind, "says", None) or getattr(kind, "title", None) or ", ".join(map(code, getattr(kind, "words", ()))) or "a value"
 

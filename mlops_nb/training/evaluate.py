@@ -9,6 +9,7 @@ __all__ = ['probabilities', 'log_losses', 'reliability', 'calibration_error', 'c
 # %% ../../nbs/training/05_evaluate.ipynb #7d53e528
 import json
 from pathlib import Path
+
 import numpy as np
 import pandas as pd
 from matplotlib.dates import ConciseDateFormatter
@@ -16,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
+
 from ..models.gate import Interval, paired_bootstrap
 from .explore import BLUE, GREY, ORANGE, figure, title
 from .train import inputs

@@ -9,9 +9,10 @@ __all__ = ['BLUE', 'ORANGE', 'GREY', 'STYLE', 'FEATURES', 'profile', 'readable',
 # %% ../../nbs/training/02_explore.ipynb #5b42f285
 import io
 from pathlib import Path
+
 import numpy as np
-import PIL.Image
 import pandas as pd
+import PIL.Image
 from IPython.display import Image
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -14,8 +14,10 @@ import json
 import os
 import urllib.request
 from pathlib import Path
+
 import pandas as pd
 import pandera.pandas as pa
+
 from ..errors import UserError
 
 # %% ../../nbs/training/01_ingest.ipynb #b1feb3db

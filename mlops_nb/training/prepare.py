@@ -10,8 +10,10 @@ __all__ = ['PRIOR', 'CATEGORICAL', 'WEATHER', 'minutes', 'schedule', 'history', 
 import json
 import re
 from pathlib import Path
+
 import numpy as np
 import pandas as pd
+
 from ..errors import UserError
 
 # %% ../../nbs/training/03_prepare.ipynb #ccf0e0fc

@@ -9,11 +9,14 @@ __all__ = ['BASELINE', 'CARD', 'AGAIN', 'read_evaluation', 'baseline_losses', 'c
 # %% ../../nbs/training/06_register.ipynb #6e5d536f
 import json
 from pathlib import Path
+
 import numpy as np
 import pandas as pd
-from ..models import saving as models, seal
-from ..models.champion import columns_for, evenly, kept_rows
+
 from ..errors import UserError
+from ..models import saving as models
+from ..models import seal
+from ..models.champion import champion_columns, pack_rows, sample_evenly
 from ..models.gate import Verdict, judge
 from .evaluate import log_losses, probabilities
 from .explore import readable
@@ -49,7 +52,7 @@ def champion_losses(
     roles: dict,         # Which column is what
 ) -> np.ndarray:         # One per row
     "Log losses of the champion; it must find the columns that it was trained on"
-    return log_losses(part[roles["label"]], pipeline.predict_proba(columns_for(pipeline, version, part))[:, 1])
+    return log_losses(part[roles["label"]], pipeline.predict_proba(champion_columns(pipeline, version, part))[:, 1])
 
 # %% ../../nbs/training/06_register.ipynb #40715e76
 CARD = """# {name}: challenger {decided}
@@ -173,5 +176,5 @@ def monitored(
 ) -> dict:                   # From `kept_rows`
     "The flights that a monitor needs, with predictions"
     columns = [*roles["categorical"], *roles["numeric"], roles["label"], roles["day"]]
-    learnt = evenly(learnt)
-    return kept_rows(reference=learnt[columns].assign(probability=probabilities(pipeline, learnt, roles)), baseline=judged[columns].assign(probability=said))
+    learnt = sample_evenly(learnt)
+    return pack_rows(reference=learnt[columns].assign(probability=probabilities(pipeline, learnt, roles)), baseline=judged[columns].assign(probability=said))

@@ -11,6 +11,7 @@ import inspect
 import json
 import shutil
 from pathlib import Path
+
 import numpy as np
 import pandas as pd
 from sklearn.base import clone
@@ -21,6 +22,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
+
 from ..errors import UserError
 
 # %% ../../nbs/training/04_train.ipynb #c59f34b9

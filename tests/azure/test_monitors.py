@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from small import MLOPS, command, small  # noqa: F401
 from watched import NOW, SCRIPT, collect, watched  # noqa: F401
 
-from mlops_nb.retraining.events import TAG
+from mlops_nb.retraining.events import AZURE_TAG
 
 HANDLE = ("events", "handle", "-", "--on", "dev", "--no-release", "--json")
 
@@ -25,7 +25,7 @@ def due(azure, name: str = "watch"):
 def retrainings(azure) -> list: return [one["name"] for one in azure.state.all("workspaces/jobs") if one["name"].startswith("retrain-")]
 
 
-def breaches(azure) -> list: return [event for event in azure.events if TAG in event["data"]["runTags"]]
+def breaches(azure) -> list: return [event for event in azure.events if AZURE_TAG in event["data"]["runTags"]]
 
 
 def test_a_breach_that_azure_finds_retrains_once_however_often_it_is_told(azure, watched):  # noqa: F811
@@ -33,8 +33,8 @@ def test_a_breach_that_azure_finds_retrains_once_however_often_it_is_told(azure,
     assert made["frozen"] == ["azureml:reference@latest"] and made["left_out"] == ["drift.numerical.population_stability_index"]
     collect(azure, shift=2.0)
     due(azure)
-    performance, drift = (next(one for one in breaches(azure) if f"'{name}'" in one["data"]["runTags"][TAG]) for name in ("performance", "drift"))
-    assert '"metric_name": "accuracy", "threshold_value": 0.7' in performance["data"]["runTags"][TAG]
+    performance, drift = (next(one for one in breaches(azure) if f"'{name}'" in one["data"]["runTags"][AZURE_TAG]) for name in ("performance", "drift"))
+    assert '"metric_name": "accuracy", "threshold_value": 0.7' in performance["data"]["runTags"][AZURE_TAG]
 
     with ThreadPoolExecutor(2) as pool:  # Event Grid delivers at least once, and here twice at the same time
         said = [*pool.map(lambda _: subprocess.run([*MLOPS, *HANDLE], cwd=watched, env={**os.environ, **azure.env}, input=json.dumps([performance]), capture_output=True, text=True), range(2))]

@@ -1,11 +1,11 @@
 "A project whose endpoint in the loopback Azure collects, with a monitor and a pipeline that retrains"
 import json
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from small import SCHEMA, command, placed, small  # noqa: F401
 
-NOW = datetime.now(timezone.utc).replace(minute=0, second=0, microsecond=0)
+NOW = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
 PLACE = "azureml://datastores/workspaceblobstore/paths/modelDataCollector/echo/"
 MONITOR = """
 name: watch

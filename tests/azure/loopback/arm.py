@@ -4,7 +4,7 @@ import re
 import time
 import uuid
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime, timezone
 
 from .proxy import Answer, Request
 
@@ -97,7 +97,7 @@ class State:
         return [one for one in self.resources.values() if one.get("type", "").lower() == f"{ML}/{kind}".lower()]
 
 
-def now() -> str: return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+def now() -> str: return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def canonical(value, key: str = ""):

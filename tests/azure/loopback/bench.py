@@ -3,7 +3,7 @@ import tempfile
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime, timezone
 from pathlib import Path
 
 from . import arm, assets, batch, dataplane, endpoints, governance, jobs, measures, registries, workspaces  # noqa: F401  (they register what they answer)
@@ -151,7 +151,7 @@ class Bench:
         "What Azure does when a schedule is due; gives the run"
         found = next(one for one in self.state.all("workspaces/schedules") if one["name"] == schedule and f"/workspaces/{workspace}/" in one["id"])
         call = arm.read(Request("POST", "management.azure.com", f"{found['id']}/trigger", {}))
-        with self.guard: return self.runs[f"{call.workspace}/jobs/{governance.fire(self, call, found, at or datetime.now(timezone.utc))}".lower()]
+        with self.guard: return self.runs[f"{call.workspace}/jobs/{governance.fire(self, call, found, at or datetime.now(UTC))}".lower()]
 
     def hold(self, job: str): self.faults.held.append(job)  # Jobs with such a name never start
     def unhealthy(self, deployment: str): self.faults.unhealthy.append(deployment)  # Deployments with such an id never become ready

@@ -1,8 +1,8 @@
 "What time it is in this Azure: that of this machine, unless a test lets hours pass in minutes"
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 
 
-def now() -> datetime: return datetime.now(timezone.utc)
+def now() -> datetime: return datetime.now(UTC)
 
 
 class Clock:

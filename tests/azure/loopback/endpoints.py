@@ -23,10 +23,10 @@ SCORING = re.compile(r"(?P<name>[\w-]+)\.\w+\.inference\.ml\.azure\.com")
 def serve(folder: Path, model: Path, about: dict, endpoint: Path, deployment: Path):
     "Deploy with the local host, with the model that was uploaded instead of one of a local registry"
     from mlops_nb.serving.endpoints import Endpoints, Spec, copy_code
-    from mlops_nb.serving.state import Folder
+    from mlops_nb.serving.state import EndpointFolder
 
     class Uploaded(Endpoints):
-        def stage(self, folder: Folder, asked: dict, reference: str, code: Path) -> Spec:
+        def stage(self, folder: EndpointFolder, asked: dict, reference: str, code: Path) -> Spec:
             import shutil
             build = secrets.token_hex(6)
             to = folder.path / "deployments" / asked["name"] / build
@@ -182,11 +182,11 @@ def list_keys(bench, call: Call) -> Answer:
 
 def key_pair(bench, id: str, regenerate: str | None = None) -> dict:
     "The keys of an endpoint"
-    from mlops_nb.serving.state import Folder, keys
+    from mlops_nb.serving.state import EndpointFolder, keys
     bench.state.need(id)
     name = id.rsplit("/", 1)[-1]
     if found := local(bench, id, name): return found.keys(name, regenerate)
-    return keys(Folder(endpoints(bench, id).root, name), regenerate)
+    return keys(EndpointFolder(endpoints(bench, id).root, name), regenerate)
 
 
 @on("POST", "workspaces/onlineEndpoints/regenerateKeys")

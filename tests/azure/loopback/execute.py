@@ -14,16 +14,16 @@ def track_through_azure(address: str):
 
 def main(file: Path) -> int:
     if address := os.environ.get("LOOPBACK_TRACKING"): track_through_azure(address)
-    from mlops_nb.jobs.plan import plan
-    from mlops_nb.jobs.progress import Quiet
-    from mlops_nb.jobs.runner import drive, open_job
     from mlops_nb.files import write_whole
-    from mlops_nb.workspace.workspace import Workspace, hold
+    from mlops_nb.jobs.plan import make_plan
+    from mlops_nb.jobs.progress import QuietView
+    from mlops_nb.jobs.runner import drive, open_job
+    from mlops_nb.workspace.workspace import Workspace, lock_job
     workspace = Workspace(Path.cwd(), make=True)
-    planned = plan(workspace, file)
+    planned = make_plan(workspace, file)
     id = open_job(workspace, planned)
     write_whole(file.with_name("local.json"), json.dumps({"id": id, "steps": list(planned.job.steps)}))
-    with hold(workspace, id): return drive(workspace, planned, id, Quiet(planned.job)).exit_code
+    with lock_job(workspace, id): return drive(workspace, planned, id, QuietView(planned.job)).exit_code
 
 
 if __name__ == "__main__": sys.exit(main(Path(sys.argv[1]).resolve()))

@@ -2,7 +2,7 @@
 import json
 import re
 import uuid
-from datetime import datetime, timezone
+from datetime import UTC, datetime, timezone
 
 from . import monitors
 from .arm import ML, SUBSCRIPTION, Call, Refused, default_delete, on, operation, read, store
@@ -118,13 +118,13 @@ def delete_schedule(bench, call: Call) -> Answer:
 def trigger(bench, call: Call) -> Answer:
     "Run a schedule's job now, as its time would"
     found = bench.state.need(call.action_on)
-    name = fire(bench, call, found, datetime.fromisoformat(call.body.get("scheduleTime", datetime.now(timezone.utc).isoformat()).replace("Z", "+00:00")))
+    name = fire(bench, call, found, datetime.fromisoformat(call.body.get("scheduleTime", datetime.now(UTC).isoformat()).replace("Z", "+00:00")))
     return Answer(200, {"submissionId": name, "scheduleActionType": found["properties"]["action"]["actionType"]})
 
 
 def fire(bench, call: Call, schedule: dict, at: datetime) -> str:
     "Start what a schedule starts, as of a time; gives the name of the job"
-    action, due = schedule["properties"]["action"], f"{schedule['name']}-{at.astimezone(timezone.utc):%Y%m%dT%H%M%SZ}"
+    action, due = schedule["properties"]["action"], f"{schedule['name']}-{at.astimezone(UTC):%Y%m%dT%H%M%SZ}"
     if action["actionType"] == "CreateMonitor": return monitors.start(bench, call, schedule["name"], action["monitorDefinition"], due, at)
     name = f"{schedule['name']}-{uuid.uuid4().hex[:8]}"
     body = json.dumps({"properties": action["jobDefinition"] | {"displayName": due}}).encode()

@@ -1,6 +1,7 @@
 "Run history: how jobs and their steps are going, their logs, their outputs, their artifacts"
 import json
 import re
+from datetime import UTC
 
 from .arm import Refused, now
 from .jobs import Execution, seen
@@ -79,7 +80,7 @@ def resolve(bench, workspace: str, id: str) -> str | None:
 
 def stamp(seconds: float | None) -> str | None:
     from datetime import datetime, timezone
-    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ") if seconds else None
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ") if seconds else None
 
 
 def answer(bench, request: Request) -> Answer | None:

@@ -6,7 +6,7 @@ import subprocess
 import threading
 import time
 import uuid
-from datetime import datetime, timezone
+from datetime import UTC, datetime, timezone
 from pathlib import Path
 
 from .arm import Call, read, store
@@ -123,7 +123,7 @@ class Watch:
         "What Event Grid delivers"
         data = {"experimentId": str(uuid.uuid5(uuid.NAMESPACE_URL, self.experiment)), "experimentName": self.experiment, "runId": run, "runType": kind, "runTags": tags, "runProperties": {}, "runStatus": status}
         self.bench.events.append({"topic": self.workspace, "subject": f"experiments/{data['experimentId']}/runs/{run}", "eventType": "Microsoft.MachineLearningServices.RunStatusChanged",
-                                  "eventTime": datetime.now(timezone.utc).isoformat(), "id": str(uuid.uuid4()), "data": data, "dataVersion": "1.0", "metadataVersion": "1"})
+                                  "eventTime": datetime.now(UTC).isoformat(), "id": str(uuid.uuid4()), "data": data, "dataVersion": "1.0", "metadataVersion": "1"})
 
     @property
     def ended(self) -> bool: return self.done is not None

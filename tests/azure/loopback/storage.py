@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from base64 import b64encode
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 from .proxy import Answer, Request
@@ -97,7 +97,7 @@ class Storage:
         "A signature that opens one container"
         from azure.storage.blob import generate_container_sas
         return generate_container_sas(ACCOUNT, container, account_key=KEY, permission="racwdl",
-                                      expiry=datetime.now(timezone.utc) + timedelta(hours=hours))
+                                      expiry=datetime.now(UTC) + timedelta(hours=hours))
 
     def url(self, container: str, path: str = "") -> str: return f"https://{ACCOUNT}.blob.core.windows.net/{container}" + (f"/{path}" if path else "")
 

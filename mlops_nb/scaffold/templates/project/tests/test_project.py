@@ -2,13 +2,13 @@
 from pathlib import Path
 
 import yaml
-from mlops_nb.notebooks.lint import check
+from mlops_nb.notebooks.lint import check_project
 
 ROOT = Path(__file__).parents[1]
 
 
 def test_everything_generated_is_fresh_and_every_stage_is_whole():
-    assert [str(problem) for problem in check(ROOT)] == []
+    assert [str(problem) for problem in check_project(ROOT)] == []
 
 
 def test_every_component_is_a_step_of_the_pipeline():
