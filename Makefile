@@ -3,12 +3,13 @@ PYTHON ?= python3
 UV_VERSION = 0.13.9
 BIN = .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 READY = .venv/.ready
-PORTABLE = $(addprefix tests/test_,$(addsuffix .py,components documents expressions gate metrics parameters settings stages workflows))
+PORTABLE = $(addprefix tests/,$(addsuffix .py,notebooks/test_components schemas/test_documents schemas/test_expressions models/test_gate \
+	monitors/test_metrics test_parameters test_settings example/test_stages github/test_workflows))
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--custom-compile-command "make lock" pyproject.toml
 
 .DEFAULT_GOAL = help
-.PHONY: help setup path loop sample test long portable tutorials docs bench prepare unchanged hooks wheel publish lock clean
+.PHONY: help setup path loop sample lint test long portable tutorials docs bench prepare unchanged hooks wheel publish lock clean
 
 help: ## List the commands
 	@awk -F ': .*## ' '/^[a-z]+:.* ## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
@@ -23,6 +24,11 @@ loop: $(READY) ## Tell the whole story: train, release, serve a year of real fli
 
 sample: $(READY) ## Run the stage notebooks on the small sample that Jupyter needs
 	$(BIN)/mlops-nb sample
+
+lint: $(READY) ## Check style, types and walls: ruff, mypy, import-linter
+	$(BIN)/ruff check mlops_nb nbs tests bench
+	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 test: $(READY) ## Check what is generated, then test notebooks and machinery
 	$(BIN)/mlops-nb sample

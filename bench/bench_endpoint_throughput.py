@@ -21,7 +21,7 @@ from pathlib import Path
 from harness import PYTHON, Result, versions
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "bench")]
+sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
 BIN = Path(sys.executable).parent
 FASTAPI = """
 import os

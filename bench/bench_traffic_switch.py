@@ -11,7 +11,7 @@ from pathlib import Path
 
 from harness import PYTHON, Result, versions
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 
 def main():

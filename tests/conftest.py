@@ -1,35 +1,8 @@
-"What several test modules share: stage notebooks made of text"
-import json
-from pathlib import Path
-
+"Fixtures that several packages of tests share"
 import pytest
-from loopback.fixture import azure, azure_server  # noqa: F401  (fixtures for every test)
 
-ROOT = Path(__file__).resolve().parents[1]
-
-
-def code(source: str, *tags: str) -> dict:
-    "A code cell"
-    return dict(cell_type="code", metadata={"tags": [*tags]} if tags else {}, source=source, outputs=[], execution_count=None)
-
-
-def text(source: str) -> dict:
-    "A markdown cell"
-    return dict(cell_type="markdown", metadata={}, source=source)
-
-
-def write_notebook(path: Path, *cells: dict) -> Path:
-    "A notebook file of these cells"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    numbered = [dict(c, id=f"c{i}") for i, c in enumerate(cells)]
-    path.write_text(json.dumps(dict(nbformat=4, nbformat_minor=5, metadata={}, cells=numbered), indent=1), encoding="utf-8")
-    return path
-
-
-def stage_cells(parameters: str, *job: str, above: tuple[str, ...] = ()) -> list[dict]:
-    "A stage: library cells, the heading, the parameters, the cells of the job"
-    library = [code(s) for s in above]
-    return [text("# Stage\n\n> A stage for a test"), *library, text("## Run"), code(parameters, "parameters"), *map(code, job)]
+from tests.support.loopback.fixture import azure, azure_server  # noqa: F401  (fixtures for every test)
+from tests.support.notebooks import stage_cells, write_notebook
 
 
 @pytest.fixture
@@ -44,7 +17,7 @@ def stage(tmp_path):
 def serving(tmp_path_factory):
     "A workspace with registered models and the endpoint `echo`"
     pytest.importorskip("fcntl", reason="endpoints need a POSIX system")
-    from serving import Endpoints, make_workspace
+    from tests.support.serving import Endpoints, make_workspace
     root = make_workspace(tmp_path_factory.mktemp("serving") / "project")
     endpoints = Endpoints(root)
     endpoints.deploy(root / "endpoint.yml", root / "deployment.yml", replay=True)

@@ -2,7 +2,6 @@
 import math
 
 import pytest
-from conftest import code, stage_cells, text, write_notebook
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,6 +9,8 @@ from mlops_nb.errors import UserError
 from mlops_nb.notebooks.cells import python_source, read_notebook
 from mlops_nb.notebooks.interface import parse_parameters, read_parameters
 from mlops_nb.parameters import Parameter, coerce
+
+from tests.support.notebooks import code, stage_cells, text, write_notebook
 
 
 def one(line): return parse_parameters(line)[0]

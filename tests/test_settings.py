@@ -3,10 +3,11 @@ import re
 from dataclasses import fields
 
 import pytest
-from conftest import ROOT
 
 from mlops_nb.errors import UserError
 from mlops_nb.settings import Settings, load_settings, section_classes
+
+from tests.support import ROOT
 
 BASE = "[project]\nexperiment = flights\nmodel = m\n"
 

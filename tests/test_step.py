@@ -7,7 +7,8 @@ import sys
 import time
 
 import pytest
-from conftest import code, stage_cells, write_notebook
+
+from tests.support.notebooks import code, stage_cells, write_notebook
 
 STEP = [sys.executable, "-m", "mlops_nb.step"]
 

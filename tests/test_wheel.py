@@ -5,7 +5,8 @@ import tomllib
 import zipfile
 
 import pytest
-from conftest import ROOT
+
+from tests.support import ROOT
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,10 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from clients import sdk
-from mutations import dropped, mutated
-from small import small  # noqa: F401
+
+from tests.support.azure.clients import sdk
+from tests.support.azure.mutations import dropped, mutated
+from tests.support.azure.small import small  # noqa: F401
 
 CREATE = """
 from azure.ai.ml import load_online_endpoint
@@ -50,11 +51,11 @@ def test_mutated_requests_are_caught(contract, azure, small):
 
 
 def test_an_answer_that_the_specification_does_not_allow_is_a_finding(contract, azure):
-    from loopback.proxy import Answer, Request
+    from tests.support.loopback.proxy import Answer, Request
     request = Request("GET", "management.azure.com", f"{azure.state.all('workspaces')[0]['id']}?api-version=2024-04-01", {})
     assert [str(one) for one in contract.check(request, Answer(200, {"location": 3})).findings] == ["answer 200 /location: 3 is not of type 'string'"]
 
 
 def test_what_no_specification_has_is_not_called_checked(contract):
-    from loopback.proxy import Request
+    from tests.support.loopback.proxy import Request
     assert contract.check(Request("GET", "management.azure.com", "/subscriptions/1/providers/Microsoft.Consumption/budgets?api-version=2023-11-01", {})).against == ""

@@ -1,8 +1,8 @@
 "Online endpoints of the unmodified SDK, served by the local host behind Azure's addresses"
 import json
 
-from clients import sdk
-from small import small  # noqa: F401
+from tests.support.azure.clients import sdk
+from tests.support.azure.small import small  # noqa: F401
 
 
 def test_an_endpoint_serves_moves_traffic_and_changes_keys(azure, small):

@@ -1,5 +1,5 @@
 "Roles, quotas, budgets and groups of the loopback Azure, through Azure's own clients"
-from clients import sdk
+from tests.support.azure.clients import sdk
 
 
 def test_roles_quotas_and_budgets(azure, tmp_path):

@@ -8,8 +8,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from loopback.tokens import encoded
-from small import MLOPS, placed, small  # noqa: F401
+
+from tests.support.azure.small import MLOPS, placed, small  # noqa: F401
+from tests.support.loopback.tokens import encoded
 
 pytestmark = pytest.mark.long
 

@@ -1,6 +1,6 @@
 "Jobs of the unmodified SDK: they run, stream, and leave what Azure's leave"
-from clients import run, sdk
-from small import small  # noqa: F401
+from tests.support.azure.clients import run, sdk
+from tests.support.azure.small import small  # noqa: F401
 
 
 def test_a_pipeline_runs_streams_and_gives_back_its_outputs(azure, small):

@@ -3,8 +3,10 @@ import json
 from pathlib import Path
 
 import pytest
-from clients import sdk, training
-from small import SCHEMA, command, placed, small  # noqa: F401
+
+from tests.support import ROOT
+from tests.support.azure.clients import sdk, training
+from tests.support.azure.small import SCHEMA, command, placed, small  # noqa: F401
 
 pytestmark = pytest.mark.long
 
@@ -112,5 +114,5 @@ tell(made)
 """, project)
     assert said == {name: "NotStarted" for name in ("training/pipeline", "training/sweep", "deployment/batch")} | {
         "training/schedule": "True", "deployment/batch-endpoint": "Succeeded"}
-    root = Path(__file__).resolve().parents[2]
+    root = ROOT
     assert all((project / file).read_bytes() == (root / file).read_bytes() for file in ("pipelines/training/pipeline.yml", "pipelines/training/sweep.yml", "pipelines/deployment/batch.yml"))

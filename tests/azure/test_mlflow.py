@@ -1,5 +1,5 @@
 "azureml-mlflow, unmodified, on the loopback Azure: the portable subset works, what Azure lacks is lacking"
-from clients import sdk
+from tests.support.azure.clients import sdk
 
 SCRIPT = """
 import mlflow

@@ -6,10 +6,10 @@ import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from small import MLOPS, command, small  # noqa: F401
-from watched import NOW, SCRIPT, collect, watched  # noqa: F401
-
 from mlops_nb.retraining.events import AZURE_TAG
+
+from tests.support.azure.small import MLOPS, command, small  # noqa: F401
+from tests.support.azure.watched import NOW, SCRIPT, collect, watched  # noqa: F401
 
 HANDLE = ("events", "handle", "-", "--on", "dev", "--no-release", "--json")
 

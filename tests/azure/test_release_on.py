@@ -4,7 +4,8 @@ import shutil
 import time
 
 import pytest
-from released import Callers, Console, make_project, make_registry
+
+from tests.support.azure.released import Callers, Console, make_project, make_registry
 
 OPTIONS = ("--approve-as", "Ada", "--json", "--poll", "1", "--timeout", "300")
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from clients import sdk, training
+from tests.support.azure.clients import sdk, training
 
 TIMES = ("seconds", "latency", "_ms", "time", "duration")
 

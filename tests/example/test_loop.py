@@ -1,0 +1,135 @@
+"The whole story on a thirtieth of the flights: two months, killed once, told to the end"
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from mlops_nb.errors import UserError
+from mlops_nb.monitoring.replay import (
+    LineView,
+    Scenario,
+    TrafficEnded,
+    describe_answers,
+    format_summary,
+    parse_months,
+    wait_with_traffic,
+)
+from mlops_nb.retraining.events import list_events
+from mlops_nb.serving.endpoints import Endpoints
+from mlops_nb.tower.facts import collect_facts
+
+from tests.support import ROOT
+
+COMMAND = [sys.executable, "-c", "from mlops_nb.cli.main import main; main()", "loop", "--months", "4-5", "--sample", "20", "--rows", "5", "--every", "20", "--json"]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    "A copy of the repository"
+    root = tmp_path_factory.mktemp("loop") / "my project"
+    for name in ("nbs", "mlops_nb", "pipelines"): shutil.copytree(ROOT / name, root / name)
+    for name in ("pyproject.toml", ".amlignore"): shutil.copy(ROOT / name, root / name)
+    settings = (ROOT / "settings.ini").read_text().replace("qa_max_p99_ms = 250.0", "qa_max_p99_ms = 30000.0")  # the machine of a test may be busy
+    (root / "settings.ini").write_text(settings)
+    yield root
+    for one in Endpoints(root).list(): Endpoints(root).stop(one.name)
+
+
+def begin(project: Path) -> subprocess.Popen:
+    return subprocess.Popen(COMMAND, cwd=project, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def state(project: Path) -> dict:
+    file = project / ".mlops/loop/state.json"
+    return json.loads(file.read_text()) if file.exists() else {}
+
+
+@pytest.fixture(scope="module")
+def summary(project) -> dict:
+    "What it comes to, after a kill in the traffic of the first month"
+    first = begin(project)
+    while not state(project).get("sent", {}).get("2013-04"):
+        assert first.poll() is None, first.communicate()[1]
+        time.sleep(0.05)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.communicate()
+    second = begin(project)
+    said, errors = second.communicate()
+    assert second.returncode == 0, errors
+    return json.loads(said)
+
+
+def test_it_comes_to_an_end_with_what_was_measured(summary):
+    assert list(summary["months"]) == ["2013-04", "2013-05"]
+    assert all(month["performance"]["n"] > 500 and month["requests"] > 200 for month in summary["months"].values())
+    assert summary["releases"] >= 1 and summary["retrained"] >= summary["refused"]
+    text = format_summary(summary)
+    assert text[-1].startswith("control tower: ") and Path(text[-1].partition(": ")[2]).is_file()
+
+
+def test_nothing_was_done_twice(summary, project):
+    found = collect_facts(project)
+    trained = [job for job in found["jobs"] if job["name"] == "retraining"]
+    assert len(trained) == 1 + summary["retrained"]
+    assert len({row["breach"] for row in list_events(project)}) == len(list_events(project)) <= 2
+    assert [one["status"] for one in found["releases"]].count("Promoted") == summary["releases"]
+
+
+def test_every_request_was_answered_and_its_outcome_found(summary, project):
+    served = {event["request_id"] for event in Endpoints(project).events("flight-delay", None) if not event["mirror"] and not event["pinned"]}
+    assert len(served) == summary["requests"]
+    results = collect_facts(project)["results"]
+    assert len(results) == 2 and all(one["counts"]["missing"] <= one["counts"]["late"] <= 5 for one in results)
+
+
+def test_the_tower_tells_it(summary, project):
+    page = Path(summary["tower"]).read_text()
+    assert "Version 1 of flight-delay" in page or "Version 2 of flight-delay" in page
+    assert page.count('class="badge Promoted"') == summary["releases"] and "1 Apr 2013" in page
+
+
+def test_the_same_command_again_says_the_same_and_leaves_no_process(summary, project):
+    again = begin(project)
+    said, _ = again.communicate()
+    assert json.loads(said) == summary
+    assert not any(one.running for one in Endpoints(project).list())
+
+
+def test_another_plan_does_not_mix_with_it(summary, project):
+    done = subprocess.run([*COMMAND, "--seed", "3"], cwd=project, capture_output=True, text=True)
+    assert done.returncode == 2 and "another story was begun here, with seed = 0" in done.stderr and "--fresh" in done.stderr
+
+
+def test_a_release_without_traffic_ends():
+    wait = wait_with_traffic(lambda: False, looks=2)
+    wait(0), wait(0)
+    with pytest.raises(TrafficEnded): wait(0)
+
+
+@pytest.mark.parametrize("text", ["12-4", "x", "1-3", "4-13", "", "4-"])
+def test_impossible_months(text):
+    if text == "4-": assert parse_months(text) == (4, 4)
+    else:
+        with pytest.raises(UserError): parse_months(text)
+
+
+def test_lines_say_each_step_once():
+    said = []
+    view = LineView(said.append)
+    for count in range(3): view(4, "serving", str(count))
+    view(4, "done", "")
+    assert len(said) == 2 and said[1].endswith("month 4: done")
+
+
+def test_words_for_what_was_decided():
+    assert describe_answers([]) == "no breach"
+    assert describe_answers([dict(action="none", reason="cool-down", outcome=None)]) == "no retraining: cool-down"
+    assert describe_answers([dict(action="retrain", reason="", outcome=dict(accepted=False, reason="Refused: worse."))]) == "retrained, and kept the champion. Refused: worse."
+    assert Scenario().start(13).year == 2014 and Scenario().start(13) - Scenario().start(12) == timedelta(days=31)

@@ -1,0 +1,92 @@
+"""The workflows against the loopback Azure: what they train, release and watch is really trained, released and watched
+
+nektos/act runs the workflow files; their jobs sign in with an id token, and every command with --on talks to the stand-in of Azure.
+What act cannot show: approvals of GitHub environments, concurrency, and that a workflow really starts when another has ended; the test does what GitHub would do.
+"""
+import json
+import os
+import subprocess
+import sys
+from datetime import timedelta
+
+import pytest
+
+from tests.support.acting import Act, git
+from tests.support.chained import COMMAND, TODAY, Production, places, repository, served, worse
+
+pytest.importorskip("fcntl", reason="the workflows that run here are those of a POSIX system")
+pytestmark = pytest.mark.long
+
+
+@pytest.fixture(scope="module")
+def chain(azure_server, tmp_path_factory):
+    "A repository on GitHub, with three workspaces in Azure and a registry between them"
+    azure, folder = azure_server, tmp_path_factory.mktemp("chain")
+    azure.reset()
+    places(azure)
+    act = Act(repository(azure, folder / "project"), folder / "github")
+    at(azure, act, timedelta(days=2))
+    act.variables = {"AZURE_TENANT_ID": azure.env["AZURE_TENANT_ID"], "AZURE_CLIENT_ID": azure.env["AZURE_CLIENT_ID"]}
+    act.environment = {name: value for name, value in azure.env.items() if name not in ("AZURE_CLIENT_SECRET", "AZURE_TOKEN_CREDENTIALS", "AZURE_CLIENT_ID", "AZURE_TENANT_ID")}
+    yield azure, act
+    azure.end_executions()
+    assert not azure.proxy.refused and not azure.findings and not azure.storage.overwritten
+
+
+def at(azure, act, ago: timedelta):
+    "What time it is, for the cloud and for the commands in workflows: a minute takes half a second, which makes the canary quick"
+    azure.clock.hurry(120, ago)
+    act.command(azure.clock.code + COMMAND)
+
+
+def mlops(azure, folder, *words):
+    "A command that a person gives"
+    done = subprocess.run([sys.executable, "-c", azure.clock.code + COMMAND, *words], cwd=folder, env={**os.environ, **azure.env}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def pushed(act) -> dict: return {"ref": "refs/heads/main", "after": git(act.root, "rev-parse", "HEAD").strip()}
+def said(act, name: str, file: str) -> dict: return json.loads((act.artifacts / name / file).read_text())
+
+
+def released(act, **how) -> list:
+    "The deployment workflow after a training: staging, then production"
+    act("workflow_run", "deployment", act.ended("training"), **how)
+    return [said(act, name, "release.json") for name in ("evidence", "release")]
+
+
+def test_a_merge_ends_with_a_promoted_model(chain):
+    azure, act = chain
+    act("push", "training", pushed(act))
+    assert (said(act, "verdict", "verdict.json")["release"], said(act, "verdict", "verdict.json")["version"]) == (True, 1)
+    staging, production = released(act)
+    assert (staging["status"], production["status"], production["version"]) == ("Promoted", "Promoted", "1")
+    assert f"actions/runs/{act.runs}" in production["approved_by"], "the approval links the run, which names the reviewers"
+
+
+def test_a_drift_in_production_ends_with_a_retrained_model(chain):
+    azure, act = chain
+    landed = ["request_id,row,value", *served(azure, "yesterday")]
+    at(azure, act, timedelta(days=1))
+    (act.root / "outcomes.csv").write_text("\n".join([*landed, *served(azure, "today")]) + "\n")
+    mlops(azure, act.root, "outcomes", "flight-delay", "outcomes.csv", "--on", "production")
+    mlops(azure, act.root, "schedule", "apply", "pipelines/monitoring/monitor.yml", "--on", "production")
+    azure.trigger("production", "flight-delay-monitor").thread.join(120)
+    act("schedule", "monitoring", {}, "--job", "monitor")
+    [event] = act.api.events  # Azure's monitor has found it, and ours: that is one retraining
+    assert event["event_type"] == "drift" and f"inputs.test_end={TODAY}" in event["client_payload"]["inputs"]
+    log = act("repository_dispatch", "training", {"action": event["event_type"], "client_payload": event["client_payload"]})
+    assert "Judged against flight-delay version 1" in log
+    with Production(azure) as callers: staging, production = released(act)
+    assert (staging["status"], production["status"], production["version"], production["champion"]) == ("Promoted", "Promoted", "2", "1")
+    assert production["stages"][0]["requests"] >= 20 and {*callers.statuses} == {200}
+
+
+def test_a_bad_model_ends_with_a_rollback(chain):
+    azure, act = chain
+    worse(act.root)
+    act("push", "training", pushed(act))
+    with Production(azure) as callers: staging, production = released(act, code=1)
+    assert (staging["status"], production["status"], production["version"]) == ("Promoted", "RolledBack", "3")
+    assert {*callers.statuses} == {200, 424} and Production(azure).traffic == {"version-2": 100}
+    assert production["reason"] in (act.github / "runs/deployment-workflow_run.log").read_text()

@@ -1,0 +1,209 @@
+"The outbox and its handler: duplicates, disorder, strangers, kills"
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlops_nb.errors import UserError
+from mlops_nb.retraining.events import (
+    AZURE_EVENT,
+    AZURE_TAG,
+    act,
+    alone,
+    breach_event,
+    handle,
+    list_events,
+    read_payload,
+    receive,
+    settle,
+)
+from mlops_nb.retraining.policy import Policy
+
+from tests.support import ROOT
+
+NOW = datetime(2013, 7, 1, tzinfo=UTC)
+
+
+def result(month: int = 6, **changes) -> dict:
+    worse = dict(type="model_performance", verdict="breach", rows=[dict(feature="", metric="log_loss", value=0.6, breach=True)])
+    return dict(monitor="m", endpoint="e", window=[f"2013-{month:02d}-01T00:00:00Z", f"2013-{month + 1:02d}-01T00:00:00Z"], breach=True, signals=dict(performance=worse),
+                performance=dict(metric="log_loss", value=0.6, low=0.58, high=0.62, baseline=0.5, worse=0.06, n=5000, days=30)) | changes
+
+
+def azure(status="Failed", id="1", key="RunTags", **envelope) -> dict:
+    data = {"RunId": "r7", "RunStatus": status, key: {AZURE_TAG: "Signal flights_performance has failed due to one or more features violating metric thresholds"}}
+    return dict(id=id, eventType=AZURE_EVENT, eventTime="2013-07-01T06:00:00Z", data=data) | envelope
+
+
+class Performed(list):
+    "An action that writes down what it was asked"
+    def __call__(self, breach, window):
+        self.append(breach)
+        return dict(accepted=True, reason="better")
+
+
+def test_the_same_breach_has_the_same_id_and_another_one_has_not():
+    again, other = breach_event(result()), breach_event(result(5))
+    assert breach_event(result())["id"] == again["id"] != other["id"]
+    assert breach_event(result(breach=False)) is None
+
+
+def test_azure_repeats_a_breach_in_many_events_and_schemas(tmp_path):
+    cloud = dict(id="9", type=AZURE_EVENT, time="2013-07-01T06:00:09Z", specversion="1.0", source="/subscriptions/1", data=azure()["data"])
+    done = Performed()
+    handle(tmp_path, [azure(), azure("Completed", "2"), azure(key="runTags", id="3")], Policy(), done, now=NOW)
+    handle(tmp_path, json.dumps(cloud), Policy(), done, now=NOW)
+    assert len(done) == 1 and len(list_events(tmp_path)) == 4
+    assert {row["action"] for row in list_events(tmp_path)} == {"retrain"}
+
+
+def test_azures_data_drift_is_noted(tmp_path):
+    event, done = azure(), Performed()
+    event["data"]["RunTags"][AZURE_TAG] = "Signal flights_data_drift has failed due to one or more features violating metric thresholds"
+    row = handle(tmp_path, event, Policy(), done, now=NOW)[0]
+    assert done == [] and "without harm" in row["reason"]
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(), lambda inside: st.lists(inside, max_size=3) | st.dictionaries(
+    st.sampled_from(["id", "type", "eventType", "data", "RunTags", "RunId", "time", "window", "signals", AZURE_TAG]) | st.text(max_size=3), inside | st.sampled_from([AZURE_EVENT, "mlops_nb.monitor.breach"]), max_size=5)))
+@settings(max_examples=300, deadline=None)
+def test_whatever_arrives_is_read(payload):
+    for event in read_payload(payload if isinstance(payload, (list, dict)) else [payload]):
+        assert event["id"] and (event["breach"] is None) == (event["result"] is None)
+
+
+def test_strangers_are_kept_and_lead_to_nothing(tmp_path):
+    done = Performed()
+    rows = handle(tmp_path, [None, dict(type="weather", id="w"), dict(eventType="Microsoft.EventGrid.SubscriptionValidationEvent", data={}, id="v")], Policy(), done, now=NOW)
+    assert done == [] and [row["action"] for row in rows] == ["none"] * 3 and len(list_events(tmp_path)) == 3
+    with pytest.raises(UserError, match="not JSON"): handle(tmp_path, "{", Policy(), done)
+
+
+def test_an_older_breach_that_comes_late_is_answered_already(tmp_path):
+    done = Performed()
+    handle(tmp_path, [breach_event(result(4)), breach_event(result(6)), breach_event(result(5))], Policy(cooldown_days=0), done, now=NOW)
+    assert len(done) == 1
+    assert [row["action"] for row in list_events(tmp_path)] == ["retrain", "none", "none"]
+    assert "has seen this window" in list_events(tmp_path)[1]["reason"]
+
+
+def test_the_window_is_that_of_the_decision(tmp_path):
+    seen = []
+    receive(tmp_path, breach_event(result()))
+    settle(tmp_path, Policy(), NOW, lambda now: dict(test_end=f"{now:%Y-%m-%d}"))
+    handle(tmp_path, [], Policy(), lambda breach, window: seen.append(window) or {}, lambda now: dict(test_end="later"), NOW.replace(year=2014))
+    assert seen == [dict(test_end="2013-07-01")]
+
+
+def test_an_error_of_the_action_leaves_it_to_be_done(tmp_path):
+    def broken(breach, window): raise OSError("no space")
+    with pytest.raises(OSError): handle(tmp_path, breach_event(result()), Policy(), broken, now=NOW)
+    done = Performed()
+    assert act(tmp_path, done) == done and len(done) == 1
+    assert act(tmp_path, done) == []
+
+
+def test_handlers_at_once_act_once(tmp_path):
+    done = Performed()
+    with ThreadPoolExecutor(8) as pool: [*pool.map(lambda k: handle(tmp_path, [breach_event(result(3 + k % 4))], Policy(cooldown_days=0), done, now=NOW), range(32))]
+    act(tmp_path, done)
+    assert len(done) == len({*done}) and {row["status"] for row in list_events(tmp_path)} == {"done"}
+
+
+def test_the_lock_is_one_for_all_processes(tmp_path):
+    with alone(tmp_path, "handler") as mine, alone(tmp_path, "handler") as second: assert mine and not second
+
+
+def bench(name: str):
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"bench/bench_{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_kills_lose_nothing_and_double_nothing(tmp_path):
+    found = bench("exactly_once").trial(tmp_path, events=1000, kills=6)
+    assert found["kills"] == 6 and found["batches_after_the_last_kill"] > 0
+    assert found["breaches"] == 800 and found["deliveries"] >= 1000
+    assert {name: found[name] for name in ("without_job", "jobs_twice", "decisions_off", "jobs_without_breach")} == dict.fromkeys(("without_job", "jobs_twice", "decisions_off", "jobs_without_breach"), 0)
+
+
+def command(root: Path, *given: str, **options) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-c", "from mlops_nb.cli.main import main; main()", "events", *given], cwd=root, capture_output=True, text=True, **options)
+
+
+@pytest.fixture
+def project(tmp_path) -> Path:
+    "A project whose training pipeline writes a verdict"
+    (tmp_path / "settings.ini").write_text("[project]\nexperiment = flights\nmodel = flight-delay\n")
+    folder = tmp_path / "pipelines/training"
+    folder.mkdir(parents=True)
+    (folder / "judge.py").write_text("import sys, json, os\nfrom pathlib import Path\nout = Path(sys.argv[1])\nout.mkdir(exist_ok=True, parents=True)\n"
+                                     "open(os.environ['STARTS'], 'a').write(sys.argv[2] + '\\n')\n(out / 'verdict.json').write_text(json.dumps(dict(accepted=False, reason='Refused: not proven better, until ' + sys.argv[2])))\n")
+    (folder / "pipeline.yml").write_text("""type: pipeline
+inputs: {train_start: "2013-01-01", train_end: "2013-06-01", test_end: "2013-07-01"}
+jobs:
+  register:
+    type: command
+    component:
+      type: command
+      inputs: {start: {type: string}, end: {type: string}, test: {type: string}}
+      outputs: {decision: {type: uri_folder}}
+      code: .
+      environment: azureml:any@latest
+      command: python judge.py ${{outputs.decision}} ${{inputs.test}} ${{inputs.start}} ${{inputs.end}}
+    inputs: {start: "${{parent.inputs.train_start}}", end: "${{parent.inputs.train_end}}", test: "${{parent.inputs.test_end}}"}
+""")
+    return tmp_path
+
+
+def test_the_command_retrains_by_the_pipelines_file_and_says_why_the_champion_stays(project):
+    (project / "breach.json").write_text(json.dumps(breach_event(result())))
+    environment = os.environ | {"STARTS": str(project / "starts")}
+    for _ in range(2):
+        done = command(project, "handle", "breach.json", "--at", "2013-07-01T00:00:00Z", "--json", env=environment)
+        assert done.returncode == 0, done.stderr
+    row = json.loads(done.stdout)[0]
+    assert row["window"] == dict(train_start="2013-01-01", train_end="2013-06-01", test_end="2013-07-01")
+    assert row["outcome"]["reason"] == "Refused: not proven better, until 2013-07-01" and row["deliveries"] == 2
+    assert (project / "starts").read_text().split() == ["2013-07-01"]
+    assert "Refused: not proven better" in command(project, "list").stdout
+
+
+@pytest.mark.parametrize("kill", [os.killpg, os.kill], ids=["with its training", "alone"])
+def test_a_handler_that_is_killed_while_it_trains_goes_on(project, kill):
+    file = project / "pipelines/training/judge.py"
+    file.write_text("import time, os\nfrom pathlib import Path\nopen(os.environ['STARTS'], 'a').write('begun\\n')\nwhile not Path(os.environ['GO']).exists(): time.sleep(0.05)\n" + file.read_text())
+    (project / "breach.json").write_text(json.dumps(breach_event(result())))
+    environment = os.environ | {"STARTS": str(project / "starts"), "GO": str(project / "go")}
+    process = subprocess.Popen([sys.executable, "-c", "from mlops_nb.cli.main import main; main()", "events", "handle", "breach.json"], cwd=project, env=environment, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not (project / "starts").exists(): time.sleep(0.05)
+    kill(process.pid, signal.SIGKILL)
+    process.wait()
+    if kill is os.kill:
+        with pytest.raises(subprocess.TimeoutExpired): command(project, "handle", env=environment, timeout=4)    # it waits for the training that lives on
+    (project / "go").touch()
+    done = command(project, "handle", "--json", env=environment)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(command(project, "list", "--json").stdout)
+    assert [(row["status"], row["outcome"]["accepted"]) for row in rows] == [("done", False)]
+    jobs = [one for one in (project / ".mlops/jobs").iterdir() if one.is_dir()]
+    starts = (project / "starts").read_text().split()
+    assert len(jobs) == 1 and starts.count("begun") == (1 if kill is os.kill else 2)
+
+
+def test_mistakes_are_said(project):
+    assert command(project, "handle", "nothing.json").returncode == 2
+    (project / "broken.json").write_text("{")
+    done = command(project, "handle", "broken.json")
+    assert done.returncode == 2 and "not JSON" in done.stderr

@@ -1,0 +1,233 @@
+"The docs site: built from the notebooks, and read in a browser as a newcomer would"
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import click
+import pytest
+
+from mlops_nb.cli.main import main
+from mlops_nb.site.links import site_problems
+
+from tests.support import ROOT
+from tests.support.notebooks import code, text, write_notebook
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+browser_needed = pytest.mark.skipif(not CHROMIUM, reason="a page can only be looked at in a browser, and there is no Chromium: apt-get install chromium")
+ENV = {k: v for k, v in os.environ.items() if k != "IN_TEST"}
+HITS = "a[role=option]"  # What the search lists, in a shadow tree that Playwright sees through
+MLOPS_NB = Path(sys.executable).with_name("mlops-nb")
+
+# What a newcomer types into the search, and the page that should be among the first hits.
+QUESTIONS = {
+    "first hour": "tutorials/first_hour.html", "write a stage": "tutorials/write_a_stage.html", "own data": "tutorials/your_own_data.html",
+    "settings": "reference/settings.html", "gate": "core/gate.html", "sweep": "core/sweep.html", "population stability index": "reference/metrics.html",
+    "exit code": "howto/runs.html", "ZenML": "why.html", "parameters": "core/parameters.html"}
+
+
+def test_the_page_of_benchmarks_shows_what_was_measured_last():
+    cells = json.loads((ROOT / "nbs/docs/benchmarks.ipynb").read_text(encoding="utf-8"))["cells"]
+    shown = [(kind, "".join(text)) for cell in cells for output in cell.get("outputs", ()) for kind, text in output["data"].items()]
+    results = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "bench/results").iterdir()}
+    pictures, text_of = [text.strip() for kind, text in shown if kind == "image/svg+xml"], dict(shown)
+    assert pictures == [results["pipeline.svg"].strip()], "nbdev-test nbs/docs/benchmarks.ipynb --save && nbdev-clean"
+    for name, text in results.items():
+        if not name.endswith(".md") or name == "pipeline.md": continue
+        assert text.partition("\n")[2].strip() in text_of["text/markdown"], f"{name}: nbdev-test nbs/docs/benchmarks.ipynb --save && nbdev-clean"
+
+
+def run(folder: Path, *words: str) -> subprocess.CompletedProcess:
+    return subprocess.run([MLOPS_NB, *words], cwd=folder, env=ENV, text=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def site():
+    "The site of this repository"
+    done = run(ROOT, "docs", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return ROOT/json.loads(done.stdout)["folder"]
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_): pass
+
+
+@pytest.fixture(scope="module")
+def address(site):
+    "Where it is served"
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(site)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def small(tmp_path):
+    "A project of two notebooks"
+    project = tmp_path/"my project"
+    write_notebook(project/"nbs"/"index.ipynb", text("# Home\n\n> Where it begins"), text("See [the other](sub/01_other.ipynb#deeper)."))
+    write_notebook(project/"nbs"/"sub"/"01_other.ipynb", text("# Other\n\n> More\n\nKept. $x^2$"), code("#| default_exp sub.other"),
+                   code("#| export\ndef double(\n    x: int,  # What is doubled\n): return 2*x"), code("#| hide\nsecret = 1"), text("## Deeper\n\nCalls `double`."))
+    (project/"settings.ini").write_text("[project]\nexperiment = small\nmodel = small\npackage = small\n")
+    (project/"pyproject.toml").write_text('[project]\nname = "small"\nversion = "0.1"\n[tool.nbdev]\nnbs_path = "nbs"\nlib_path = "small"\n'
+                                          'update_pyproject = false\n')
+    (project/"small").mkdir()
+    (project/"small"/"__init__.py").write_text('__version__ = "0.1"\n')
+    assert run(project, "export").returncode == 0
+    return project
+
+
+def change(path: Path, old: str, new: str):
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+
+
+def test_a_small_project_has_a_site_and_a_broken_link_does_not_replace_it(small):
+    done = run(small, "docs")
+    assert done.returncode == 0, done.stdout + done.stderr
+    page = (small/"_docs"/"sub"/"other.html").read_text()
+    assert all(found in page for found in ('id="double"', "What is doubled", "<msup>", "Kept.")) and "secret" not in page
+    change(small/"nbs"/"index.ipynb", "#deeper", "#nowhere")
+    broken = run(small, "docs")
+    assert broken.returncode == 2 and "nowhere" in broken.stderr + broken.stdout
+    assert "#deeper" in (small/"_docs"/"index.html").read_text()
+
+
+def test_what_zensical_lets_pass_is_found(tmp_path):
+    (tmp_path/"a.html").write_text('<a href="b.html">gone</a><img src="https://example.com/x.png"><a href="#no">no</a>')
+    (tmp_path/"a.css").write_text("@import url('https://fonts.example.com/a');")
+    assert len(site_problems(tmp_path)) == 4
+
+
+def test_a_served_site_follows_the_notebooks(small):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen([MLOPS_NB, "docs", "--serve", "--port", str(port)], cwd=small, env=ENV, stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout.readline().startswith("http")
+        wait_for(f"http://127.0.0.1:{port}/index.html", "Where it begins")
+        change(small/"nbs"/"index.ipynb", "Where it begins", "Where it has changed")
+        wait_for(f"http://127.0.0.1:{port}/index.html", "Where it has changed")
+    finally:
+        server.terminate()
+        server.wait(30)
+    with pytest.raises(OSError): urllib.request.urlopen(f"http://127.0.0.1:{port}/index.html")
+
+
+def wait_for(address: str, words: str):
+    "Until a page has these words; fails after two minutes"
+    end, page = time.monotonic() + 120, ""
+    while time.monotonic() < end:
+        try:
+            with urllib.request.urlopen(address) as answer: page = answer.read().decode()
+        except OSError: page = ""
+        if words in page: return
+        time.sleep(0.3)
+    pytest.fail(f"{address} never said {words!r}; it said {page[:500]!r}")
+
+
+def pages_of(site: Path) -> list[str]:
+    "Every page that was made here; the gallery's were made by runs"
+    return sorted(name for path in site.rglob("*.html") if not (name := path.relative_to(site).as_posix()).startswith(("gallery/", "404")))
+
+
+@browser_needed
+def test_every_page_fits_a_phone_and_asks_nobody_else(site, address, browser):
+    page, problems = browser.new_page(viewport={"width": 390, "height": 844}), []
+    page.on("console", lambda said: problems.append(f"{page.url}: {said.text}") if said.type == "error" else None)
+    page.on("pageerror", lambda error: problems.append(f"{page.url}: {error}"))
+    page.on("request", lambda request: problems.append(f"{page.url} asks {request.url}") if not request.url.startswith((address, "data:", "blob:")) else None)
+    for name in pages_of(site):
+        page.goto(address + name, wait_until="load")
+        if page.evaluate("document.documentElement.scrollWidth > innerWidth"): problems.append(f"{name} is wider than a phone")
+    page.close()
+    assert problems == []
+
+
+@browser_needed
+def test_no_serious_finding_of_axe(address, browser):
+    from axe_playwright_python.sync_playwright import Axe
+    found = []
+    for scheme, width in (("light", 1280), ("dark", 390)):
+        page = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": 900})
+        for name in ("index", "start", "overview/architecture", "tutorials/first_hour", "reference/settings", "reference/metrics", "training/explore", "core/gate"):
+            page.goto(f"{address}{name}.html", wait_until="load")
+            for v in Axe().run(page).response["violations"]:
+                if v["impact"] in ("serious", "critical"): found.append(f"{scheme} {name}: {v['id']}: {v['nodes'][0]['html'][:200]}")
+        page.close()
+    assert found == []
+
+
+@browser_needed
+def test_tabs_lead_to_sections_and_links_to_pages(address, browser):
+    page = browser.new_page()
+    page.goto(address)
+    page.click("nav.md-tabs >> text=Pipelines")
+    page.wait_for_url("**/overview/architecture.html")
+    page.click(".diagram a[href$='training.html']")
+    page.wait_for_url("**/overview/training.html")
+    page.click(".diagram a[href$='training/train.html']")
+    page.wait_for_url("**/training/train.html")
+    page.close()
+
+
+@browser_needed
+def test_a_newcomer_finds_what_they_ask_for(address, browser):
+    page, missed = browser.new_page(), []
+    for question, wanted in QUESTIONS.items():
+        page.goto(address)
+        page.click(".md-search__button")
+        page.wait_for_selector("input[role=combobox]")
+        page.keyboard.type(question)
+        page.wait_for_selector(HITS)
+        page.wait_for_timeout(300)
+        hits = [re.sub(r"[?#].*", "", link) for link in page.eval_on_selector_all(HITS, "links => links.map(link => link.href)")]
+        if address + wanted not in hits[:10]: missed.append((question, hits[:10]))
+    page.close()
+    assert missed == []
+
+
+def commands_shown() -> set[str]:
+    "Every command of this program that a text of the project shows in a block"
+    found = set()
+    for path in [ROOT/"README.md", *sorted((ROOT/"nbs").rglob("*.ipynb"))]:
+        cells = [dict(source=path.read_text())] if path.suffix == ".md" else [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "markdown"]
+        for cell in cells: found |= {line.split(" #")[0].strip() for line in re.findall(r"^ {4}(?:\.venv/bin/)?(mlops-nb .+)$", "".join(cell["source"]), re.M)}
+    return found
+
+
+def parsed(words: list[str], group: click.Command, context: click.Context):
+    "Reads a command line as the program would, and runs nothing"
+    if not isinstance(group, click.Group): return group.make_context(words[0], words[1:], parent=context)
+    command = group.get_command(context, words[1])
+    assert command, f"there is no command {words[1]}"
+    return parsed(words[1:], command, context)
+
+
+def test_commands_in_texts_are_commands_of_the_program():
+    shown = commands_shown()
+    assert shown
+    for line in sorted(shown):
+        words = [word.replace("NAME", "name") for word in line.split("\\")[0].split()]
+        parsed(words, main, click.Context(main, info_name="mlops-nb"))

@@ -1,0 +1,144 @@
+"The control tower: what it says, and how it looks in a real browser"
+import json
+import math
+import re
+import shutil
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from mlops_nb.retraining.events import breach_event, handle
+from mlops_nb.retraining.policy import Policy
+from mlops_nb.serving.endpoints import Deployment, Endpoint
+from mlops_nb.tower.facts import collect_facts
+from mlops_nb.tower.page import build_page, drift_rows, excess
+
+from tests.support import ROOT
+
+BROWSER = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+FEATURES = ["temp", "dewp", "humid", "wind_speed", "pressure", "visib", "carrier", "origin", "dest", "departure_minute", "late_by_carrier_over_the_last_weeks"]
+
+
+def moment(month: int) -> str: return f"2013-{month:02d}-01T00:00:00Z"
+
+
+def signal_row(feature: str, month: int, metric: str = "jensen_shannon_distance") -> dict:
+    value = abs(math.sin(month * 0.7 + len(feature))) * (0.4 if feature in ("temp", "dewp") else 0.12)
+    return dict(feature=feature, metric=metric, value=value, azure_threshold=0.1, azure_breach=value > 0.1, null_threshold=0.03, breach=value > 0.1, n_ref=20_000, n_cur=9_000)
+
+
+def result(month: int) -> dict:
+    loss = 0.48 + 0.08 * math.sin(month)
+    worse = loss - 0.015 > 0.47
+    performance = dict(type="model_performance", verdict="breach" if worse else "ok", rows=[dict(feature="", metric="log_loss", value=loss, azure_threshold=None, azure_breach=False, null_threshold=None, breach=worse)])
+    drift = [signal_row(feature, month) for feature in FEATURES]
+    return dict(monitor="flight-delay", endpoint="flight-delay", window=[moment(month), moment(month + 1)], rows=9000, counts=dict(late=12, missing=3), breach=True,
+                signals=dict(inputs=dict(type="data_drift", verdict="breach", rows=drift), quality=dict(type="data_quality", verdict="not enough data: 37 rows, 200 needed", rows=[]), performance=performance),
+                performance=dict(metric="log_loss", value=loss, low=loss - .015, high=loss + .015, baseline=.47, worse=loss - .5, n=8900, days=30), service=dict(requests=900, error_rate=0, p50_ms=8, p99_ms=31))
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    "A project with half a year of history, in which hostile names occur"
+    root = tmp_path_factory.mktemp("project")
+    (root / "settings.ini").write_text("[project]\nexperiment = flights\nmodel = flight-delay\n")
+    outcomes = iter([dict(accepted=True, version=2, release=dict(id="r2", status="Promoted", reason="")), dict(accepted=True, version=3, release=dict(id="r3", status="RolledBack", reason="too many bad answers"))])
+    perform = lambda breach, window: dict(job="flights-20130701", status="Completed", seconds=22.0, reason="Refused or accepted: the challenger's loss is lower by 0.0051 <b>&", notebook=None, **next(outcomes))
+    for month in range(4, 10):
+        one = result(month)
+        file = root / f".mlops/monitors/flight-delay/{month}.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(one))
+        handle(root, breach_event(one), Policy(cooldown_days=40), perform, lambda now: dict(train_start="2013-01-01", train_end=f"{now:%Y-%m-%d}", test_end=f"{now:%Y-%m-%d}"), datetime(2013, month + 1, 1, tzinfo=UTC))
+    handle(root, dict(type="<script>alert(1)</script>", id="x"), Policy(), perform)
+    stages = [dict(name="shadow", traffic=0, requests=300, bad=0, e_value=None, decision="go"), dict(name="5 %", traffic=5, requests=312, bad=1, e_value=0.72, decision="go")]
+    for id, version, status in (("r1", 1, "Promoted"), ("r2", 2, "Promoted"), ("r3", 3, "RolledBack")):
+        folder = root / f".mlops/releases/{id}"
+        folder.mkdir(parents=True)
+        (folder / "release.json").write_text(json.dumps(dict(id=id, endpoint="flight-delay", model="flight-delay", version=version, champion=version - 1 or None, status=status, stage="100 %", stages=stages,
+                                                             approved_by="policy", evidence=None, report=None, reason="all stages passed", started=f"2026-11-0{version}T10:00:00Z", ended=f"2026-11-0{version}T10:05:00Z")))
+    return root
+
+
+@pytest.fixture(scope="module")
+def found(project) -> dict:
+    "Its facts, with an endpoint that serves"
+    serving = Endpoint("flight-delay", "http://127.0.0.1:1/score", {"blue": 100}, {}, {"blue": Deployment("blue", "flight-delay", "2", "Ready", 1, 0)}, True)
+    requests = {(f"2013-{month:02d}-{day:02d}", "1" if month < 6 else "2"): 40 for month in range(4, 10) for day in range(1, 29)}
+    return collect_facts(project) | dict(endpoints=[serving], traffic={"flight-delay": dict(requests=requests, errors={("2013-04-01", "1"): 2}, mirrored=600)})
+
+
+@pytest.fixture(scope="module")
+def file(project, found) -> Path:
+    path = project / ".mlops/tower/index.html"
+    path.parent.mkdir(parents=True)
+    path.write_text(build_page(found, path.parent))
+    return path
+
+
+def test_the_page_says_what_serves_since_when_and_why(file):
+    text = re.sub(r"<style>.*?</style>|<[^>]+>", " ", file.read_text(), flags=re.S)
+    said = " ".join(text.split())
+    assert "Version 2 of flight-delay has 100 % of the traffic" in said
+    assert "version 2 since 1 Aug 2013" in said
+    assert "surely worse than 0.4700" in said and "cool-down until" in said
+    assert "too many bad answers" in said and "RolledBack" in said and "not a breach:" in said
+    assert "12 late, 3 missing" in said
+
+
+def test_what_comes_from_outside_is_text(file):
+    assert "<script" not in file.read_text() and "0.0051 &lt;b&gt;&amp;" in file.read_text()
+
+
+def test_a_feature_that_breaches_most_stands_first(found):
+    rows = drift_rows(found["results"])
+    assert list(rows)[0] in ("temp", "dewp") and len(rows) == len(FEATURES)
+    assert excess(dict(value=None, breach=True, metric="", null_threshold=None, azure_threshold=None)) > 1
+
+
+def test_the_command_executes_the_notebook(project):
+    done = subprocess.run([sys.executable, "-c", "from mlops_nb.cli.main import main; main()", "tower"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    path = Path(done.stdout.strip().splitlines()[-1])
+    assert path.name == "index.html" and "</html>" in (ROOT / path).read_text()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if not BROWSER: pytest.skip("no Chromium on this machine")
+    sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with sync.sync_playwright() as started:
+        one = started.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield one
+        one.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_in_a_browser(browser, file, width, scheme, tmp_path):
+    tab = browser.new_page(viewport=dict(width=width, height=900), color_scheme=scheme)
+    errors, asked = [], []
+    tab.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    tab.on("pageerror", lambda error: errors.append(str(error)))
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.goto(file.as_uri())
+    tab.screenshot(path=tmp_path / "page.png", full_page=True)
+    assert errors == [] and [url for url in asked if not url.startswith(("file:", "data:"))] == []
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    paper = tab.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, re.findall(r"\d+", paper)[:3])) < 200) == (scheme == "dark")
+    assert tab.evaluate("[...document.querySelectorAll('.ticks span, .names span, td, th, dd, p')].every(e => parseFloat(getComputedStyle(e).fontSize) >= 9)")
+    tab.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_everybody_can_read_it(browser, file, scheme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
+    tab = browser.new_page(viewport=dict(width=1280, height=900), color_scheme=scheme)
+    tab.goto(file.as_uri())
+    found = axe.Axe().run(tab)
+    assert found.violations_count == 0, found.generate_report()
+    tab.close()
