@@ -207,7 +207,7 @@ def bootstrap(reviewers, dry_run, yes, undo):
     place, facts = find_destination(project_root(), reviewers), {}
     todo = (undo_commands if undo else setup_commands)(place, facts)
     if not todo: return click.echo("there is nothing to undo" if undo else "everything is there; nothing to do")
-    click.echo("\n\n".join(one.told(facts) for one in todo))
+    click.echo("\n\n".join(one.describe(facts) for one in todo))
     click.echo(f"\n{len(todo)} commands, for {place.repository} and subscription {place.subscription}")
     if dry_run: return
     if not yes: click.confirm("Run them?", abort=True)
