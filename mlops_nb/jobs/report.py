@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -175,16 +175,16 @@ class LocalJobs:
         self.workspace = workspace or Workspace()
         close_dead_jobs(self.workspace)
 
-    def jobs(self, limit: int) -> list[dict]:
+    def list(self, limit: int) -> Sequence[dict]:
         return [describe_job(self.workspace, row) for row in self.workspace.rows("SELECT * FROM jobs ORDER BY created DESC LIMIT ?", limit)]
 
-    def job(self, id: str) -> dict: return describe_job(self.workspace, find_job(self.workspace, id))
-    def fetch(self, id: str) -> dict: return self.job(id)  # it is here
+    def show(self, id: str) -> dict: return describe_job(self.workspace, find_job(self.workspace, id))
+    def fetch(self, id: str) -> dict: return self.show(id)  # it is here
 
 # %% ../../nbs/api/jobs/11_report.ipynb #a55aaebd
 def list_jobs(place, limit: int, json: bool):
     "Print the latest jobs"
-    found = place.jobs(limit)
+    found = place.list(limit)
     if json: return dump(found)
     if not found: print("no jobs yet; mlops-nb run FILE makes one")
     for one in found:
@@ -276,7 +276,7 @@ def run_remote(
     from mlops_nb.schemas.validation import check_job
     say = lambda text: print(text, file=sys.stderr if json else sys.stdout, flush=True)
     values = check_job(file, inputs, registered=lambda name: component_file(root, name))
-    if dry_run: return _would(place.would(file, values), file, json)
+    if dry_run: return _would(place.preview(file, values), file, json)
     id = place.submit(file, values, say, name)
     say(f"submitted {id} to {place.name}: {place.page(id)}")
     if detach: return _left(place, id, json)
@@ -291,7 +291,7 @@ def _would(plans: dict[str, str], file: Path, json: bool) -> int:
 
 def _left(place, id: str, json: bool) -> int:
     "Say how to see a job again that goes on elsewhere"
-    if json: dump(place.job(id))
+    if json: dump(place.show(id))
     else: print(f"{id} goes on\n  mlops-nb show {id} --on {place.name}\n  mlops-nb logs {id} STEP --follow --on {place.name}\n  mlops-nb cancel {id} --on {place.name}")
     return 0
 
@@ -331,7 +331,7 @@ def follow_job(
     "Show what changes until a job has ended; looks grow rarer, up to every 15 seconds"
     known, pause = {}, 1.0
     while True:
-        found = place.job(id)
+        found = place.show(id)
         for step in found["steps"]:
             note = f"reused from {step['reused_from']}" if step["reused_from"] else step["error"] or ""
             if known.get(step["name"], "NotStarted") != step["status"]: seen.show(step["name"], step["status"], note)
