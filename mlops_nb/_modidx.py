@@ -539,6 +539,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'mlops_nb.cli.schedule.schedule': ('api/cli/schedule.html#schedule', 'mlops_nb/cli/schedule.py'),
                                        'mlops_nb.cli.schedule.share': ('api/cli/schedule.html#share', 'mlops_nb/cli/schedule.py'),
                                        'mlops_nb.cli.schedule.stop': ('api/cli/schedule.html#stop', 'mlops_nb/cli/schedule.py')},
+            'mlops_nb.contract': { 'mlops_nb.contract.Term': ('api/contract.html#term', 'mlops_nb/contract.py'),
+                                   'mlops_nb.contract.declare': ('api/contract.html#declare', 'mlops_nb/contract.py')},
             'mlops_nb.deployment.batch': { 'mlops_nb.deployment.batch.init': ('deployment/batch.html#init', 'mlops_nb/deployment/batch.py'),
                                            'mlops_nb.deployment.batch.records': ( 'deployment/batch.html#records',
                                                                                   'mlops_nb/deployment/batch.py'),
