@@ -103,7 +103,7 @@ def find_jobs(name: str | None):
     from mlops_nb.jobs.run import LocalJobs
     from mlops_nb.project import project_root
     from mlops_nb.workspace.protocols import find_workspace
-    return find_workspace(project_root(), name) if name else LocalJobs()
+    return find_workspace(project_root(), name).jobs if name else LocalJobs()
 
 # %% ../../nbs/api/cli/01_main.ipynb #37187ea4
 def print_json(value): click.echo(json_module.dumps(value, indent=1, default=str))
@@ -172,7 +172,8 @@ def create(file, on, json):
     files = Files()
     check_file(file, files=files)
     if on:
-        made = find_jobs(on).create(file)
+        from mlops_nb.workspace.protocols import find_workspace
+        made = find_workspace(project_root(), on).assets.create(file)
         return print_json(made) if json else click.echo(f"{made['kind']} {made['name']}:{made['version']}")
     asset = register(Workspace(project_root(file.absolute().parent)), file, files)
     print_json(vars(asset)) if json else click.echo(f"{asset.kind} {asset.name}:{asset.version}")

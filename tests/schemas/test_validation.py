@@ -311,7 +311,7 @@ def test_a_file_that_says_nothing_of_itself(tmp_path, text):
 
 
 @given(st.sampled_from([0, 1, 4]), st.text("0123456789*/,-monsatJ", max_size=8))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_cron_never_crashes(position, field):
     parts = ["*"] * 5
     parts[position] = field
@@ -408,7 +408,7 @@ def places(value, path=()):
 
 
 @given(st.data())
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(max_examples=150, suppress_health_check=list(HealthCheck), derandomize=True)
 def test_azure_accepts_what_we_accept(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("mutated")/"yaml"
     shutil.copytree(YAML, folder)
