@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -82,11 +82,11 @@ def run_remote(
     from mlops_nb.schemas.validation import check_job
     say, files = talk(json), component_files(Workspace(root, make=False))
     values = check_job(file, inputs, files=files)
-    if dry_run: return print_plans(file, workspace.would(file, values), json)
+    if dry_run: return print_plans(file, workspace.preview(file, values), json)
     id = workspace.submit(file, values, say, name)
     say(f"submitted {id} to {workspace.name}: {workspace.page(id)}")
     if not detach: return _follow_to_the_end(workspace, id, file, values, files, json)
-    if json: dump(workspace.job(id))
+    if json: dump(workspace.show(id))
     else: print_going_on(workspace, id)
     return 0
 
@@ -131,7 +131,7 @@ def follow_job(
     shown: dict[str, str] = {}
     pause = 1.0
     while True:
-        job = workspace.job(id)
+        job = workspace.show(id)
         for step in job["steps"]:
             note = f"reused from {step['reused_from']}" if step["reused_from"] else step["error"] or ""
             if shown.get(step["name"], "NotStarted") != step["status"]: view.show(step["name"], step["status"], note)
@@ -149,12 +149,12 @@ class LocalJobs:
         self.workspace = workspace or Workspace()
         close_dead_jobs(self.workspace)
 
-    def jobs(self, limit: int) -> list[dict]:
+    def list(self, limit: int) -> Sequence[dict]:
         rows = self.workspace.rows("SELECT * FROM jobs ORDER BY created DESC LIMIT ?", limit)
         return [describe_job(self.workspace, row) for row in rows]
 
-    def job(self, id: str) -> dict: return describe_job(self.workspace, find_job(self.workspace, id))
-    def fetch(self, id: str) -> dict: return self.job(id)  # it is here
+    def show(self, id: str) -> dict: return describe_job(self.workspace, find_job(self.workspace, id))
+    def fetch(self, id: str) -> dict: return self.show(id)  # it is here
 
     def log(self, id: str, step: str, follow: bool) -> Iterator[str]:
         "What a step wrote, in pieces; while it grows if asked to"
