@@ -27,7 +27,7 @@ def open_ledger(name: str | None):
     from contextlib import nullcontext
 
     from mlops_nb.workspace.protocols import Ledger, find_workspace
-    return find_workspace(here(), name).ledger() if name else nullcontext(Ledger(here()))
+    return find_workspace(here(), name).monitors.ledger() if name else nullcontext(Ledger(here()))
 
 def dump(value): click.echo(json_module.dumps(value, indent=1, default=str))
 
@@ -121,7 +121,7 @@ def pull(on, json):
     from mlops_nb.retraining.events import describe_events
     from mlops_nb.retraining.events import pull as ask
     from mlops_nb.workspace.protocols import find_workspace
-    with open_ledger(on) as ledger: rows = describe_events(ledger.folder, ask(ledger.folder, on, find_workspace(here(), on).breaches))
+    with open_ledger(on) as ledger: rows = describe_events(ledger.folder, ask(ledger.folder, on, find_workspace(here(), on).monitors.breaches))
     if json: return dump(rows)
     for row in rows: click.echo(format_event(row))
     if not rows: click.echo(f"no monitor of {on} has found a breach since the last time")
@@ -163,7 +163,7 @@ def link_workspace(on: str, folder: Path):
     import shutil
 
     from mlops_nb.workspace.protocols import find_workspace
-    (folder / ".mlops/releases").symlink_to(find_workspace(here(), on).records() / ".mlops/releases")
+    (folder / ".mlops/releases").symlink_to(find_workspace(here(), on).releases.records() / ".mlops/releases")
     shutil.copyfile(here() / "settings.ini", folder / "settings.ini")
 
 # %% ../../nbs/api/cli/07_events.ipynb #b7213f67
