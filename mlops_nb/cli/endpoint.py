@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import find_project, find_serving, json_option, on_option, print_json, print_result
+from .options import find_project, find_remote, json_option, on_option, print_json, print_result
 from ..errors import UserError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # %% ../../nbs/api/cli/03_endpoint.ipynb #1a310361
 def find_endpoints(on: str | None = None) -> "Endpoints":
     "Find the endpoints of this machine, or those of a workspace, which are controlled in the same way"
-    if on: return find_serving(on).tools().control
+    if on: return find_remote(on).endpoints
     from mlops_nb.serving.endpoints import Endpoints
     return Endpoints(find_project().root)
 
@@ -208,6 +208,6 @@ def outcomes(endpoint: str, file: Path, on: str | None, as_json: bool) -> None:
     from mlops_nb.serving.collection import read_outcomes, record_outcomes
     find_endpoints(on).show(endpoint)
     records = read_outcomes(file)
-    if on: count = find_serving(on).outcomes(endpoint, records)
+    if on: count = find_remote(on).monitors.record_outcomes(endpoint, records)
     else: count = record_outcomes(find_project().root, endpoint, records)
     print_result({"recorded": count}, f"{count} outcomes recorded", as_json)

@@ -18,7 +18,7 @@ import click
 from mlops_nb.cli.options import (
     echo_to,
     find_project,
-    find_serving,
+    find_remote,
     json_option,
     on_option,
     open_ledger,
@@ -98,14 +98,13 @@ def handle(file: Path | None, at: str | None, approve_as: str, no_release: bool,
     curl -s $QUEUE | mlops-nb events handle - --on production
     """
     from mlops_nb.retraining.events import handle as handle_payload
-    from mlops_nb.retraining.policy import moment
     from mlops_nb.retraining.retraining import load_retraining, release_version
+    from mlops_nb.times import parse_time
     root, payload = find_project().root, read_payload(file)
     release = None if no_release else partial(release_version, root, approve_as=approve_as, on=on)
-    retraining = load_retraining(root, release=release, on=on)
     with open_ledger(on) as ledger:
-        rows = handle_payload(ledger.folder, payload, retraining.policy, retraining, retraining.window,
-                              moment(at) if at else None, ledger.keep)
+        retraining = load_retraining(root, release=release, on=on, durable=ledger.keep)
+        rows = handle_payload(ledger.folder, payload, retraining, parse_time(at) if at else None)
     if as_json: return print_json(rows)
     for row in rows: click.echo(format_event(row))
 
@@ -126,7 +125,7 @@ def pull(on: str, as_json: bool) -> None:
     from mlops_nb.retraining.events import describe_events
     from mlops_nb.retraining.events import pull as pull_breaches
     with open_ledger(on) as ledger:
-        rows = describe_events(ledger.folder, pull_breaches(ledger.folder, on, find_serving(on).breaches))
+        rows = describe_events(ledger.folder, pull_breaches(ledger.folder, on, find_remote(on).monitors.breaches))
     nothing = f"no monitor of {on} has found a breach since the last time"
     print_result(rows, "\n".join(map(format_event, rows)) or nothing, as_json)
 
@@ -148,7 +147,7 @@ def watch(every: float, no_tower: bool) -> None:
 # %% ../../nbs/api/cli/07_events.ipynb #f039c48a
 def link_workspace(on: str, folder: Path) -> None:
     "Bring what the tower shows of a workspace: releases beside the events; the monitors' results are of this machine"
-    (folder / ".mlops/releases").symlink_to(find_serving(on).records() / ".mlops/releases")
+    (folder / ".mlops/releases").symlink_to(find_remote(on).releases.records() / ".mlops/releases")
     shutil.copyfile(find_project().root / "settings.ini", folder / "settings.ini")
 
 @click.command()

@@ -156,12 +156,11 @@ def dispatch(on: str | None, at: str | None, as_json: bool) -> None:
     """
     from mlops_nb.github.client import start_training
     from mlops_nb.retraining.events import handle, list_events
-    from mlops_nb.retraining.policy import moment
     from mlops_nb.retraining.retraining import load_retraining
-    retraining = load_retraining(find_project().root)
+    from mlops_nb.times import parse_time
     with open_ledger(on) as ledger:
-        handle(ledger.folder, [], retraining.policy, start_training, retraining.window,
-               moment(at) if at else None, ledger.keep)
+        retraining = load_retraining(find_project().root, start=start_training, durable=ledger.keep)
+        handle(ledger.folder, [], retraining, parse_time(at) if at else None)
         rows = list_events(ledger.folder, 20)
     if as_json or rows: print_result(rows, "\n".join(map(format_decision, rows)), as_json)
 

@@ -129,7 +129,7 @@ def run(file: Path, assignments: tuple[str, ...], start: str | None, jobs: int |
     The same command given again goes on where the last one stopped, and reuses every step that is unchanged.
     With --on, Ctrl-C leaves the job running and says how to see or cancel it.
     """
-    from mlops_nb.jobs.report import run_file, run_remote
+    from mlops_nb.jobs.run import run_file, run_remote
     refuse_mixed_options(on, {"--from": start, "--jobs": jobs, "--isolate": isolate}, {
         "--name": name and "a run on this machine is known by its file and its inputs",
         "--detach": detach and "a run on this machine lasts as long as its command"})
@@ -151,17 +151,20 @@ def create(file: Path, on: str | None, as_json: bool) -> None:
     mlops-nb create pipelines/training/data.yml
     """
     from mlops_nb.jobs.create import create as register
+    from mlops_nb.schemas.components import Files
     from mlops_nb.schemas.validation import check_file
     from mlops_nb.workspace.workspace import Workspace
-    check_file(file)
-    asset = find_remote(on).create(file) if on else vars(register(Workspace(find_project(file).root), file))
+    files = Files()
+    check_file(file, files=files)
+    if on: asset = find_remote(on).assets.create(file)
+    else: asset = vars(register(Workspace(find_project(file).root), file, files))
     print_result(asset, f"{asset['kind']} {asset['name']}:{asset['version']}", as_json)
 
 # %% ../../nbs/api/cli/01_main.ipynb #61c1e683
 def find_jobs(on: str | None) -> "Jobs":
     "Find the jobs of this machine, or of a workspace"
-    from mlops_nb.jobs.report import LocalJobs
-    return find_remote(on) if on else LocalJobs()
+    from mlops_nb.jobs.run import LocalJobs
+    return find_remote(on).jobs if on else LocalJobs()
 
 @main.command()
 @click.option("--limit", default=20, show_default=True, help="How many of the latest to list.")
@@ -247,7 +250,7 @@ def check(as_json: bool) -> None:
     \b
     mlops-nb check
     """
-    from mlops_nb.jobs.report import check_project
+    from mlops_nb.jobs.run import check_project
     sys.exit(check_project(as_json))
 
 @main.command()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from .options import find_project, find_serving, json_option, on_option, open_ledger, print_result
+from .options import find_project, find_remote, json_option, on_option, open_ledger, print_result
 
 # %% ../../nbs/api/cli/06_monitor.ipynb #55af17d0
 def _number(value: float | None) -> str: return "-" if value is None else f"{value:.4g}"
@@ -75,7 +75,7 @@ def monitor(file: Path, at: str | None, on: str | None, as_json: bool) -> None:
     from mlops_nb.monitors.windows import utc
     from mlops_nb.retraining.events import breach_event, emit
     project, file = find_project(file), file.absolute()
-    folder = find_serving(on, project).observed(file, at and utc(at)) if on else project.root
+    folder = find_remote(on, project).monitors.bring_data(file, at and utc(at)) if on else project.root
     result = asdict(run_monitor(folder, file, at))
     if event := breach_event(result):
         with open_ledger(on, project) as ledger: emit(ledger.folder, event)

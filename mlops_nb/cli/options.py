@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['WORKSPACE', 'json_option', 'STEP_KEYS', 'JOB_KEYS', 'FINDING_KEYS', 'JSON_KEYS', 'on_option', 'find_project',
-           'find_remote', 'find_serving', 'open_ledger', 'read_endpoint_name', 'print_json', 'print_result', 'echo_to',
+           'find_remote', 'open_ledger', 'read_endpoint_name', 'print_json', 'print_result', 'echo_to',
            'is_sound_database', 'explain_error', 'errors_as_messages']
 
-# %% ../../nbs/api/cli/12_options.ipynb #e5738e7a
+# %% ../../nbs/api/cli/12_options.ipynb #ea837f34
 import json
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, closing, contextmanager, nullcont
 from dataclasses import asdict, is_dataclass
 from errno import EACCES, EDQUOT, EFBIG, ENOSPC, EPERM, EROFS
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,9 +23,9 @@ from ..errors import MlopsError, posix_only
 
 if TYPE_CHECKING:  # for `--help`, none of them is imported
     from mlops_nb.project import Project
-    from mlops_nb.workspace.protocols import Ledger, RemoteWorkspace, ServingWorkspace
+    from mlops_nb.workspace.protocols import Ledger, RemoteWorkspace
 
-# %% ../../nbs/api/cli/12_options.ipynb #8d100aed
+# %% ../../nbs/api/cli/12_options.ipynb #8138d261
 WORKSPACE = click.Choice(["dev", "staging", "production"])  # Sections of settings.ini
 
 def on_option(
@@ -35,7 +35,7 @@ def on_option(
     "Add `--on` to a command"
     return click.option("--on", type=WORKSPACE, required=required, help=help)
 
-# %% ../../nbs/api/cli/12_options.ipynb #c38538ed
+# %% ../../nbs/api/cli/12_options.ipynb #fed0ed44
 def find_project(
     file: Path | None = None,  # A file in it; by default the current folder is
 ) -> "Project":
@@ -51,23 +51,19 @@ def find_remote(
     from mlops_nb.workspace.protocols import find_workspace
     return find_workspace((project or find_project()).root, on)
 
-def find_serving(on: str, project: "Project | None" = None) -> "ServingWorkspace":
-    "Find a workspace that serves models"
-    return cast("ServingWorkspace", find_remote(on, project))
-
 def open_ledger(on: str | None, project: "Project | None" = None) -> "AbstractContextManager[Ledger]":
     "Open the ledger of events of this machine, or of a workspace"
     from mlops_nb.workspace.protocols import Ledger
     project = project or find_project()
-    return find_serving(on, project).ledger() if on else nullcontext(Ledger(project.root))
+    return find_remote(on, project).monitors.ledger() if on else nullcontext(Ledger(project.root))
 
-# %% ../../nbs/api/cli/12_options.ipynb #60973ca2
+# %% ../../nbs/api/cli/12_options.ipynb #6db30592
 def read_endpoint_name() -> str:
     "Read the name of the endpoint from the project's endpoint.yml"
     from mlops_nb.schemas.documents import load
     return load(find_project().pipelines / "deployment/endpoint.yml")["name"]
 
-# %% ../../nbs/api/cli/12_options.ipynb #9bd5f430
+# %% ../../nbs/api/cli/12_options.ipynb #cdeead06
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document for scripts.")
 
 def print_json(
@@ -134,7 +130,7 @@ JSON_KEYS = {  # Command: the keys of its document, or of each entry of its list
     "stage new": {"path": "from the root of the project", "what": "new, changed or generated"},
 }
 
-# %% ../../nbs/api/cli/12_options.ipynb #eaa9245d
+# %% ../../nbs/api/cli/12_options.ipynb #0f7f06d7
 def is_sound_database(path: Path) -> bool:
     "Check whether a database of SQLite can be read"
     try:
@@ -142,7 +138,7 @@ def is_sound_database(path: Path) -> bool:
             return database.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok"
     except sqlite3.DatabaseError: return False
 
-# %% ../../nbs/api/cli/12_options.ipynb #e59d56af
+# %% ../../nbs/api/cli/12_options.ipynb #2d330957
 def explain_error(
     error: Exception,  # An OSError, one of SQLite's, or a missing module
 ) -> tuple[str, int] | None:  # The message and the exit code; None for what is a bug
@@ -158,7 +154,7 @@ def explain_error(
     fix = "move it aside and give the same command again; what it knew is lost"
     return f"{damaged} is damaged: {error}\n  fix: {fix}", 1
 
-# %% ../../nbs/api/cli/12_options.ipynb #723543dd
+# %% ../../nbs/api/cli/12_options.ipynb #e4463659
 @contextmanager
 def errors_as_messages(
     context: click.Context,  # Of the command

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import find_project, find_serving, json_option, on_option, print_result
+from .options import find_project, find_remote, json_option, on_option, print_result
 
 if TYPE_CHECKING:
     from mlops_nb.releases.qa import Evidence
@@ -44,7 +44,7 @@ def qa(endpoint: str, deployment: str, data: Path | None, on: str | None, as_jso
     from mlops_nb.jobs.progress import choose_view
     from mlops_nb.releases.qa import run_qa
     view = None if as_json else choose_view
-    if on: evidence = find_serving(on).qa(endpoint, deployment, data, view)
+    if on: evidence = find_remote(on).releases.qa(endpoint, deployment, data, view)
     else: evidence = run_qa(find_project().root, endpoint, deployment, labelled=data, say=view)
     print_result(evidence, format_evidence(evidence), as_json)
     sys.exit(0 if evidence.passed else 1)

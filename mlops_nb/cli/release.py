@@ -18,7 +18,7 @@ import click
 from mlops_nb.cli.options import (
     echo_to,
     find_project,
-    find_serving,
+    find_remote,
     json_option,
     on_option,
     print_json,
@@ -66,13 +66,13 @@ def find_tools(
 ) -> Any:  # `releases.controller.Tools` of a workspace, or the project's folder
     "Find what a release works with; a version that a workspace does not have is brought first"
     if not on: return find_project().root
-    workspace = find_serving(on)
-    if model and version: workspace.bring(model, version, say)
-    return workspace.tools()
+    workspace = find_remote(on)
+    if model and version: workspace.models.bring(model, version, say)
+    return workspace.releases.tools()
 
 def find_records(on: str | None) -> Path:
     "Find the folder with the records of releases"
-    return find_serving(on).records() if on else find_project().root
+    return find_remote(on).releases.records() if on else find_project().root
 
 # %% ../../nbs/api/cli/05_release.ipynb #42b269f8
 @click.command()

@@ -50,7 +50,7 @@ def apply(file: Path, on: str, as_json: bool) -> None:
     \b
     mlops-nb schedule apply pipelines/training/schedule.yml --on dev
     """
-    applied = find_remote(on).schedule(file)
+    applied = find_remote(on).schedules.apply(file)
     print_result(applied, format_applied(applied, on), as_json)
 
 # %% ../../nbs/api/cli/08_schedule.ipynb #682ab93f
@@ -63,7 +63,7 @@ def schedule_list(on: str, as_json: bool) -> None:
     \b
     mlops-nb schedule list --on dev
     """
-    rows = find_remote(on).schedules()
+    rows = find_remote(on).schedules.list()
     state = {True: "enabled", False: "disabled"}
     lines = [f"{row['name']}  {row['kind']}  {state[bool(row['enabled'])]}  {row['trigger']}" for row in rows]
     print_result(rows, "\n".join(lines) or f"no schedule; mlops-nb schedule apply FILE --on {on} makes one", as_json)
@@ -77,7 +77,7 @@ def stop(name: str, on: str) -> None:
     \b
     mlops-nb schedule stop weekly --on dev
     """
-    click.echo(find_remote(on).stop_schedule(name))
+    click.echo(find_remote(on).schedules.stop(name))
 
 # %% ../../nbs/api/cli/08_schedule.ipynb #ec182db1
 @click.command()
@@ -97,6 +97,6 @@ def share(model: str, origin: str, to: str, as_json: bool) -> None:
     name, colon, version = model.partition(":")
     if not colon or not version:
         raise UserError(f"{model} names no version", accepted="NAME:VERSION, such as flight-delay:3")
-    shared = find_remote(origin).share(name, version, find_remote(to))
+    shared = find_remote(origin).models.share(name, version, find_remote(to))
     how = f"sha256 {shared['sha256'][:12]}, through registry {shared['registry']}"
     print_result(shared, f"{name} {version} {'is now' if shared['made'] else 'was already'} in {to}: {how}", as_json)
