@@ -29,11 +29,12 @@ from ..errors import UserError
 
 if TYPE_CHECKING:
     from mlops_nb.project import Project
+    from mlops_nb.retraining.events import EventRecord
 
 # %% ../../nbs/api/cli/07_events.ipynb #12743b85
-def format_event(row: dict) -> str:
+def format_event(row: "EventRecord") -> str:
     "Write an event in one line"
-    outcome = row["outcome"] or {}
+    outcome: dict = row["outcome"] or {}
     led_to = " -> under way" if row["status"] == "decided" else ""
     if outcome.get("reason"): led_to = f" -> {outcome['reason']}"
     arrived = f"({row['id'][:12]}, arrived {row['deliveries']}x)"

@@ -11,12 +11,15 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .options import find_project, json_option, on_option, open_ledger, print_result
 from ..errors import UserError
+
+if TYPE_CHECKING:
+    from mlops_nb.retraining.events import EventRecord
 
 # %% ../../nbs/api/cli/09_github.ipynb #8710f17f
 def read_document(
@@ -136,7 +139,7 @@ def comment(number: int, files: tuple[Path, ...]) -> None:
     write_comment(number, "\n\n".join(file.read_text(encoding="utf-8") for file in files))
 
 # %% ../../nbs/api/cli/09_github.ipynb #534f0ecb
-def format_decision(row: dict) -> str:
+def format_decision(row: "EventRecord") -> str:
     "Write what was decided about a breach in one line"
     outcome = f"; {row['outcome']['reason']}" if row["outcome"] else ""
     return f"{row['time']}  {row['action']}: {row['reason']}{outcome}"

@@ -75,7 +75,8 @@ def monitor(file: Path, at: str | None, on: str | None, as_json: bool) -> None:
     from mlops_nb.monitors.windows import utc
     from mlops_nb.retraining.events import breach_event, emit
     project, file = find_project(file), file.absolute()
-    folder = find_remote(on, project).monitors.bring_data(file, at and utc(at)) if on else project.root
+    moment = utc(at) if at else None
+    folder = find_remote(on, project).monitors.bring_data(file, moment) if on else project.root
     result = asdict(run_monitor(folder, file, at))
     if event := breach_event(result):
         with open_ledger(on, project) as ledger: emit(ledger.folder, event)
