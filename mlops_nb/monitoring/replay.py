@@ -350,7 +350,7 @@ def _begin(self: Replay):
 
 def _tower_page(self: Replay, month: int):
     "Refresh the control tower"
-    from mlops_nb.tower.render import render_tower
+    from mlops_nb.tower.page import render_tower
     self.state.once(f"{self.plan.name(month)} tower", "control tower", lambda: str(render_tower(self.root)))
 
 Replay.run, Replay._begin, Replay._tower = _run, _begin, _tower_page
