@@ -90,6 +90,7 @@ def release(model, version, approve_as, rollout, endpoint_file, deployment_file,
     With --on, a version that the workspace does not have is brought from the one that has it, through the registry.
     The same command given again goes on with a release that is under way. Exit codes: 0 promoted, 3 turned down, 4 held.
     """
+    from mlops_nb.releases.controller import Candidate, Driver
     from mlops_nb.releases.controller import release as run
     from mlops_nb.settings import load_settings
     signal.signal(signal.SIGTERM, raise_interrupt)
@@ -97,8 +98,9 @@ def release(model, version, approve_as, rollout, endpoint_file, deployment_file,
     prompt = ask_approval if sys.stdin.isatty() and not json else None
     model, say = model or load_settings(root).project.model, lambda text: click.echo(text, err=json)
     files = {name: root / file for name, file in dict(endpoint_file=endpoint_file, deployment_file=deployment_file, rollout=rollout).items()}
-    found = run(find_tools(on, model, version, say), model, version, **files, approve_as=approve_as, ask=prompt,
-                replay=replay, again=again, timeout=timeout, poll=poll or (20 if on else 2), say=say)
+    candidate = Candidate(model, version, **files, replay=replay, again=again)
+    driver = Driver(approve_as=approve_as, ask=prompt, timeout=timeout, poll=poll or (20 if on else 2), say=say)
+    found = run(find_tools(on, model, version, say), candidate, driver)
     if found is None: return print_nothing_to_release(find_records(on), files["endpoint_file"], json)
     print_release(found, json)
     sys.exit(found.exit_code)
