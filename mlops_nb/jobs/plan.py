@@ -8,8 +8,6 @@ __all__ = ['REGISTRY', 'Plan', 'make_plan', 'followers', 'LookupResult', 'hash_o
 
 # %% ../../nbs/api/jobs/02_plan.ipynb #1f3bac68
 import os
-import sqlite3
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from .graph import Job, Step
 from .graph import read_job as read_job
 from .preparation import Value, resolve_input, step_key
 from ..workspace.assets import find_asset
+from ..workspace.mlflow_store import registry_rows, tracking_uri
 from ..workspace.workspace import Workspace, find_result
 
 # %% ../../nbs/api/jobs/02_plan.ipynb #52d5606f
@@ -98,10 +97,8 @@ def hash_other_reads(
 # %% ../../nbs/api/jobs/02_plan.ipynb #b0b38a6d
 def hash_registry(workspace: Workspace) -> str:
     "A hash of the registered models, their versions and tags, read from MLflow's database without MLflow"
-    path = workspace.folder/"mlflow.db"
-    if not path.exists(): return ""
-    with closing(sqlite3.connect(path, timeout=60)) as db:
-        return hash_json([db.execute(f"SELECT * FROM {table} ORDER BY 1, 2, 3").fetchall() for table in ("model_versions", "model_version_tags")])
+    rows = registry_rows(tracking_uri(workspace.root))
+    return hash_json(rows) if rows else ""
 
 # %% ../../nbs/api/jobs/02_plan.ipynb #3b457854
 def is_registry_unchanged(workspace: Workspace, step: Step, found: str) -> bool:

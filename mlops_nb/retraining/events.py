@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TABLES', 'BREACH_EVENT', 'AZURE_EVENT', 'AZURE_TAG', 'SIGNAL_WORDS', 'outbox', 'stable_id', 'breach_event',
            'tagged_rows', 'azure_result', 'read_event', 'read_payload', 'receive', 'emit', 'pull', 'pending_breaches',
-           'retraining_history', 'settle', 'alone', 'act', 'list_events', 'describe_events', 'handle']
+           'retraining_history', 'settle', 'alone', 'act', 'list_events', 'describe_events', 'Ledger', 'handle']
 
 # %% ../../nbs/api/retraining/02_events.ipynb #3fb94cf3
 import hashlib
@@ -13,7 +13,9 @@ import json
 import re
 import sqlite3
 import time
+from collections.abc import Callable
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -258,6 +260,13 @@ def _told(row: dict) -> dict:
     if not row["action"]: row |= dict(action="pending", status="pending", reason="") if row["breach"] else dict(action="none", status="done", reason=f"not a breach: {row['source']}")
     return row
 
+# %% ../../nbs/api/retraining/02_events.ipynb #a97be469
+@dataclass
+class Ledger:
+    "Where it is written down which breach led to what"
+    folder: Path                                # Holds .mlops/events.db
+    keep: Callable[[], None] = lambda: None     # Makes durable what was written; refuses where somebody else has written in the meantime
+
 # %% ../../nbs/api/retraining/02_events.ipynb #e249c5c7
 def handle(
     root: Path | str,          # The project's folder
@@ -266,7 +275,7 @@ def handle(
     perform,                   # See `act`
     window=lambda now: {},     # See `settle`
     now: datetime | None = None,  # The moment of the decision; now by default
-    keep=lambda: None,         # Makes durable what was decided, before anything is done: `workspace.protocols.Ledger`
+    keep=lambda: None,         # Makes durable what was decided, before anything is done: `Ledger`
 ) -> list:                     # Of dicts: id, breach, action, reason, status, outcome; one for each event of the payload
     "Write down, decide, act: the one handler of production"
     ids = receive(root, payload)
