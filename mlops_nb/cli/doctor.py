@@ -158,10 +158,10 @@ def examine_workspace(
     on: str,      # dev, staging or production
 ) -> list[Finding]:
     "What the workspace says of itself and of us"
-    from mlops_nb.workspace.protocols import find_workspace
-    try: place = find_workspace(root, on)
+    from mlops_nb.releases.workspaces import find_workspace
+    try: workspace = find_workspace(root, on)
     except MlopsError as error: return [Finding(on, False, getattr(error, "what", str(error)), getattr(error, "fix", "") or f"fill in [{on}] in settings.ini")]
-    return place.examine()
+    return workspace.examine()
 
 # %% ../../nbs/api/cli/11_doctor.ipynb #1a6296e5
 def examine_machine(

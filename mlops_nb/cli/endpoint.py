@@ -20,8 +20,8 @@ as_json = click.option("--json", is_flag=True, help="Print one JSON document for
 def find_endpoints(on: str | None = None):
     "The endpoints of this machine, or of a workspace of settings.ini"
     from mlops_nb.project import project_root
-    from mlops_nb.workspace.protocols import find_workspace
-    if on: return find_workspace(project_root(), on).tools().control
+    from mlops_nb.releases.workspaces import find_workspace
+    if on: return find_workspace(project_root(), on).endpoints
     from mlops_nb.serving.endpoints import Endpoints
     return Endpoints(project_root())
 
@@ -183,6 +183,6 @@ def outcomes(endpoint, file, on, json):
     from mlops_nb.project import project_root
     from mlops_nb.serving.collection import read_outcomes, record_outcomes
     find_endpoints(on).show(endpoint)
-    from mlops_nb.workspace.protocols import find_workspace
-    count = find_workspace(project_root(), on).outcomes(endpoint, read_outcomes(file)) if on else record_outcomes(project_root(), endpoint, read_outcomes(file))
+    from mlops_nb.releases.workspaces import find_workspace
+    count = find_workspace(project_root(), on).monitors.record_outcomes(endpoint, read_outcomes(file)) if on else record_outcomes(project_root(), endpoint, read_outcomes(file))
     dump({"recorded": count}) if json else click.echo(f"{count} outcomes recorded")

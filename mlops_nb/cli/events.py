@@ -26,8 +26,9 @@ def open_ledger(name: str | None):
     "A context with the `Ledger` of this machine, or of a workspace"
     from contextlib import nullcontext
 
-    from mlops_nb.workspace.protocols import Ledger, find_workspace
-    return find_workspace(here(), name).ledger() if name else nullcontext(Ledger(here()))
+    from mlops_nb.releases.workspaces import find_workspace
+    from mlops_nb.retraining.events import Ledger
+    return find_workspace(here(), name).monitors.ledger() if name else nullcontext(Ledger(here()))
 
 def dump(value): click.echo(json_module.dumps(value, indent=1, default=str))
 
@@ -119,10 +120,10 @@ def pull(on, json):
 
     Where Event Grid delivers the same breach, too, it is one breach.
     """
+    from mlops_nb.releases.workspaces import find_workspace
     from mlops_nb.retraining.events import describe_events
     from mlops_nb.retraining.events import pull as ask
-    from mlops_nb.workspace.protocols import find_workspace
-    with open_ledger(on) as ledger: rows = describe_events(ledger.folder, ask(ledger.folder, on, find_workspace(here(), on).breaches))
+    with open_ledger(on) as ledger: rows = describe_events(ledger.folder, ask(ledger.folder, on, find_workspace(here(), on).monitors.breaches))
     if json: return dump(rows)
     for row in rows: click.echo(format_event(row))
     if not rows: click.echo(f"no monitor of {on} has found a breach since the last time")
@@ -164,8 +165,8 @@ def link_workspace(on: str, folder: Path):
     "Bring what the tower shows of a workspace: releases beside the events; the monitors' results are of this machine"
     import shutil
 
-    from mlops_nb.workspace.protocols import find_workspace
-    (folder / ".mlops/releases").symlink_to(find_workspace(here(), on).records() / ".mlops/releases")
+    from mlops_nb.releases.workspaces import find_workspace
+    (folder / ".mlops/releases").symlink_to(find_workspace(here(), on).releases.records() / ".mlops/releases")
     shutil.copyfile(here() / "settings.ini", folder / "settings.ini")
 
 # %% ../../nbs/api/cli/07_events.ipynb #b7213f67

@@ -24,7 +24,7 @@ from .environments import image_tag
 from .executors import StepContext, choose_executor
 from .graph import Step
 from .launcher import LauncherClient
-from .plan import LookupResult, Plan, hash_registry, lookup_step, survey
+from .plan import LookupResult, Plan, hash_registry, keep_own_result, lookup_step, survey
 from .preparation import Prepared, Value, collect_outputs, notebook_of, prepare, resolve_input
 from ..notebooks.components import list_imports
 from ..processes import end_marked
@@ -67,7 +67,7 @@ class Runner:
         self.tracker = Tracker(workspace, self.job.experiment, find_job(workspace, id)["run_id"])
         self.status = {name: "NotStarted" for name in self.job.steps}
         self.made, self.active, self.tasks, self.deadlines, self.pids = {}, {}, {}, {}, {}
-        self.stop, self.halted, self.opened = None, False, False  # `stop` is a signal's number or `canceled`
+        self.stop, self.halted, self.opened, self.started = None, False, False, False  # `stop` is a signal's number or `canceled`
 
     @cached_property
     def commit(self) -> dict[str, str]: return git_commit(self.workspace.root)
@@ -84,6 +84,12 @@ class Runner:
         failed = "Failed" in self.status.values() and not self.job.settings.get("continue_on_step_failure")
         return [] if failed or self.stop else [step for name, step in self.job.steps.items() if self.status[name] == "NotStarted"
                                                and all(self.status[other] == "Completed" for other in step.needs)]
+
+    def look_up(self, step: Step) -> LookupResult:
+        "What is known of a step: by the survey until the first process starts, looked up anew after that"
+        finding = LookupResult(None) if self.started else survey(self.workspace, self.plan)[step.name]
+        if finding.key is None: finding = lookup_step(self.workspace, self.plan, step, self.made)
+        return keep_own_result(self.workspace, self.plan, step, finding, self.rows.get(step.name))
 
     def run(self) -> str:
         "Run until nothing is left to do; the job's status"
@@ -128,7 +134,7 @@ def begin_ready(runner: Runner):
 # %% ../../nbs/api/jobs/09_runner.ipynb #44d18259
 def begin(runner: Runner, step: Step):
     "Reuse a step or make it active"
-    found = lookup_step(runner.workspace, runner.plan, step, runner.made, runner.rows.get(step.name))
+    found = runner.look_up(step)
     if found.result: return reuse(runner, step, found)
     values = {name: resolve_input(runner.workspace, source, runner.made) for name, source in step.inputs.items()}
     open_parent(runner)
@@ -208,7 +214,7 @@ def fill(runner: Runner):
 # %% ../../nbs/api/jobs/09_runner.ipynb #1d7ff580
 def start(runner: Runner, active: Active, task: Prepared):
     "Start one process"
-    step = active.step
+    step, runner.started = active.step, True
     limit = step.timeout or (step.sweep or {}).get("limits", {}).get("trial_timeout")
     number = runner.launch.start(task.command, task.cwd, task.env, task.log, int(task.env["OMP_NUM_THREADS"]), fork=runner.plan.python[step.name] == Path(sys.executable))
     runner.tasks[number] = (active, task)

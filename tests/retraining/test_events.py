@@ -76,7 +76,7 @@ def test_azures_data_drift_is_noted(tmp_path):
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(), lambda inside: st.lists(inside, max_size=3) | st.dictionaries(
     st.sampled_from(["id", "type", "eventType", "data", "RunTags", "RunId", "time", "window", "signals", AZURE_TAG]) | st.text(max_size=3), inside | st.sampled_from([AZURE_EVENT, "mlops_nb.monitor.breach"]), max_size=5)))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_whatever_arrives_is_read(payload):
     for event in read_payload(payload if isinstance(payload, (list, dict)) else [payload]):
         assert event["id"] and (event["breach"] is None) == (event["result"] is None)
