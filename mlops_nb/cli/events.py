@@ -84,17 +84,16 @@ def handle(file, at, approve_as, no_release, on, json):
     mlops-nb events handle breach.json
     curl -s $QUEUE | mlops-nb events handle - --on production
     """
-    from mlops_nb.retraining.events import handle as handle_payload
-    from mlops_nb.retraining.events import list_events
-    from mlops_nb.retraining.policy import moment
-    from mlops_nb.retraining.retraining import load_retraining
-    root = here()
-    payload = read_payload(file)
     from functools import partial
 
-    from mlops_nb.retraining.retraining import release_version
-    retraining = load_retraining(root, release=None if no_release else partial(release_version, root, approve_as=approve_as, on=on), on=on)
-    with open_ledger(on) as ledger: rows = handle_payload(ledger.folder, payload, retraining.policy, retraining, retraining.window, moment(at) if at else None, ledger.keep)
+    from mlops_nb.retraining.events import handle as handle_payload
+    from mlops_nb.retraining.retraining import load_retraining, release_version
+    from mlops_nb.times import parse_time
+    root, payload = here(), read_payload(file)
+    release = None if no_release else partial(release_version, root, approve_as=approve_as, on=on)
+    with open_ledger(on) as ledger:
+        retraining = load_retraining(root, release=release, on=on, durable=ledger.keep)
+        rows = handle_payload(ledger.folder, payload, retraining, parse_time(at) if at else None)
     if json: return dump(rows)
     for row in rows: click.echo(format_event(row))
 
@@ -127,7 +126,6 @@ def pull(on, json):
     if json: return dump(rows)
     for row in rows: click.echo(format_event(row))
     if not rows: click.echo(f"no monitor of {on} has found a breach since the last time")
-
 
 # %% ../../nbs/api/cli/07_events.ipynb #9f7891c1
 @click.command()
