@@ -17,7 +17,7 @@ from pathlib import Path
 from ..errors import UserError
 from .plan import component_files, find_unchanged_job, make_plan, survey
 from .progress import choose_view
-from .remote import Jobs
+from .remote import Jobs, RemoteJobs
 from mlops_nb.jobs.report import (
     describe_intention,
     describe_job,
@@ -28,7 +28,6 @@ from mlops_nb.jobs.report import (
     report_job,
 )
 from ..project import project_root
-from ..releases.workspaces import RemoteWorkspace
 from ..schemas.components import Files
 from ..workspace.workspace import DONE, Workspace, close_dead_jobs, find_job, list_steps
 
@@ -69,7 +68,7 @@ def talk(json: bool) -> Callable[[str], None]:
 
 # %% ../../nbs/api/jobs/14_run.ipynb #15cac3ac
 def run_remote(
-    workspace: RemoteWorkspace,  # A workspace of settings.ini
+    workspace: RemoteJobs,  # A workspace of settings.ini
     root: Path,  # The project
     file: Path,  # A job
     inputs: dict[str, str],  # Values of --set, as text
