@@ -177,7 +177,7 @@ def tags(runner: Runner, step: Step, found: str, values: dict[str, Value]) -> di
     prints = {f"mlops_nb.input.{name}": one.fingerprint[:64] for name, one in values.items() if one.path}
     return {"mlops_nb.job": runner.id, "mlops_nb.step": step.name, "mlops_nb.key": found, "mlops_nb.environment": runner.plan.environments[step.name],
             "mlops_nb.folder": str(runner.workspace.step_folder(runner.id, step.name)), **runner.commit,
-            **(image_tag(step.component.environment, step.component.base) if isinstance(step.component.environment, str) else {}), **prints}
+            **image_tag(step.component.environment, step.component.base, runner.plan.files.load), **prints}
 
 # %% ../../nbs/api/jobs/09_runner.ipynb #647fe0cb
 def preparer(runner: Runner, step: Step, values: dict[str, Value]):

@@ -20,7 +20,7 @@ from pathlib import Path
 from ..errors import UserError
 from .events import alone, outbox, pending_breaches
 from ..schemas.documents import load
-from ..schemas.ticks import fire_times
+from ..schemas.triggers import fire_times
 from ..settings import load_settings
 
 # %% ../../nbs/api/retraining/04_watch.ipynb #b8505628
