@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NEVER_COPIED', 'Value', 'resolve_input', 'shell_path', 'code_files', 'notebook_of', 'list_files', 'python_state',
            'step_key', 'command_of', 'Prepared', 'output_paths', 'base_variables', 'port_variables', 'prepare',
-           'lookup_expression', 'copy_code', 'write_description', 'collect_outputs', 'publish']
+           'lookup_expression', 'job_names', 'copy_code', 'write_description', 'collect_outputs', 'publish']
 
 # %% ../../nbs/api/jobs/03_preparation.ipynb #d6597f62
 import json
@@ -22,7 +22,7 @@ from pathlib import Path
 from ..errors import UserError
 from ..files import write_whole
 from ..fingerprints import fingerprint, hash_json
-from .graph import ARTIFACTS, Component, FromStep, Literal, Source, Step
+from .graph import ARTIFACTS, Component, FromStep, Job, Literal, Source, Step
 from .launcher import STEP_VARIABLES, step_arguments
 from ..schemas.expressions import substitute
 from ..workspace.assets import datastore_path, locate
@@ -255,6 +255,15 @@ def lookup_expression(
         case ("outputs", name) | ("outputs", name, "path"): return outputs.get(name)
         case ("search_space", name): return searched.get(name)
         case (name,): return names.get(name)
+
+# %% ../../nbs/api/jobs/03_preparation.ipynb #1fab8b5f
+def job_names(
+    job: Job,
+    id: str,  # The job's id
+) -> dict[str, str]:
+    "The words that `${{name}}` and `${{default_datastore}}` become"
+    datastore = job.settings.get("default_datastore", "workspaceblobstore")
+    return {"name": id, "default_datastore": datastore.removeprefix("azureml:")}
 
 # %% ../../nbs/api/jobs/03_preparation.ipynb #402a0e80
 def copy_code(
