@@ -111,14 +111,13 @@ def bring(
     say,                # Hears what is done
 ):
     "A version, from the first workspace of settings.ini that has it and shares a registry with this one"
-    from mlops_nb.azure.workspace import Azure
     from mlops_nb.settings import load_settings
     if present(place, model, str(version)): return
     settings = load_settings(place.root)
     for on in ("dev", "staging", "production"):
         section = getattr(settings, on)
         if on == place.name or not section.configured or not section.registry or section.registry != place.asked.registry: continue
-        origin = Azure(place.root, on)
+        origin = place.sibling(on)
         if not present(origin, model, str(version)): continue
         share(origin, model, version, place)
         say(f"brought {model} {version} from {on}, through registry {section.registry}")

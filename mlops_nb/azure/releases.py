@@ -126,9 +126,8 @@ Records.step = _step
 # %% ../../nbs/api/azure/09_releases.ipynb #be52ff18
 def judged_rows(place, version) -> Path:
     "The folder `prepared` of the job that judged a version"
-    from mlops_nb.azure.workspace import Azure
     origin = version.tags.get("shared_from")
-    home, run = (Azure(place.root, origin), version.tags.get("shared_run")) if origin else (place, version.run_id)
+    home, run = (place.sibling(origin), version.tags.get("shared_run")) if origin else (place, version.run_id)
     to = home.folder/"judged"/str(run)
     if not run: raise UserError(f"no job is known that judged {version.name}:{version.version}", accepted="a version that a training job registered", fix="mlops-nb qa ENDPOINT --data FOLDER --on ...")
     if not to.exists(): _fetch_judged(home, run, to)

@@ -35,7 +35,7 @@ def fetch(
     id: str,        # A job's name
 ) -> dict:          # See `workspace.protocols`
     "Bring back what an ended job made"
-    from mlops_nb.azure.jobs import status_of, steps_of
+    from mlops_nb.azure.jobs import describe_job, status_of, steps_of
     with place.doing(f"look at {id}"):
         job = retry(lambda: place.ml.jobs.get(id))
         runs = {name: run for name, run in steps_of(place, job).items() if run is not None and status_of(run) in DONE}
@@ -43,7 +43,7 @@ def fetch(
     with place.tracking() as mlflow:
         for name, run in runs.items(): fetch_step(place, mlflow, run, folder/name)
     if status_of(job) == "Completed": fetch_outputs(place, job, folder)
-    return place.job(id)
+    return describe_job(place, id)
 
 # %% ../../nbs/api/azure/04_results.ipynb #1ebd5a86
 def fetch_step(

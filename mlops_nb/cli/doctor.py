@@ -159,9 +159,9 @@ def examine_workspace(
 ) -> list[Finding]:
     "What the workspace says of itself and of us"
     from mlops_nb.workspace.protocols import find_workspace
-    try: place = find_workspace(root, on)
+    try: workspace = find_workspace(root, on)
     except MlopsError as error: return [Finding(on, False, getattr(error, "what", str(error)), getattr(error, "fix", "") or f"fill in [{on}] in settings.ini")]
-    return place.examine()
+    return workspace.examine()
 
 # %% ../../nbs/api/cli/11_doctor.ipynb #1a6296e5
 def examine_machine(

@@ -21,7 +21,7 @@ def find_endpoints(on: str | None = None):
     "The endpoints of this machine, or of a workspace of settings.ini"
     from mlops_nb.project import project_root
     from mlops_nb.workspace.protocols import find_workspace
-    if on: return find_workspace(project_root(), on).tools().control
+    if on: return find_workspace(project_root(), on).endpoints
     from mlops_nb.serving.endpoints import Endpoints
     return Endpoints(project_root())
 
@@ -184,5 +184,5 @@ def outcomes(endpoint, file, on, json):
     from mlops_nb.serving.collection import read_outcomes, record_outcomes
     find_endpoints(on).show(endpoint)
     from mlops_nb.workspace.protocols import find_workspace
-    count = find_workspace(project_root(), on).outcomes(endpoint, read_outcomes(file)) if on else record_outcomes(project_root(), endpoint, read_outcomes(file))
+    count = find_workspace(project_root(), on).monitors.record_outcomes(endpoint, read_outcomes(file)) if on else record_outcomes(project_root(), endpoint, read_outcomes(file))
     dump({"recorded": count}) if json else click.echo(f"{count} outcomes recorded")

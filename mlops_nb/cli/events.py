@@ -27,7 +27,7 @@ def open_ledger(name: str | None):
     from contextlib import nullcontext
 
     from mlops_nb.workspace.protocols import Ledger, find_workspace
-    return find_workspace(here(), name).ledger() if name else nullcontext(Ledger(here()))
+    return find_workspace(here(), name).monitors.ledger() if name else nullcontext(Ledger(here()))
 
 def dump(value): click.echo(json_module.dumps(value, indent=1, default=str))
 
@@ -83,17 +83,16 @@ def handle(file, at, approve_as, no_release, on, json):
     mlops-nb events handle breach.json
     curl -s $QUEUE | mlops-nb events handle - --on production
     """
-    from mlops_nb.retraining.events import handle as handle_payload
-    from mlops_nb.retraining.events import list_events
-    from mlops_nb.retraining.policy import moment
-    from mlops_nb.retraining.retraining import load_retraining
-    root = here()
-    payload = read_payload(file)
     from functools import partial
 
-    from mlops_nb.retraining.retraining import release_version
-    retraining = load_retraining(root, release=None if no_release else partial(release_version, root, approve_as=approve_as, on=on), on=on)
-    with open_ledger(on) as ledger: rows = handle_payload(ledger.folder, payload, retraining.policy, retraining, retraining.window, moment(at) if at else None, ledger.keep)
+    from mlops_nb.retraining.events import handle as handle_payload
+    from mlops_nb.retraining.retraining import load_retraining, release_version
+    from mlops_nb.times import parse_time
+    root, payload = here(), read_payload(file)
+    release = None if no_release else partial(release_version, root, approve_as=approve_as, on=on)
+    with open_ledger(on) as ledger:
+        retraining = load_retraining(root, release=release, on=on, durable=ledger.keep)
+        rows = handle_payload(ledger.folder, payload, retraining, parse_time(at) if at else None)
     if json: return dump(rows)
     for row in rows: click.echo(format_event(row))
 
@@ -122,11 +121,10 @@ def pull(on, json):
     from mlops_nb.retraining.events import describe_events
     from mlops_nb.retraining.events import pull as ask
     from mlops_nb.workspace.protocols import find_workspace
-    with open_ledger(on) as ledger: rows = describe_events(ledger.folder, ask(ledger.folder, on, find_workspace(here(), on).breaches))
+    with open_ledger(on) as ledger: rows = describe_events(ledger.folder, ask(ledger.folder, on, find_workspace(here(), on).monitors.breaches))
     if json: return dump(rows)
     for row in rows: click.echo(format_event(row))
     if not rows: click.echo(f"no monitor of {on} has found a breach since the last time")
-
 
 # %% ../../nbs/api/cli/07_events.ipynb #9f7891c1
 @click.command()
@@ -165,7 +163,7 @@ def link_workspace(on: str, folder: Path):
     import shutil
 
     from mlops_nb.workspace.protocols import find_workspace
-    (folder / ".mlops/releases").symlink_to(find_workspace(here(), on).records() / ".mlops/releases")
+    (folder / ".mlops/releases").symlink_to(find_workspace(here(), on).releases.records() / ".mlops/releases")
     shutil.copyfile(here() / "settings.ini", folder / "settings.ini")
 
 # %% ../../nbs/api/cli/07_events.ipynb #b7213f67

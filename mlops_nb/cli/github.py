@@ -145,11 +145,11 @@ def dispatch(on, at, json):
     from mlops_nb.cli.events import open_ledger
     from mlops_nb.github.client import start_training
     from mlops_nb.retraining.events import handle, list_events
-    from mlops_nb.retraining.policy import moment
     from mlops_nb.retraining.retraining import load_retraining
-    retraining = load_retraining(project())
+    from mlops_nb.times import parse_time
     with open_ledger(on) as ledger:
-        handle(ledger.folder, [], retraining.policy, start_training, retraining.window, moment(at) if at else None, ledger.keep)
+        retraining = load_retraining(project(), start=start_training, durable=ledger.keep)
+        handle(ledger.folder, [], retraining, parse_time(at) if at else None)
         rows = list_events(ledger.folder, 20)
     if json: return click.echo(json_module.dumps(rows, indent=1, default=str))
     for row in rows: click.echo(f"{row['time']}  {row['action']}: {row['reason']}" + (f"; {row['outcome']['reason']}" if row["outcome"] else ""))

@@ -100,10 +100,10 @@ as_json = click.option("--json", is_flag=True, help="Print one JSON document for
 # %% ../../nbs/api/cli/01_main.ipynb #ac12968e
 def find_jobs(name: str | None):
     "The jobs of this machine, or of a workspace of settings.ini"
-    from mlops_nb.jobs.report import LocalJobs
+    from mlops_nb.jobs.run import LocalJobs
     from mlops_nb.project import project_root
     from mlops_nb.workspace.protocols import find_workspace
-    return find_workspace(project_root(), name) if name else LocalJobs()
+    return find_workspace(project_root(), name).jobs if name else LocalJobs()
 
 # %% ../../nbs/api/cli/01_main.ipynb #37187ea4
 def print_json(value): click.echo(json_module.dumps(value, indent=1, default=str))
@@ -143,9 +143,9 @@ def run(file, given, start, jobs, isolate, on, detach, name, dry_run, json):
     The same command given again goes on where the last one stopped, and reuses every step that is unchanged.
     With --on, Ctrl-C leaves the job running and says how to see or cancel it.
     """
-    from mlops_nb.jobs.report import run_file
+    from mlops_nb.jobs.run import run_file
     if on:
-        from mlops_nb.jobs.report import run_remote
+        from mlops_nb.jobs.run import run_remote
         from mlops_nb.project import project_root
         if start or jobs or isolate: raise UserError(f"--on {on} with {'--from' if start else '--jobs' if jobs else '--isolate'}", accepted="options of a run on this machine, without --on")
         sys.exit(run_remote(find_jobs(on), project_root(file.absolute().parent), file, parse_assignments(given), dry_run=dry_run, detach=detach, name=name, json=json))
@@ -166,13 +166,16 @@ def create(file, on, json):
     """
     from mlops_nb.jobs.create import create as register
     from mlops_nb.project import project_root
+    from mlops_nb.schemas.components import Files
     from mlops_nb.schemas.validation import check_file
     from mlops_nb.workspace.workspace import Workspace
-    check_file(file)
+    files = Files()
+    check_file(file, files=files)
     if on:
-        made = find_jobs(on).create(file)
+        from mlops_nb.workspace.protocols import find_workspace
+        made = find_workspace(project_root(), on).assets.create(file)
         return print_json(made) if json else click.echo(f"{made['kind']} {made['name']}:{made['version']}")
-    asset = register(Workspace(project_root(file.absolute().parent)), file)
+    asset = register(Workspace(project_root(file.absolute().parent)), file, files)
     print_json(vars(asset)) if json else click.echo(f"{asset.kind} {asset.name}:{asset.version}")
 
 # %% ../../nbs/api/cli/01_main.ipynb #61c1e683
@@ -266,7 +269,7 @@ def check(json):
     \b
     mlops-nb check
     """
-    from mlops_nb.jobs.report import check_project
+    from mlops_nb.jobs.run import check_project
     sys.exit(check_project(json))
 
 # %% ../../nbs/api/cli/01_main.ipynb #3881687f

@@ -48,10 +48,10 @@ def _elsewhere(root: Path, file: Path, at: str | None, on: str) -> dict:
     from mlops_nb.monitors.windows import utc
     from mlops_nb.retraining.events import breach_event, emit
     from mlops_nb.workspace.protocols import find_workspace
-    place = find_workspace(root, on)
-    found = asdict(run_monitor(place.observed(file, at and utc(at)), file, at))
+    monitors = find_workspace(root, on).monitors
+    found = asdict(run_monitor(monitors.bring_data(file, at and utc(at)), file, at))
     if event := breach_event(found):
-        with place.ledger() as kept: emit(kept.folder, event)
+        with monitors.ledger() as kept: emit(kept.folder, event)
     return found
 
 # %% ../../nbs/api/cli/06_monitor.ipynb #8ecdee46

@@ -40,7 +40,7 @@ def qa(endpoint, deployment, data, on, json):
     from mlops_nb.releases.qa import run_qa
     from mlops_nb.workspace.protocols import find_workspace
     say = None if json else choose_view
-    found = find_workspace(project_root(), on).qa(endpoint, deployment, data, say) if on else run_qa(project_root(), endpoint, deployment, labelled=data, say=say)
+    found = find_workspace(project_root(), on).releases.qa(endpoint, deployment, data, say) if on else run_qa(project_root(), endpoint, deployment, labelled=data, say=say)
     if json: dump(found)
     else: click.echo("\n".join([found.verdict, *(f"  ✗ {c['name']}: {c['detail']}" for c in found.checks if not c["passed"]), f"  {relative_to_cwd(found.page)}"]))
     sys.exit(0 if found.passed else 1)

@@ -56,14 +56,14 @@ def find_tools(on: str | None, model: str = "", version: str | None = None, say=
     "What a release works with on this machine, or in a workspace; there, a version that it does not have is brought first"
     from mlops_nb.workspace.protocols import find_workspace
     if not on: return project()
-    place = find_workspace(project(), on)
-    if model and version: place.bring(model, version, say)
-    return place.tools()
+    workspace = find_workspace(project(), on)
+    if model and version: workspace.models.bring(model, version, say)
+    return workspace.releases.tools()
 
 def find_records(on: str | None) -> Path:
     "The folder with the records of releases"
     from mlops_nb.workspace.protocols import find_workspace
-    return find_workspace(project(), on).records() if on else project()
+    return find_workspace(project(), on).releases.records() if on else project()
 
 # %% ../../nbs/api/cli/05_release.ipynb #42b269f8
 @click.command()

@@ -46,7 +46,7 @@ def apply(file, on, json):
     \b
     mlops-nb schedule apply pipelines/training/schedule.yml --on dev
     """
-    made = place(on).schedule(file)
+    made = place(on).schedules.apply(file)
     if json: return dump(made)
     click.echo(f"{made['kind']} {made['name']} is {'enabled' if made['enabled'] else 'disabled'} in {on}")
     for name in made["frozen"]: click.echo(f"  note: the input {name} is the same at every run; @latest in the file reads what is new by then" if made["kind"] == "schedule" else
@@ -59,7 +59,7 @@ def apply(file, on, json):
 @as_json
 def listed(on, json):
     "List the schedules of a workspace."
-    found = place(on).schedules()
+    found = place(on).schedules.list()
     if json: return dump(found)
     for one in found: click.echo(f"{one['name']}  {one['kind']}  {'enabled' if one['enabled'] else 'disabled'}  {one['trigger']}")
     if not found: click.echo(f"no schedule; mlops-nb schedule apply FILE --on {on} makes one")
@@ -69,7 +69,7 @@ def listed(on, json):
 @on
 def stop(name, on):
     "Disable a schedule. Applying its file again enables it."
-    click.echo(place(on).stop_schedule(name))
+    click.echo(place(on).schedules.stop(name))
 
 # %% ../../nbs/api/cli/08_schedule.ipynb #ec182db1
 @click.command()
@@ -88,6 +88,6 @@ def share(model, origin, to, json):
     from mlops_nb.errors import UserError
     name, colon, version = model.partition(":")
     if not colon or not version: raise UserError(f"{model} names no version", accepted="NAME:VERSION, such as flight-delay:3")
-    found = place(origin).share(name, version, place(to))
+    found = place(origin).models.share(name, version, place(to))
     if json: return dump(found)
     click.echo(f"{name} {version} {'is now' if found['made'] else 'was already'} in {to}: sha256 {found['sha256'][:12]}, through registry {found['registry']}")

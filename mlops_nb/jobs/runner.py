@@ -25,7 +25,7 @@ from .environments import image_tag
 from .executors import Executor, StepContext, choose_executor
 from .graph import Step
 from .launcher import LauncherClient
-from .plan import LookupResult, Plan, hash_registry, lookup_step, survey
+from .plan import LookupResult, Plan, hash_registry, keep_own_result, lookup_step, survey
 from mlops_nb.jobs.preparation import (
     Prepared,
     Value,
@@ -79,6 +79,7 @@ class JobSteps:
         self.earlier = list_steps(workspace, id)  # Rows of the attempt before
         self.status = dict.fromkeys(self.job.steps, "NotStarted")
         self.outputs: dict[str, dict[str, dict]] = {}  # Of completed steps: `path` and `fingerprint` by port
+        self.started = False  # Has a process been started?
 
     def folder(self, name: str) -> Path: return self.workspace.step_folder(self.id, name)
 
@@ -100,7 +101,10 @@ class JobSteps:
         return [step for step in waiting if step.needs <= completed]
 
     def look_up(self, step: Step) -> LookupResult:
-        return lookup_step(self.workspace, self.plan, step, self.outputs, self.earlier.get(step.name))
+        "What is known of a step: by the survey until the first process starts, looked up anew after that"
+        found = LookupResult(None) if self.started else survey(self.workspace, self.plan)[step.name]
+        if found.key is None: found = lookup_step(self.workspace, self.plan, step, self.outputs)
+        return keep_own_result(self.workspace, self.plan, step, found, self.earlier.get(step.name))
 
     def reuse(self, step: Step, key: str | None, result: dict):
         "Let an earlier result stand in for a step"
@@ -247,7 +251,7 @@ class Processes:
     def start(self, active: ActiveStep, task: Prepared):
         fork, threads = self.steps.plan.python[active.name] == Path(sys.executable), int(task.env["OMP_NUM_THREADS"])
         number = self.launcher.start(task.command, task.cwd, task.env, task.log, threads, fork=fork)
-        self.running[number] = active, task
+        self.running[number], self.steps.started = (active, task), True
         if limit := active.time_limit: self.deadlines[number] = time.monotonic() + limit
 
     def of(self, active: ActiveStep) -> list[int]:
