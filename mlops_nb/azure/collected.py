@@ -19,7 +19,7 @@ from pathlib import Path
 from .client import retry
 from .releases import blobs
 from ..errors import UserError
-from ..workspace.protocols import Ledger
+from ..retraining.events import Ledger
 from ..workspace.workspace import Workspace
 
 # %% ../../nbs/api/azure/10_collected.ipynb #664789e0

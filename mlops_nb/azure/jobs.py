@@ -178,7 +178,7 @@ def steps_of(
 def describe_job(
     place,              # `azure.workspace.Azure`
     id: str,            # A job's name
-) -> dict:              # See `workspace.protocols`
+) -> dict:              # See `jobs.remote`
     "A job as every place tells of it"
     with place.doing(f"look at {id}"):
         job = retry(lambda: place.ml.jobs.get(id))

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from urllib.parse import quote
 
+from .. import times
 from .client import call_arm, resource_id, retry
-from ..releases import record as releases
 from ..releases.canary import is_clients_fault, script_status
 from ..serving.endpoints import Endpoint
 
@@ -114,7 +114,7 @@ def _after(since, now: datetime) -> datetime:
     if isinstance(since, datetime): return since.astimezone(UTC).replace(second=0, microsecond=0)
     return datetime.fromisoformat(since) + timedelta(minutes=1) if since else now - timedelta(days=1)
 
-def _now() -> datetime: return datetime.fromisoformat(releases.now())
+def _now() -> datetime: return times.now()
 
 # %% ../../nbs/api/azure/08_metrics.ipynb #e7464f59
 def pairs(place, endpoint: Endpoint, start: datetime, counts: list) -> list:

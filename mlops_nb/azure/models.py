@@ -57,7 +57,7 @@ def registry_name(place, to) -> str:
 
 def _known(place, model: str, version: str):
     "The version in the first workspace"
-    known = AzureRegistry(place).versions(model)
+    known = AzureRegistry(place).list_versions(model)
     found = next((one for one in known if str(one.version) == str(version)), None)
     if not found: raise UserError(f"{model} has no version {version} in {place.asked.workspace}", accepted=", ".join(str(one.version) for one in known) or "no version yet")
     if not found.digest: raise UserError(f"version {version} of {model} has no checksum", accepted="a version that `models.registry.register` made: its tag sha256 says what was judged")
@@ -170,6 +170,6 @@ def register_rows(
 def _promote(self: AzureRegistry, name: str, version, *instead_of):
     "Put a version in charge, and let monitors compare with its rows"
     self.__getattr__("promote")(name, version, *instead_of)
-    register_rows(self.place, next(one for one in self.versions(name) if str(one.version) == str(version)))
+    register_rows(self.place, next(one for one in self.list_versions(name) if str(one.version) == str(version)))
 
 AzureRegistry.promote = _promote

@@ -158,20 +158,22 @@ def run_qa(
     say=None,           # Shows how the job goes
 ):                      # `releases.qa.Evidence`
     "Ask a staged deployment everything"
-    from mlops_nb.releases.qa import run_qa_job
+    from mlops_nb.releases.qa import StagedDeployment, run_qa_job
     control = AzureEndpoints(place)
     shown = control.show(endpoint)
     if deployment not in shown.deployments: raise UserError(f"{endpoint} has no deployment {deployment}", accepted=", ".join(shown.deployments) or "none yet", fix=f"mlops-nb deploy --name NAME --on {place.name}")
     staged = shown.deployments[deployment]
-    version = next(one for one in AzureRegistry(place).versions(staged.model) if str(one.version) == staged.version)
+    version = next(one for one in AzureRegistry(place).list_versions(staged.model) if str(one.version) == staged.version)
     model = fetch_version(place, version, place.folder/"models"/staged.model/staged.version)
     rows = Path(labelled).absolute() if labelled else judged_rows(place, version)
-    return run_qa_job(place.root, shown.scoring_uri, control.keys(endpoint)["primary"], deployment, str(model), rows, version, say=say)
+    key = control.keys(endpoint)["primary"]
+    asked = StagedDeployment(shown.scoring_uri, key, deployment, str(model), version)
+    return run_qa_job(place.root, asked, rows, view=say)
 
 # %% ../../nbs/api/azure/09_releases.ipynb #7f78e6ba
 def tools(place):       # `releases.controller.Tools`
     "What the release controller works with in a workspace"
     from mlops_nb.releases.controller import Tools
-    from mlops_nb.releases.qa_release import copy_evidence
+    from mlops_nb.releases.qa import copy_evidence
     qa = lambda root, release: copy_evidence(root, release, run_qa(place, release.endpoint, release.deployment))
     return Tools(place.serving, AzureEndpoints(place), qa, AzureRegistry(place), Records(place).step)

@@ -33,7 +33,7 @@ def read_results(
 def fetch(
     place,          # `azure.workspace.Azure`
     id: str,        # A job's name
-) -> dict:          # See `workspace.protocols`
+) -> dict:          # See `jobs.remote`
     "Bring back what an ended job made"
     from mlops_nb.azure.jobs import describe_job, status_of, steps_of
     with place.doing(f"look at {id}"):

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
+from . import assets, collected, doctor, jobs, models, monitors, releases, results, schedules
 from mlops_nb.azure.client import (
     credential,
     errors_as_messages,
@@ -20,7 +21,6 @@ from mlops_nb.azure.client import (
     retry,
     workspace_settings,
 )
-from . import assets, collected, doctor, jobs, models, monitors, releases, results, schedules
 from .endpoints import AzureEndpoints
 from ..errors import UserError
 

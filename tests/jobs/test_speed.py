@@ -165,10 +165,10 @@ def test_papermill_executes_the_step(project):
 
 
 def test_commands_are_found_as_the_packaging_standard_finds_them():
-    from mlops_nb.cli.main import plugin_commands
+    from mlops_nb.plugins import plugins
     for group in ("mlops_nb.commands", "console_scripts", "nbdev", "no such group"):
-        assert plugin_commands(group) == {entry.name: entry.value for entry in distribution("mlops-nb").entry_points.select(group=group)}
-    assert plugin_commands() == tomllib.loads((ROOT/"pyproject.toml").read_text())["project"].get("entry-points", {}).get("mlops_nb.commands", {})
+        assert plugins(group) == {entry.name: entry.value for entry in distribution("mlops-nb").entry_points.select(group=group)}
+    assert plugins("mlops_nb.commands") == tomllib.loads((ROOT/"pyproject.toml").read_text())["project"].get("entry-points", {}).get("mlops_nb.commands", {})
 
 
 @pytest.mark.parametrize("value", [0, -1.5, 1e300, float("inf"), "007", "a\n'b' \\ \"c\" é ☃ \ud83d\ude00".encode("utf-16", "surrogatepass").decode("utf-16"), True, None])

@@ -112,11 +112,9 @@ def make_registry(azure, name: str):
 
 CONSOLE = """
 import contextlib, io, json, sys, traceback
-from mlops_nb.azure import metrics as served
+from mlops_nb import times
 from mlops_nb.cli import main as cli
-from mlops_nb.releases import controller as release, record as releases
-moment = lambda: now().isoformat(timespec="milliseconds")
-releases.now = release.now = moment
+times.now = now
 answers = sys.stdout
 for line in sys.stdin:
     out, err = io.StringIO(), io.StringIO()
