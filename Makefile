@@ -5,11 +5,13 @@ BIN = .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 READY = .venv/.ready
 PORTABLE = $(addprefix tests/,$(addsuffix .py,notebooks/test_components schemas/test_documents schemas/test_expressions models/test_gate \
 	monitors/test_metrics test_parameters test_settings example/test_stages github/test_workflows))
+QUICK = $(PORTABLE) $(addprefix tests/,$(addsuffix .py,test_house models/test_flavors monitors/test_monitor releases/test_canary \
+	retraining/test_policy schemas/test_validation serving/test_collection tower/test_tower))
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--custom-compile-command "make lock" pyproject.toml
 
 .DEFAULT_GOAL = help
-.PHONY: help setup path loop sample lint test long portable tutorials docs bench prepare unchanged hooks wheel publish lock clean
+.PHONY: help setup path loop sample lint quick test long portable tutorials docs bench prepare unchanged hooks wheel publish lock clean
 
 help: ## List the commands
 	@awk -F ': .*## ' '/^[a-z]+:.* ## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
@@ -30,9 +32,15 @@ lint: $(READY) ## Check style, types and walls: ruff, mypy, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+quick: $(READY) ## Check and test what takes seconds: for the inner loop and before a commit
+	$(BIN)/mlops-nb check
+	$(MAKE) --no-print-directory lint
+	$(BIN)/python -m pytest $(QUICK)
+
 test: $(READY) ## Check what is generated, then test notebooks and machinery
 	$(BIN)/mlops-nb sample
 	$(BIN)/mlops-nb check
+	$(MAKE) --no-print-directory lint
 	$(BIN)/nbdev-test nbs/api
 	$(BIN)/nbdev-test nbs/docs/reference
 	$(BIN)/nbdev-test nbs/training --n-workers 1

@@ -1,8 +1,13 @@
 "Fixtures that several packages of tests share"
 import pytest
+from hypothesis import settings
 
 from tests.support.loopback.fixture import azure, azure_server  # noqa: F401  (fixtures for every test)
 from tests.support.notebooks import stage_cells, write_notebook
+
+# A property is about values and not about time: a busy machine is no counterexample.
+settings.register_profile("mlops-nb", deadline=None)
+settings.load_profile("mlops-nb")
 
 
 @pytest.fixture

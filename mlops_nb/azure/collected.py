@@ -24,10 +24,10 @@ from ..files import write_whole
 from ..fingerprints import fingerprint
 from ..monitors.monitor import read_monitor
 from ..project import Project
+from ..retraining.events import Ledger
 from ..serving.collection import record_outcomes
 from ..times import now
 from ..workspace.assets import RegisteredAsset, asset_versions, register_asset
-from ..workspace.protocols import Ledger
 from ..workspace.workspace import Workspace
 
 # %% ../../nbs/api/azure/12_collected.ipynb #664789e0

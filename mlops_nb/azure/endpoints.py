@@ -18,7 +18,7 @@ from typing import Any
 
 from .assets import stage_deployment
 from .client import Connection, check_name, error_message, retry, status_text, wait_for
-from .metrics import events
+from .metrics import AzureServed, events
 from .staging import StagingFolder
 from ..errors import MlopsError, UserError
 from ..schemas.documents import load
@@ -247,6 +247,6 @@ class AzureEndpoints:
         raise UserError(f"endpoint {endpoint} of {self.workspace.name} cannot be started", accepted=_HERE,
                         fix=f"mlops-nb deploy --on {self.workspace.name} makes it anew")
 
-    def events(self, endpoint: str, since: datetime | str | None = None) -> Sequence[dict[str, Any]]:
+    def events(self, endpoint: str, since: datetime | str | None = None) -> Sequence[AzureServed]:
         "Return the requests that were served, as far as Azure tells: see `azure.metrics`"
         return events(self.workspace, self.show(endpoint), since)

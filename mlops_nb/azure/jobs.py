@@ -28,9 +28,9 @@ from mlops_nb.azure.results import (
 )
 from .staging import StagedJob, stage
 from ..errors import UserError
+from ..jobs.remote import JobDescription, StepDescription
 from ..schemas.documents import load
 from ..times import format_local, parse_time
-from ..workspace.protocols import JobDescription, StepDescription
 from ..workspace.workspace import DONE, new_id
 
 # %% ../../nbs/api/azure/05_jobs.ipynb #1cb52dc1

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['QUANTILES', 'COUNTS', 'SPLIT', 'METRICS_DELAY', 'at_least', 'Point', 'points', 'read_metrics', 'status_of',
-           'make_event', 'events_from_counts', 'pair_answers', 'collected_ids', 'next_minute', 'events']
+           'AzureServed', 'make_event', 'events_from_counts', 'pair_answers', 'collected_ids', 'next_minute', 'events']
 
 # %% ../../nbs/api/azure/08_metrics.ipynb #34e08fb6
 import json
@@ -12,12 +12,12 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import quote
 
 from .client import Connection, call_arm, resource_id, retry
 from .sdk import COLLECTED, Blobs
-from ..releases.canary import is_clients_fault, script_status
+from ..releases.canary import Served, is_clients_fault, script_status
 from ..serving.endpoints import Endpoint
 from ..times import now, parse_time
 
@@ -77,6 +77,11 @@ def status_of(
     return script_status(int(dimensions.get("statuscode") or 200), dimensions.get("modelstatuscode") or "")
 
 # %% ../../nbs/api/azure/08_metrics.ipynb #f639da89
+class AzureServed(Served):
+    "A served request, as far as Azure tells of it"
+    time: str       # When it was written down: as `served`
+    version: str    # Of the model: unknown
+
 def make_event(
     id: str,            # Of the request
     deployment: str,
@@ -85,7 +90,7 @@ def make_event(
     milliseconds: float,
     mirror: bool,       # Was it a copy?
     cursor: str,        # Where the next look goes on
-) -> dict[str, Any]:
+) -> AzureServed:
     "Return a request as a release counts it"
     return {"time": served, "served": served, "request_id": id, "deployment": deployment, "version": "",
             "mirror": mirror, "status": status, "milliseconds": milliseconds, "valid": True, "cursor": cursor}
@@ -94,7 +99,7 @@ def events_from_counts(
     counts: list[Point],        # By deployment and status
     latencies: list[Point],     # By deployment
     mirrored: set[str],         # Deployments that only answer copies
-) -> list[dict[str, Any]]:      # Events, oldest first
+) -> list[AzureServed]:     # Oldest first
     "Turn counts and quantiles into events"
     slow: defaultdict[tuple, dict[str, float]] = defaultdict(dict)
     for metric, by, minute, value in latencies: slow[minute, by.get("deployment")][metric] = float(value)
@@ -117,16 +122,16 @@ def pair_answers(
     champion: str,
     answered: dict[str, dict[str, str]],    # Time by request id, for each of the two
     counts: list[Point],
-) -> list[dict[str, Any]]:                  # The champion's answer first, then the canary's
+) -> list[AzureServed]:                     # The champion's answer first, then the canary's
     "Pair the answers of both versions to the same requests"
-    def answer(id: str, deployment: str, time: str, status: int) -> dict[str, Any]:
+    def answer(id: str, deployment: str, time: str, status: int) -> AzureServed:
         took = math.nan     # is in the counts only
         return make_event(id, deployment, time, status, took, deployment == canary, time)
     both = sorted(answered[canary].keys() & answered[champion].keys())
     good = [answer(id, name, answered[name][id], 200) for id in both for name in (champion, canary)]
     failed = [event for event in events_from_counts(counts, [], {canary})
               if event["status"] >= 400 and not is_clients_fault(event["status"])]
-    def side(event: dict[str, Any], name: str) -> dict[str, Any]:
+    def side(event: AzureServed, name: str) -> AzureServed:
         status = event["status"] if name == event["deployment"] else 200
         return answer(event["request_id"], name, event["time"], status)
     return good + [side(event, name) for event in failed for name in (champion, canary)]
@@ -162,7 +167,7 @@ def events(
     workspace: Connection,
     endpoint: Endpoint,
     since: datetime | str | None = None,
-) -> list[dict[str, Any]]:      # Oldest first
+) -> list[AzureServed]:     # Oldest first
     "Return what was served since then, up to the last minute that Azure Monitor has finished"
     minute = now().replace(second=0, microsecond=0)
     start, end = next_minute(since, minute - timedelta(days=1)), minute - METRICS_DELAY

@@ -22,8 +22,7 @@ from ..errors import UserError
 from ..files import write_whole
 from ..models.registry import Version
 from ..releases.controller import Tools
-from ..releases.qa import Evidence, run_qa_job
-from ..releases.qa_release import copy_evidence
+from ..releases.qa import Evidence, StagedDeployment, copy_evidence, run_qa_job
 from ..releases.record import Release, lock_endpoint
 
 # %% ../../nbs/api/azure/10_releases.ipynb #64847ad9
@@ -136,7 +135,8 @@ class AzureReleases:
         model = AzureModels(self.workspace).fetch(version)
         rows = Path(labelled).absolute() if labelled else judged_rows(self.workspace, version)
         key = self.endpoints.keys(endpoint)["primary"]
-        return run_qa_job(self.workspace.root, shown.scoring_uri, key, deployment, str(model), rows, version, say=view)
+        asked = StagedDeployment(shown.scoring_uri, key, deployment, str(model), version)
+        return run_qa_job(self.workspace.root, asked, rows, view=view)
 
     def tools(self) -> Tools:
         "Return the tools of the release controller"

@@ -19,9 +19,9 @@ from typing import Any, Self
 from .client import Connection, retry, send, status_text
 from .sdk import output_binding, run_details
 from ..files import write_whole
+from ..jobs.remote import StepResults
 from ..models.tracking import artifact_store
 from ..times import now, parse_time
-from ..workspace.protocols import StepResults
 from ..workspace.workspace import DONE
 
 # %% ../../nbs/api/azure/04_results.ipynb #2f1fde12

@@ -44,20 +44,21 @@ def read_environment(
     environment,                        # An environment as a job or component has it
     base: Path,                         # Where its relative paths start
     registered: Callable | None = None, # Gives the YAML file behind `azureml:name:version`, None where it is not here
+    load: Callable = load,              # Reads a YAML file
 ) -> Required:
     "Read any form of environment that Azure takes"
     if environment is None: return Required("none")
-    if isinstance(environment, dict): return _described(environment, Path(base))
-    if environment.startswith("file:"): return _from_file(Path(base)/environment.removeprefix("file:"))
+    if isinstance(environment, dict): return _described(environment, Path(base), load)
+    if environment.startswith("file:"): return _from_file(Path(base)/environment.removeprefix("file:"), load)
     found = None if environment.startswith("azureml://") or registered is None else registered(environment)
-    return _from_file(Path(found)) if found else Required("registered", environment)
+    return _from_file(Path(found), load) if found else Required("registered", environment)
 
 # %% ../../nbs/api/jobs/04_environments.ipynb #e9a9e5d1
-def _from_file(path: Path) -> Required:
+def _from_file(path: Path, load: Callable) -> Required:
     doc = load(path)
-    return _described(doc, doc.folder)
+    return _described(doc, doc.folder, load)
 
-def _described(environment: dict, base: Path) -> Required:
+def _described(environment: dict, base: Path, load: Callable) -> Required:
     "What an environment with `image`, `conda_file` or `build` asks for"
     image, conda, build = (environment.get(key) for key in ("image", "conda_file", "build"))
     if isinstance(conda, str): return from_conda(load(base/conda.removeprefix("file:")), base/Path(conda).parent, str(base/conda),
@@ -341,9 +342,10 @@ def choose_interpreter(
     component,              # The component of a step: its `environment` and `base`
     isolate: bool,          # Whether to build the environment that it asks for
     say: Callable = print,  # Hears about differences and progress
+    load: Callable = load,  # Reads a YAML file
 ) -> tuple:                 # The Python, and the hash of all that it contains
     "Choose the Python that a step runs in"
-    asks = read_environment(component.environment, component.base, lambda name: _registered(workspace, name))
+    asks = read_environment(component.environment, component.base, lambda name: _registered(workspace, name), load)
     if isolate and asks.known: return build_environment(asks, workspace.folder/"environments", say), environment_hash(asks)
     return Path(sys.executable), _here(asks)
 
@@ -376,6 +378,8 @@ def report_all_differences(
     workspace,              # The local workspace
     components,             # Components that are about to run in the project's own Python
     say: Callable = print,  # Hears about differences
+    load: Callable = load,  # Reads a YAML file
 ):
     "Compare what steps ask for with what is here"
-    for one in components: report_differences(read_environment(one.environment, one.base, lambda name: _registered(workspace, name)), say)
+    registered = lambda name: _registered(workspace, name)
+    for one in components: report_differences(read_environment(one.environment, one.base, registered, load), say)

@@ -171,9 +171,9 @@ def test_an_apply_that_failed_is_finished_by_the_next(azure, root):
 
 APPLY = """
 from mlops_nb.infrastructure import plan
-azure = plan.Azure(plan.chosen(".", "dev").where)
+azure = plan.Clients(plan.load_valid_declaration(".", "dev").where)
 azure.arm.pause = 0.02
-plan.apply(".", "dev", azure=azure)
+plan.apply_environment(".", "dev", azure=azure)
 """
 
 

@@ -163,7 +163,7 @@ def test_a_card_is_added_without_touching_the_rest(saved):
 
 
 @given(st.dictionaries(st.text("abc.-", min_size=1).filter(lambda n: n.strip(".")), st.binary(), max_size=5))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_digest_depends_on_names_and_contents_only(tmp_path_factory, files):
     digests = set()
     for order in (list(files), list(files)[::-1]):
@@ -410,7 +410,6 @@ def outcome(X):
         except Exception as error: return type(error)
 
 
-@settings(deadline=None)
 @given(st.data(), st.integers(1, 30), st.lists(st.sampled_from(COLUMNS), min_size=1, max_size=4))
 def test_a_few_rows_have_the_signature_of_all(data, rows, kinds):
     X = pd.DataFrame({f"column{number}": data.draw(st.lists(kind, min_size=rows, max_size=rows)) for number, kind in enumerate(kinds)})

@@ -50,7 +50,7 @@ def test_one_more_bad_event_of_the_canary_is_more_evidence_than_one_of_the_champ
 
 
 @given(st.integers(0, 30), st.integers(0, 30), st.floats(0.05, 0.95))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_closed_form_is_the_integral(k, others, share):
     a, b = Mixture().parameters(share)
     def likelihood(theta): return np.exp(k * np.log(theta / share) + others * np.log((1 - theta) / (1 - share)))
@@ -65,7 +65,6 @@ def test_a_walk_is_the_e_process_after_each_event(events, share):
 
 
 @given(st.integers(0, 50), st.integers(1, 3000), st.floats(0.6, 0.99))
-@settings(deadline=None)
 def test_the_bound_is_above_what_was_seen_and_falls_with_requests_and_rises_with_bad_ones(bad, more, confidence):
     n = bad + more
     bound = upper_bound(bad, n, confidence)

@@ -63,7 +63,7 @@ def test_reasons_against():
 
 
 @given(st.lists(st.tuples(st.integers(0, 400), st.sampled_from(["data_drift", "model_performance"])), min_size=1, max_size=40), st.integers(0, 40), st.integers(0, 3), st.sampled_from(CAUSES))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_no_sequence_of_breaches_gets_around_cool_down_and_budget(breaches, cooldown, budget, retrain_on):
     policy, history = Policy(retrain_on=retrain_on, cooldown_days=cooldown, daily_budget=budget), []
     for days, kind in sorted(breaches):

@@ -16,7 +16,7 @@ values = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(s
 
 
 @given(st.dictionaries(st.text(), values, min_size=1))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_reads_what_the_safe_loader_reads(content):
     text = yaml.safe_dump(content, allow_unicode=True)
     assert parse(text, "x.yml") == yaml.safe_load(text)
@@ -24,7 +24,7 @@ def test_reads_what_the_safe_loader_reads(content):
 
 @given(st.dictionaries(st.text("abcdefgh_", min_size=1), st.lists(st.integers(), max_size=3), min_size=1, max_size=8),
        st.integers(0, 5))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_lines_are_those_of_the_file(content, blank):
     text = "\n" * blank + yaml.safe_dump(content, sort_keys=False)
     doc = parse(text, "x.yml")

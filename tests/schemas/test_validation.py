@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 import mlops_nb.schemas.assets as assets
 import mlops_nb.schemas.jobs as ref
 from mlops_nb.errors import UserError
+from mlops_nb.schemas.components import Files, kind_of
 from mlops_nb.schemas.documents import load, parse
 from mlops_nb.schemas.triggers import TIME_ZONES, Cron
-from mlops_nb.schemas.validation import check_file, kind_of, validate
+from mlops_nb.schemas.validation import check_file, validate
 from mlops_nb.schemas.values import Position, anything
 
 HERE = Path(__file__).parent
@@ -269,7 +270,7 @@ def test_a_registered_component_is_looked_up(files):
     (files/"report.yml").write_text((files/"train.yml").read_text().replace("name: train", "name: report").replace("  model: {type", "  text: {type", 1)
                                     .replace("${{outputs.model}}", "${{outputs.text}}"))
     assert errors(files/"pipeline.yml") == []
-    found = [p for p in validate(files/"pipeline.yml", None, {"azureml:report@latest": files/"report.yml"}.get) if p.kind == "error"]
+    found = [p for p in validate(files/"pipeline.yml", None, Files({"azureml:report@latest": files/"report.yml"}.get)) if p.kind == "error"]
     assert {p.line for p in found} <= set(range(text[:text.index("registered:")].count("\n") + 1, len(text.splitlines()) + 1))
     assert any("has no 'title'" in p.what for p in found) and any("'flights' of the component 'report' is not given" in p.what for p in found)
 
@@ -310,7 +311,7 @@ def test_a_file_that_says_nothing_of_itself(tmp_path, text):
 
 
 @given(st.sampled_from([0, 1, 4]), st.text("0123456789*/,-monsatJ", max_size=8))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_cron_never_crashes(position, field):
     parts = ["*"] * 5
     parts[position] = field
@@ -407,7 +408,7 @@ def places(value, path=()):
 
 
 @given(st.data())
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(max_examples=150, suppress_health_check=list(HealthCheck), derandomize=True)
 def test_azure_accepts_what_we_accept(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("mutated")/"yaml"
     shutil.copytree(YAML, folder)

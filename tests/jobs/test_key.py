@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlops_nb.jobs.graph import Component, Output, Step
+from mlops_nb.jobs.graph import Component, Destination, Step
 from mlops_nb.jobs.preparation import Value, step_key
 from mlops_nb.workspace.workspace import Workspace
 
@@ -16,7 +16,7 @@ SPEC = {"command": "python a.py ${{inputs.rate}}", "code": "./src", "environment
 def base(tmp_path):
     (tmp_path/"src").mkdir()
     (tmp_path/"src"/"a.py").write_text("print(1)")
-    step = Step("train", Component("command", SPEC, tmp_path), {}, {"model": Output()}, {"A": "1"})
+    step = Step("train", Component("command", SPEC, tmp_path), {}, {"model": Destination()}, {"A": "1"})
     values = {"rate": Value("0.1", "0.1"), "data": Value("/data", "f" * 64, tmp_path)}
     return Workspace(tmp_path), step, values
 
@@ -30,7 +30,7 @@ def changed(step, **spec): return replace(step, component=replace(step.component
     lambda step, values: (step, {**values, "data": Value("/data", "0" * 64)}, "env"),
     lambda step, values: (step, {name: value for name, value in values.items() if name != "rate"}, "env"),
     lambda step, values: (replace(step, variables={"A": "2"}), values, "env"),
-    lambda step, values: (replace(step, outputs={"model": Output("uri_file")}), values, "env"),
+    lambda step, values: (replace(step, outputs={"model": Destination("uri_file")}), values, "env"),
     lambda step, values: (replace(step, sweep={"search_space": {}}), values, "env"),
     lambda step, values: (step, values, "another environment"),
 ])
@@ -42,7 +42,7 @@ def test_it_changes_with_what_the_result_depends_on(base, change):
 @pytest.mark.parametrize("change", [
     lambda step, values: (changed(step, display_name="Other", description="x", version="9", tags={"a": "b"}), values),
     lambda step, values: (replace(step, name="renamed", timeout=9.0), values),
-    lambda step, values: (replace(step, outputs={"model": Output(path="azureml://datastores/a/paths/b", name="kept")}), values),
+    lambda step, values: (replace(step, outputs={"model": Destination(path="azureml://datastores/a/paths/b", name="kept")}), values),
     lambda step, values: (step, {**values, "data": Value("/elsewhere", "f" * 64)}),
     lambda step, values: (step, dict(reversed(values.items()))),
 ])
