@@ -25,7 +25,8 @@ def bad_rates(rates: tuple, incident: tuple | None, at: np.ndarray) -> tuple:
 
 @cache
 def needed(rollout: Rollout, most: int = 3000) -> np.ndarray:
-    "Requests that have to be seen before promotion, by the number of bad events among them; none suffices beyond the table"
+    """Requests that have to be seen before promotion, by the number of bad events among them; none suffices beyond
+    the table"""
     table, bad = [], 0
     while len(table) < most and (not table or table[-1] < LONGEST):
         table.append(requests_needed(rollout.max_bad_rate, bad, rollout.confidence))
@@ -48,9 +49,11 @@ class Runs:
             getattr(self, name)[which] = 0
 
 
-def simulate(rollout: Rollout, champion: float, canary: float, runs: int, seed: int, incident: tuple | None = None) -> Runs:
+def simulate(
+    rollout: Rollout, champion: float, canary: float, runs: int, seed: int, incident: tuple | None = None
+) -> Runs:
     "Releases with these rates of bad events; the shadow phase is left out, because it can only help"
-    rng, limit, table = np.random.default_rng(seed), log_e_threshold(rollout.alpha, rollout.games), needed(rollout)
+    rng, limit, table = np.random.default_rng(seed), log_e_threshold(rollout.alpha, rollout.comparisons), needed(rollout)
     stages = [stage for stage in rollout.stages if 0 < stage.traffic < 100]
     share, enough = np.array([s.traffic / 100 for s in stages]), np.array([s.min_requests for s in stages])
     state = Runs(runs)
@@ -76,17 +79,27 @@ def simulate(rollout: Rollout, champion: float, canary: float, runs: int, seed: 
 def row(name: str, rollout: Rollout, state: Runs) -> dict:
     "The figures of one kind of release"
     caught, promoted = state.outcome == 2, state.outcome == 1
-    shown = {(bad, seen): upper_bound(bad, seen, rollout.confidence) < rollout.max_bad_rate for bad, seen in {*zip(state.bad[promoted], state.seen[promoted])}}
+    shown = {
+        (bad, seen): upper_bound(bad, seen, rollout.confidence) < rollout.max_bad_rate
+        for bad, seen in {*zip(state.bad[promoted], state.seen[promoted])}
+    }
     early = sum(not shown[pair] for pair in zip(state.bad[promoted], state.seen[promoted]))
     early += sum(state.seen[promoted] < sum(stage.min_requests for stage in rollout.stages if stage.traffic))
-    return {"releases": name, "runs": len(state.outcome), "rolled back": round(caught.mean(), 5), "promoted": round(promoted.mean(), 5),
-            "on hold": round((state.outcome == 0).mean(), 5), "promoted without evidence": int(early),
-            "median canary requests until caught": float(np.median(state.caught_at[caught])) if caught.any() else None,
-            "median canary requests until promoted": float(np.median(state.seen[promoted])) if promoted.any() else None}
+    return {
+        "releases": name,
+        "runs": len(state.outcome),
+        "rolled back": round(caught.mean(), 5),
+        "promoted": round(promoted.mean(), 5),
+        "on hold": round((state.outcome == 0).mean(), 5),
+        "promoted without evidence": int(early),
+        "median canary requests until caught": float(np.median(state.caught_at[caught])) if caught.any() else None,
+        "median canary requests until promoted": float(np.median(state.seen[promoted])) if promoted.any() else None,
+    }
 
 
 def kinds(shipped: Rollout) -> list:
-    "Name, rollout, rate of the champion, rate of the canary, incident: the figures that the release has to meet, and what they cost"
+    """Name, rollout, rate of the champion, rate of the canary, incident: the figures that the release has to meet,
+    and what they cost"""
     busy = replace(shipped, max_bad_rate=0.04)    # An endpoint that lives with 2 % bad events demands less than 4 %
     return [("as good, 0.1 % bad", shipped, 0.001, 0.001, None),
             ("as good, 2 % bad", busy, 0.02, 0.02, None),
@@ -103,11 +116,29 @@ if __name__ == "__main__":
     parser.add_argument("--runs", type=int, default=10_000, help="releases of each kind")
     parser.add_argument("--rollout", default="pipelines/deployment/rollout.yml", help="the file to try")
     given = parser.parse_args()
-    units = ("rolled back", "promoted", "on hold", "promoted without evidence", "median canary requests until caught", "median canary requests until promoted")
-    result = Result("canary", f"How often a release is right: {given.runs:,} simulated releases of each kind", units={unit: unit for unit in units}, versions=versions(PYTHON, "mlops-nb", "numpy"))
-    found = [row(name, rollout, simulate(rollout, *rates, given.runs, i, incident)) for i, (name, rollout, *rates, incident) in enumerate(kinds(load_rollout(given.rollout)))]
+    units = (
+        "rolled back",
+        "promoted",
+        "on hold",
+        "promoted without evidence",
+        "median canary requests until caught",
+        "median canary requests until promoted",
+    )
+    result = Result(
+        "canary",
+        f"How often a release is right: {given.runs:,} simulated releases of each kind",
+        units={unit: unit for unit in units},
+        versions=versions(PYTHON, "mlops-nb", "numpy"),
+    )
+    found = [
+        row(name, rollout, simulate(rollout, *rates, given.runs, i, incident))
+        for i, (name, rollout, *rates, incident) in enumerate(kinds(load_rollout(given.rollout)))
+    ]
     for one in found: result.add({one["releases"]: [{unit: one[unit] for unit in units if one[unit] is not None}]})
-    good, threefold = [one for one in found if one["releases"].startswith("as good")], next(one for one in found if one["releases"].startswith("three times as bad, 2 %"))
+    good, threefold = (
+        [one for one in found if one["releases"].startswith("as good")],
+        next(one for one in found if one["releases"].startswith("three times as bad, 2 %")),
+    )
     result.target("false rollbacks, the worst kind of release", max(one["rolled back"] for one in good), 0.01)
     result.target("threefold bad rate at 2 % base, not caught", 1 - threefold["rolled back"], 0.01)
     result.target("canary requests until it is caught, median", threefold["median canary requests until caught"], 300)

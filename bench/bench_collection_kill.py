@@ -34,7 +34,9 @@ for line in os.fdopen(0, "rb", buffering=0):
 def trial(number: int, draw: random.Random) -> dict:
     "One life of a collector: how many records it acknowledged, how fast, and how many of them are not there"
     with tempfile.TemporaryDirectory() as home:
-        child = subprocess.Popen([sys.executable, "-c", CHILD, home], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+        child = subprocess.Popen(
+            [sys.executable, "-c", CHILD, home], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+        )
         assert child.stdout.readline() == b"ready\n"
         begin, end, seen, sent = time.monotonic(), time.monotonic() + draw.uniform(0.1, 0.6), [], 0
         os.set_blocking(child.stdout.fileno(), False)
@@ -50,10 +52,21 @@ def trial(number: int, draw: random.Random) -> dict:
         child.wait()
         os.set_blocking(child.stdout.fileno(), True)
         seen += [line for line in (rest + child.stdout.read()).split(b"\n") if line]
-        kept = [{json.loads(line)["xrequestid"] for path in Path(home).rglob(f"*/{kind}/**/*.jsonl") for line in path.read_bytes().split(b"\n")[:-1]} for kind in ("model_inputs", "model_outputs")]
+        kept = [
+            {
+                json.loads(line)["xrequestid"]
+                for path in Path(home).rglob(f"*/{kind}/**/*.jsonl")
+                for line in path.read_bytes().split(b"\n")[:-1]
+            }
+            for kind in ("model_inputs", "model_outputs")
+        ]
         child.stdin.close()
         child.stdout.close()
-        return {"acknowledged": len(seen), "rate": len(seen) / seconds, "lost": len({s.decode() for s in seen} - (kept[0] & kept[1]))}
+        return {
+            "acknowledged": len(seen),
+            "rate": len(seen) / seconds,
+            "lost": len({s.decode() for s in seen} - (kept[0] & kept[1])),
+        }
 
 
 def main():
@@ -63,12 +76,19 @@ def main():
     asked = parser.parse_args()
     draw = random.Random(asked.seed)
     trials = [trial(number, draw) for number in range(asked.trials)]
-    result = Result("collection_kill", f"{len(trials)} collectors killed at work", units={"rate": "acknowledged a second", "acknowledged": "acknowledged", "lost": "lost"}, versions=versions(PYTHON, "mlops-nb"))
+    result = Result(
+        "collection_kill",
+        f"{len(trials)} collectors killed at work",
+        units={"rate": "acknowledged a second", "acknowledged": "acknowledged", "lost": "lost"},
+        versions=versions(PYTHON, "mlops-nb"),
+    )
     result.add({"one life of a collector": trials})
     lost = sum(one["lost"] for one in trials)
     result.notes.append(f"{sum(one['acknowledged'] for one in trials):,} records acknowledged, {lost} of them lost.")
     result.target("lost", lost, 0)
-    result.target("1,000 a second, times the median rate", 1000/result.rows["one life of a collector"]["rate"]["median"], 1)
+    result.target(
+        "1,000 a second, times the median rate", 1000 / result.rows["one life of a collector"]["rate"]["median"], 1
+    )
     result.write()
     sys.exit(lost > 0)
 

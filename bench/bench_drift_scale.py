@@ -45,7 +45,8 @@ def made(name: str, rows: int, shift: float):
     if path.exists(): return path
     FOLDER.mkdir(parents=True, exist_ok=True)
     con, part = duckdb.connect(), path.with_suffix(".part")
-    for setting in ("threads = 2", "memory_limit = '500MB'", f"temp_directory = '{FOLDER}'"): con.execute(f"SET {setting}")
+    for setting in ("threads = 2", "memory_limit = '500MB'", f"temp_directory = '{FOLDER}'"):
+        con.execute(f"SET {setting}")
     numbers = ", ".join(f"random() * {i + 1} + {shift} AS f{i}" for i in range(7))
     labels = ", ".join(f"'c' || (random() * {k})::INT AS c{i}" for i, k in enumerate((100, 20, 5)))
     con.execute(f"COPY (SELECT {numbers}, {labels} FROM range({rows})) TO '{part}' (FORMAT parquet)")
@@ -59,27 +60,47 @@ def contestants(rows: int, evidently: bool) -> dict:
     def first():
         shutil.rmtree(FOLDER/"work"/"reference", ignore_errors=True)
         return spawn([PYTHON, "-c", OURS, *files])
-    found = {"imports": lambda: spawn([PYTHON, "-c", IMPORTS]), "bare scan of the window": lambda: spawn([PYTHON, "-c", SCAN, *files]),
-             "mlops-nb, first": first, "mlops-nb, next": lambda: spawn([PYTHON, "-c", OURS, *files])}
-    return found | ({"Evidently": lambda: spawn([peer("evidently"), "-c", EVIDENTLY, *files], timeout=600)} if evidently else {})
+    found = {
+        "imports": lambda: spawn([PYTHON, "-c", IMPORTS]),
+        "bare scan of the window": lambda: spawn([PYTHON, "-c", SCAN, *files]),
+        "mlops-nb, first": first,
+        "mlops-nb, next": lambda: spawn([PYTHON, "-c", OURS, *files]),
+    }
+    return found | (
+        {"Evidently": lambda: spawn([peer("evidently"), "-c", EVIDENTLY, *files], timeout=600)} if evidently else {}
+    )
 
 
 def main():
     given = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     given.add_argument("--rows", type=int, default=1_000_000)
     given.add_argument("--rounds", type=int, default=3)
-    given.add_argument("--no-evidently", action="store_true", help="it holds all rows in memory, about 1 GB for a million")
+    given.add_argument(
+        "--no-evidently", action="store_true", help="it holds all rows in memory, about 1 GB for a million"
+    )
     args = given.parse_args()
     size = f"{args.rows // 1_000_000}m"
-    result = Result(f"drift_scale_{size}", f"Drift of {args.rows:,} rows of ten features", baseline="bare scan of the window", versions=versions(PYTHON, "mlops-nb", "duckdb"))
+    result = Result(
+        f"drift_scale_{size}",
+        f"Drift of {args.rows:,} rows of ten features",
+        baseline="bare scan of the window",
+        versions=versions(PYTHON, "mlops-nb", "duckdb"),
+    )
     result.add(rounds(contestants(args.rows, not args.no_evidently), count=args.rounds, warm=False))
     try: result.versions |= {} if args.no_evidently else versions(peer("evidently"), "evidently")
     except Missing: pass
     if args.no_evidently: result.missing["Evidently"] = "It was left out of this run; it holds all rows in memory."
     cpu = {name: row["cpu"]["median"] for name, row in result.rows.items()}
-    result.target("CPU of mlops-nb, next, above its imports", cpu["mlops-nb, next"] - cpu["imports"], 0.5*args.rows/1_000_000, " s")
+    result.target(
+        "CPU of mlops-nb, next, above its imports",
+        cpu["mlops-nb, next"] - cpu["imports"],
+        0.5 * args.rows / 1_000_000,
+        " s",
+    )
     result.target("memory of mlops-nb, next", result.rows["mlops-nb, next"]["rss"]["median"], 250, " MB")
-    result.notes.append("*first* counts the reference too, *next* finds it counted. CPU is that of the whole process, imports included.")
+    result.notes.append(
+        "*first* counts the reference too, *next* finds it counted. CPU is that of the whole process, imports included."
+    )
     result.write()
 
 

@@ -47,9 +47,50 @@ def commands(home: Path, model: Path) -> dict:
     (home / "bare.py").write_text(FASTAPI)
     python = str(BIN / "python")
     return {
-        "inference server alone": [str(BIN / "azmlinfsrv"), "--entry_script", str(ROOT / "mlops_nb/deployment/score.py"), "--model_dir", str(model), "--port", "{port}", "--worker_count", "2"],
-        "mlflow models serve": [python, "-m", "mlflow", "models", "serve", "--model-uri", str(model), "--env-manager", "local", "--host", "127.0.0.1", "--port", "{port}", "--workers", "2"],
-        "bare FastAPI": [python, "-m", "uvicorn", "bare:app", "--app-dir", str(home), "--host", "127.0.0.1", "--port", "{port}", "--workers", "2", "--log-level", "warning"],
+        "inference server alone": [
+            str(BIN / "azmlinfsrv"),
+            "--entry_script",
+            str(ROOT / "mlops_nb/deployment/score.py"),
+            "--model_dir",
+            str(model),
+            "--port",
+            "{port}",
+            "--worker_count",
+            "2",
+        ],
+        "mlflow models serve": [
+            python,
+            "-m",
+            "mlflow",
+            "models",
+            "serve",
+            "--model-uri",
+            str(model),
+            "--env-manager",
+            "local",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "{port}",
+            "--workers",
+            "2",
+        ],
+        "bare FastAPI": [
+            python,
+            "-m",
+            "uvicorn",
+            "bare:app",
+            "--app-dir",
+            str(home),
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "{port}",
+            "--workers",
+            "2",
+            "--log-level",
+            "warning",
+        ],
     }
 
 
@@ -57,8 +98,20 @@ class Peer:
     "A server of its own process group"
     def __init__(self, command: list, model: Path, log: Path):
         self.port = free()
-        variables = {**os.environ, "AZUREML_MODEL_DIR": str(model), "OMP_NUM_THREADS": "1", "PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
-        self.process = subprocess.Popen([part.format(port=self.port) for part in command], env=variables, stdout=log.open("w"), stderr=subprocess.STDOUT, start_new_session=True)
+        variables = {
+            **os.environ,
+            "AZUREML_MODEL_DIR": str(model),
+            "OMP_NUM_THREADS": "1",
+            "PATH": f"{BIN}:{os.environ['PATH']}",
+            "PYTHONPATH": str(ROOT),
+        }
+        self.process = subprocess.Popen(
+            [part.format(port=self.port) for part in command],
+            env=variables,
+            stdout=log.open("w"),
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
 
     def stop(self):
         try: os.killpg(self.process.pid, signal.SIGKILL)
@@ -87,11 +140,23 @@ def main():
     model, files = root / "model1", ROOT / "pipelines/deployment"
     rows = json.dumps([FLIGHT]).encode()
     bodies = {"mlflow models serve": ("/invocations", json.dumps({"dataframe_records": [FLIGHT]}).encode())}
-    peers, endpoints = {name: Peer(command, model, home / f"{place}.log") for place, (name, command) in enumerate(commands(home, model).items())}, Endpoints(root)
+    peers, endpoints = (
+        {
+            name: Peer(command, model, home / f"{place}.log")
+            for place, (name, command) in enumerate(commands(home, model).items())
+        },
+        Endpoints(root),
+    )
     try:
         endpoints.deploy(files / "endpoint.yml", files / "deployment.yml", model="flight-delay:1")
-        port, key = int(endpoints.show("flight-delay").scoring_uri.split(":")[2].split("/")[0]), endpoints.keys("flight-delay")["primary"]
-        servers = {"endpoint host": (port, "/score", rows, key), **{name: (peer.port, *bodies.get(name, ("/score", rows)), "") for name, peer in peers.items()}}
+        port, key = (
+            int(endpoints.show("flight-delay").scoring_uri.split(":")[2].split("/")[0]),
+            endpoints.keys("flight-delay")["primary"],
+        )
+        servers = {
+            "endpoint host": (port, "/score", rows, key),
+            **{name: (peer.port, *bodies.get(name, ("/score", rows)), "") for name, peer in peers.items()},
+        }
         for one in servers.values(): wait_for(*one)
         found = {name: [] for name in servers}
         for _ in range(asked.rounds):
@@ -100,10 +165,32 @@ def main():
         endpoints.stop("flight-delay")
         for peer in peers.values(): peer.stop()
         shutil.rmtree(home, ignore_errors=True)
-    alone, units = "inference server alone", {"per_second": "requests a second", "p50_ms": "p50 ms", "p99_ms": "p99 ms", "failures": "failures"}
-    result = Result("endpoint_throughput", "One row a request, 8 connections", baseline=alone, units=units, versions=versions(PYTHON, "mlops-nb", "azureml-inference-server-http", "gunicorn", "mlflow", "fastapi", "uvicorn", "scikit-learn"))
+    alone, units = (
+        "inference server alone",
+        {"per_second": "requests a second", "p50_ms": "p50 ms", "p99_ms": "p99 ms", "failures": "failures"},
+    )
+    result = Result(
+        "endpoint_throughput",
+        "One row a request, 8 connections",
+        baseline=alone,
+        units=units,
+        versions=versions(
+            PYTHON,
+            "mlops-nb",
+            "azureml-inference-server-http",
+            "gunicorn",
+            "mlflow",
+            "fastapi",
+            "uvicorn",
+            "scikit-learn",
+        ),
+    )
     result.add(found)
-    result.target(f"requests a second of the {alone}, times those of the endpoint host with collection", statistics.median(b["per_second"]/a["per_second"] for a, b in zip(found["endpoint host"], found[alone])), 1/0.8)
+    result.target(
+        f"requests a second of the {alone}, times those of the endpoint host with collection",
+        statistics.median(b["per_second"] / a["per_second"] for a, b in zip(found["endpoint host"], found[alone])),
+        1 / 0.8,
+    )
     result.write()
 
 

@@ -16,7 +16,8 @@ import sys
 import tempfile
 import time
 from contextlib import closing
-from datetime import UTC, datetime, timedelta, timezone
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from mlops_nb.retraining.events import AZURE_EVENT, AZURE_TAG, breach_event, handle, outbox
@@ -32,14 +33,33 @@ def event(number: int) -> dict:
     end = (NOW + timedelta(hours=1 + number)).isoformat()
     if number % 3 == 0:
         tags = {AZURE_TAG: "Signal performance has failed due to one or more features violating metric thresholds"}
-        return dict(id=f"azure-{number}", eventType=AZURE_EVENT, eventTime=end, subject="", data=dict(RunId=f"run-{number}", RunStatus="Failed", RunTags=tags))
-    worse = dict(type="model_performance", verdict="breach", rows=[dict(feature="", metric="log_loss", value=0.6, breach=True)])
-    return breach_event(dict(monitor="m", endpoint="e", window=[NOW.isoformat(), end], breach=True, signals=dict(performance=worse),
-                             performance=dict(metric="log_loss", value=0.6, low=0.58, high=0.62, baseline=0.5, worse=0.06, n=5000, days=30)))
+        return dict(
+            id=f"azure-{number}",
+            eventType=AZURE_EVENT,
+            eventTime=end,
+            subject="",
+            data=dict(RunId=f"run-{number}", RunStatus="Failed", RunTags=tags),
+        )
+    worse = dict(
+        type="model_performance", verdict="breach", rows=[dict(feature="", metric="log_loss", value=0.6, breach=True)]
+    )
+    return breach_event(
+        dict(
+            monitor="m",
+            endpoint="e",
+            window=[NOW.isoformat(), end],
+            breach=True,
+            signals=dict(performance=worse),
+            performance=dict(
+                metric="log_loss", value=0.6, low=0.58, high=0.62, baseline=0.5, worse=0.06, n=5000, days=30
+            ),
+        )
+    )
 
 
 def batches(events: int, seed: int) -> list:
-    "Four fifths are different; of the rest, each repeats one of them; every tenth batch holds something unknown as well"
+    """Four fifths are different; of the rest, each repeats one of them; every tenth batch holds something unknown as
+    well"""
     draw = random.Random(seed)
     different = [event(number) for number in range(events * 4 // 5)]
     all_of_them = different + draw.choices(different, k=events - len(different))
@@ -56,21 +76,35 @@ def jobs(root: Path):
     return db
 
 
+@dataclass
+class Retrainer:
+    "Enters a job under the name of its breach, after five milliseconds of work"
+    root: Path
+    db: sqlite3.Connection
+    policy: Policy = POLICY
+
+    def window(self, now: datetime) -> dict: return {}
+
+    def keep(self): pass
+
+    def retrain(self, breach: str, window: dict) -> dict:
+        self.db.execute("INSERT INTO starts VALUES (?)", (breach,))
+        (self.root / "acting").touch()
+        time.sleep(0.005)
+        (self.root / "acting").unlink()
+        self.db.execute("INSERT OR IGNORE INTO jobs VALUES (?)", (breach,))
+        return dict(accepted=False, reason="")
+
+
 def deliver(root: Path, file: Path):
     "The sender and the handler: batches that are not acknowledged are delivered"
     with closing(jobs(root)) as db, open(root / "acknowledged", "a+") as log:
-        def perform(breach, window):
-            db.execute("INSERT INTO starts VALUES (?)", (breach,))
-            (root / "acting").touch()
-            time.sleep(0.005)
-            (root / "acting").unlink()
-            db.execute("INSERT OR IGNORE INTO jobs VALUES (?)", (breach,))
-            return dict(accepted=False, reason="")
+        retrainer = Retrainer(root, db)
         log.seek(0)
         done = {*log.read().split()}
         for number, batch in enumerate(json.loads(file.read_text())):
             if str(number) in done: continue
-            handle(root, batch, POLICY, perform, now=NOW)
+            handle(root, batch, retrainer, NOW)
             log.write(f"{number}\n")
             log.flush()
 
@@ -91,7 +125,12 @@ def trial(root: Path, events: int, kills: int, seed: int = 0) -> dict:
         killed += 1
     left = acknowledged(root)
     subprocess.run(command, check=True)
-    return count(root) | dict(events=events, kills=killed, batches_after_the_last_kill=acknowledged(root) - left, seconds=round(time.time() - began, 1))
+    return count(root) | dict(
+        events=events,
+        kills=killed,
+        batches_after_the_last_kill=acknowledged(root) - left,
+        seconds=round(time.time() - began, 1),
+    )
 
 
 def await_action(root: Path, process):
@@ -110,26 +149,57 @@ def count(root: Path) -> dict:
     "What went wrong, and how often work was begun again"
     with outbox(root) as db, closing(jobs(root)) as work:
         breaches = {row[0] for row in db.execute("SELECT DISTINCT breach FROM events WHERE breach IS NOT NULL")}
-        decided = [row[0] for row in db.execute("SELECT breach FROM actions WHERE action = 'retrain' AND status = 'done'")]
+        decided = [
+            row[0] for row in db.execute("SELECT breach FROM actions WHERE action = 'retrain' AND status = 'done'")
+        ]
         deliveries = db.execute("SELECT sum(deliveries) FROM events WHERE breach IS NOT NULL").fetchone()[0]
-        entered, starts = [row[0] for row in work.execute("SELECT name FROM jobs")], work.execute("SELECT count(*) FROM starts").fetchone()[0]
-    return dict(breaches=len(breaches), deliveries=deliveries, without_job=len(breaches - {*entered}), jobs_twice=len(entered) - len({*entered}),
-                decisions_off=len(breaches ^ {*decided}) + len(decided) - len({*decided}), jobs_without_breach=len({*entered} - breaches), begun_again=starts - len(entered))
+        entered, starts = (
+            [row[0] for row in work.execute("SELECT name FROM jobs")],
+            work.execute("SELECT count(*) FROM starts").fetchone()[0],
+        )
+    return dict(
+        breaches=len(breaches),
+        deliveries=deliveries,
+        without_job=len(breaches - {*entered}),
+        jobs_twice=len(entered) - len({*entered}),
+        decisions_off=len(breaches ^ {*decided}) + len(decided) - len({*decided}),
+        jobs_without_breach=len({*entered} - breaches),
+        begun_again=starts - len(entered),
+    )
 
 
-WRONG = {"without_job": "breaches without a job", "jobs_twice": "breaches with two jobs", "decisions_off": "breaches without exactly one decision", "jobs_without_breach": "jobs without a breach"}
+WRONG = {
+    "without_job": "breaches without a job",
+    "jobs_twice": "breaches with two jobs",
+    "decisions_off": "breaches without exactly one decision",
+    "jobs_without_breach": "jobs without a breach",
+}
 
 
 def main(events: int = 10_000, kills: int = 50):
     "Write the result"
     from harness import Result
     with tempfile.TemporaryDirectory() as folder: found = trial(Path(folder), events, kills)
-    result = Result("exactly_once", f"{events:,} events, a fifth of them twice, and {kills} kills of the handler",
-                    units={"breaches": "breaches", "deliveries": "deliveries", "kills": "kills", "begun_again": "actions cut off and begun again", "seconds": "wall s"})
-    result.rows["mlops-nb, events handle"] = {key: {"median": found[key], "min": found[key], "max": found[key]} for key in result.units}
+    result = Result(
+        "exactly_once",
+        f"{events:,} events, a fifth of them twice, and {kills} kills of the handler",
+        units={
+            "breaches": "breaches",
+            "deliveries": "deliveries",
+            "kills": "kills",
+            "begun_again": "actions cut off and begun again",
+            "seconds": "wall s",
+        },
+    )
+    result.rows["mlops-nb, events handle"] = {
+        key: {"median": found[key], "min": found[key], "max": found[key]} for key in result.units
+    }
     for key, words in WRONG.items(): result.target(words, found[key], 0)
     result.target("kills that were still to come when the events were done", kills - found["kills"], 0)
-    result.notes.append(f"After the last kill {found['batches_after_the_last_kill']} of {events // BATCH} batches were still to be delivered.")
+    result.notes.append(
+        f"After the last kill {found['batches_after_the_last_kill']} of {events // BATCH} batches were still to be "
+        f"delivered."
+    )
     result.write()
 
 

@@ -25,11 +25,14 @@ SIZES = ((5000, 200), (5000, 1000), (30_000, 7000), (200, 200))  # Rows of the r
 
 
 def numbers(rng, n_ref, n_cur, shift):
-    "Counts of a normal feature in bins between the ends of both samples; the ends are drawn first, the rest is dealt between them"
+    """Counts of a normal feature in bins between the ends of both samples; the ends are drawn first, the rest is
+    dealt between them"""
     low, high = zip(*(_ends(rng, n, at) for n, at in ((n_ref, 0), (n_cur, shift))))
     edges = metrics.bin_edges(min(low), max(high), n_ref, n_cur)
     for n, at, a, b in zip((n_ref, n_cur), (0, shift), low, high):
-        counts = rng.multinomial(n - 2, np.diff(special.ndtr(np.clip(edges, a, b) - at)) / (special.ndtr(b - at) - special.ndtr(a - at)))
+        counts = rng.multinomial(
+            n - 2, np.diff(special.ndtr(np.clip(edges, a, b) - at)) / (special.ndtr(b - at) - special.ndtr(a - at))
+        )
         for end in (a, b): counts[min(np.searchsorted(edges, end, "right") - 1, len(counts) - 1)] += 1
         yield counts
 
@@ -50,8 +53,12 @@ def features(rng, n_ref, n_cur, shares, shift):
 
 
 def usual(rng, n_ref, n_cur, shares):
-    "What each measure of each feature does not exceed in nine of ten windows without a change: thresholds lie far above, and need not be computed below"
-    found = [[[MEASURES[name](*pair) for name in LIMITS] for pair in features(rng, n_ref, n_cur, shares, 0)] for _ in range(200)]
+    """What each measure of each feature does not exceed in nine of ten windows without a change: thresholds lie far
+    above, and need not be computed below"""
+    found = [
+        [[MEASURES[name](*pair) for name in LIMITS] for pair in features(rng, n_ref, n_cur, shares, 0)]
+        for _ in range(200)
+    ]
     return np.quantile(found, 0.9, axis=0)
 
 
@@ -61,7 +68,10 @@ def window(rng, n_ref, n_cur, shares, shift, enough):
     for (ref, cur), least in zip(features(rng, n_ref, n_cur, shares, shift), enough):
         for (name, limit), low in zip(LIMITS.items(), least):
             value = MEASURES[name](ref, cur)
-            past, rare = value > limit, value > low and value > thresholds.histogram_threshold(name, ref, cur, 0.01 / TESTS)
+            past, rare = (
+                value > limit,
+                value > low and value > thresholds.histogram_threshold(name, ref, cur, 0.01 / TESTS),
+            )
             azure, chance, ours = azure or past, chance or rare, ours or (past and rare)
     return {"azure": 100*azure, "chance": 100*chance, "ours": 100*ours}
 
@@ -72,7 +82,9 @@ def cell(k, n_ref, n_cur, windows):
     shares = rng.dirichlet(np.ones(k), 5)
     enough = usual(rng, n_ref, n_cur, shares)
     for shift in SHIFTS:
-        all = [window(rng, n_ref, n_cur, shares, shift, enough) for _ in range(windows if shift == 0 else windows // 10)]
+        all = [
+            window(rng, n_ref, n_cur, shares, shift, enough) for _ in range(windows if shift == 0 else windows // 10)
+        ]
         found[shift] = {rule: float(np.mean([one[rule] for one in all])) for rule in RULES}
     print(f"{k} categories, {n_ref:,} : {n_cur:,}", found, flush=True)
     return found
@@ -84,14 +96,27 @@ def main():
     args = given.parse_args()
     result = Result("false_alarms", "Alarms of windows with and without a change", units=RULES)
     cells = [(k, *sizes) for sizes in SIZES for k in (100, 10)]
-    with ProcessPoolExecutor(2) as pool: rates = dict(zip(cells, pool.map(cell, *zip(*cells), [args.windows]*len(cells))))
+    with ProcessPoolExecutor(2) as pool:
+        rates = dict(zip(cells, pool.map(cell, *zip(*cells), [args.windows] * len(cells))))
     for (k, n_ref, n_cur), found in sorted(rates.items()):
         name = f"{k} categories, {n_ref:,} : {n_cur:,}"
         for shift, rate in found.items():
-            result.rows[f"{name}, " + (f"shift {shift:g}" if shift else "no change")] = {rule: {"median": r, "min": r, "max": r} for rule, r in rate.items()}
-        for rule in ("ours", "chance"): result.target(f"{name}: false alarms, {RULES[rule].split(',')[0]}, {args.windows} windows", found[0.0][rule], 1.0, " %")
-    result.notes.append(f"Each figure is the share of windows with an alarm, {args.windows} windows without a change and {args.windows // 10} for each shift. "
-                        "A shift moves one numeric feature of ten by that many standard deviations, and that share of the rows of one categorical feature to another category.")
+            result.rows[f"{name}, " + (f"shift {shift:g}" if shift else "no change")] = {
+                rule: {"median": r, "min": r, "max": r} for rule, r in rate.items()
+            }
+        for rule in ("ours", "chance"):
+            result.target(
+                f"{name}: false alarms, {RULES[rule].split(',')[0]}, {args.windows} windows",
+                found[0.0][rule],
+                1.0,
+                " %",
+            )
+    result.notes.append(
+        f"Each figure is the share of windows with an alarm, {args.windows} windows without a change and "
+        f"{args.windows // 10} for each shift. "
+        "A shift moves one numeric feature of ten by that many standard deviations, and that share of the rows of one "
+        "categorical feature to another category."
+    )
     result.write()
 
 

@@ -45,13 +45,34 @@ def main(size: int = SIZE):
     memory = Memory(sqlite3.connect(":memory:"))
     before = fingerprint(path, memory)
     name = f"{size/2**30:g} GB"
-    result = Result("fingerprint", f"Fingerprint of {name}", baseline="read once, from disk", versions=versions(PYTHON, "mlops-nb", "blake3"))
-    result.add(rounds({"read once, from disk": lambda: cold(path, lambda: read(path)), "fingerprint, from disk": lambda: cold(path, fresh),
-                       "read once, from memory": lambda: timed(lambda: read(path)), "fingerprint, from memory": lambda: timed(fresh),
-                       "fingerprint again, unchanged": lambda: timed(lambda: fingerprint(path, memory))}, count=3))
+    result = Result(
+        "fingerprint",
+        f"Fingerprint of {name}",
+        baseline="read once, from disk",
+        versions=versions(PYTHON, "mlops-nb", "blake3"),
+    )
+    result.add(
+        rounds(
+            {
+                "read once, from disk": lambda: cold(path, lambda: read(path)),
+                "fingerprint, from disk": lambda: cold(path, fresh),
+                "read once, from memory": lambda: timed(lambda: read(path)),
+                "fingerprint, from memory": lambda: timed(fresh),
+                "fingerprint again, unchanged": lambda: timed(lambda: fingerprint(path, memory)),
+            },
+            count=3,
+        )
+    )
     wall = lambda row: result.rows[row]["wall"]["median"]
-    result.target("wall of the fingerprint from disk, times reading once", wall("fingerprint, from disk")/wall("read once, from disk"), 1.3)
-    result.notes.append(f"Of a file that is in memory already, the fingerprint takes {wall('fingerprint, from memory')/wall('read once, from memory'):.1f} times as long as copying it.")
+    result.target(
+        "wall of the fingerprint from disk, times reading once",
+        wall("fingerprint, from disk") / wall("read once, from disk"),
+        1.3,
+    )
+    result.notes.append(
+        f"Of a file that is in memory already, the fingerprint takes "
+        f"{wall('fingerprint, from memory') / wall('read once, from memory'):.1f} times as long as copying it."
+    )
     os.utime(path)
     result.target("reads while nothing changed, beyond the first", memory.reads - 1, 0)
     result.target("touched but equal: fingerprints that differ", float(fingerprint(path, memory) != before), 0)

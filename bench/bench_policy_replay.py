@@ -9,7 +9,7 @@ pipelines/monitoring/retrain.yml does it. The others change one thing each; `any
 """
 import time
 from dataclasses import asdict, replace
-from datetime import UTC, timezone
+from datetime import UTC
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from harness import Result
 
 from mlops_nb.models.gate import Limits, judge, paired_bootstrap
 from mlops_nb.monitors.performance import least_increase
-from mlops_nb.retraining.policy import Policy, decide, policy_of, training_window
+from mlops_nb.retraining.policy import Policy, decide, training_window
 from mlops_nb.settings import load_settings
 from mlops_nb.training.evaluate import calibration_error, log_losses, reliability
 from mlops_nb.training.ingest import label, read_package
@@ -27,14 +27,20 @@ from mlops_nb.training.train import ESTIMATORS, fit, inputs, refit
 
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = ROOT / ".mlops/bench/policy_replay"
-ESTIMATOR = dict(learning_rate=0.05, max_iter=500, max_leaf_nodes=15, min_samples_leaf=50, l2_regularization=10.0, C=0.1, seed=0)
+ESTIMATOR = dict(
+    learning_rate=0.05, max_iter=500, max_leaf_nodes=15, min_samples_leaf=50, l2_regularization=10.0, C=0.1, seed=0
+)
 
 
 def flights() -> pd.DataFrame:
     "All flights of 2013 that arrived, with their features"
     table = read_package()
     made = features(table.assign(late=label(table)))
-    return made[made.late.notna()].assign(late=lambda t: t.late.astype(int), number=lambda t: t.date.dt.month).reset_index(drop=True)
+    return (
+        made[made.late.notna()]
+        .assign(late=lambda t: t.late.astype(int), number=lambda t: t.date.dt.month)
+        .reset_index(drop=True)
+    )
 
 
 def day(month: int, number: int = 1) -> pd.Timestamp:
@@ -43,7 +49,8 @@ def day(month: int, number: int = 1) -> pd.Timestamp:
 
 
 class Models:
-    "The losses of a model trained on the days from `first` to before `end`, for every flight; each model is fitted once"
+    """The losses of a model trained on the days from `first` to before `end`, for every flight; each model is fitted
+    once"""
 
     def __init__(self, table: pd.DataFrame):
         self.table, self.roles, self.y = table, column_roles(), table.late.to_numpy()
@@ -82,7 +89,14 @@ def gate(models: Models, challenger: tuple, champion: tuple, window: tuple, limi
     part, p = models.table[rows], models.probabilities(*challenger)[rows]
     slices = {name: part[name] for name in models.roles["slices"]}
     error = calibration_error(reliability(models.y[rows], p))
-    return judge(models.losses(*challenger)[rows], models.losses(*champion)[rows], part.date, slices=slices, calibration_error=error, limits=limits)
+    return judge(
+        models.losses(*challenger)[rows],
+        models.losses(*champion)[rows],
+        part.date,
+        slices=slices,
+        calibration_error=error,
+        limits=limits,
+    )
 
 
 def interval(models: Models, trained: tuple, window: tuple):
@@ -95,7 +109,15 @@ def performance(models: Models, champion: tuple, month: int, baseline: tuple) ->
     "What the monitor would say of a matured month; the baseline is a model and the days that judged it"
     window, before = (day(month), day(month + 1)), interval(models, *baseline)
     now = interval(models, champion, window)
-    return dict(metric="log_loss", value=now.mean, low=now.low, high=now.high, baseline=before.mean, worse=least_increase(now, before), n=int(models.rows(*window).sum()))
+    return dict(
+        metric="log_loss",
+        value=now.mean,
+        low=now.low,
+        high=now.high,
+        baseline=before.mean,
+        worse=least_increase(now, before),
+        n=int(models.rows(*window).sum()),
+    )
 
 
 FIRST = (day(1), day(4))    # January to March
@@ -110,53 +132,88 @@ def by_policy(models: Models, policy: Policy, limits: Limits, again: bool = True
         champions[month] = champion
         if month == 12: break
         now = day(month + 1).to_pydatetime().replace(tzinfo=UTC)
-        result = dict(window=[f"{day(month):%Y-%m-%d}", f"{now:%Y-%m-%d}"], signals=DRIFT, performance=performance(models, champion, month, baseline))
+        result = dict(
+            window=[f"{day(month):%Y-%m-%d}", f"{now:%Y-%m-%d}"],
+            signals=DRIFT,
+            performance=performance(models, champion, month, baseline),
+        )
         action = decide(result, history, policy, now)
         entry = dict(month=month, action=action.action, reason=action.reason)
         if action.action == "retrain":
             history.append(dict(at=now, action="retrain"))
             days = {name: pd.Timestamp(text) for name, text in training_window(now, policy, "2013-01-01").items()}
-            challenger, window = (days["train_start"], days["train_end"]), (max(days["train_end"], champion[1]), days["test_end"])
+            challenger, window = (
+                (days["train_start"], days["train_end"]),
+                (max(days["train_end"], champion[1]), days["test_end"]),
+            )
             if window[0] < window[1]:
                 verdict = gate(models, challenger, champion, window, limits)
-                entry |= dict(challenger=[f"{d:%Y-%m-%d}" for d in challenger], accepted=verdict.accepted, verdict=verdict.reason)
-                if verdict.accepted: champion, baseline = (challenger[0], window[1]) if again else challenger, (challenger, window)
+                entry |= dict(
+                    challenger=[f"{d:%Y-%m-%d}" for d in challenger], accepted=verdict.accepted, verdict=verdict.reason
+                )
+                if verdict.accepted:
+                    champion, baseline = (challenger[0], window[1]) if again else challenger, (challenger, window)
         log.append(entry)
     return dict(champions=champions, log=log, releases=sum(entry.get("accepted", False) for entry in log))
 
 
 def losses(models: Models, champions: dict) -> np.ndarray:
     "Loss of each flight of April to December under a strategy; 0 for others"
-    return sum(models.losses(*champion) * models.rows(day(month), day(month + 1)) for month, champion in champions.items())
+    return sum(
+        models.losses(*champion) * models.rows(day(month), day(month + 1)) for month, champion in champions.items()
+    )
 
 
 def gains(models: Models, found: dict) -> None:
-    "Adds to each strategy its loss by month, and per flight what it gains over `never` and loses against `always`, with bounds from resampled days"
+    """Adds to each strategy its loss by month, and per flight what it gains over `never` and loses against `always`,
+    with bounds from resampled days"""
     served = models.rows(day(4), day(13))
     lost = {name: losses(models, one["champions"])[served] for name, one in found.items()}
     days = models.table.date[served]
     for name, one in found.items():
-        one |= dict(months={month: models.month(champion, month) for month, champion in one["champions"].items()}, mean=float(lost[name].mean()),
-                    gain=paired_bootstrap(lost["never"] - lost[name], days), behind=paired_bootstrap(lost[name] - lost["always"], days))
+        one |= dict(
+            months={month: models.month(champion, month) for month, champion in one["champions"].items()},
+            mean=float(lost[name].mean()),
+            gain=paired_bootstrap(lost["never"] - lost[name], days),
+            behind=paired_bootstrap(lost[name] - lost["always"], days),
+        )
         one["share"] = one["gain"].mean / (lost["never"] - lost["always"]).mean()
 
 
 def study() -> dict:
     "Every strategy, and July to September judged on October against several champions"
     models, settings = Models(flights()), load_settings(ROOT)
-    limits, policy = Limits(**asdict(settings.named("gates"))), policy_of(settings.named("monitoring"))
+    limits, policy = Limits(**asdict(settings.named("gates"))), Policy.from_settings(settings.named("monitoring"))
     found = {"never": dict(champions=dict.fromkeys(range(4, 13), FIRST), releases=0),
              "always": dict(champions={month: (day(1), day(month)) for month in range(4, 13)}, releases=8)}
-    found |= {name: by_policy(models, replace(policy, **change), limits, again) for name, (change, again) in VARIANTS.items()}
+    found |= {
+        name: by_policy(models, replace(policy, **change), limits, again) for name, (change, again) in VARIANTS.items()
+    }
     gains(models, found)
     trailing, october = (day(7), day(10)), (day(10), day(11))
-    verdicts = {f"trained before {champion[1]:%Y-%m-%d}": gate(models, trailing, champion, october, limits) for champion in (FIRST, (day(1), day(7)), (day(1), day(9)))}
+    verdicts = {
+        f"trained before {champion[1]:%Y-%m-%d}": gate(models, trailing, champion, october, limits)
+        for champion in (FIRST, (day(1), day(7)), (day(1), day(9)))
+    }
     return dict(strategies=found, october=verdicts)
 
 
-VARIANTS = {"settings.ini": ({}, True), "not fitted again": ({}, False), "14 days to judge on": (dict(test_days=14), True), "7 days to judge on": (dict(test_days=7), True),
-            "any": (dict(retrain_on="any"), True), "any, 14 days to judge on": (dict(retrain_on="any", test_days=14), True), "trailing 90 days": (dict(train_days=90), True)}
-UNITS = {"loss": "log loss, April to December", "gain": "gain over never, 0.001", "behind": "behind always, 0.001", "share": "share of the gain, %", "releases": "releases"}
+VARIANTS = {
+    "settings.ini": ({}, True),
+    "not fitted again": ({}, False),
+    "14 days to judge on": (dict(test_days=14), True),
+    "7 days to judge on": (dict(test_days=7), True),
+    "any": (dict(retrain_on="any"), True),
+    "any, 14 days to judge on": (dict(retrain_on="any", test_days=14), True),
+    "trailing 90 days": (dict(train_days=90), True),
+}
+UNITS = {
+    "loss": "log loss, April to December",
+    "gain": "gain over never, 0.001",
+    "behind": "behind always, 0.001",
+    "share": "share of the gain, %",
+    "releases": "releases",
+}
 
 
 def main():
@@ -165,19 +222,45 @@ def main():
     result = Result("policy_replay", "Never, always, or by policy: a year of flights", units=UNITS)
     point = lambda value: {"median": value, "min": value, "max": value}
     for name, one in found["strategies"].items():
-        within = {key: {"median": 1000 * one[key].mean, "min": 1000 * one[key].low, "max": 1000 * one[key].high} for key in ("gain", "behind")}
-        result.rows[name] = {"loss": point(one["mean"]), **within, "share": point(100 * one["share"]), "releases": point(one["releases"])}
-        if name in ("never", "always", "settings.ini"): result.notes.append(f"Log loss of {name} by month: " + ", ".join(f"{value:.3f}" for value in one["months"].values()) + ".")
+        within = {
+            key: {"median": 1000 * one[key].mean, "min": 1000 * one[key].low, "max": 1000 * one[key].high}
+            for key in ("gain", "behind")
+        }
+        result.rows[name] = {
+            "loss": point(one["mean"]),
+            **within,
+            "share": point(100 * one["share"]),
+            "releases": point(one["releases"]),
+        }
+        if name in ("never", "always", "settings.ini"):
+            result.notes.append(
+                f"Log loss of {name} by month: " + ", ".join(f"{value:.3f}" for value in one["months"].values()) + "."
+            )
     ours = found["strategies"]["settings.ini"]
     result.target("share of the gain of `always` that the policy misses", 100 * (1 - ours["share"]), 10, " %")
     result.target("releases of the policy", ours["releases"], 6)
-    result.target("October challengers, trained on July to September, that the gate accepts, of 3", sum(verdict.accepted for verdict in found["october"].values()), 0)
+    result.target(
+        "October challengers, trained on July to September, that the gate accepts, of 3",
+        sum(verdict.accepted for verdict in found["october"].values()),
+        0,
+    )
     always = found["strategies"]["always"]["gain"]
-    result.notes.append(f"Gains are per flight; their bounds are one-sided, 95 %, from resampled days. What `always` gains, {always.mean:.4f} [{always.low:.4f}, {always.high:.4f}], is itself "
-                        f"{'not told from chance' if always.low <= 0 else 'more than chance'}, so a share of it is a ratio of two uncertain numbers: look at the bounds of `behind always`.")
+    result.notes.append(
+        f"Gains are per flight; their bounds are one-sided, 95 %, from resampled days. What `always` gains, "
+        f"{always.mean:.4f} [{always.low:.4f}, {always.high:.4f}], is itself "
+        f"{'not told from chance' if always.low <= 0 else 'more than chance'}, so a share of it is a ratio of two "
+        f"uncertain numbers: look at the bounds of `behind always`."
+    )
     for entry in ours["log"]:
-        if entry["action"] == "retrain": result.notes.append(f"By settings.ini at the end of 2013-{entry['month']:02d}: {entry['reason']}. {entry.get('verdict', 'no days to judge on')}")
-    result.notes += [f"July to September, judged on October against the model {champion}. {verdict.reason}" for champion, verdict in found["october"].items()]
+        if entry["action"] == "retrain":
+            result.notes.append(
+                f"By settings.ini at the end of 2013-{entry['month']:02d}: {entry['reason']}. "
+                f"{entry.get('verdict', 'no days to judge on')}"
+            )
+    result.notes += [
+        f"July to September, judged on October against the model {champion}. {verdict.reason}"
+        for champion, verdict in found["october"].items()
+    ]
     result.notes.append(f"{time.time() - began:.0f} s with {len([*KEPT.glob('*.npy')])} models kept.")
     result.write()
 

@@ -22,14 +22,34 @@ def project(folder: Path, cells: list[str], count: int, chain: bool, variables: 
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder/"settings.ini").write_text("[project]\nexperiment = steps\n")
-    notebook(folder/"step.ipynb", ("markdown", "# Step", []), ("markdown", "## Run", []), ("code", TYPES, []),
-             ("code", 'seed: int = 0   # a number\nout: Output[uri_file] = "out.txt"   # what it makes', ["parameters"]), *[("code", text, []) for text in cells])
+    notebook(
+        folder / "step.ipynb",
+        ("markdown", "# Step", []),
+        ("markdown", "## Run", []),
+        ("code", TYPES, []),
+        ("code", 'seed: int = 0   # a number\nout: Output[uri_file] = "out.txt"   # what it makes', ["parameters"]),
+        *[("code", text, []) for text in cells],
+    )
     word = "python -m mlops_nb.step step.ipynb --seed '${{inputs.seed}}' --out '${{outputs.out}}'"
-    jobs = {f"s{number}": {"type": "command", "command": word, "code": ".", "environment": {"image": "python"}, "outputs": {"out": {"type": "uri_file"}},
-                           "environment_variables": variables or {},
-                           "inputs": {"seed": number, **({"before": "${{parent.jobs.s%d.outputs.out}}" % (number - 1)} if chain and number else {})}} for number in range(count)}
+    jobs = {
+        f"s{number}": {
+            "type": "command",
+            "command": word,
+            "code": ".",
+            "environment": {"image": "python"},
+            "outputs": {"out": {"type": "uri_file"}},
+            "environment_variables": variables or {},
+            "inputs": {
+                "seed": number,
+                **({"before": "${{parent.jobs.s%d.outputs.out}}" % (number - 1)} if chain and number else {}),
+            },
+        }
+        for number in range(count)
+    }
     file = folder/"pipeline.yml"
-    file.write_text(json.dumps({"type": "pipeline", "display_name": "steps", "settings": {"force_rerun": True}, "jobs": jobs}))
+    file.write_text(
+        json.dumps({"type": "pipeline", "display_name": "steps", "settings": {"force_rerun": True}, "jobs": jobs})
+    )
     return file
 
 
@@ -38,26 +58,64 @@ def run(file: Path, *words: str) -> dict: return spawn([COMMAND, "run", file, *w
 
 def main(sizes=(5, 20, 80, 320)):
     work, write = HOME/"work"/"steps", ['with open(out, "w") as file: file.write(str(seed))', "seed"]
-    result = Result("steps", "What a step costs", versions=versions(PYTHON, "mlops-nb", "scikit-learn", "threadpoolctl"))
+    result = Result(
+        "steps", "What a step costs", versions=versions(PYTHON, "mlops-nb", "scikit-learn", "threadpoolctl")
+    )
     files = {size: project(work/f"{size}", write, size, chain=True) for size in sizes}
-    for size in sizes: run(files[size]) if size == sizes[0] else shutil.copytree(work/f"{sizes[0]}"/".mlops", work/f"{size}"/".mlops", ignore=shutil.ignore_patterns("jobs", "mlartifacts"))
+    for size in sizes:
+        run(files[size]) if size == sizes[0] else shutil.copytree(
+            work / f"{sizes[0]}" / ".mlops",
+            work / f"{size}" / ".mlops",
+            ignore=shutil.ignore_patterns("jobs", "mlartifacts"),
+        )
     for size in sizes: (work/f"{size}"/".mlops"/"jobs").mkdir(exist_ok=True)
-    for size in sizes: result.add(rounds({f"{size} trivial steps": partial(run, files[size])}, count=3 if size < 80 else 1, warm=False))
+    for size in sizes:
+        result.add(
+            rounds({f"{size} trivial steps": partial(run, files[size])}, count=3 if size < 80 else 1, warm=False)
+        )
     cost = lambda size: result.rows[f"{size} trivial steps"]["cpu"]["median"]
     slopes = [(cost(large) - cost(small)) / (large - small) for small, large in zip(sizes, sizes[1:])]
     result.notes.append("CPU a step between these sizes: " + ", ".join(f"{slope:.3f} s" for slope in slopes))
-    result.target("CPU a step, from the smallest to the largest", (cost(sizes[-1]) - cost(sizes[0])) / (sizes[-1] - sizes[0]), 0.12, " s")
+    result.target(
+        "CPU a step, from the smallest to the largest",
+        (cost(sizes[-1]) - cost(sizes[0])) / (sizes[-1] - sizes[0]),
+        0.12,
+        " s",
+    )
     result.target("last slope against the first: above 1 is worse than linear", slopes[-1]/slopes[0], 1.5)
     rss = lambda size: result.rows[f"{size} trivial steps"]["rss"]["median"]
     result.target("largest process, most steps against fewest", rss(sizes[-1])/rss(sizes[0]), 1.1)
     boost = [BOOST, 'with open(out, "w") as file: file.write("done")']
-    shared, greedy = project(work/"shared", boost, 2, chain=False), project(work/"greedy", boost, 2, chain=False, variables={"OMP_NUM_THREADS": "2"})
-    for file in (shared, greedy): shutil.copytree(work/f"{sizes[0]}"/".mlops", file.parent/".mlops", ignore=shutil.ignore_patterns("jobs", "mlartifacts"))
+    shared, greedy = (
+        project(work / "shared", boost, 2, chain=False),
+        project(work / "greedy", boost, 2, chain=False, variables={"OMP_NUM_THREADS": "2"}),
+    )
+    for file in (shared, greedy):
+        shutil.copytree(
+            work / f"{sizes[0]}" / ".mlops",
+            file.parent / ".mlops",
+            ignore=shutil.ignore_patterns("jobs", "mlartifacts"),
+        )
     for file in (shared, greedy): (file.parent/".mlops"/"jobs").mkdir(exist_ok=True)
-    result.add(rounds({"two boosting steps at once, each with its share": partial(run, shared), "the same, each with all cores": partial(run, greedy),
-                       "the same, one after the other": partial(run, shared, "--jobs", "1")}, count=1, warm=False))
-    at_once, alone = (result.rows[name]["wall"]["median"] for name in ("two boosting steps at once, each with its share", "the same, one after the other"))
-    result.notes.append(f"Two independent steps at once take {at_once/alone:.2f} of the wall time of one after the other, where a single step may use all cores.")
+    result.add(
+        rounds(
+            {
+                "two boosting steps at once, each with its share": partial(run, shared),
+                "the same, each with all cores": partial(run, greedy),
+                "the same, one after the other": partial(run, shared, "--jobs", "1"),
+            },
+            count=1,
+            warm=False,
+        )
+    )
+    at_once, alone = (
+        result.rows[name]["wall"]["median"]
+        for name in ("two boosting steps at once, each with its share", "the same, one after the other")
+    )
+    result.notes.append(
+        f"Two independent steps at once take {at_once / alone:.2f} of the wall time of one after the other, where a "
+        f"single step may use all cores."
+    )
     result.write()
 
 

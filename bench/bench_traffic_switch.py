@@ -36,7 +36,12 @@ def main():
         endpoints.stop("echo")
         shutil.rmtree(home, ignore_errors=True)
     bad = len(load.errors) + sum(status != 200 for status, _, _ in load.replies)
-    result = Result("traffic_switch", f"{asked.switches} switches of traffic and one new build, under load", units={"ms": "ms"}, versions=versions(PYTHON, "mlops-nb"))
+    result = Result(
+        "traffic_switch",
+        f"{asked.switches} switches of traffic and one new build, under load",
+        units={"ms": "ms"},
+        versions=versions(PYTHON, "mlops-nb"),
+    )
     result.add({"a switch": [{"ms": 1000*one} for one in times]})
     result.notes.append(f"{len(load.replies):,} requests answered meanwhile.")
     result.target("failed requests", bad, 0)

@@ -21,7 +21,12 @@ def dvc(folder) -> list:
     lines = ["stages:"]
     for stage in STAGES:
         reads, makes = files(stage)
-        lines += [f"  {stage.name}:", f"    cmd: {PYTHON} {DRIVE} plain . {stage.name}", f"    deps: [{', '.join([str(DRIVE), *reads])}]", f"    outs: [{makes}]"]
+        lines += [
+            f"  {stage.name}:",
+            f"    cmd: {PYTHON} {DRIVE} plain . {stage.name}",
+            f"    deps: [{', '.join([str(DRIVE), *reads])}]",
+            f"    outs: [{makes}]",
+        ]
     (folder/"dvc.yaml").write_text("\n".join(lines) + "\n")
     command = [python.with_name("dvc"), "repro", "--quiet"]
     subprocess.run([python.with_name("dvc"), "init", "--no-scm", "--quiet"], cwd=folder, check=True)
@@ -35,7 +40,10 @@ def snakemake(folder) -> list:
     rules = [f'rule all:\n    input: "{files(STAGES[-1])[1]}"']
     for stage in STAGES:
         reads, makes = files(stage)
-        rules += [f'rule {stage.name}:\n    input: {", ".join(map(repr, [str(DRIVE), *reads]))}\n    output: "{makes}"\n    shell: "{PYTHON} {DRIVE} plain . {stage.name}"']
+        rules += [
+            f'rule {stage.name}:\n    input: {", ".join(map(repr, [str(DRIVE), *reads]))}\n    output: "{makes}"\n    '
+            f'shell: "{PYTHON} {DRIVE} plain . {stage.name}"'
+        ]
     (folder/"Snakefile").write_text("\n\n".join(rules) + "\n")
     command = [python.with_name("snakemake"), "--cores", "1", "--quiet"]
     spawn(command, folder)
@@ -57,15 +65,26 @@ def again(result: Result, name: str, make) -> dict:
 
 
 def main():
-    result = Result("unchanged", "The same command again when nothing has changed", versions=versions(PYTHON, "mlops-nb"))
+    result = Result(
+        "unchanged", "The same command again when nothing has changed", versions=versions(PYTHON, "mlops-nb")
+    )
     small = HOME/"work"/"pipeline"/"again"
     ours = for_us(small)
     ours.write_text(ours.read_text().replace('"force_rerun": true', '"force_rerun": false'))
     spawn([COMMAND, "run", ours], small)
     spawn([COMMAND, "run", PIPELINE], ROOT, timeout=600)  # reuses what is there
-    result.add(rounds({"mlops-nb, the training pipeline (six notebooks, a year of flights)": partial(spawn, [COMMAND, "run", PIPELINE], ROOT),
-                       "mlops-nb, five notebooks": partial(spawn, [COMMAND, "run", ours], small),
-                       **again(result, "dvc", dvc), **again(result, "snakemake", snakemake)}))
+    result.add(
+        rounds(
+            {
+                "mlops-nb, the training pipeline (six notebooks, a year of flights)": partial(
+                    spawn, [COMMAND, "run", PIPELINE], ROOT
+                ),
+                "mlops-nb, five notebooks": partial(spawn, [COMMAND, "run", ours], small),
+                **again(result, "dvc", dvc),
+                **again(result, "snakemake", snakemake),
+            }
+        )
+    )
     mine = result.rows["mlops-nb, the training pipeline (six notebooks, a year of flights)"]
     result.target("wall of the training pipeline, unchanged", mine["wall"]["median"], 0.3, " s")
     result.write()

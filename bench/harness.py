@@ -43,9 +43,16 @@ def peer(
     python, stamp = home/"bin"/"python", home/".installed"
     if stamp.exists() and stamp.read_text() == wanted: return python
     uv = ROOT/".venv"/"bin"/"uv"
-    for words in (["venv", "--clear", "--python", PYTHON, home], ["pip", "install", "--compile-bytecode", "--python", python, "-r", BENCH/"peers"/f"{name}.txt"]):
+    for words in (
+        ["venv", "--clear", "--python", PYTHON, home],
+        ["pip", "install", "--compile-bytecode", "--python", python, "-r", BENCH / "peers" / f"{name}.txt"],
+    ):
         done = subprocess.run([uv, *words, "--quiet"], text=True, capture_output=True)
-        if done.returncode: raise Missing(f"{name} could not be installed: {done.stderr.strip().splitlines()[-1] if done.stderr.strip() else done.returncode}")
+        if done.returncode:
+            raise Missing(
+                f"{name} could not be installed: "
+                f"{done.stderr.strip().splitlines()[-1] if done.stderr.strip() else done.returncode}"
+            )
     stamp.write_text(wanted)
     return python
 
@@ -55,8 +62,11 @@ def versions(
     *names: str,  # Of packages
 ) -> dict[str, str]:  # Those that are installed there
     "What is installed in an environment"
-    script = ("import json, sys\nfrom importlib.metadata import version, PackageNotFoundError\nfound = {}\n"
-              "for name in sys.argv[1:]:\n    try: found[name] = version(name)\n    except PackageNotFoundError: pass\nprint(json.dumps(found))")
+    script = (
+        "import json, sys\nfrom importlib.metadata import version, PackageNotFoundError\nfound = {}\n"
+        "for name in sys.argv[1:]:\n    try: found[name] = version(name)\n    except PackageNotFoundError: "
+        "pass\nprint(json.dumps(found))"
+    )
     return json.loads(subprocess.run([python, "-c", script, *names], capture_output=True, check=True).stdout)
 
 
@@ -68,16 +78,27 @@ def spawn(
     timeout: float = 300,  # Seconds
 ) -> dict[str, float]:  # `cpu` and `wall` in seconds, `rss` in megabytes
     "Run a command and measure it together with the processes that it started and waited for"
-    settings = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}  # or every import compiles anew
+    # or every import compiles anew
+    settings = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     with tempfile.TemporaryFile() as output:
         start = time.perf_counter()
-        process = subprocess.Popen([str(word) for word in argv], cwd=cwd, env={**settings, **(env or {})}, stdin=subprocess.DEVNULL, stdout=output,
-                                   stderr=output, start_new_session=True)
+        process = subprocess.Popen(
+            [str(word) for word in argv],
+            cwd=cwd,
+            env={**settings, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
         usage = _wait(process, start + timeout)
         wall = time.perf_counter() - start
         if process.returncode not in codes:
             output.seek(0)
-            raise Missing(f"{Path(str(argv[0])).name} ended with {process.returncode}: {output.read().decode(errors='replace')[-600:].strip()}")
+            raise Missing(
+                f"{Path(str(argv[0])).name} ended with {process.returncode}: "
+                f"{output.read().decode(errors='replace')[-600:].strip()}"
+            )
     return {"cpu": usage.ru_utime + usage.ru_stime, "wall": wall, "rss": usage.ru_maxrss / 1024}
 
 
@@ -105,7 +126,11 @@ def rounds(
             except Missing as reason: found[name] = str(reason)
             else:
                 if number >= 0: found[name].append(taken)
-                say(f"  {name}: " + ", ".join(f"{key} {value:.3g}" for key, value in taken.items()) + ("" if number >= 0 else " (warming up)"))
+                say(
+                    f"  {name}: "
+                    + ", ".join(f"{key} {value:.3g}" for key, value in taken.items())
+                    + ("" if number >= 0 else " (warming up)")
+                )
     return found
 
 
@@ -116,11 +141,28 @@ def summary(values: list[float]) -> dict[str, float]:
 
 def machine() -> dict[str, object]:
     "What this was measured on"
-    cpu = next((line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), "") if Path("/proc/cpuinfo").exists() else ""
+    cpu = (
+        next(
+            (
+                line.partition(":")[2].strip()
+                for line in Path("/proc/cpuinfo").read_text().splitlines()
+                if line.startswith("model name")
+            ),
+            "",
+        )
+        if Path("/proc/cpuinfo").exists()
+        else ""
+    )
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = os.sysconf("SC_PAGE_SIZE")*os.sysconf("SC_PHYS_PAGES")/2**30
-    return {"processor": cpu or platform.processor(), "cores": cores, "memory_gb": round(memory), "system": f"{platform.system()} {platform.machine()}",
-            "python": platform.python_version(), "load": round(os.getloadavg()[0], 1)}
+    return {
+        "processor": cpu or platform.processor(),
+        "cores": cores,
+        "memory_gb": round(memory),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "load": round(os.getloadavg()[0], 1),
+    }
 
 
 @dataclass
@@ -148,22 +190,53 @@ class Result:
 
     def target(self, what: str, value: float, limit: float, unit: str = ""):
         "A number that must not be larger than a limit"
-        self.targets.append({"what": what, "value": float(value), "limit": limit, "unit": unit, "met": bool(value <= limit)})
+        self.targets.append(
+            {"what": what, "value": float(value), "limit": limit, "unit": unit, "met": bool(value <= limit)}
+        )
 
     def markdown(self) -> str:
         "All of it as a page"
         keys = [key for key in self.units if any(key in row for row in self.rows.values())]
-        names = sorted(self.rows, key=lambda name: self.rows[name].get(keys[0], {}).get("median", float("inf"))) if keys else []
+        names = (
+            sorted(self.rows, key=lambda name: self.rows[name].get(keys[0], {}).get("median", float("inf")))
+            if keys
+            else []
+        )
         around = machine()
-        lines = [f"# {self.title}", "", f"{date.today()}, {around['processor']}, {around['cores']} cores, {around['memory_gb']} GB, {around['system']}, "
-                 f"Python {around['python']}, load {around['load']}. " + ", ".join(f"{name} {version}" for name, version in self.versions.items()), ""]
+        lines = [
+            f"# {self.title}",
+            "",
+            f"{date.today()}, {around['processor']}, {around['cores']} cores, {around['memory_gb']} GB, "
+            f"{around['system']}, "
+            f"Python {around['python']}, load {around['load']}. "
+            + ", ".join(f"{name} {version}" for name, version in self.versions.items()),
+            "",
+        ]
         if names:
-            varies = {key for key in keys for row in self.rows.values() if key in row and row[key]["min"] != row[key]["max"]}
-            lines += ["| | " + " | ".join(self.units[key] + ": median (min to max)"*(key in varies) + " | ratio"*bool(self.baseline) for key in keys) + " |"]
+            varies = {
+                key for key in keys for row in self.rows.values() if key in row and row[key]["min"] != row[key]["max"]
+            }
+            lines += [
+                "| | "
+                + " | ".join(
+                    self.units[key] + ": median (min to max)" * (key in varies) + " | ratio" * bool(self.baseline)
+                    for key in keys
+                )
+                + " |"
+            ]
             lines += ["| --- |" + " --- |"*(len(keys)*(2 if self.baseline else 1))]
-            lines += ["| " + name + " | " + " | ".join(self._cells(self.rows[name].get(key)) for key in keys) + " |" for name in names] + [""]
-        lines += [f"- {one['what']}: {one['value']:.3g}{one['unit']}, target {one['limit']:g}{one['unit']}: {'met' if one['met'] else 'NOT met'}" for one in self.targets]
-        lines += [f"- {note}" for note in self.notes] + [f"- Not measured: {name}. {' '.join(reason.split())}" for name, reason in self.missing.items()]
+            lines += [
+                "| " + name + " | " + " | ".join(self._cells(self.rows[name].get(key)) for key in keys) + " |"
+                for name in names
+            ] + [""]
+        lines += [
+            f"- {one['what']}: {one['value']:.3g}{one['unit']}, target {one['limit']:g}{one['unit']}: "
+            f"{'met' if one['met'] else 'NOT met'}"
+            for one in self.targets
+        ]
+        lines += [f"- {note}" for note in self.notes] + [
+            f"- Not measured: {name}. {' '.join(reason.split())}" for name, reason in self.missing.items()
+        ]
         return "\n".join(lines) + "\n"
 
     def _cells(self, one: dict | None) -> str:
@@ -178,18 +251,38 @@ class Result:
         largest, lines = max(value for value, _ in bars) or 1, []
         for number, (value, name) in enumerate(bars):
             y, width = 34 + 22*number, max(1, 300*value/largest)
-            lines += [f'<text x="300" y="{y + 12}" text-anchor="end">{html.escape(name)}</text><rect x="308" y="{y}" width="{width:.0f}" height="16" fill="{"#0969da" if "mlops-nb" in name else "#8c959f"}"/>'
-                      f'<text x="{314 + width:.0f}" y="{y + 12}">{value:.3g}</text>']
-        return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 680 {44 + 22*len(bars)}" font-family="system-ui, sans-serif" font-size="12" role="img">'
-                f'<title>{html.escape(self.title)}: {html.escape(self.units[key])}</title><rect width="100%" height="100%" fill="white"/>'
-                f'<text x="308" y="20" font-weight="bold">{html.escape(self.units[key])}</text>{"".join(lines)}</svg>\n')
+            lines += [
+                f'<text x="300" y="{y + 12}" text-anchor="end">{html.escape(name)}</text><rect x="308" y="{y}" '
+                f'width="{width:.0f}" height="16" fill="{"#0969da" if "mlops-nb" in name else "#8c959f"}"/>'
+                f'<text x="{314 + width:.0f}" y="{y + 12}">{value:.3g}</text>'
+            ]
+        return (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 680 {44 + 22 * len(bars)}" font-family="system-ui, '
+            f'sans-serif" font-size="12" role="img">'
+            f'<title>{html.escape(self.title)}: {html.escape(self.units[key])}</title><rect width="100%" height="100%" '
+            f'fill="white"/>'
+            f'<text x="308" y="20" font-weight="bold">{html.escape(self.units[key])}</text>{"".join(lines)}</svg>\n'
+        )
 
     def write(self):
         "Print the table and keep it in bench/results"
-        self.missing = {name: reason.replace(str(ROOT), ".").replace(str(Path.home()), "~") for name, reason in self.missing.items()}
+        self.missing = {
+            name: reason.replace(str(ROOT), ".").replace(str(Path.home()), "~") for name, reason in self.missing.items()
+        }
         RESULTS.mkdir(exist_ok=True)
-        kept = {"name": self.name, "title": self.title, "date": str(date.today()), "machine": machine(), "versions": self.versions, "units": self.units,
-                "baseline": self.baseline, "rows": self.rows, "targets": self.targets, "notes": self.notes, "missing": self.missing}
+        kept = {
+            "name": self.name,
+            "title": self.title,
+            "date": str(date.today()),
+            "machine": machine(),
+            "versions": self.versions,
+            "units": self.units,
+            "baseline": self.baseline,
+            "rows": self.rows,
+            "targets": self.targets,
+            "notes": self.notes,
+            "missing": self.missing,
+        }
         (RESULTS/f"{self.name}.json").write_text(json.dumps(kept, indent=1) + "\n")
         (RESULTS/f"{self.name}.md").write_text(self.markdown())
         if self.rows: (RESULTS/f"{self.name}.svg").write_text(self.svg())

@@ -12,7 +12,8 @@ async def _caller(host, port, request, end, times, failures):
             if writer is None: reader, writer = await asyncio.open_connection(host, port)
             writer.write(request)
             head = (await reader.readuntil(b"\r\n\r\n")).lower()
-            if b"content-length:" in head: await reader.readexactly(int(head.split(b"content-length:")[1].split(b"\r\n")[0]))
+            if b"content-length:" in head:
+                await reader.readexactly(int(head.split(b"content-length:")[1].split(b"\r\n")[0]))
             else: await reader.read()
             good = b" 200 " in head.split(b"\r\n")[0]
             closing = b"connection: close" in head or head.startswith(b"http/1.0")

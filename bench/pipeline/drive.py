@@ -6,9 +6,16 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-OUT = {"ingest": "table.csv", "prepare": "prepared.pkl", "train": "model.pkl", "evaluate": "evaluation.json", "report": "report.txt"}
+OUT = {
+    "ingest": "table.csv",
+    "prepare": "prepared.pkl",
+    "train": "model.pkl",
+    "evaluate": "evaluation.json",
+    "report": "report.txt",
+}
 NAMES = list(OUT)
-FROM = {"table": "ingest", "prepared": "prepare", "model": "train", "evaluation": "evaluate"}  # which stage makes an input
+# which stage makes an input
+FROM = {"table": "ingest", "prepared": "prepare", "model": "train", "evaluation": "evaluate"}
 
 
 def stages():
@@ -30,7 +37,18 @@ def processes():
 
 
 def papermill_cli():
-    for name in NAMES: subprocess.run([Path(sys.executable).with_name("papermill"), f"{name}.ipynb", f"{name}.out.ipynb", "--no-progress-bar", "-k", "python3"], check=True)
+    for name in NAMES:
+        subprocess.run(
+            [
+                Path(sys.executable).with_name("papermill"),
+                f"{name}.ipynb",
+                f"{name}.out.ipynb",
+                "--no-progress-bar",
+                "-k",
+                "python3",
+            ],
+            check=True,
+        )
 
 
 def papermill():
@@ -59,8 +77,16 @@ def ploomber(executor="papermill"):
     from ploomber.tasks import NotebookRunner
     dag, last = DAG(executor=Serial(build_in_subprocess=False)), None
     for name in NAMES:
-        task = NotebookRunner(Path(f"{name}.ploomber.ipynb"), File(f"{name}.out.ipynb"), dag, name=name, kernelspec_name="python3", static_analysis="disable",
-                              executor=executor, **({"papermill_params": {"progress_bar": False}} if executor == "papermill" else {}))
+        task = NotebookRunner(
+            Path(f"{name}.ploomber.ipynb"),
+            File(f"{name}.out.ipynb"),
+            dag,
+            name=name,
+            kernelspec_name="python3",
+            static_analysis="disable",
+            executor=executor,
+            **({"papermill_params": {"progress_bar": False}} if executor == "papermill" else {}),
+        )
         if last: last >> task
         last = task
     dag.build(force=True, show_progress=False)
@@ -74,7 +100,8 @@ def prefect():
     from prefect import flow, task
 
     @task
-    def run(name, after): execute_notebook(f"{name}.ipynb", f"{name}.out.ipynb", progress_bar=False, kernel_name="python3")
+    def run(name, after):
+        execute_notebook(f"{name}.ipynb", f"{name}.out.ipynb", progress_bar=False, kernel_name="python3")
 
     @flow
     def five():
@@ -87,10 +114,22 @@ def prefect():
 def dagster_job():
     from dagster import In, fs_io_manager, job
     from dagstermill import ConfigurableLocalOutputNotebookIOManager, define_dagstermill_op
-    ops = [define_dagstermill_op(f"run_{name}", str(Path(f"{name}.dagstermill.ipynb").absolute()), output_notebook_name=f"{name}_notebook", ins={"after": In()} if name != NAMES[0] else None)
-           for name in NAMES]
+    ops = [
+        define_dagstermill_op(
+            f"run_{name}",
+            str(Path(f"{name}.dagstermill.ipynb").absolute()),
+            output_notebook_name=f"{name}_notebook",
+            ins={"after": In()} if name != NAMES[0] else None,
+        )
+        for name in NAMES
+    ]
 
-    @job(resource_defs={"output_notebook_io_manager": ConfigurableLocalOutputNotebookIOManager(), "io_manager": fs_io_manager})
+    @job(
+        resource_defs={
+            "output_notebook_io_manager": ConfigurableLocalOutputNotebookIOManager(),
+            "io_manager": fs_io_manager,
+        }
+    )
     def five():
         after = ops[0]()
         for op in ops[1:]: after = op(after)
@@ -101,7 +140,9 @@ def dagster_job():
 def dagstermill():
     from dagster import DagsterInstance, execute_job, reconstructable
     with DagsterInstance.local_temp() as instance:
-        assert execute_job(reconstructable(dagster_job), instance, run_config={"execution": {"config": {"in_process": {}}}}).success
+        assert execute_job(
+            reconstructable(dagster_job), instance, run_config={"execution": {"config": {"in_process": {}}}}
+        ).success
 
 
 def kedro():
@@ -115,7 +156,9 @@ def kedro():
             return stage.__name__
         return node(run, NAMES[:NAMES.index(stage.__name__)][-1:] or None, stage.__name__, name=f"run_{stage.__name__}")
 
-    SequentialRunner().run(Pipeline([wrap(stage) for stage in stages()]), DataCatalog({name: MemoryDataset() for name in NAMES}))
+    SequentialRunner().run(
+        Pipeline([wrap(stage) for stage in stages()]), DataCatalog({name: MemoryDataset() for name in NAMES})
+    )
 
 
 def zenml():

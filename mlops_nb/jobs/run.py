@@ -17,6 +17,7 @@ from pathlib import Path
 from ..errors import UserError
 from .plan import component_files, find_unchanged_job, make_plan, survey
 from .progress import choose_view
+from .remote import Jobs, RemoteJobs
 from mlops_nb.jobs.report import (
     describe_intention,
     describe_job,
@@ -28,7 +29,6 @@ from mlops_nb.jobs.report import (
 )
 from ..project import project_root
 from ..schemas.components import Files
-from ..workspace.protocols import JobDescription, Jobs, RemoteJobs
 from ..workspace.workspace import DONE, Workspace, close_dead_jobs, find_job, list_steps
 
 # %% ../../nbs/api/jobs/14_run.ipynb #791cee08
@@ -143,18 +143,18 @@ def follow_job(
 
 # %% ../../nbs/api/jobs/14_run.ipynb #e53c1de7
 class LocalJobs:
-    "The jobs of this machine: `workspace.protocols.Jobs`"
+    "The jobs of this machine: `jobs.remote.Jobs`"
     name = "local"
     def __init__(self, workspace: Workspace | None = None):
         self.workspace = workspace or Workspace()
         close_dead_jobs(self.workspace)
 
-    def list(self, limit: int) -> Sequence[JobDescription]:
+    def list(self, limit: int) -> Sequence[dict]:
         rows = self.workspace.rows("SELECT * FROM jobs ORDER BY created DESC LIMIT ?", limit)
         return [describe_job(self.workspace, row) for row in rows]
 
-    def show(self, id: str) -> JobDescription: return describe_job(self.workspace, find_job(self.workspace, id))
-    def fetch(self, id: str) -> JobDescription: return self.show(id)  # it is here
+    def show(self, id: str) -> dict: return describe_job(self.workspace, find_job(self.workspace, id))
+    def fetch(self, id: str) -> dict: return self.show(id)  # it is here
 
     def log(self, id: str, step: str, follow: bool) -> Iterator[str]:
         "What a step wrote, in pieces; while it grows if asked to"
