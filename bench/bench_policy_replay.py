@@ -20,7 +20,7 @@ from harness import Result
 
 from mlops_nb.models.gate import Limits, judge, paired_bootstrap
 from mlops_nb.monitors.performance import least_increase
-from mlops_nb.retraining.policy import Policy, decide, policy_of, training_window
+from mlops_nb.retraining.policy import Policy, decide, training_window
 from mlops_nb.settings import load_settings
 from mlops_nb.training.evaluate import calibration_error, log_losses, reliability
 from mlops_nb.training.ingest import label, read_package
@@ -185,7 +185,7 @@ def gains(models: Models, found: dict) -> None:
 def study() -> dict:
     "Every strategy, and July to September judged on October against several champions"
     models, settings = Models(flights()), load_settings(ROOT)
-    limits, policy = Limits(**asdict(settings.named("gates"))), policy_of(settings.named("monitoring"))
+    limits, policy = Limits(**asdict(settings.named("gates"))), Policy.from_settings(settings.named("monitoring"))
     found = {"never": dict(champions=dict.fromkeys(range(4, 13), FIRST), releases=0),
              "always": dict(champions={month: (day(1), day(month)) for month in range(4, 13)}, releases=8)}
     found |= {

@@ -18,14 +18,16 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from urllib.parse import urlsplit
 
+from .. import files
 from ..errors import MlopsError, UserError
 from ..files import write_whole
 from ..jobs.progress import format_duration
-from ..retraining.events import alone, breach_event, emit, handle, list_events
-from ..retraining.policy import moment
+from ..project import Project
+from ..retraining.events import breach_event, emit, handle, list_events
 from ..retraining.retraining import describe_outcome, load_retraining, run_job
 from ..schemas.documents import load
 from ..settings import load_settings
+from ..times import parse_time
 
 # %% ../../nbs/monitoring/03_replay.ipynb #4ca8077f
 class ReplayState:
@@ -193,12 +195,13 @@ def _first(self: Replay) -> dict:
 
 def _release(self: Replay, version, at: datetime, more=lambda: True) -> dict:
     "Release a version; the time of the data is written down beside it"
-    from mlops_nb.releases.controller import release, rollback
+    from mlops_nb.releases.controller import Candidate, Driver, release, rollback
     rollout = self.root / self.settings.project.pipelines / "monitoring/rollout.yml"
     def say(text):
         if (id := text.partition(":")[0]).startswith(f"{self.endpoint}-v"): self._dated(id, at)
-    options = dict(approve_as="mlops-nb loop", rollout=rollout, replay=True, poll=0.1, timeout=900, wait=wait_with_traffic(more), say=say)
-    try: found = release(self.root, self.settings.project.model, version, **options)
+    candidate = Candidate(self.settings.project.model, version, rollout=rollout, replay=True)
+    driver = Driver(approve_as="mlops-nb loop", poll=0.1, timeout=900, wait=wait_with_traffic(more), say=say)
+    try: found = release(self.root, candidate, driver)
     except TrafficEnded as error: found = rollback(self.root, self.endpoint, str(error))
     return dict(id=found.id, status=found.status, reason=found.reason) if found else dict(id=None, status="Promoted", reason="it serves already")
 
@@ -271,8 +274,8 @@ def _answer(self: Replay, month: int) -> list:
         self.say(month, "releasing", f"version {version}: QA, shadow, canary")
         with self.traffic(month + 1) as more: return self.release(version, at, more)
     retraining = replace(self.retraining, release=release)
-    handle(self.root, [], retraining.policy, retraining, retraining.window, at)
-    return [{key: row[key] for key in ("id", "action", "reason", "outcome")} for row in list_events(self.root) if row["at"] and moment(row["at"]) == at]
+    handle(self.root, [], retraining, at)
+    return [{key: row[key] for key in ("id", "action", "reason", "outcome")} for row in list_events(self.root) if row["at"] and parse_time(row["at"]) == at]
 
 Replay.outcomes, Replay.look, Replay.answer = _outcomes, _look, _answer
 
@@ -315,7 +318,7 @@ Replay.month = _month
 # %% ../../nbs/monitoring/03_replay.ipynb #59b77b14
 def _run(self: Replay) -> dict:
     "Tell it, from where it was left"
-    with alone(self.root, "loop") as mine:
+    with files.lock(Project(self.root).lock("loop"), timeout=0) as mine:
         if not mine: raise UserError(f"the story of {self.root} is being told already", accepted="one mlops-nb loop for each project")
         self._begin()
         self.say(None, "training", "the first model")
@@ -348,7 +351,7 @@ def _begin(self: Replay):
 
 def _tower_page(self: Replay, month: int):
     "Refresh the control tower"
-    from mlops_nb.tower.render import render_tower
+    from mlops_nb.tower.page import render_tower
     self.state.once(f"{self.plan.name(month)} tower", "control tower", lambda: str(render_tower(self.root)))
 
 Replay.run, Replay._begin, Replay._tower = _run, _begin, _tower_page

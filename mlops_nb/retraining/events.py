@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['TABLES', 'BREACH_EVENT', 'AZURE_EVENT', 'AZURE_TAG', 'SIGNAL_WORDS', 'outbox', 'stable_id', 'breach_event',
-           'tagged_rows', 'azure_result', 'read_event', 'read_payload', 'receive', 'emit', 'pull', 'pending_breaches',
-           'retraining_history', 'settle', 'alone', 'act', 'list_events', 'describe_events', 'handle']
+           'tagged_rows', 'azure_result', 'Event', 'read_event', 'read_payload', 'receive', 'emit', 'pull',
+           'pending_breaches', 'retraining_history', 'Retrainer', 'settle', 'act', 'EventRecord', 'list_events',
+           'describe_events', 'Ledger', 'handle']
 
 # %% ../../nbs/api/retraining/02_events.ipynb #3fb94cf3
 import hashlib
@@ -13,17 +14,25 @@ import json
 import re
 import sqlite3
 import time
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from datetime import datetime, timezone
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, NotRequired, Protocol, TypedDict
 
+from .. import files, times
 from ..errors import UserError
-from .policy import Policy, breached_signals, decide, moment
+from ..project import Project
+from .policy import MonitorResult, PastAction, Policy, decide
 
 # %% ../../nbs/api/retraining/02_events.ipynb #b27bf9a7
 TABLES = """
-CREATE TABLE IF NOT EXISTS events (id TEXT PRIMARY KEY, breach TEXT, time TEXT, source TEXT, body TEXT NOT NULL, received REAL, deliveries INTEGER);
-CREATE TABLE IF NOT EXISTS actions (breach TEXT PRIMARY KEY, at TEXT, action TEXT, reason TEXT, status TEXT, window TEXT, outcome TEXT, started REAL, ended REAL);
+CREATE TABLE IF NOT EXISTS events (
+    id TEXT PRIMARY KEY, breach TEXT, time TEXT, source TEXT, body TEXT NOT NULL, received REAL, deliveries INTEGER);
+CREATE TABLE IF NOT EXISTS actions (
+    breach TEXT PRIMARY KEY, at TEXT, action TEXT, reason TEXT, status TEXT, window TEXT, outcome TEXT,
+    started REAL, ended REAL);
 CREATE TABLE IF NOT EXISTS cursors (name TEXT PRIMARY KEY, value TEXT);
 CREATE INDEX IF NOT EXISTS by_breach ON events (breach);
 CREATE INDEX IF NOT EXISTS by_status ON actions (status, action, at);
@@ -32,11 +41,11 @@ CREATE INDEX IF NOT EXISTS by_status ON actions (status, action, at);
 @contextmanager
 def outbox(
     root: Path | str,   # The project's folder
-):
-    "The database of events; statements commit by themselves"
-    folder = Path(root) / ".mlops"
-    folder.mkdir(parents=True, exist_ok=True)
-    with closing(sqlite3.connect(folder / "events.db", timeout=60, isolation_level=None)) as db:
+) -> Iterator[sqlite3.Connection]:
+    "Open the database of events; statements commit by themselves"
+    file = Project(Path(root)).events_db
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(file, timeout=60, isolation_level=None)) as db:
         db.row_factory = sqlite3.Row
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
@@ -47,113 +56,134 @@ def outbox(
 BREACH_EVENT = "mlops_nb.monitor.breach"
 
 def stable_id(
-    *parts,        # What makes it this one and no other
+    *parts: Any,   # What makes it this one and no other
 ) -> str:
-    "A stable id"
+    "Derive an id from what it stands for"
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
-# %% ../../nbs/api/retraining/02_events.ipynb #3b568659
 def breach_event(
-    result: dict,        # From the monitor: monitor, endpoint, window, signals, performance, breach
-) -> dict | None:        # None where nothing breached
-    "The event of a monitor's result"
+    result: MonitorResult,      # From the monitor; monitor, endpoint, window, signals and breach are read
+) -> dict[str, Any] | None:     # None where nothing breached
+    "Make the event of a monitor's result"
     if not result.get("breach"): return None
-    what = sorted((name, row.get("feature"), row.get("metric")) for name, signal in result["signals"].items() if signal["verdict"] == "breach"
-                  for row in signal.get("rows", []) if row.get("breach"))
-    id = stable_id(result["monitor"], result["endpoint"], result["window"], what)
-    return dict(specversion="1.0", id=id, type=BREACH_EVENT, source=f"/monitors/{result['monitor']}", subject=f"endpoints/{result['endpoint']}",
-                time=result["window"][1], datacontenttype="application/json", data=dict(result))
+    signals = [(name, signal) for name, signal in result["signals"].items() if signal["verdict"] == "breach"]
+    breached = sorted((name, row.get("feature"), row.get("metric"))
+                      for name, signal in signals for row in signal.get("rows", []) if row.get("breach"))
+    monitor, endpoint, window = result["monitor"], result["endpoint"], result["window"]
+    return dict(specversion="1.0", id=stable_id(monitor, endpoint, window, breached), type=BREACH_EVENT,
+                source=f"/monitors/{monitor}", subject=f"endpoints/{endpoint}", time=window[1],
+                datacontenttype="application/json", data=dict(result))
 
 # %% ../../nbs/api/retraining/02_events.ipynb #c6e855c1
-AZURE_EVENT, AZURE_TAG = "Microsoft.MachineLearningServices.RunStatusChanged", "azureml_modelmonitor_threshold_breached"
+AZURE_EVENT = "Microsoft.MachineLearningServices.RunStatusChanged"
+AZURE_TAG = "azureml_modelmonitor_threshold_breached"
 
-def _get(found, name: str):
-    "A value by its name, whatever its capitals: Event Grid writes RunTags, some senders runTags"
-    return next((value for key, value in found.items() if key.lower() == name.lower()), None) if isinstance(found, dict) else None
+def _get(mapping: Any, name: str) -> Any:
+    "Return a value by its name, whatever its capitals: Event Grid writes RunTags, some senders runTags"
+    if not isinstance(mapping, dict): return None
+    return next((value for key, value in mapping.items() if key.lower() == name.lower()), None)
 
 # %% ../../nbs/api/retraining/02_events.ipynb #b5a85ce1
 def tagged_rows(
-    tag: str,        # The text of the tag
-) -> list:           # Of dicts: feature, metric, value, azure_threshold, azure_breach, breach
-    "What breached, as far as the tag says it"
-    found = []
+    tag: str,                   # The text of the tag
+) -> list[dict[str, Any]]:      # As rows of a signal: feature, metric, value, azure_threshold, azure_breach, breach
+    "Read from the tag what breached, as far as it says"
+    rows = []
     for text in re.findall(r"\{[^{}]*\}", tag):
         try: row = json.loads(text)
         except ValueError: continue
-        found.append(dict(feature=str(row.get("group") or ""), metric=row.get("metric_name"), value=row.get("metric_value"), azure_threshold=row.get("threshold_value"), azure_breach=True, breach=True))
-    return found
+        rows.append(dict(feature=str(row.get("group") or ""), metric=row.get("metric_name"),
+                         value=row.get("metric_value"), azure_threshold=row.get("threshold_value"),
+                         azure_breach=True, breach=True))
+    return rows
 
 # %% ../../nbs/api/retraining/02_events.ipynb #15225ea9
-SIGNAL_WORDS = {"performance": "model_performance", "attribution": "feature_attribution_drift", "quality": "data_quality", "prediction": "prediction_drift",
-         "drift": "data_drift"}
+SIGNAL_WORDS = {"performance": "model_performance", "attribution": "feature_attribution_drift",
+                "quality": "data_quality", "prediction": "prediction_drift", "drift": "data_drift"}
 
 def azure_result(
-    event: dict,     # RunStatusChanged, in either schema
-    tag: str,        # The text of the tag
-) -> dict:           # As a monitor's result; what Azure does not say is missing
-    "What is known of a breach that Azure reports"
+    event: dict[str, Any],  # RunStatusChanged, in either schema
+    tag: str,               # The text of the tag
+) -> MonitorResult:         # As a monitor's; what Azure does not say is missing
+    "Return what is known of a breach that Azure reports"
     time, quoted = _get(event, "time") or _get(event, "eventTime"), re.search(r"[Ss]ignal '([^'\n]+)'", tag)
     name = quoted[1] if quoted else tag
     kind = next((kind for word, kind in SIGNAL_WORDS.items() if word in name.lower()), None)
-    signals = {quoted[1] if quoted else "azure": dict(type=kind, verdict="breach", rows=tagged_rows(tag))} if kind else {}
-    return dict(monitor=_get(event["data"], "ExperimentName") or "azure", endpoint="", window=[time, time], signals=signals, breach=True, said=tag,
+    signal = dict(type=kind, verdict="breach", rows=tagged_rows(tag))
+    return dict(monitor=_get(event["data"], "ExperimentName") or "azure", endpoint="", window=[time, time],
+                signals={quoted[1] if quoted else "azure": signal} if kind else {}, breach=True, said=tag,
                 run=_get(event["data"], "RunId"))
 
 # %% ../../nbs/api/retraining/02_events.ipynb #6b7b167f
+class Event(TypedDict):
+    "An event in our terms"
+    id: str                         # As the sender states it, or derived from its content
+    breach: str | None              # What breached, the same in every event about it; None where nothing did
+    time: Any                       # As the sender states it
+    source: str                     # The type of the event
+    result: MonitorResult | None    # None where nothing breached
+    body: NotRequired[str]          # As it arrived, as JSON
+
 def read_event(
-    event,           # What a sender calls an event
-) -> dict:           # id, breach (None where it is none), time, source, result
-    "An event in our terms; what is not known is kept and leads to nothing"
+    event: Any,      # What a sender calls an event
+) -> Event:
+    "Read an event; what is not known is kept and leads to nothing"
     if not isinstance(event, dict): event = {"data": event}
     kind, data = _get(event, "type") or _get(event, "eventType"), _get(event, "data")
-    stated = _get(event, "id")
-    found = dict(id=str(stated) if stated else stable_id(event), breach=None, time=_get(event, "time") or _get(event, "eventTime"), source=str(kind or "unknown"), result=None)
-    if kind == BREACH_EVENT and isinstance(data, dict) and _sound(data): return found | dict(breach=found["id"], result=data)
-    tag = _get(_get(data, "RunTags"), AZURE_TAG)
-    if kind != AZURE_EVENT or not isinstance(tag, str) or not _get(data, "RunId") or not _time(found["time"]): return found
-    return found | dict(breach=stable_id(_get(data, "RunId"), tag), result=azure_result(event, tag))
+    id, time = str(_get(event, "id") or stable_id(event)), _get(event, "time") or _get(event, "eventTime")
+    breach, result = None, None
+    if kind == BREACH_EVENT and _is_result(data): breach, result = id, data
+    tag, run = _get(_get(data, "RunTags"), AZURE_TAG), _get(data, "RunId")
+    if kind == AZURE_EVENT and isinstance(tag, str) and run and _is_time(time):
+        breach, result = stable_id(run, tag), azure_result(event, tag)
+    return Event(id=id, breach=breach, time=time, source=str(kind or "unknown"), result=result)
 
-def _time(text) -> bool:
-    "Is it a time?"
-    try: return bool(moment(text))
-    except (TypeError, ValueError): return False
+def _is_time(text: Any) -> bool:
+    "Whether it is a time"
+    try: return isinstance(text, str) and bool(times.parse_time(text))
+    except ValueError: return False
 
-def _sound(data: dict) -> bool:
-    "Can a decision be based on it?"
+def _is_result(data: Any) -> bool:
+    "Whether a decision can be based on it"
+    if not isinstance(data, dict): return False
     window, signals = data.get("window"), data.get("signals")
-    return isinstance(window, list) and len(window) == 2 and all(map(_time, window)) and isinstance(signals, dict) and all(isinstance(s, dict) and "type" in s for s in signals.values())
+    if not isinstance(window, list) or len(window) != 2 or not all(map(_is_time, window)): return False
+    if not isinstance(signals, dict): return False
+    return all(isinstance(signal, dict) and "type" in signal for signal in signals.values())
 
 # %% ../../nbs/api/retraining/02_events.ipynb #9dd5153a
 def read_payload(
-    payload,         # JSON text, or what it holds: an event or a list of events
-) -> list:           # Of what `read_event` returns
-    "All events of a payload"
+    payload: Any,    # JSON text, or what it holds: an event or a list of events
+) -> list[Event]:    # With their bodies
+    "Read all events of a payload"
     if isinstance(payload, (str, bytes)):
         try: payload = json.loads(payload)
-        except ValueError as error: raise UserError(f"the payload is not JSON: {error}", accepted="one event, or a list of events") from None
-    return [read_event(event) | dict(body=json.dumps(event)) for event in (payload if isinstance(payload, list) else [payload])]
+        except ValueError as error:
+            raise UserError(f"the payload is not JSON: {error}", accepted="one event, or a list of events") from None
+    events = payload if isinstance(payload, list) else [payload]
+    return [Event(**read_event(event), body=json.dumps(event)) for event in events]
 
 # %% ../../nbs/api/retraining/02_events.ipynb #b15f9fac
 def receive(
     root: Path | str,   # The project's folder
-    payload,            # See `read_payload`
-    cursor: tuple | None = None,    # A sender, and up to where it was read
-) -> list:              # The ids
+    payload: Any,       # See `read_payload`
+    cursor: tuple[str, str] | None = None,  # A sender, and up to where it was read
+) -> list[str]:         # The ids
     "Write down what arrived; from here on it is not lost"
     events = read_payload(payload)
     rows = [(e["id"], e["breach"], str(e["time"] or ""), e["source"], e["body"], time.time()) for e in events]
+    again = "ON CONFLICT (id) DO UPDATE SET deliveries = deliveries + 1"
     with outbox(root) as db:
         db.execute("BEGIN IMMEDIATE")
-        db.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, 1) ON CONFLICT (id) DO UPDATE SET deliveries = deliveries + 1", rows)
+        db.executemany(f"INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, 1) {again}", rows)
         if cursor: db.execute("INSERT OR REPLACE INTO cursors VALUES (?, ?)", cursor)
         db.execute("COMMIT")
-    return [e["id"] for e in events]
+    return [event["id"] for event in events]
 
-# %% ../../nbs/api/retraining/02_events.ipynb #0de5e49d
 def emit(
-    root: Path | str,   # The project's folder
-    event: dict,        # From `breach_event`
-) -> str:               # Its id
+    root: Path | str,       # The project's folder
+    event: dict[str, Any],  # From `breach_event`
+) -> str:                   # Its id
     "Put an event into the outbox; doing so twice is the same as once"
     return receive(root, event)[0]
 
@@ -161,116 +191,141 @@ def emit(
 def pull(
     root: Path | str,   # The project's folder
     sender: str,        # Whose cursor it is
-    look,               # Given a cursor, empty at first, returns events and the next cursor
-) -> list:              # The ids
+    look: Callable[[str], tuple[list, str]],    # Given a cursor, empty at first, returns events and the next cursor
+) -> list[str]:         # The ids
     "Ask a sender for what is new"
-    with outbox(root) as db:
-        row = db.execute("SELECT value FROM cursors WHERE name = ?", (sender,)).fetchone()
-        payload, cursor = look(row["value"] if row else "")
-        return receive(root, payload, (sender, cursor))
+    with outbox(root) as db: row = db.execute("SELECT value FROM cursors WHERE name = ?", (sender,)).fetchone()
+    payload, cursor = look(row["value"] if row else "")
+    return receive(root, payload, (sender, cursor))
 
 # %% ../../nbs/api/retraining/02_events.ipynb #f5b4ce5f
 def pending_breaches(
-    db,            # From `outbox`
-) -> list:         # Of events, the newest first
-    "Breaches that nothing was decided about"
-    return db.execute("SELECT * FROM events WHERE breach IS NOT NULL AND breach NOT IN (SELECT breach FROM actions) GROUP BY breach ORDER BY time DESC, id").fetchall()
+    db: sqlite3.Connection,     # From `outbox`
+) -> list[sqlite3.Row]:         # Events, the newest first
+    "List the breaches that nothing was decided about"
+    undecided = "breach IS NOT NULL AND breach NOT IN (SELECT breach FROM actions)"
+    return db.execute(f"SELECT * FROM events WHERE {undecided} GROUP BY breach ORDER BY time DESC, id").fetchall()
 
 def retraining_history(
-    db,            # From `outbox`
-) -> list:         # Of dicts: at, action
-    "The retrainings that were decided, the newest first"
+    db: sqlite3.Connection,     # From `outbox`
+) -> list[PastAction]:
+    "List the retrainings that were decided, the newest first"
     rows = db.execute("SELECT at, action FROM actions WHERE action = 'retrain' ORDER BY at DESC LIMIT 1000")
-    return [dict(at=moment(row["at"]), action=row["action"]) for row in rows]
+    return [PastAction(at=times.parse_time(row["at"]), action=row["action"]) for row in rows]
+
+# %% ../../nbs/api/retraining/02_events.ipynb #87892eca
+class Retrainer(Protocol):
+    "What the handler asks of whoever retrains; see `retraining.Retraining`"
+    @property
+    def policy(self) -> Policy: ...         # What a breach leads to
+    def window(self, now: datetime) -> dict[str, str]: ...      # The days to train and to judge on, as of a moment
+    def keep(self) -> None: ...             # Make durable what was decided, before anything is done
+    def retrain(self, breach: str, window: dict[str, str]) -> dict[str, Any]: ...   # Do it; return what came of it
 
 # %% ../../nbs/api/retraining/02_events.ipynb #178d008a
 def settle(
-    root: Path | str,     # The project's folder
-    policy: Policy,       # What a breach leads to
-    now: datetime,        # The moment of the decision
-    window=lambda now: {},  # The days to train on, from the moment
-) -> list:                # Of the decided breaches
+    root: Path | str,       # The project's folder
+    retrainer: Retrainer,   # Knows the policy and the days
+    now: datetime,          # The moment of the decision
+) -> list[str]:             # The decided breaches
     "Decide about everything that is pending"
     decided = []
+    insert = "INSERT OR IGNORE INTO actions (breach, at, action, reason, status, window) VALUES (?, ?, ?, ?, ?, ?)"
     with outbox(root) as db:
         for row in pending_breaches(db):
             db.execute("BEGIN IMMEDIATE")
-            action = decide(read_event(json.loads(row["body"]))["result"], retraining_history(db), policy, now)
-            status, days = ("decided", json.dumps(window(now))) if action.action == "retrain" else ("done", None)
-            new = db.execute("INSERT OR IGNORE INTO actions (breach, at, action, reason, status, window) VALUES (?, ?, ?, ?, ?, ?)",
-                             (row["breach"], now.isoformat(), action.action, action.reason, status, days)).rowcount
+            result = read_event(json.loads(row["body"]))["result"] or {}
+            action = decide(result, retraining_history(db), retrainer.policy, now)
+            retrains = action.action == "retrain"
+            status, window = ("decided", json.dumps(retrainer.window(now))) if retrains else ("done", None)
+            values = (row["breach"], now.isoformat(), action.action, action.reason, status, window)
+            if db.execute(insert, values).rowcount: decided.append(row["breach"])
             db.execute("COMMIT")
-            if new: decided.append(row["breach"])
     return decided
-
-# %% ../../nbs/api/retraining/02_events.ipynb #c8fb9471
-@contextmanager
-def alone(
-    root: Path | str,   # The project's folder
-    name: str,          # What only one process may do
-):                      # Yields False while another process does it
-    "Hold a lock that a kill releases"
-    (Path(root) / ".mlops").mkdir(parents=True, exist_ok=True)
-    with closing(sqlite3.connect(Path(root) / ".mlops" / f"{name}.lock", timeout=0, isolation_level=None)) as lock:
-        try: lock.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError: mine = False
-        else: mine = True
-        yield mine
 
 # %% ../../nbs/api/retraining/02_events.ipynb #711a49e4
 def act(
-    root: Path | str,   # The project's folder
-    perform,            # Given a breach and its window, retrains and returns a dict: what came of it
-) -> list:              # Of the breaches that were acted on
+    root: Path | str,       # The project's folder
+    retrainer: Retrainer,   # Does it
+) -> list[str]:             # The breaches that were acted on
     "Do what was decided and is not done"
-    acted = []
-    with alone(root, "handler") as mine, outbox(root) as db:
-        for row in db.execute("SELECT * FROM actions WHERE status = 'decided' ORDER BY at").fetchall() if mine else []:
-            db.execute("UPDATE actions SET started = ? WHERE breach = ? AND started IS NULL", (time.time(), row["breach"]))
-            outcome = perform(row["breach"], json.loads(row["window"]))
-            db.execute("UPDATE actions SET status = 'done', outcome = ?, ended = ? WHERE breach = ?", (json.dumps(outcome), time.time(), row["breach"]))
+    acted: list[str] = []
+    with files.lock(Project(Path(root)).lock("handler"), timeout=0) as mine, outbox(root) as db:
+        if not mine: return acted
+        for row in db.execute("SELECT * FROM actions WHERE status = 'decided' ORDER BY at").fetchall():
+            begin = "UPDATE actions SET started = ? WHERE breach = ? AND started IS NULL"
+            db.execute(begin, (time.time(), row["breach"]))
+            outcome = json.dumps(retrainer.retrain(row["breach"], json.loads(row["window"])))
+            end = "UPDATE actions SET status = 'done', outcome = ?, ended = ? WHERE breach = ?"
+            db.execute(end, (outcome, time.time(), row["breach"]))
             acted.append(row["breach"])
     return acted
 
 # %% ../../nbs/api/retraining/02_events.ipynb #87eca692
-_ROWS = """SELECT e.id, e.breach, e.time, e.source, e.deliveries, e.body, e.received, a.at, a.action, a.reason, a.status, a.window, a.outcome,
+class EventRecord(TypedDict):
+    "An event, and what it led to"
+    id: str
+    breach: str | None
+    time: str
+    source: str
+    deliveries: int                     # How often it arrived
+    received: float                     # Seconds since 1970
+    result: MonitorResult | None
+    at: str | None                      # The moment of the decision
+    action: str                         # retrain, none or pending
+    reason: str
+    status: str                         # pending, decided or done
+    window: dict[str, str] | None       # The days of a retraining
+    outcome: dict[str, Any] | None      # What came of it
+    started: float | None
+    ended: float | None
+
+_ROWS = """SELECT e.id, e.breach, e.time, e.source, e.deliveries, e.body, e.received,
+    a.at, a.action, a.reason, a.status, a.window, a.outcome,
     a.started, a.ended FROM events e LEFT JOIN actions a ON a.breach = e.breach"""
 
 def list_events(
-    root: Path | str,   # The project's folder
-    limit: int = 50,    # Of the latest events; -1 for all
-) -> list:              # Of dicts, the newest first
-    "Events and what each led to"
-    with outbox(root) as db:
-        return [_told(dict(row)) for row in db.execute(f"{_ROWS} ORDER BY e.time DESC, e.received DESC LIMIT ?", (limit,))]
+    root: Path | str,       # The project's folder
+    limit: int = 50,        # Of the latest events; -1 for all
+) -> list[EventRecord]:     # The newest first
+    "List events and what each led to"
+    latest = f"{_ROWS} ORDER BY e.time DESC, e.received DESC LIMIT ?"
+    with outbox(root) as db: return [_event_record(row) for row in db.execute(latest, (limit,))]
 
 def describe_events(
-    root: Path | str,   # The project's folder
-    ids: list,          # Of events
-) -> list:              # One for each id, in their order
-    "What became of some events"
-    with outbox(root) as db: return [_told(dict(db.execute(f"{_ROWS} WHERE e.id = ?", (id,)).fetchone())) for id in ids]
+    root: Path | str,       # The project's folder
+    ids: list[str],         # Of events
+) -> list[EventRecord]:     # One for each id, in their order
+    "Describe what became of some events"
+    with outbox(root) as db: rows = [db.execute(f"{_ROWS} WHERE e.id = ?", (id,)).fetchone() for id in ids]
+    return [_event_record(row) for row in rows]
 
-def _told(row: dict) -> dict:
-    "A row with its JSON read, and what to say where nothing was decided"
-    row["result"] = read_event(json.loads(row.pop("body")))["result"]
-    for name in ("window", "outcome"): row[name] = json.loads(row[name]) if row[name] else None
-    if not row["action"]: row |= dict(action="pending", status="pending", reason="") if row["breach"] else dict(action="none", status="done", reason=f"not a breach: {row['source']}")
-    return row
+def _event_record(row: sqlite3.Row) -> EventRecord:
+    "Return a row with its JSON read, and what to say where nothing was decided"
+    record = dict(row)
+    record["result"] = read_event(json.loads(record.pop("body")))["result"]
+    for name in ("window", "outcome"): record[name] = json.loads(record[name]) if record[name] else None
+    if not record["breach"]: record |= dict(action="none", status="done", reason=f"not a breach: {record['source']}")
+    elif not record["action"]: record |= dict(action="pending", status="pending", reason="")
+    return EventRecord(**record)  # type: ignore[typeddict-item]  # the columns are those of `_ROWS`
+
+# %% ../../nbs/api/retraining/02_events.ipynb #a97be469
+@dataclass
+class Ledger:
+    "Where it is written down which breach led to what"
+    folder: Path                                # Holds .mlops/events.db
+    keep: Callable[[], None] = lambda: None     # Makes durable what was written; refuses where somebody else has written in the meantime
 
 # %% ../../nbs/api/retraining/02_events.ipynb #e249c5c7
 def handle(
-    root: Path | str,          # The project's folder
-    payload,                   # Ours or Azure's: see `read_payload`; an empty list handles what is pending
-    policy: Policy,            # From settings.ini
-    perform,                   # See `act`
-    window=lambda now: {},     # See `settle`
-    now: datetime | None = None,  # The moment of the decision; now by default
-    keep=lambda: None,         # Makes durable what was decided, before anything is done: `workspace.protocols.Ledger`
-) -> list:                     # Of dicts: id, breach, action, reason, status, outcome; one for each event of the payload
+    root: Path | str,               # The project's folder
+    payload: Any,                   # Ours or Azure's: see `read_payload`; an empty list handles what is pending
+    retrainer: Retrainer,           # Knows what to do, and does it
+    now: datetime | None = None,    # The moment of the decision; now by default
+) -> list[EventRecord]:             # One for each event of the payload
     "Write down, decide, act: the one handler of production"
     ids = receive(root, payload)
-    settle(root, policy, now or datetime.now(UTC), window)
-    keep()
-    act(root, perform)
+    settle(root, retrainer, (now or times.now()).astimezone(UTC))
+    retrainer.keep()
+    act(root, retrainer)
     return describe_events(root, ids)

@@ -8,9 +8,10 @@ import subprocess
 import click
 import pytest
 
-from mlops_nb.cli.contract import FINDING, JSON
-from mlops_nb.cli.doctor import examine_machine
+from mlops_nb.cli.doctor import check_port, examine_machine
 from mlops_nb.cli.main import main
+from mlops_nb.cli.options import FINDING_KEYS, JSON_KEYS, STEP_KEYS
+from mlops_nb.project import Project
 
 from tests.support import ROOT
 from tests.support.projects import BIN, command
@@ -60,8 +61,7 @@ def test_a_port_that_is_taken_is_told_and_not_needed(project):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        from mlops_nb.cli.doctor import check_port
-        one = check_port(project, taken.getsockname()[1])
+        one = check_port(Project(project), taken.getsockname()[1])
     assert one.mark == "note" and one.fix.startswith("mlops-nb ui --port")
 
 
@@ -94,7 +94,7 @@ def test_the_exit_code_says_whether_something_needed_is_missing(project):
     command("doctor", cwd=project)
     (project / "requirements.lock").write_text("not-there==1.0\n")
     said = command("doctor", "--json", cwd=project, code=1).stdout
-    assert {key for one in json.loads(said) for key in one} == FINDING.keys()
+    assert {key for one in json.loads(said) for key in one} == FINDING_KEYS.keys()
 
 
 def test_the_keys_of_json_are_those_that_are_documented(tmp_path):
@@ -106,13 +106,12 @@ def test_the_keys_of_json_are_those_that_are_documented(tmp_path):
         "create": ["create", "data.yml"], "run": ["run", "job.yml"], "show": ["show", "last"], "jobs": ["jobs"]}.items()}
     for name, value in said.items():
         one = value[0] if isinstance(value, list) else value
-        assert one.keys() == JSON[name].keys(), name
-    from mlops_nb.cli.contract import STEP
-    assert said["show"]["steps"][0].keys() == STEP.keys()
+        assert one.keys() == JSON_KEYS[name].keys(), name
+    assert said["show"]["steps"][0].keys() == STEP_KEYS.keys()
     made = json.loads(command("new", "p", "--package", "plain", "--json", cwd=tmp_path).stdout)
-    assert made.keys() == JSON["new"].keys()
+    assert made.keys() == JSON_KEYS["new"].keys()
     added = json.loads(command("stage", "new", "b", "--json", cwd=tmp_path / "p").stdout)
-    assert {key for one in added for key in one} == JSON["stage new"].keys()
+    assert {key for one in added for key in one} == JSON_KEYS["stage new"].keys()
 
 
 def commands(group=main, above=("mlops-nb",)):

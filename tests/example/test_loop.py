@@ -27,7 +27,7 @@ from mlops_nb.tower.facts import collect_facts
 
 from tests.support import ROOT
 
-COMMAND = [sys.executable, "-c", "from mlops_nb.cli.main import main; main()", "loop", "--months", "4-5", "--sample", "20", "--rows", "5", "--every", "20", "--json"]
+COMMAND = [sys.executable, "-m", "mlops_nb", "loop", "--months", "4-5", "--sample", "20", "--rows", "5", "--every", "20", "--json"]
 
 
 @pytest.fixture(scope="module")

@@ -15,11 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlops_nb.errors import UserError
+from mlops_nb.files import lock
+from mlops_nb.project import Project
 from mlops_nb.retraining.events import (
     AZURE_EVENT,
     AZURE_TAG,
     act,
-    alone,
     breach_event,
     handle,
     list_events,
@@ -30,6 +31,7 @@ from mlops_nb.retraining.events import (
 from mlops_nb.retraining.policy import Policy
 
 from tests.support import ROOT
+from tests.support.retraining import StandIn
 
 NOW = datetime(2013, 7, 1, tzinfo=UTC)
 
@@ -45,13 +47,6 @@ def azure(status="Failed", id="1", key="RunTags", **envelope) -> dict:
     return dict(id=id, eventType=AZURE_EVENT, eventTime="2013-07-01T06:00:00Z", data=data) | envelope
 
 
-class Performed(list):
-    "An action that writes down what it was asked"
-    def __call__(self, breach, window):
-        self.append(breach)
-        return dict(accepted=True, reason="better")
-
-
 def test_the_same_breach_has_the_same_id_and_another_one_has_not():
     again, other = breach_event(result()), breach_event(result(5))
     assert breach_event(result())["id"] == again["id"] != other["id"]
@@ -60,18 +55,18 @@ def test_the_same_breach_has_the_same_id_and_another_one_has_not():
 
 def test_azure_repeats_a_breach_in_many_events_and_schemas(tmp_path):
     cloud = dict(id="9", type=AZURE_EVENT, time="2013-07-01T06:00:09Z", specversion="1.0", source="/subscriptions/1", data=azure()["data"])
-    done = Performed()
-    handle(tmp_path, [azure(), azure("Completed", "2"), azure(key="runTags", id="3")], Policy(), done, now=NOW)
-    handle(tmp_path, json.dumps(cloud), Policy(), done, now=NOW)
-    assert len(done) == 1 and len(list_events(tmp_path)) == 4
+    retrainer = StandIn()
+    handle(tmp_path, [azure(), azure("Completed", "2"), azure(key="runTags", id="3")], retrainer, NOW)
+    handle(tmp_path, json.dumps(cloud), retrainer, NOW)
+    assert len(retrainer.asked) == 1 and len(list_events(tmp_path)) == 4
     assert {row["action"] for row in list_events(tmp_path)} == {"retrain"}
 
 
 def test_azures_data_drift_is_noted(tmp_path):
-    event, done = azure(), Performed()
+    event, retrainer = azure(), StandIn()
     event["data"]["RunTags"][AZURE_TAG] = "Signal flights_data_drift has failed due to one or more features violating metric thresholds"
-    row = handle(tmp_path, event, Policy(), done, now=NOW)[0]
-    assert done == [] and "without harm" in row["reason"]
+    row = handle(tmp_path, event, retrainer, NOW)[0]
+    assert retrainer.asked == [] and "without harm" in row["reason"]
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(), lambda inside: st.lists(inside, max_size=3) | st.dictionaries(
@@ -83,45 +78,50 @@ def test_whatever_arrives_is_read(payload):
 
 
 def test_strangers_are_kept_and_lead_to_nothing(tmp_path):
-    done = Performed()
-    rows = handle(tmp_path, [None, dict(type="weather", id="w"), dict(eventType="Microsoft.EventGrid.SubscriptionValidationEvent", data={}, id="v")], Policy(), done, now=NOW)
-    assert done == [] and [row["action"] for row in rows] == ["none"] * 3 and len(list_events(tmp_path)) == 3
-    with pytest.raises(UserError, match="not JSON"): handle(tmp_path, "{", Policy(), done)
+    retrainer, validation = StandIn(), "Microsoft.EventGrid.SubscriptionValidationEvent"
+    rows = handle(tmp_path, [None, dict(type="weather", id="w"), dict(eventType=validation, data={}, id="v")], retrainer, NOW)
+    assert retrainer.asked == [] and [row["action"] for row in rows] == ["none"] * 3 and len(list_events(tmp_path)) == 3
+    with pytest.raises(UserError, match="not JSON"): handle(tmp_path, "{", retrainer)
 
 
 def test_an_older_breach_that_comes_late_is_answered_already(tmp_path):
-    done = Performed()
-    handle(tmp_path, [breach_event(result(4)), breach_event(result(6)), breach_event(result(5))], Policy(cooldown_days=0), done, now=NOW)
-    assert len(done) == 1
+    retrainer = StandIn(Policy(cooldown_days=0))
+    handle(tmp_path, [breach_event(result(4)), breach_event(result(6)), breach_event(result(5))], retrainer, NOW)
+    assert len(retrainer.asked) == 1
     assert [row["action"] for row in list_events(tmp_path)] == ["retrain", "none", "none"]
     assert "has seen this window" in list_events(tmp_path)[1]["reason"]
 
 
 def test_the_window_is_that_of_the_decision(tmp_path):
-    seen = []
     receive(tmp_path, breach_event(result()))
-    settle(tmp_path, Policy(), NOW, lambda now: dict(test_end=f"{now:%Y-%m-%d}"))
-    handle(tmp_path, [], Policy(), lambda breach, window: seen.append(window) or {}, lambda now: dict(test_end="later"), NOW.replace(year=2014))
-    assert seen == [dict(test_end="2013-07-01")]
+    settle(tmp_path, StandIn(days=lambda now: dict(test_end=f"{now:%Y-%m-%d}")), NOW)
+    later = StandIn(outcome=lambda breach, window: {}, days=lambda now: dict(test_end="later"))
+    handle(tmp_path, [], later, NOW.replace(year=2014))
+    assert later.windows == [dict(test_end="2013-07-01")]
 
 
 def test_an_error_of_the_action_leaves_it_to_be_done(tmp_path):
     def broken(breach, window): raise OSError("no space")
-    with pytest.raises(OSError): handle(tmp_path, breach_event(result()), Policy(), broken, now=NOW)
-    done = Performed()
-    assert act(tmp_path, done) == done and len(done) == 1
-    assert act(tmp_path, done) == []
+    with pytest.raises(OSError): handle(tmp_path, breach_event(result()), StandIn(outcome=broken), NOW)
+    retrainer = StandIn()
+    assert act(tmp_path, retrainer) == retrainer.asked and len(retrainer.asked) == 1
+    assert act(tmp_path, retrainer) == []
 
 
 def test_handlers_at_once_act_once(tmp_path):
-    done = Performed()
-    with ThreadPoolExecutor(8) as pool: [*pool.map(lambda k: handle(tmp_path, [breach_event(result(3 + k % 4))], Policy(cooldown_days=0), done, now=NOW), range(32))]
-    act(tmp_path, done)
-    assert len(done) == len({*done}) and {row["status"] for row in list_events(tmp_path)} == {"done"}
+    retrainer = StandIn(Policy(cooldown_days=0))
+    with ThreadPoolExecutor(8) as pool:
+        [*pool.map(lambda k: handle(tmp_path, [breach_event(result(3 + k % 4))], retrainer, NOW), range(32))]
+    act(tmp_path, retrainer)
+    assert len(retrainer.asked) == len({*retrainer.asked})
+    assert {row["status"] for row in list_events(tmp_path)} == {"done"}
 
 
 def test_the_lock_is_one_for_all_processes(tmp_path):
-    with alone(tmp_path, "handler") as mine, alone(tmp_path, "handler") as second: assert mine and not second
+    retrainer, handler = StandIn(), Project(tmp_path).lock("handler")
+    with lock(handler, timeout=0) as mine, lock(handler, timeout=0) as second: assert mine and not second
+    with lock(handler): handle(tmp_path, breach_event(result()), retrainer, NOW)
+    assert retrainer.asked == [], "another handler is at work"
 
 
 def bench(name: str):
@@ -139,7 +139,7 @@ def test_kills_lose_nothing_and_double_nothing(tmp_path):
 
 
 def command(root: Path, *given: str, **options) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-c", "from mlops_nb.cli.main import main; main()", "events", *given], cwd=root, capture_output=True, text=True, **options)
+    return subprocess.run([sys.executable, "-m", "mlops_nb", "events", *given], cwd=root, capture_output=True, text=True, **options)
 
 
 @pytest.fixture
@@ -186,7 +186,7 @@ def test_a_handler_that_is_killed_while_it_trains_goes_on(project, kill):
     file.write_text("import time, os\nfrom pathlib import Path\nopen(os.environ['STARTS'], 'a').write('begun\\n')\nwhile not Path(os.environ['GO']).exists(): time.sleep(0.05)\n" + file.read_text())
     (project / "breach.json").write_text(json.dumps(breach_event(result())))
     environment = os.environ | {"STARTS": str(project / "starts"), "GO": str(project / "go")}
-    process = subprocess.Popen([sys.executable, "-c", "from mlops_nb.cli.main import main; main()", "events", "handle", "breach.json"], cwd=project, env=environment, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, "-m", "mlops_nb", "events", "handle", "breach.json"], cwd=project, env=environment, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not (project / "starts").exists(): time.sleep(0.05)
     kill(process.pid, signal.SIGKILL)
     process.wait()

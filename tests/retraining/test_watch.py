@@ -13,7 +13,7 @@ import pytest
 
 from mlops_nb.processes import end_marked
 from mlops_nb.retraining.events import BREACH_EVENT, list_events, receive
-from mlops_nb.retraining.watch import open_ticks
+from mlops_nb.retraining.watch import Ticks
 
 PIPELINE = """type: pipeline
 jobs:
@@ -54,7 +54,7 @@ def start(project):
     "Starts a watch; whatever is left at the end is killed"
     running = []
     def begin() -> subprocess.Popen:
-        process = subprocess.Popen([sys.executable, "-c", "from mlops_nb.cli.main import main; main()", "watch", "--every", "0.1", "--no-tower"], cwd=project, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        process = subprocess.Popen([sys.executable, "-m", "mlops_nb", "watch", "--every", "0.1", "--no-tower"], cwd=project, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         running.append(process)
         assert "watching 1 schedule: hourly" in process.stdout.readline()
         return process
@@ -83,7 +83,7 @@ def miss(project: Path, hours: int):
 
 
 def fired(project: Path) -> tuple | None:
-    with closing(open_ticks(project)) as db: return db.execute("SELECT tick, ended, code FROM fired").fetchone()
+    with closing(Ticks(project)) as ticks: return ticks.db.execute("SELECT tick, ended, code FROM fired").fetchone()
 
 
 def stop(process: subprocess.Popen, number=signal.SIGTERM) -> str:
@@ -109,7 +109,7 @@ def test_missed_ticks_are_caught_up_once(project, start, number):
 
 def test_there_is_one(project, start):
     start()
-    second = subprocess.run([sys.executable, "-c", "from mlops_nb.cli.main import main; main()", "watch"], cwd=project, capture_output=True, text=True)
+    second = subprocess.run([sys.executable, "-m", "mlops_nb", "watch"], cwd=project, capture_output=True, text=True)
     assert second.returncode == 2 and "is watched already" in second.stderr
 
 

@@ -14,9 +14,11 @@ from mlops_nb.retraining.events import breach_event, handle
 from mlops_nb.retraining.policy import Policy
 from mlops_nb.serving.endpoints import Deployment, Endpoint
 from mlops_nb.tower.facts import collect_facts
-from mlops_nb.tower.page import build_page, drift_rows, excess
+from mlops_nb.tower.page import build_page
+from mlops_nb.tower.parts import drift_rows, excess
 
 from tests.support import ROOT
+from tests.support.retraining import StandIn
 
 BROWSER = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
 FEATURES = ["temp", "dewp", "humid", "wind_speed", "pressure", "visib", "carrier", "origin", "dest", "departure_minute", "late_by_carrier_over_the_last_weeks"]
@@ -45,15 +47,19 @@ def project(tmp_path_factory) -> Path:
     "A project with half a year of history, in which hostile names occur"
     root = tmp_path_factory.mktemp("project")
     (root / "settings.ini").write_text("[project]\nexperiment = flights\nmodel = flight-delay\n")
-    outcomes = iter([dict(accepted=True, version=2, release=dict(id="r2", status="Promoted", reason="")), dict(accepted=True, version=3, release=dict(id="r3", status="RolledBack", reason="too many bad answers"))])
-    perform = lambda breach, window: dict(job="flights-20130701", status="Completed", seconds=22.0, reason="Refused or accepted: the challenger's loss is lower by 0.0051 <b>&", notebook=None, **next(outcomes))
+    reason = "Refused or accepted: the challenger's loss is lower by 0.0051 <b>&"
+    trained = dict(job="flights-20130701", status="Completed", seconds=22.0, reason=reason, notebook=None, accepted=True)
+    outcomes = iter([dict(version=2, release=dict(id="r2", status="Promoted", reason="")),
+                     dict(version=3, release=dict(id="r3", status="RolledBack", reason="too many bad answers"))])
+    days = lambda now: dict(train_start="2013-01-01", train_end=f"{now:%Y-%m-%d}", test_end=f"{now:%Y-%m-%d}")
+    retrainer = StandIn(Policy(cooldown_days=40), lambda breach, window: trained | next(outcomes), days)
     for month in range(4, 10):
         one = result(month)
         file = root / f".mlops/monitors/flight-delay/{month}.json"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(one))
-        handle(root, breach_event(one), Policy(cooldown_days=40), perform, lambda now: dict(train_start="2013-01-01", train_end=f"{now:%Y-%m-%d}", test_end=f"{now:%Y-%m-%d}"), datetime(2013, month + 1, 1, tzinfo=UTC))
-    handle(root, dict(type="<script>alert(1)</script>", id="x"), Policy(), perform)
+        handle(root, breach_event(one), retrainer, datetime(2013, month + 1, 1, tzinfo=UTC))
+    handle(root, dict(type="<script>alert(1)</script>", id="x"), retrainer)
     stages = [dict(name="shadow", traffic=0, requests=300, bad=0, e_value=None, decision="go"), dict(name="5 %", traffic=5, requests=312, bad=1, e_value=0.72, decision="go")]
     for id, version, status in (("r1", 1, "Promoted"), ("r2", 2, "Promoted"), ("r3", 3, "RolledBack")):
         folder = root / f".mlops/releases/{id}"
@@ -100,7 +106,7 @@ def test_a_feature_that_breaches_most_stands_first(found):
 
 
 def test_the_command_executes_the_notebook(project):
-    done = subprocess.run([sys.executable, "-c", "from mlops_nb.cli.main import main; main()", "tower"], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "mlops_nb", "tower"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     path = Path(done.stdout.strip().splitlines()[-1])
     assert path.name == "index.html" and "</html>" in (ROOT / path).read_text()
