@@ -25,7 +25,7 @@ from ..errors import UserError
 from ..plugins import load_plugin, plugins
 
 if TYPE_CHECKING:
-    from mlops_nb.workspace.protocols import Jobs
+    from mlops_nb.jobs.remote import Jobs
 
 # %% ../../nbs/api/cli/01_main.ipynb #bb3c4d00
 GROUPS = {  # Heading in `mlops-nb --help`, by module
@@ -34,6 +34,7 @@ GROUPS = {  # Heading in `mlops-nb --help`, by module
     "mlops_nb.cli.release": "Deployment",
     "mlops_nb.cli.monitor": "Monitoring",
     "mlops_nb.cli.events": "Monitoring",
+    "mlops_nb.monitoring.loop": "Monitoring",
     "mlops_nb.cli.schedule": "Azure",
     "mlops_nb.cli.new": "Start",
     "mlops_nb.cli.environment": "Environment",

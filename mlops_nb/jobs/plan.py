@@ -8,9 +8,7 @@ __all__ = ['REGISTRY', 'LookupResult', 'Plan', 'component_files', 'make_plan', '
 
 # %% ../../nbs/api/jobs/02_plan.ipynb #1f3bac68
 import os
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from .graph import read_job as read_job
 from .preparation import Value, resolve_input, step_key
 from ..schemas.components import Files
 from ..workspace.assets import find_asset
+from ..workspace.mlflow_store import registry_rows, tracking_uri
 from ..workspace.workspace import Workspace, find_result
 
 # %% ../../nbs/api/jobs/02_plan.ipynb #1192c627
@@ -40,6 +39,7 @@ class Plan:
     environments: dict[str, str]  # Hash of each step's environment
     force: set[str] = field(default_factory=set)  # Steps that run even if unchanged
     inputs: dict = field(default_factory=dict)  # What --set gave
+    files: Files = field(default_factory=Files)  # The files that it was made from
     findings: dict[str, LookupResult] | None = None  # Of `survey`, for each step; None until somebody asks
 
     @property
@@ -77,7 +77,7 @@ def make_plan(
     chosen = {name: choose_interpreter(workspace, step.component, isolate, say, files.load) for name, step in job.steps.items()}
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     python = {name: interpreter for name, (interpreter, _) in chosen.items()}
-    return Plan(job, slots or cores, python, {name: content for name, (_, content) in chosen.items()}, force, inputs or {})
+    return Plan(job, slots or cores, python, {name: content for name, (_, content) in chosen.items()}, force, inputs or {}, files)
 
 # %% ../../nbs/api/jobs/02_plan.ipynb #301e87c4
 def followers(
@@ -109,10 +109,8 @@ def hash_other_reads(
 # %% ../../nbs/api/jobs/02_plan.ipynb #b0b38a6d
 def hash_registry(workspace: Workspace) -> str:
     "A hash of the registered models, their versions and tags, read from MLflow's database without MLflow"
-    path = workspace.folder/"mlflow.db"
-    if not path.exists(): return ""
-    with closing(sqlite3.connect(path, timeout=60)) as db:
-        return hash_json([db.execute(f"SELECT * FROM {table} ORDER BY 1, 2, 3").fetchall() for table in ("model_versions", "model_version_tags")])
+    rows = registry_rows(tracking_uri(workspace.root))
+    return hash_json(rows) if rows else ""
 
 # %% ../../nbs/api/jobs/02_plan.ipynb #3b457854
 def is_registry_unchanged(workspace: Workspace, step: Step, found: str) -> bool:

@@ -28,7 +28,7 @@ from mlops_nb.jobs.report import (
 )
 from ..project import project_root
 from ..schemas.components import Files
-from ..workspace.protocols import Jobs, RemoteWorkspace
+from .remote import JobDescription, Jobs, RemoteJobs
 from ..workspace.workspace import DONE, Workspace, close_dead_jobs, find_job, list_steps
 
 # %% ../../nbs/api/jobs/14_run.ipynb #791cee08
@@ -68,7 +68,7 @@ def talk(json: bool) -> Callable[[str], None]:
 
 # %% ../../nbs/api/jobs/14_run.ipynb #15cac3ac
 def run_remote(
-    workspace: RemoteWorkspace,  # A workspace of settings.ini
+    workspace: RemoteJobs,  # A workspace of settings.ini
     root: Path,  # The project
     file: Path,  # A job
     inputs: dict[str, str],  # Values of --set, as text
@@ -143,18 +143,18 @@ def follow_job(
 
 # %% ../../nbs/api/jobs/14_run.ipynb #e53c1de7
 class LocalJobs:
-    "The jobs of this machine: `workspace.protocols.Jobs`"
+    "The jobs of this machine: `jobs.remote.Jobs`"
     name = "local"
     def __init__(self, workspace: Workspace | None = None):
         self.workspace = workspace or Workspace()
         close_dead_jobs(self.workspace)
 
-    def list(self, limit: int) -> Sequence[dict]:
+    def list(self, limit: int) -> Sequence[JobDescription]:
         rows = self.workspace.rows("SELECT * FROM jobs ORDER BY created DESC LIMIT ?", limit)
         return [describe_job(self.workspace, row) for row in rows]
 
-    def show(self, id: str) -> dict: return describe_job(self.workspace, find_job(self.workspace, id))
-    def fetch(self, id: str) -> dict: return self.show(id)  # it is here
+    def show(self, id: str) -> JobDescription: return describe_job(self.workspace, find_job(self.workspace, id))
+    def fetch(self, id: str) -> JobDescription: return self.show(id)  # it is here
 
     def log(self, id: str, step: str, follow: bool) -> Iterator[str]:
         "What a step wrote, in pieces; while it grows if asked to"
