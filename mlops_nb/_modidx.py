@@ -2853,6 +2853,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'mlops_nb.parameters.Parameter.is_asset': ( 'api/parameters.html#parameter.is_asset',
                                                                                  'mlops_nb/parameters.py'),
                                      'mlops_nb.parameters.Range': ('api/parameters.html#range', 'mlops_nb/parameters.py'),
+                                     'mlops_nb.parameters._boolean': ('api/parameters.html#_boolean', 'mlops_nb/parameters.py'),
                                      'mlops_nb.parameters._integer': ('api/parameters.html#_integer', 'mlops_nb/parameters.py'),
                                      'mlops_nb.parameters._number': ('api/parameters.html#_number', 'mlops_nb/parameters.py'),
                                      'mlops_nb.parameters.check_value': ('api/parameters.html#check_value', 'mlops_nb/parameters.py'),
