@@ -55,6 +55,10 @@ class Project:
     @property
     def jobs(self) -> Path: return self.local / "jobs"
     @property
+    def datastores(self) -> Path: return self.local / "datastores"              # what azureml://datastores/... means here
+    @property
+    def downloads(self) -> Path: return self.local / "downloads"                # copies of remote data
+    @property
     def endpoints(self) -> Path: return self.local / "endpoints"
     @property
     def telemetry(self) -> Path: return self.local / "telemetry"

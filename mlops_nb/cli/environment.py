@@ -225,7 +225,7 @@ def bootstrap(reviewers: tuple[str, ...], dry_run: bool, yes: bool, undo: bool) 
     facts: dict = {}  # What the commands find out for those that follow
     commands = (undo_commands if undo else setup_commands)(destination, facts)
     if not commands: return click.echo("there is nothing to undo" if undo else "everything is there; nothing to do")
-    click.echo("\n\n".join(command.told(facts) for command in commands))
+    click.echo("\n\n".join(command.describe(facts) for command in commands))
     click.echo(f"\n{len(commands)} commands, for {destination.repository} and subscription {destination.subscription}")
     if dry_run: return
     if not yes: click.confirm("Run them?", abort=True)

@@ -163,7 +163,7 @@ def tower(show: bool, out: Path | None, on: str | None) -> None:
     mlops-nb tower --on production --out tower/index.html
     """
     from mlops_nb.jobs.report import relative_to_cwd
-    from mlops_nb.tower.render import render_tower
+    from mlops_nb.tower.page import render_tower
     with open_ledger(on) as ledger:
         if on: link_workspace(on, ledger.folder)
         path = render_tower(find_project().root, out, ledger.folder)

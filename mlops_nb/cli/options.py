@@ -23,7 +23,8 @@ from ..errors import MlopsError, posix_only
 
 if TYPE_CHECKING:  # for `--help`, none of them is imported
     from mlops_nb.project import Project
-    from mlops_nb.workspace.protocols import Ledger, RemoteWorkspace
+    from mlops_nb.releases.workspaces import RemoteWorkspace
+    from mlops_nb.retraining.events import Ledger
 
 # %% ../../nbs/api/cli/12_options.ipynb #8138d261
 WORKSPACE = click.Choice(["dev", "staging", "production"])  # Sections of settings.ini
@@ -48,12 +49,12 @@ def find_remote(
     project: "Project | None" = None,  # By default the one around the current folder
 ) -> "RemoteWorkspace":
     "Find a workspace that settings.ini names"
-    from mlops_nb.workspace.protocols import find_workspace
+    from mlops_nb.releases.workspaces import find_workspace
     return find_workspace((project or find_project()).root, on)
 
 def open_ledger(on: str | None, project: "Project | None" = None) -> "AbstractContextManager[Ledger]":
     "Open the ledger of events of this machine, or of a workspace"
-    from mlops_nb.workspace.protocols import Ledger
+    from mlops_nb.retraining.events import Ledger
     project = project or find_project()
     return find_remote(on, project).monitors.ledger() if on else nullcontext(Ledger(project.root))
 

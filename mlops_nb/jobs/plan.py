@@ -8,9 +8,7 @@ __all__ = ['REGISTRY', 'LookupResult', 'Plan', 'component_files', 'make_plan', '
 
 # %% ../../nbs/api/jobs/02_plan.ipynb #1f3bac68
 import os
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from .graph import read_job as read_job
 from .preparation import Value, resolve_input, step_key
 from ..schemas.components import Files
 from ..workspace.assets import find_asset
+from ..workspace.mlflow_store import registry_rows, tracking_uri
 from ..workspace.workspace import Workspace, find_result
 
 # %% ../../nbs/api/jobs/02_plan.ipynb #1192c627
@@ -109,10 +108,8 @@ def hash_other_reads(
 # %% ../../nbs/api/jobs/02_plan.ipynb #b0b38a6d
 def hash_registry(workspace: Workspace) -> str:
     "A hash of the registered models, their versions and tags, read from MLflow's database without MLflow"
-    path = workspace.folder/"mlflow.db"
-    if not path.exists(): return ""
-    with closing(sqlite3.connect(path, timeout=60)) as db:
-        return hash_json([db.execute(f"SELECT * FROM {table} ORDER BY 1, 2, 3").fetchall() for table in ("model_versions", "model_version_tags")])
+    rows = registry_rows(tracking_uri(workspace.root))
+    return hash_json(rows) if rows else ""
 
 # %% ../../nbs/api/jobs/02_plan.ipynb #3b457854
 def is_registry_unchanged(workspace: Workspace, step: Step, found: str) -> bool:

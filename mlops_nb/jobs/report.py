@@ -17,7 +17,7 @@ from pathlib import Path
 
 from .plan import LookupResult, Plan
 from .progress import MARKS, format_duration
-from ..workspace.protocols import Jobs
+from .remote import Jobs
 from ..workspace.workspace import Workspace, find_job, list_steps
 
 # %% ../../nbs/api/jobs/11_report.ipynb #d986d3ef

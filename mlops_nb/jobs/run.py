@@ -17,6 +17,7 @@ from pathlib import Path
 from ..errors import UserError
 from .plan import component_files, find_unchanged_job, make_plan, survey
 from .progress import choose_view
+from .remote import Jobs, RemoteJobs
 from mlops_nb.jobs.report import (
     describe_intention,
     describe_job,
@@ -28,7 +29,6 @@ from mlops_nb.jobs.report import (
 )
 from ..project import project_root
 from ..schemas.components import Files
-from ..workspace.protocols import Jobs, RemoteWorkspace
 from ..workspace.workspace import DONE, Workspace, close_dead_jobs, find_job, list_steps
 
 # %% ../../nbs/api/jobs/14_run.ipynb #791cee08
@@ -68,7 +68,7 @@ def talk(json: bool) -> Callable[[str], None]:
 
 # %% ../../nbs/api/jobs/14_run.ipynb #15cac3ac
 def run_remote(
-    workspace: RemoteWorkspace,  # A workspace of settings.ini
+    workspace: RemoteJobs,  # A workspace of settings.ini
     root: Path,  # The project
     file: Path,  # A job
     inputs: dict[str, str],  # Values of --set, as text
@@ -143,7 +143,7 @@ def follow_job(
 
 # %% ../../nbs/api/jobs/14_run.ipynb #e53c1de7
 class LocalJobs:
-    "The jobs of this machine: `workspace.protocols.Jobs`"
+    "The jobs of this machine: `jobs.remote.Jobs`"
     name = "local"
     def __init__(self, workspace: Workspace | None = None):
         self.workspace = workspace or Workspace()

@@ -16,9 +16,10 @@ from datetime import UTC, datetime, timezone
 from pathlib import Path
 
 from ..errors import UserError
+from ..files import lock
 from . import seal
 from .tracking import active_run, artifact_exists, artifact_store, log_folder, mlflow
-from ..workspace.mlflow_store import _lock, ignore_error
+from ..workspace.mlflow_store import ignore_error
 
 # %% ../../nbs/api/models/07_registry.ipynb #8fb989d8
 @dataclass(frozen=True)
@@ -196,7 +197,7 @@ def _exclusive():
     "One promotion at a time, in a store that can be locked"
     uri = mlflow().get_tracking_uri()
     local = uri.startswith("sqlite:///")
-    return _lock(Path(uri.removeprefix("sqlite:///")).with_name("registry.lock")) if local else nullcontext()
+    return lock(Path(uri.removeprefix("sqlite:///")).with_name("registry.lock")) if local else nullcontext()
 
 # %% ../../nbs/api/models/07_registry.ipynb #9a4457a1
 def _promote(

@@ -13,11 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import UserError
-from ..workspace.mlflow_store import create_store, experiment_id, make_client, sqlite_uri
+from ..workspace.mlflow_store import configure_mlflow, create_store, experiment_id, make_client, sqlite_uri
 
 # %% ../../nbs/api/models/04_tracking.ipynb #9a03caf8
 def mlflow():
     "The package, pointed at the store that the environment names, or at the one of smoke runs"
+    configure_mlflow()
     import mlflow as package
     if not package.is_tracking_uri_set():
         package.set_tracking_uri(sqlite_uri(_root() / ".mlops" / "sample" / "mlflow" / "mlflow.db"))

@@ -195,12 +195,13 @@ def _first(self: Replay) -> dict:
 
 def _release(self: Replay, version, at: datetime, more=lambda: True) -> dict:
     "Release a version; the time of the data is written down beside it"
-    from mlops_nb.releases.controller import release, rollback
+    from mlops_nb.releases.controller import Candidate, Driver, release, rollback
     rollout = self.root / self.settings.project.pipelines / "monitoring/rollout.yml"
     def say(text):
         if (id := text.partition(":")[0]).startswith(f"{self.endpoint}-v"): self._dated(id, at)
-    options = dict(approve_as="mlops-nb loop", rollout=rollout, replay=True, poll=0.1, timeout=900, wait=wait_with_traffic(more), say=say)
-    try: found = release(self.root, self.settings.project.model, version, **options)
+    candidate = Candidate(self.settings.project.model, version, rollout=rollout, replay=True)
+    driver = Driver(approve_as="mlops-nb loop", poll=0.1, timeout=900, wait=wait_with_traffic(more), say=say)
+    try: found = release(self.root, candidate, driver)
     except TrafficEnded as error: found = rollback(self.root, self.endpoint, str(error))
     return dict(id=found.id, status=found.status, reason=found.reason) if found else dict(id=None, status="Promoted", reason="it serves already")
 
@@ -350,7 +351,7 @@ def _begin(self: Replay):
 
 def _tower_page(self: Replay, month: int):
     "Refresh the control tower"
-    from mlops_nb.tower.render import render_tower
+    from mlops_nb.tower.page import render_tower
     self.state.once(f"{self.plan.name(month)} tower", "control tower", lambda: str(render_tower(self.root)))
 
 Replay.run, Replay._begin, Replay._tower = _run, _begin, _tower_page

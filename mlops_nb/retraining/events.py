@@ -6,7 +6,7 @@
 __all__ = ['TABLES', 'BREACH_EVENT', 'AZURE_EVENT', 'AZURE_TAG', 'SIGNAL_WORDS', 'outbox', 'stable_id', 'breach_event',
            'tagged_rows', 'azure_result', 'Event', 'read_event', 'read_payload', 'receive', 'emit', 'pull',
            'pending_breaches', 'retraining_history', 'Retrainer', 'settle', 'act', 'EventRecord', 'list_events',
-           'describe_events', 'handle']
+           'describe_events', 'Ledger', 'handle']
 
 # %% ../../nbs/api/retraining/02_events.ipynb #3fb94cf3
 import hashlib
@@ -16,6 +16,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NotRequired, Protocol, TypedDict
@@ -307,6 +308,13 @@ def _event_record(row: sqlite3.Row) -> EventRecord:
     if not record["breach"]: record |= dict(action="none", status="done", reason=f"not a breach: {record['source']}")
     elif not record["action"]: record |= dict(action="pending", status="pending", reason="")
     return EventRecord(**record)  # type: ignore[typeddict-item]  # the columns are those of `_ROWS`
+
+# %% ../../nbs/api/retraining/02_events.ipynb #a97be469
+@dataclass
+class Ledger:
+    "Where it is written down which breach led to what"
+    folder: Path                                # Holds .mlops/events.db
+    keep: Callable[[], None] = lambda: None     # Makes durable what was written; refuses where somebody else has written in the meantime
 
 # %% ../../nbs/api/retraining/02_events.ipynb #e249c5c7
 def handle(

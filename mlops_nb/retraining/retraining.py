@@ -94,7 +94,7 @@ class Retraining:
     inputs: dict[str, Any] = field(default_factory=dict)    # Further inputs of the pipeline
     on: str | None = None                   # The workspace that trains; None is this machine
     start: Callable[[str, dict], dict] | None = None    # Has it done elsewhere, as `github.client.start_training`
-    durable: Callable[[], None] | None = None   # Makes decisions durable, as `workspace.protocols.Ledger.keep`
+    durable: Callable[[], None] | None = None   # Makes decisions durable, as `events.Ledger.keep`
 
     def window(self, now: datetime) -> dict[str, str]:
         "Return the days to train and to judge on, as of a moment"

@@ -81,9 +81,9 @@ def use_registry(
     root: Path,
 ):
     "Look up models in this workspace's registry, whatever MLflow points at otherwise"
-    import mlflow
-
     from mlops_nb.workspace import mlflow_store as store
+    store.configure_mlflow()
+    import mlflow
     before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
     mlflow.set_tracking_uri(store.tracking_uri(root))
     try: yield

@@ -6,51 +6,67 @@
 __all__ = ['RUN_STATUS', 'Tracker', 'git_commit', 'step_summaries']
 
 # %% ../../nbs/api/workspace/04_runs.ipynb #59350ed9
+import sqlite3
 import subprocess
 from pathlib import Path
 
-from . import mlflow_store as store
+from . import mlflow_store
 from .workspace import Workspace
 
 # %% ../../nbs/api/workspace/04_runs.ipynb #25096742
 class Tracker:
     "The MLflow runs of one job: a parent, and a child for each step"
-    def __init__(self, workspace: Workspace, experiment: str, parent: str | None = None):
-        self.root, self.experiment, self.parent, self.kept = workspace.root, experiment, parent, None
-
-    @property
-    def uri(self) -> str: return store.tracking_uri(self.root)
+    def __init__(self,
+        workspace: Workspace,
+        experiment: str,
+        parent: str | None = None,  # The job's run, where it goes on
+    ):
+        mlflow_store.configure_mlflow()     # a step inherits the environment of the process that starts it
+        self.uri, self.experiment, self.parent = mlflow_store.tracking_uri(workspace.root), experiment, parent
+        self.connection: sqlite3.Connection | None = None
 
     def open(self, name: str, parent: str | None = None, tags: dict | None = None) -> str:
-        self.kept = self.kept or store.keep_open(self.uri)
-        return store.open_run(self.uri, self.experiment, name, parent, tags)
+        "Start a run and return its id"
+        self.connection = self.connection or mlflow_store.keep_open(self.uri)
+        return mlflow_store.open_run(self.uri, self.experiment, name, parent, tags)
 
-    def reopen(self): self.close(self.parent, "RUNNING")
-    def close(self, run_id: str, status: str): store.close_run(self.uri, run_id, status)
-    def metric(self, run_id: str, name: str) -> list[float]: return [one[1] for one in store.metric_history(self.uri, run_id, name)]
-    def keep(self, run_id: str, folder: Path): store.copy_to_artifacts(self.uri, run_id, folder, "outputs")
+    def reopen(self) -> None:
+        "Open the job's run again"
+        if self.parent: self.close(self.parent, "RUNNING")
+
+    def close(self, run_id: str, status: str) -> None: mlflow_store.close_run(self.uri, run_id, status)
+
+    def metric(self, run_id: str, name: str) -> list[float]:
+        "Read the values of a metric, oldest first"
+        return [value for _, value in mlflow_store.metric_history(self.uri, run_id, name)]
+
+    def keep(self, run_id: str, folder: Path) -> None:
+        "Keep the outputs of a step among the run's artifacts"
+        mlflow_store.copy_to_artifacts(self.uri, run_id, folder, "outputs")
 
     def variables(self, run_id: str) -> dict[str, str]:
-        "What tells a step which run is its own"
-        return {"MLFLOW_TRACKING_URI": self.uri, "MLFLOW_REGISTRY_URI": self.uri, "MLFLOW_RUN_ID": run_id, "MLFLOW_EXPERIMENT_NAME": self.experiment,
-                "AZUREML_RUN_ID": run_id, "MLFLOW_DISABLE_TELEMETRY": "true"}
+        "Return the variables that tell a step which run is its own"
+        return {"MLFLOW_TRACKING_URI": self.uri, "MLFLOW_REGISTRY_URI": self.uri, "MLFLOW_RUN_ID": run_id,
+                "MLFLOW_EXPERIMENT_NAME": self.experiment, "AZUREML_RUN_ID": run_id, "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 # %% ../../nbs/api/workspace/04_runs.ipynb #3c7eb87a
 RUN_STATUS = {"Completed": "FINISHED", "Failed": "FAILED", "Canceled": "KILLED"}
 
-# %% ../../nbs/api/workspace/04_runs.ipynb #9207f63a
 def git_commit(root: Path) -> dict[str, str]:
-    "The commit that a run was made from, and whether files were changed since"
-    ask = lambda *words: subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
-    try: return {"mlflow.source.git.commit": ask("rev-parse", "HEAD"), "mlops_nb.git_dirty": str(bool(ask("status", "--porcelain")))}
+    "Tell by tags which commit a run was made from, and whether files were changed since"
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+    try:
+        changed = bool(git("status", "--porcelain"))
+        return {"mlflow.source.git.commit": git("rev-parse", "HEAD"), "mlops_nb.git_dirty": str(changed)}
     except (OSError, subprocess.CalledProcessError): return {}
 
 # %% ../../nbs/api/workspace/04_runs.ipynb #3e080fc7
 def step_summaries(
     workspace: Workspace,
-    runs: dict[str, str],  # MLflow run of each step
-) -> dict[str, str]:  # The line of each step that has left one
-    "What steps say of themselves"
-    if not (workspace.folder/"mlflow.db").exists(): return {}
-    found = store.tag_by_run(store.tracking_uri(workspace.root), "mlops_nb.summary")
-    return {name: found[run] for name, run in runs.items() if run in found}
+    runs: dict[str, str],   # MLflow run of each step
+) -> dict[str, str]:        # The line of each step that has left one
+    "Read what steps say of themselves"
+    if not workspace.project.mlflow_db.exists(): return {}
+    summaries = mlflow_store.tag_by_run(mlflow_store.tracking_uri(workspace.root), "mlops_nb.summary")
+    return {name: summaries[run] for name, run in runs.items() if run in summaries}

@@ -8,38 +8,36 @@ __all__ = ['TABLES', 'DONE', 'open_database', 'Workspace', 'new_id', 'add_job', 
 
 # %% ../../nbs/api/workspace/01_workspace.ipynb #635045d8
 import json
-import os
 import re
 import secrets
 import sqlite3
 import time
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 
 from ..errors import UserError
-from ..fingerprints import Memory
+from ..files import lock
+from ..fingerprints import Memory, fingerprint
 from ..processes import end_marked
-from ..project import project_root
+from ..project import Project, project_root
 
 # %% ../../nbs/api/workspace/01_workspace.ipynb #b8fa531c
 TABLES = """
 CREATE TABLE IF NOT EXISTS jobs (id TEXT PRIMARY KEY, name TEXT, file TEXT, kind TEXT, signature TEXT, experiment TEXT,
     status TEXT NOT NULL, attempt INTEGER DEFAULT 1, created REAL, ended REAL, run_id TEXT, error TEXT);
-CREATE TABLE IF NOT EXISTS steps (job TEXT, name TEXT, position INTEGER, status TEXT NOT NULL, key TEXT, reused TEXT, started REAL,
-    ended REAL, run_id TEXT, pid INTEGER, outputs TEXT, note TEXT, error TEXT, PRIMARY KEY (job, name));
-CREATE TABLE IF NOT EXISTS results (key TEXT PRIMARY KEY, job TEXT, step TEXT, outputs TEXT, run_id TEXT, registry TEXT, created REAL);
-CREATE TABLE IF NOT EXISTS assets (kind TEXT, name TEXT, version TEXT, type TEXT, path TEXT, fingerprint TEXT, created REAL, info TEXT,
-    PRIMARY KEY (kind, name, version));
+CREATE TABLE IF NOT EXISTS steps (job TEXT, name TEXT, position INTEGER, status TEXT NOT NULL, key TEXT, reused TEXT,
+    started REAL, ended REAL, run_id TEXT, pid INTEGER, outputs TEXT, note TEXT, error TEXT, PRIMARY KEY (job, name));
+CREATE TABLE IF NOT EXISTS results (key TEXT PRIMARY KEY, job TEXT, step TEXT, outputs TEXT, run_id TEXT, registry TEXT,
+    created REAL);
+CREATE TABLE IF NOT EXISTS assets (kind TEXT, name TEXT, version TEXT, type TEXT, path TEXT, fingerprint TEXT,
+    created REAL, info TEXT, PRIMARY KEY (kind, name, version));
 """
+DONE = ("Completed", "Failed", "Canceled")  # no longer changes; the others: NotStarted, Running, CancelRequested
 
-# %% ../../nbs/api/workspace/01_workspace.ipynb #01550a73
-DONE = ("Completed", "Failed", "Canceled")  # statuses that no longer change; the others are NotStarted, Running, CancelRequested
-
-# %% ../../nbs/api/workspace/01_workspace.ipynb #ee3d8020
 def open_database(
-    path: Path,  # The database file
-) -> sqlite3.Connection:  # Commits each statement at once; waits up to a minute for another writer
+    path: Path | str,       # The database file; `:memory:` for one that is forgotten
+) -> sqlite3.Connection:    # Commits each statement at once; waits up to a minute for another writer
     "Open the workspace's database, made if need be"
     db = sqlite3.connect(path, timeout=60, isolation_level=None)
     db.row_factory = sqlite3.Row
@@ -52,48 +50,51 @@ def open_database(
 class Workspace:
     "The local workspace in `root/.mlops`"
     def __init__(self,
-        root: Path | None = None,  # The project's folder; found from the current folder by default
-        make: bool = True,  # False leaves a project without a workspace as it is
+        root: Path | None = None,   # The project's folder; found from the current folder by default
+        make: bool = True,          # False leaves a project without a workspace as it is
     ):
         self.root = Path(root).resolve() if root else project_root()
-        self.folder = self.root/".mlops"
+        self.project = Project(self.root)
+        self.folder = self.project.local
         try: self.folder.mkdir(parents=True, exist_ok=True) if make else None
-        except OSError as error: raise UserError(f"cannot make {self.folder}: {error.strerror}", fix="run in a folder that you may write to") from None
-        self.db = open_database(self.folder/"workspace.db" if self.folder.is_dir() else ":memory:")
+        except OSError as error:
+            raise UserError(f"cannot make {self.folder}: {error.strerror}",
+                            fix="run in a folder that you may write to") from None
+        self.db = open_database(self.project.workspace_db if self.folder.is_dir() else ":memory:")
         self.memory = Memory(self.db)
 
     def rows(self, query: str, *values) -> list[dict]:
-        "What a query finds, as dictionaries"
+        "Return the rows of a query as dictionaries"
         return [dict(row) for row in self.db.execute(query, values)]
 
-    def update(self, table: str, where: dict, **columns):
+    def update(self, table: str, where: dict, **columns) -> None:
         "Change columns of the rows that match `where`"
         names, keys = ", ".join(f"{name} = ?" for name in columns), " AND ".join(f"{name} = ?" for name in where)
         self.db.execute(f"UPDATE {table} SET {names} WHERE {keys}", (*columns.values(), *where.values()))
 
-    def job_folder(self, id: str) -> Path: return self.folder/"jobs"/id
-    def step_folder(self, id: str, step: str) -> Path: return self.job_folder(id)/step
+    def job_folder(self, id: str) -> Path: return self.project.jobs / id
+    def step_folder(self, id: str, step: str) -> Path: return self.job_folder(id) / step
 
 # %% ../../nbs/api/workspace/01_workspace.ipynb #38d0571a
 def new_id(
     name: str,  # The job's name
-) -> str:  # `flights-20130401-093000-5f3a`
-    "A fresh job id"
+) -> str:       # `flights-20130401-093000-5f3a`
+    "Make a job id"
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "job"
     return f"{slug}-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
-# %% ../../nbs/api/workspace/01_workspace.ipynb #1aac989a
 def add_job(
     workspace: Workspace,
-    job: dict,  # Columns of the table `jobs`: name, file, kind, signature, experiment
-    steps: list[str],  # Its steps, in order
-) -> str:  # Its id
+    job: dict,          # Columns of the table `jobs`: name, file, kind, signature, experiment
+    steps: list[str],   # Its steps, in order
+) -> str:               # Its id
     "Enter a new job"
     id = new_id(job["name"])
     row = {"id": id, "status": "NotStarted", "created": time.time(), **job}
     workspace.job_folder(id).mkdir(parents=True)
     workspace.db.execute("BEGIN IMMEDIATE")
-    workspace.db.execute(f"INSERT INTO jobs ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})", tuple(row.values()))
+    places = ", ".join("?" * len(row))
+    workspace.db.execute(f"INSERT INTO jobs ({', '.join(row)}) VALUES ({places})", tuple(row.values()))
     workspace.db.executemany("INSERT INTO steps (job, name, position, status) VALUES (?, ?, ?, 'NotStarted')",
                              [(id, step, position) for position, step in enumerate(steps)])
     workspace.db.execute("COMMIT")
@@ -102,55 +103,48 @@ def add_job(
 # %% ../../nbs/api/workspace/01_workspace.ipynb #2384cf85
 def find_job(
     workspace: Workspace,
-    id: str,  # An id, the beginning of one, or `last`
-) -> dict:  # The row of the table `jobs`
-    "The one job that `id` means"
-    found = (workspace.rows("SELECT * FROM jobs ORDER BY created DESC LIMIT 1") if id == "last" else
-             workspace.rows("SELECT * FROM jobs WHERE id = ?", id) or
-             workspace.rows("SELECT * FROM jobs WHERE substr(id, 1, ?) = ? ORDER BY created DESC", len(id), id))
-    if len(found) == 1: return found[0]
-    if not found: raise UserError(f"no job {id!r} in {workspace.folder}", fix="mlops-nb jobs lists them")
-    raise UserError(f"{id!r} is the beginning of {len(found)} jobs", accepted=", ".join(row["id"] for row in found[:5]))
+    id: str,    # An id, the beginning of one, or `last`
+) -> dict:      # The row of the table `jobs`
+    "Find the one job that `id` means"
+    newest_first = "ORDER BY created DESC"
+    jobs = (workspace.rows(f"SELECT * FROM jobs {newest_first} LIMIT 1") if id == "last" else
+            workspace.rows("SELECT * FROM jobs WHERE id = ?", id) or
+            workspace.rows(f"SELECT * FROM jobs WHERE substr(id, 1, ?) = ? {newest_first}", len(id), id))
+    if len(jobs) == 1: return jobs[0]
+    if not jobs: raise UserError(f"no job {id!r} in {workspace.folder}", fix="mlops-nb jobs lists them")
+    raise UserError(f"{id!r} is the beginning of {len(jobs)} jobs", accepted=", ".join(row["id"] for row in jobs[:5]))
 
-# %% ../../nbs/api/workspace/01_workspace.ipynb #6ed36e45
 def list_steps(
     workspace: Workspace,
-    id: str,  # A job's id
-) -> dict[str, dict]:  # The row of each step, by name, in order
-    "The steps of a job"
-    return {row["name"]: row for row in workspace.rows("SELECT * FROM steps WHERE job = ? ORDER BY position", id)}
+    id: str,                # A job's id
+) -> dict[str, dict]:       # The row of each step, by name, in order
+    "List the steps of a job"
+    rows = workspace.rows("SELECT * FROM steps WHERE job = ? ORDER BY position", id)
+    return {row["name"]: row for row in rows}
 
 # %% ../../nbs/api/workspace/01_workspace.ipynb #e6b81115
-@contextmanager
 def lock_job(
     workspace: Workspace,
-    id: str,  # The job to run
-):  # Yields True while this process alone holds the job; False if another one does
+    id: str,    # The job to run
+) -> AbstractContextManager[bool]:  # True while this process alone holds the job; False if another one does
     "Hold a job's lock"
-    lock = sqlite3.connect(workspace.folder/"jobs"/f"{id}.lock", timeout=0, isolation_level=None)
-    try:
-        try: lock.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError: mine = False
-        else: mine = True
-        yield mine
-    finally: lock.close()
+    return lock(workspace.project.jobs / f"{id}.lock", timeout=0)
 
-# %% ../../nbs/api/workspace/01_workspace.ipynb #e1e5fd0f
 def close_runs(
     workspace: Workspace,
-    id: str,  # A job that was killed
-):
+    id: str,    # A job that was killed
+) -> None:
     "Close the MLflow runs that a killed job left open"
-    from mlops_nb.workspace import mlflow_store as store
-    rows = workspace.rows("SELECT run_id FROM jobs WHERE id = ? UNION SELECT run_id FROM steps WHERE job = ? AND status = 'Running'", id, id)
-    if not (workspace.folder/"mlflow.db").exists(): return
+    from mlops_nb.workspace import mlflow_store
+    if not workspace.project.mlflow_db.exists(): return
+    rows = workspace.rows("SELECT run_id FROM jobs WHERE id = ? UNION "
+                          "SELECT run_id FROM steps WHERE job = ? AND status = 'Running'", id, id)
     for row in rows:
-        if row["run_id"]: store.close_run(store.tracking_uri(workspace.root), row["run_id"], "KILLED")
+        if row["run_id"]: mlflow_store.close_run(mlflow_store.tracking_uri(workspace.root), row["run_id"], "KILLED")
 
-# %% ../../nbs/api/workspace/01_workspace.ipynb #de3a5b64
 def close_dead_jobs(
     workspace: Workspace,
-) -> list[str]:  # Ids of jobs that were found dead
+) -> list[str]:     # Ids of jobs that were found dead
     "Give jobs whose runner was killed their true status"
     dead = []
     for row in workspace.rows("SELECT id FROM jobs WHERE status IN ('NotStarted', 'Running', 'CancelRequested')"):
@@ -158,34 +152,35 @@ def close_dead_jobs(
             if not mine: continue
             end_marked(f"MLOPS_NB_JOB={row['id']}")
             close_runs(workspace, row["id"])
-            workspace.update("jobs", {"id": row["id"]}, status="Failed", error="its runner was killed", ended=time.time())
-            workspace.update("steps", {"job": row["id"], "status": "Running"}, status="Failed", error="its runner was killed", ended=time.time())
+            ended = {"status": "Failed", "error": "its runner was killed", "ended": time.time()}
+            workspace.update("jobs", {"id": row["id"]}, **ended)
+            workspace.update("steps", {"job": row["id"], "status": "Running"}, **ended)
             dead.append(row["id"])
     return dead
 
 # %% ../../nbs/api/workspace/01_workspace.ipynb #ca6d0361
 def save_result(
     workspace: Workspace,
-    key: str,  # The hash of everything that the result depends on
-    job: str,  # The job and the step that made it
+    key: str,                   # The hash of everything that the result depends on
+    job: str,                   # The job and the step that made it
     step: str,
-    outputs: dict[str, dict],  # For each output its `path` and `fingerprint`
+    outputs: dict[str, dict],   # For each output its `path` and `fingerprint`
     run_id: str | None = None,  # Its MLflow run
-    registry: str = "",  # What the model registry was when it ended
-):
+    registry: str = "",         # What the model registry was when it ended
+) -> None:
     "Keep a finished step's outputs for later runs"
-    workspace.db.execute("INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?, ?, ?)",
-                         (key, job, step, json.dumps(outputs), run_id, registry, time.time()))
+    row = (key, job, step, json.dumps(outputs), run_id, registry, time.time())
+    workspace.db.execute("INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?, ?, ?)", row)
 
-# %% ../../nbs/api/workspace/01_workspace.ipynb #ec132cb6
 def find_result(
     workspace: Workspace,
-    key: str,  # The key of the step that is about to run
-) -> dict | None:  # `job`, `step`, `outputs`, `run_id`; None where the step has to run
-    "The remembered result of a step whose outputs are still what they were"
-    from mlops_nb.fingerprints import fingerprint
+    key: str,       # The key of the step that is about to run
+) -> dict | None:   # `job`, `step`, `outputs`, `run_id`; None where the step has to run
+    "Find the result of a step whose outputs are still what they were"
+    def is_unchanged(output: dict) -> bool:
+        path = Path(output["path"])
+        return path.exists() and fingerprint(path, workspace.memory) == output["fingerprint"]
     for row in workspace.rows("SELECT * FROM results WHERE key = ?", key):
         outputs = json.loads(row["outputs"])
-        if all(Path(one["path"]).exists() and fingerprint(Path(one["path"]), workspace.memory) == one["fingerprint"] for one in outputs.values()):
-            return {**row, "outputs": outputs}
+        if all(map(is_unchanged, outputs.values())): return {**row, "outputs": outputs}
     return None

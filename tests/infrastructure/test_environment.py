@@ -171,9 +171,9 @@ def test_an_apply_that_failed_is_finished_by_the_next(azure, root):
 
 APPLY = """
 from mlops_nb.infrastructure import plan
-azure = plan.Azure(plan.chosen(".", "dev").where)
+azure = plan.Clients(plan.load_valid_declaration(".", "dev").where)
 azure.arm.pause = 0.02
-plan.apply(".", "dev", azure=azure)
+plan.apply_environment(".", "dev", azure=azure)
 """
 
 
@@ -434,10 +434,10 @@ def test_only_a_new_lock_builds_a_new_image(azure, root):
 
 
 def test_a_run_and_azure_call_the_image_by_one_name(tmp_path):
-    from mlops_nb.azure.staging import StagingFolder, stage_environment
+    from mlops_nb.azure.staging import StagingFolder
     from mlops_nb.jobs.environments import image_tag
     file = ROOT/"pipelines/environment/environment.yml"
-    sent = stage_environment(StagingFolder(tmp_path), "file:environment.yml", file.parent)
+    sent = StagingFolder(tmp_path).environment("file:environment.yml", file.parent)
     assert image_tag("file:environment.yml", file.parent) == {"mlops_nb.image": sent.removeprefix("azureml:")} == {"mlops_nb.image": image.image_reference(ROOT)}
 
 

@@ -95,7 +95,7 @@ import mlflow
 from mlops_nb.workspace import mlflow_store as store
 Path(sys.argv[2]).touch()
 while not Path(sys.argv[3]).exists(): time.sleep(0.001)
-print(store.open_run(store.uri(sys.argv[1]), 'shared', 'run'))"""
+print(store.open_run(store.tracking_uri(sys.argv[1]), 'shared', 'run'))"""
     ready = [tmp_path / f"ready{n}" for n in range(3)]
     workers = [python(code, tmp_path, path, tmp_path / "go") for path in ready]
     while not all(path.exists() for path in ready):
@@ -109,7 +109,7 @@ print(store.open_run(store.uri(sys.argv[1]), 'shared', 'run'))"""
 
 
 def test_a_store_whose_creation_was_killed_is_created_again(tmp_path):
-    worker = python("import sys; sys.prefix = sys.argv[1]; from mlops_nb.workspace import mlflow_store as store; store.create_store(store.uri(sys.argv[1]))", tmp_path)  # with no first one to copy
+    worker = python("import sys; sys.prefix = sys.argv[1]; from mlops_nb.workspace import mlflow_store as store; store.create_store(store.tracking_uri(sys.argv[1]))", tmp_path)  # with no first one to copy
     database = tmp_path / ".mlops" / "mlflow.db"
     while not database.with_suffix(".new").exists():
         assert worker.poll() is None
@@ -169,8 +169,7 @@ def test_no_connection_stays_open(tmp_path):
 
 def test_a_run_ends_as_told(tmp_path):
     address = store.tracking_uri(tmp_path)
-    run_id = store.open_run(address, "tests", "run", tags={"commit": "0a1b"})
-    store.tag_run(address, run_id, {"environment": "9f"})
+    run_id = store.open_run(address, "tests", "run", tags={"commit": "0a1b", "environment": "9f"})
     store.close_run(address, run_id, "KILLED")
     run = store.make_client(address).get_run(run_id)
     assert (run.info.status, run.info.run_name) == ("KILLED", "run")
@@ -190,7 +189,7 @@ def test_ui_refuses_a_taken_port(tmp_path):
 
 def test_ui_serves_and_leaves_nothing_behind(tmp_path):
     port = free_port()
-    code = "import sys; from mlops_nb.workspace import mlflow_store as store; store.ui(sys.argv[1], port=int(sys.argv[2]), open_browser=False)"
+    code = "import sys; from mlops_nb.workspace import mlflow_store as store; store.serve_ui(sys.argv[1], port=int(sys.argv[2]), open_browser=False)"
     process = python(code, tmp_path, port)
     page = b""
     for _ in range(600):
@@ -251,7 +250,7 @@ with tracking.run() as good: tracking.log_metrics({'a': 1})
 try:
     with tracking.run() as bad: raise KeyError
 except KeyError: pass
-client = store.connect(tracking.mlflow().get_tracking_uri())
+client = store.make_client(tracking.mlflow().get_tracking_uri())
 print([client.get_run(r.info.run_id).info.status for r in (good, bad)])"""
     env = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
     assert finish(python(code, cwd=here, env=env)).strip() == "['FINISHED', 'FAILED']"
@@ -367,7 +366,7 @@ RACE = """import sys, time
 from pathlib import Path
 from mlops_nb.models import registry, tracking
 name, version, against, ready, go = sys.argv[1:]
-registry.versions(name)
+registry.list_versions(name)
 Path(ready).touch()
 while not Path(go).exists(): time.sleep(0.001)
 try: registry.promote(name, version, instead_of=int(against) or None)

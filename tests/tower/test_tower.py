@@ -14,7 +14,8 @@ from mlops_nb.retraining.events import breach_event, handle
 from mlops_nb.retraining.policy import Policy
 from mlops_nb.serving.endpoints import Deployment, Endpoint
 from mlops_nb.tower.facts import collect_facts
-from mlops_nb.tower.page import build_page, drift_rows, excess
+from mlops_nb.tower.page import build_page
+from mlops_nb.tower.parts import drift_rows, excess
 
 from tests.support import ROOT
 from tests.support.retraining import StandIn
