@@ -4148,6 +4148,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                  'mlops_nb/site/build.py'),
                                      'mlops_nb.site.build.Navigation.take': ( 'api/site/build.html#navigation.take',
                                                                               'mlops_nb/site/build.py'),
+                                     'mlops_nb.site.build.adapt_source': ('api/site/build.html#adapt_source', 'mlops_nb/site/build.py'),
                                      'mlops_nb.site.build.arrange_pages': ('api/site/build.html#arrange_pages', 'mlops_nb/site/build.py'),
                                      'mlops_nb.site.build.build': ('api/site/build.html#build', 'mlops_nb/site/build.py'),
                                      'mlops_nb.site.build.collect_sources': ( 'api/site/build.html#collect_sources',
