@@ -45,7 +45,7 @@ def qa(endpoint: str, deployment: str, data: Path | None, on: str | None, as_jso
     from mlops_nb.releases.qa import run_qa
     view = None if as_json else choose_view
     if on: evidence = find_remote(on).releases.qa(endpoint, deployment, data, view)
-    else: evidence = run_qa(find_project().root, endpoint, deployment, labelled=data, say=view)
+    else: evidence = run_qa(find_project().root, endpoint, deployment, labelled=data, view=view)
     print_result(evidence, format_evidence(evidence), as_json)
     sys.exit(0 if evidence.passed else 1)
 

@@ -107,15 +107,16 @@ def release(model: str | None, version: str | None, approve_as: str | None, roll
     The same command given again goes on with a release that is under way. Exit codes: 0 promoted, 3 turned down, 4
     held.
     """
+    from mlops_nb.releases.controller import Candidate, Driver
     from mlops_nb.releases.controller import release as run_release
     signal.signal(signal.SIGTERM, raise_interrupt)
     project, say = find_project(), echo_to(as_json)
     ask = ask_approval if sys.stdin.isatty() and not as_json else None
     model = model or project.settings.project.model
-    outcome = run_release(
-        find_tools(on, model, version, say), model, version, endpoint_file=project.root / endpoint_file,
-        deployment_file=project.root / deployment_file, rollout=project.root / rollout, approve_as=approve_as, ask=ask,
-        replay=replay, again=again, timeout=timeout, poll=poll or (20 if on else 2), say=say)
+    files = [project.root / file for file in (endpoint_file, deployment_file, rollout)]
+    candidate = Candidate(model, version, *files, replay=replay, again=again)
+    driver = Driver(approve_as=approve_as, ask=ask, timeout=timeout, poll=poll or (20 if on else 2), say=say)
+    outcome = run_release(find_tools(on, model, version, say), candidate, driver)
     if outcome is None: return print_nothing_to_release(find_records(on), project.root / endpoint_file, as_json)
     print_release(outcome, as_json)
     sys.exit(outcome.exit_code)

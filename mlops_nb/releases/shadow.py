@@ -15,20 +15,22 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import ks_2samp
 
-from .canary import Mixture, is_bad, is_clients_fault, log_e_pairs
+from ..project import Project
+from .canary import Mixture, Served, is_bad, is_clients_fault, log_e_pairs
 
 # %% ../../nbs/api/releases/03_shadow.ipynb #43364971
 def pair_answers(
-    events: Iterable,   # Served requests: request_id, deployment, mirror, status, milliseconds, valid
+    events: Iterable[Served],
     canary: str,        # Its deployment
     champion: str,      # The deployment with the traffic
-) -> list[tuple]:       # (champion's event, canary's event), for requests that both have answered
+) -> list[tuple[Served, Served]]:   # (champion's event, canary's event), for requests that both have answered
     "Bring the two answers to each request together"
-    answers = {}
+    champions: dict[str, Served] = {}
+    canaries: dict[str, Served] = {}
     for event in events:
-        side = 1 if event["mirror"] and event["deployment"] == canary else 0 if not event["mirror"] and event["deployment"] == champion else None
-        if side is not None: answers.setdefault(event["request_id"], {})[side] = event
-    return [(both[0], both[1]) for both in answers.values() if len(both) == 2]
+        if event["mirror"] and event["deployment"] == canary: canaries[event["request_id"]] = event
+        if not event["mirror"] and event["deployment"] == champion: champions[event["request_id"]] = event
+    return [(event, canaries[id]) for id, event in champions.items() if id in canaries]
 
 # %% ../../nbs/api/releases/03_shadow.ipynb #9405ab25
 @dataclass(frozen=True)
@@ -42,27 +44,31 @@ class PairCounts:
 
 # %% ../../nbs/api/releases/03_shadow.ipynb #080f14e7
 def compare_pairs(
-    pairs: list[tuple],             # From `pair_answers`
-    p99_latency_ms: float,          # Slower answers are bad
-    mixture: Mixture = Mixture(),   # Of the e-process
+    pairs: list[tuple[Served, Served]],     # From `pair_answers`
+    p99_latency_ms: float,                  # Slower answers are bad
+    mixture: Mixture = Mixture(),           # Of the e-process
 ) -> PairCounts:
     "Count who let the caller down"
-    bad = [(is_bad(a, p99_latency_ms), is_bad(b, p99_latency_ms)) for a, b in pairs if not is_clients_fault(a["status"])]
-    mine, others = sum(b and not a for a, b in bad), sum(a and not b for a, b in bad)
-    return PairCounts(len(bad), sum(b for _, b in bad), mine, others, log_e_pairs(mine, others))
+    answered = [(champion, canary) for champion, canary in pairs if not is_clients_fault(champion["status"])]
+    bad = [(is_bad(champion, p99_latency_ms), is_bad(canary, p99_latency_ms)) for champion, canary in answered]
+    only_canary = sum(canary and not champion for champion, canary in bad)
+    only_champion = sum(champion and not canary for champion, canary in bad)
+    canary_bad = sum(canary for _, canary in bad)
+    return PairCounts(len(bad), canary_bad, only_canary, only_champion, log_e_pairs(only_canary, only_champion))
 
 # %% ../../nbs/api/releases/03_shadow.ipynb #d09d767c
 def measure_p99(
-    events: Iterable,   # Served requests
-    champion: str,      # The deployment with the traffic
-) -> float:             # Milliseconds; infinite if it has answered nothing
-    "The champion's 99th percentile"
-    times = [e["milliseconds"] for e in events if e["deployment"] == champion and not e["mirror"] and e["status"] < 400]
+    events: Iterable[Served],
+    champion: str | None,   # The deployment with the traffic
+) -> float:                 # Milliseconds; infinite if it has answered nothing
+    "Measure the champion's 99th percentile"
+    mine = [event for event in events if event["deployment"] == champion and not event["mirror"]]
+    times = [event["milliseconds"] for event in mine if event["status"] < 400]
     return float(np.nanpercentile(times, 99)) if np.isfinite(times).any() else float("inf")
 
 # %% ../../nbs/api/releases/03_shadow.ipynb #47488628
-def _numbers(answer) -> list[float]:
-    "The numbers of one answer: of a row its first number, so a probability or a value"
+def _first_numbers(answer: list) -> list[float]:
+    "Return the first number of each row of an answer: a probability or a value"
     rows = [list(row.values()) if isinstance(row, dict) else [row] for row in answer]
     return [next((float(v) for v in row if isinstance(v, int | float)), np.nan) for row in rows]
 
@@ -71,16 +77,17 @@ def read_predictions(
     root: Path | str,       # The project
     endpoint: str,          # Its name
     deployment: str,        # Whose predictions
-    ids: set,               # Request ids
+    ids: set[str],          # Request ids
     since: datetime,        # Files that were last written before are not read
-) -> dict[str, list]:       # By request id: one number for each row
-    "What a deployment predicted for some requests"
-    folder, found = Path(root) / ".mlops/collected" / endpoint / deployment / "model_outputs", {}
-    for path in sorted(folder.rglob("*.jsonl")):
+) -> dict[str, list[float]]:    # By request id: one number for each row
+    "Read what a deployment predicted for some requests"
+    predictions = {}
+    for path in sorted((Project(Path(root)).collected / endpoint / deployment / "model_outputs").rglob("*.jsonl")):
         if path.stat().st_mtime < since.timestamp(): continue
         for line in path.read_bytes().splitlines(keepends=True):
-            if line.endswith(b"\n") and (event := json.loads(line))["xrequestid"] in ids: found[event["xrequestid"]] = _numbers(event["data"])
-    return found
+            if line.endswith(b"\n") and (event := json.loads(line))["xrequestid"] in ids:
+                predictions[event["xrequestid"]] = _first_numbers(event["data"])
+    return predictions
 
 # %% ../../nbs/api/releases/03_shadow.ipynb #1d318cf8
 @dataclass(frozen=True)
@@ -102,12 +109,11 @@ class Differences:
 
 # %% ../../nbs/api/releases/03_shadow.ipynb #f1869d54
 def pair_predictions(
-    champion: dict,     # From `read_predictions`
-    canary: dict,       # The same
+    champion: dict[str, list[float]],   # From `read_predictions`
+    canary: dict[str, list[float]],     # The same
 ) -> Differences:
     "Pair the rows"
     ids = [id for id in champion if id in canary and len(champion[id]) == len(canary[id])]
-    join = lambda found: np.array([value for id in ids for value in found[id]], float)
-    a, b = join(champion), join(canary)
-    both = np.isfinite(a) & np.isfinite(b)
-    return Differences(a[both], b[both])
+    old, new = (np.array([value for id in ids for value in side[id]], float) for side in (champion, canary))
+    both = np.isfinite(old) & np.isfinite(new)
+    return Differences(old[both], new[both])

@@ -98,7 +98,7 @@ def test_the_hash_knows_what_matters():
 BUILD = """import sys
 from pathlib import Path
 from mlops_nb.jobs.environments import Required, build_environment
-print(isolated(Required("requirements", "test", ("tiny==1.0",), options=("--no-index", "--find-links " + sys.argv[1])), Path(sys.argv[2]), lambda t: print("BUILDING", flush=True)))
+print(build_environment(Required("requirements", "test", ("tiny==1.0",), options=("--no-index", "--find-links " + sys.argv[1])), Path(sys.argv[2]), lambda t: print("BUILDING", flush=True)))
 """
 
 

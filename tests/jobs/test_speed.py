@@ -76,13 +76,16 @@ def test_a_step_may_ask_for_threads_of_its_own(project):
     assert (found["omp"], found["threads"]) == ("1", [1])
 
 
-@pytest.mark.parametrize(("starts", "active", "threads"), [("train", ["train"], 8), ("train", ["train", "report"], 8), ("train", ["train", "other"], 4), ("report", ["train", "report"], 4),
-                                                           ("last", ["last"], 8), ("report", ["report", "last"], 4)])
+SHARES = [("train", ["train"], 8), ("train", ["train", "report"], 8), ("train", ["train", "other"], 4),
+          ("report", ["train", "report"], 4), ("last", ["last"], 8), ("report", ["report", "last"], 4)]
+
+
+@pytest.mark.parametrize(("starts", "active", "threads"), SHARES)
 def test_a_step_that_nothing_waits_for_takes_no_share_from_one_on_which_others_wait(starts, active, threads):
-    from mlops_nb.jobs.runner import share
-    steps = {name: SimpleNamespace(name=name, needs=needs) for name, needs in {"train": set(), "other": set(), "report": set(), "last": {"train", "other"}}.items()}
-    runner = SimpleNamespace(job=SimpleNamespace(steps=steps), active=dict.fromkeys(active), ready=[], tasks={}, plan=SimpleNamespace(slots=8))
-    assert share(runner, steps[starts]) == threads
+    from mlops_nb.jobs.runner import share_threads
+    needs = {"train": set(), "other": set(), "report": set(), "last": {"train", "other"}}
+    steps = {name: SimpleNamespace(name=name, needs=needed) for name, needed in needs.items()}
+    assert share_threads(steps, starts, 8, active, []) == threads
 
 
 THREAD = "import sys, threading, time\nif any('launcher' in word for word in sys.orig_argv): threading.Thread(target=time.sleep, args=(300,), daemon=True).start()\n"

@@ -13,8 +13,9 @@ import yaml
 from mlops_nb.errors import UserError
 from mlops_nb.notebooks.cells import read_notebook
 from mlops_nb.notebooks.interface import read_parameters
-from mlops_nb.releases import checks as qa
-from mlops_nb.releases.checks import KEY_VARIABLE
+from mlops_nb.releases import checks
+from mlops_nb.releases.client import KEY_VARIABLE, Client, Response, read_key
+from mlops_nb.releases.probes import Probe
 from mlops_nb.releases.qa import read_limits, run_qa
 from mlops_nb.serving import kinds
 from mlops_nb.serving.settings import DeploymentSettings
@@ -122,7 +123,7 @@ def test_a_wrong_deployment_fails_and_leaves_its_evidence(endpoints):
     assert done.returncode == 1, done.stdout + done.stderr
     assert "QA failed" in done.stdout and "✗ contract: a field is missing: status" in done.stdout and "✗ quality" in done.stdout
     shown = subprocess.run([Path(sys.executable).with_name("mlops-nb"), "show", "last"], cwd=endpoints.root, text=True, capture_output=True).stdout
-    assert "Completed" in shown and "13_qa.html" in shown
+    assert "Completed" in shown and "02_qa.html" in shown
 
 
 def test_a_regression_passes(endpoints):
@@ -138,12 +139,12 @@ def test_what_cannot_be_asked_is_refused(endpoints, monkeypatch):
     with pytest.raises(UserError, match="has no deployment red"): run_qa(endpoints.root, "judged", "red")
     with pytest.raises(UserError, match="no job is known that judged flight-delay:2"): run_qa(endpoints.root, "judged", "green", file=QA)
     monkeypatch.delenv(KEY_VARIABLE, raising=False)
-    with pytest.raises(UserError, match="key is not in the environment"): qa.read_key()
+    with pytest.raises(UserError, match="key is not in the environment"): read_key()
 
 
 def test_a_refusal_without_a_reason_is_no_refusal():
-    probe = qa.Probe("a field is missing", b"", word="hour")
-    reply = lambda status, body, kind="application/json": qa.judge_refusal(probe, qa.Response(status, {"content-type": kind}, body, 1.0))
+    probe = Probe("a field is missing", b"", word="hour")
+    reply = lambda status, body, kind="application/json": checks.judge_refusal(probe, Response(status, {"content-type": kind}, body, 1.0))
     assert reply(400, b'{"error": {"message": "row 0 lacks hour"}}').passed and reply(422, b'{"message": "hour?"}').passed
     wrong = {b'{"error": {"message": "row 0 lacks something"}}': "does not name hour", b'{"error": {"code": "BadRequest"}}': "no reason", b"hour": "no reason"}
     assert all(not reply(400, body).passed and words in reply(400, body).detail for body, words in wrong.items())
@@ -151,16 +152,16 @@ def test_a_refusal_without_a_reason_is_no_refusal():
 
 
 def test_an_endpoint_that_breaks_off_fails_every_check_and_no_cell():
-    client, X = qa.Client("http://127.0.0.1:9/score", "key", "green"), pd.DataFrame({"rooms": [1.0, 2.0]})
-    times = qa.send_load(client, X, 5, 2)
-    assert [check.passed for check in qa.check_latency(times, 1000)][0] is False and set(times.status) == {0}
-    assert not qa.check_parity(client, np.array([[1.0], [2.0]]), X, 1e-9)[0].passed
+    client, X = Client("http://127.0.0.1:9/score", "key", "green"), pd.DataFrame({"rooms": [1.0, 2.0]})
+    times = checks.send_load(client, X, 5, 2)
+    assert [check.passed for check in checks.check_latency(times, 1000)][0] is False and set(times.status) == {0}
+    assert not checks.check_parity(client, np.array([[1.0], [2.0]]), X, 1e-9)[0].passed
 
 
 def test_the_limits_are_those_of_the_settings():
     "settings.ini, its defaults, the notebook and qa.yml say the same"
     settings, document = load_settings(ROOT / "settings.ini").section(DeploymentSettings), yaml.safe_load(QA.read_text())["inputs"]
-    parameters = {p.name: p.default for p in read_parameters(read_notebook(ROOT / "nbs/api/releases/06_checks.ipynb"))}
+    parameters = {p.name: p.default for p in read_parameters(read_notebook(ROOT / "nbs/deployment/02_qa.ipynb"))}
     assert {f.name: f.default for f in fields(DeploymentSettings)} == vars(settings)
     for name, text in read_limits(ROOT).items(): assert text == str(document[name]) == str(parameters[name]), name
 

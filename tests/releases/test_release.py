@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mlops_nb.errors import MlopsError, UserError
-from mlops_nb.releases.controller import advance, begin, hold, rollback
+from mlops_nb.releases.controller import Candidate, advance, begin, hold, rollback
 from mlops_nb.releases.record import approve, find_unfinished, list_releases, read_release
 
 from tests.support.releasing import Mortal, Traffic, files, in_child, make_files, quick_qa, released, reset, tools_for
@@ -32,7 +32,7 @@ def tools(project):
 
 def state(tools) -> tuple:
     "Traffic, and which version the registry has in charge"
-    return tools.control.show("canary").traffic, tools.registry.champion("flight-delay").version
+    return tools.control.show("canary").traffic, tools.registry.find_champion("flight-delay").version
 
 
 def summed(tools) -> bool: return sum(tools.control.show("canary").traffic.values()) == 100
@@ -40,7 +40,8 @@ def summed(tools) -> bool: return sum(tools.control.show("canary").traffic.value
 
 def begun(tools, version="good"):
     "A release at its first step"
-    return begin(tools, "flight-delay", None, files(tools, version), tools.root / "release/rollout.yml")
+    rollout = tools.root / "release/rollout.yml"
+    return begin(tools, Candidate("flight-delay", **files(tools, version), rollout=rollout))
 
 
 # The whole way
@@ -58,7 +59,7 @@ def test_a_good_version_is_promoted_and_rolled_back_by_hand_as_often_as_one_like
     assert page.count("data:image/png") == 4 and "http" not in page.replace("http-equiv", "") and "Ada" in page
     assert released(tools) is None
     for _ in range(2): assert rollback(tools, "canary", "callers complain").reason == "callers complain"
-    assert state(tools) == ({"blue": 100}, 1) and tools.registry.versions("flight-delay")[0].tags["status"] == "withdrawn"
+    assert state(tools) == ({"blue": 100}, 1) and tools.registry.list_versions("flight-delay")[0].tags["status"] == "withdrawn"
     with pytest.raises(UserError, match="version 2 of flight-delay was withdrawn: callers complain"): released(tools, number="2")
 
 
@@ -72,7 +73,7 @@ def test_a_bad_version_goes_back_and_is_kept_without_traffic(tools, version, sta
     assert ("out of proportion" if version == "strange" else "is worse than blue") in found.reason
     assert tools.control.show("canary").deployments["version-2"].state == "Ready"
     assert (stage == "live" and version == "failing") == (500 in traffic.statuses)
-    assert tools.registry.versions("flight-delay")[0].tags["reason"] == found.reason
+    assert tools.registry.list_versions("flight-delay")[0].tags["reason"] == found.reason
     assert found.reason.split(":")[0] in Path(found.report).read_text()
 
 
@@ -212,7 +213,7 @@ def test_two_controllers_at_once_make_one_release(tools):
 
 def test_of_two_approvals_the_first_counts_and_the_second_stops_nothing(tools):
     def ask(found):
-        approve(tools.root, found.id, "Ada", tools.exclusive)
+        approve(tools.root, found.id, "Ada", tools.lock)
         advance(tools, found.id)
         return "Grace"
     found = released(tools, approve_as=None, ask=ask)

@@ -68,8 +68,8 @@ with tracking.run(), tempfile.TemporaryDirectory() as folder:
 COMMAND = """\
 import sys
 if "--on" in sys.argv:
-    from mlops_nb.releases import controller as release, record as releases
-    releases.now = release.now = lambda: now().isoformat(timespec="milliseconds")
+    from mlops_nb import times
+    times.now = now
     if sys.argv[1] == "release": sys.argv += ["--poll", "0.2"]
 from mlops_nb.cli.main import main
 main()

@@ -6,7 +6,7 @@ import signal
 import traceback
 from pathlib import Path
 
-from mlops_nb.releases.controller import Registry, Tools, release
+from mlops_nb.releases.controller import Candidate, Driver, LocalRegistry, Tools, release
 from mlops_nb.serving.endpoints import Endpoints
 
 from tests.support.serving import ECHO, FILES, Client
@@ -59,12 +59,13 @@ def quick_qa(root: Path, found) -> tuple:
     return [{"name": "contract", "passed": True, "detail": "as asked"}], evidence
 
 
-def tools_for(root: Path) -> Tools: return Tools(root, Endpoints(root), quick_qa, Registry(root))
+def tools_for(root: Path) -> Tools: return Tools(root, Endpoints(root), quick_qa, LocalRegistry(root))
 
 
 def files(tools: Tools, version: str = "good") -> dict:
     "The endpoint, and a deployment that behaves so"
-    return {"endpoint": tools.root / "release/endpoint.yml", "deployment": tools.root / f"release/{version}.yml"}
+    return {"endpoint_file": tools.root / "release/endpoint.yml",
+            "deployment_file": tools.root / f"release/{version}.yml"}
 
 
 class Traffic:
@@ -82,7 +83,7 @@ class Traffic:
 
 class Mortal:
     "Anything that a release works with; kills the process at its n-th call that changes something"
-    CHANGES = ("deploy", "set_traffic", "delete", "promote", "tag")
+    CHANGES = ("deploy", "set_traffic", "delete", "promote", "tag_version")
 
     def __init__(self, thing, left: list, before: bool = False): self.thing, self.left, self.before = thing, left, before
 
@@ -100,8 +101,10 @@ class Mortal:
 
 def released(tools: Tools, version: str = "good", number: str | None = None, **options):
     "Release what is in charge, with traffic"
-    asked = dict(endpoint_file="release/endpoint.yml", deployment_file=f"release/{version}.yml", rollout="release/rollout.yml", approve_as="Ada", poll=0.1, wait=Traffic(tools), timeout=60, say=lambda text: None)
-    return release(tools, "flight-delay", number, **{**asked, **options})
+    rollout = options.pop("rollout", "release/rollout.yml")
+    candidate = Candidate("flight-delay", number, "release/endpoint.yml", f"release/{version}.yml", rollout)
+    patience = dict(approve_as="Ada", poll=0.1, wait=Traffic(tools), timeout=60, say=lambda text: None)
+    return release(tools, candidate, Driver(**patience | options))
 
 
 def in_child(work) -> int:

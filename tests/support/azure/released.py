@@ -112,11 +112,9 @@ def make_registry(azure, name: str):
 
 CONSOLE = """
 import contextlib, io, json, sys, traceback
-from mlops_nb.azure import metrics as served
+from mlops_nb import times
+times.now = now     # before a module takes it from there
 from mlops_nb.cli import main as cli
-from mlops_nb.releases import controller as release, record as releases
-moment = lambda: now().isoformat(timespec="milliseconds")
-releases.now = release.now = moment
 answers = sys.stdout
 for line in sys.stdin:
     out, err = io.StringIO(), io.StringIO()
