@@ -118,7 +118,7 @@ def judge_challenger(
 # %% ../../nbs/api/models/09_champion.ipynb #38c63fa9
 def judge_and_promote(
     meet: Callable[[], Comparison],     # Judges against the champion of now and returns `Comparison`
-    replace: Callable[[Comparison], int],   # Given an accepted `Comparison`: registers the challenger, promotes it, returns its version
+    replace: Callable[[Comparison], int],   # Registers an accepted challenger and promotes it
     tries: int = 3,  # A champion that changes each time is left to a person
 ) -> tuple[Comparison, int | None]:   # The last one; the new version, None if the challenger was refused
     "Judge until the verdict is about the champion in charge"

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from contextlib import nullcontext
 from dataclasses import dataclass
-from datetime import UTC, datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from ..errors import UserError
