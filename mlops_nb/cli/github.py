@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .options import find_project, json_option, on_option, open_ledger, print_result
+from ..contract import VERDICT_FILE
 from ..errors import UserError
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def last_job() -> Any:
 def render_document(document: Any) -> str:
     "Write the page of a document; that of a training job beside the champion of this machine"
     from mlops_nb.github import summaries
-    decision = summaries.read_output(document, "verdict.json") if isinstance(document, dict) else None
+    decision = summaries.read_output(document, VERDICT_FILE) if isinstance(document, dict) else None
     if not decision: return summaries.format_page(document)
     from mlops_nb.jobs.report import describe_job
     from mlops_nb.workspace.workspace import Workspace
