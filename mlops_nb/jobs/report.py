@@ -110,7 +110,8 @@ def list_notebooks(workspace: Workspace, id: str, steps: dict[str, dict]) -> str
 def describe_failure(workspace: Workspace, id: str, name: str, row: dict) -> str:
     "Why a step failed: the reason and the end of its log"
     folder = workspace.step_folder(id, name)
-    reason, logs = f"\n{name} failed: {row['error']}", (folder/"std_log.txt", *sorted(folder.glob("trials/*/std_log.txt")))
+    reason = f"\n{name} failed: {row['error']}"
+    logs = (folder/"std_log.txt", *sorted(folder.glob("trials/*/std_log.txt")))
     log = next((path for path in logs if path.exists()), None)
     if not log: return reason
     tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-30:]
@@ -132,7 +133,8 @@ def describe_job(
              for name, step in rows.items()]
     created = datetime.fromtimestamp(row["created"]).astimezone().isoformat(timespec="seconds")
     return {"id": row["id"], "name": row["name"], "file": row["file"], "status": row["status"],
-            "attempt": row["attempt"], "error": row["error"], "created": created, "seconds": elapsed(row), "experiment": row["experiment"],
+            "attempt": row["attempt"], "error": row["error"], "created": created, "seconds": elapsed(row),
+            "experiment": row["experiment"],
             "run_id": row["run_id"], "folder": str(workspace.job_folder(row["id"])), "steps": steps}
 
 def _output_paths(step: dict) -> dict[str, str]:

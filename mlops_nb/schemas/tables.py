@@ -47,7 +47,8 @@ def schemas_by_name() -> dict[str, dict[str, Any]]:
     return {path.rpartition(".")[2]: keys for path, keys in azure_tables()["schemas"].items()}
 
 # %% ../../nbs/api/schemas/04_tables.ipynb #fa2eb9e5
-_plain = {"any": anything, "text": text, "text?": text_or_null, "whole": whole, "whole?": whole_or_null, "number": number,
+_plain = {"any": anything, "text": text, "text?": text_or_null, "whole": whole, "whole?": whole_or_null,
+          "number": number,
           "number?": number_or_null, "flag": flag}
 
 def kind_of_type(
@@ -69,7 +70,8 @@ def azure_keys(
     "Each key of one of Azure's schemas, and the kind of its value"
     ours, types = kinds or {}, schemas_by_name()[schema]
     theirs = {key.removesuffix("!"): type_ for key, type_ in types.items()}
-    return {key: ours[key] if key in ours else kind_of_type(type_) for key, type_ in theirs.items() if key not in without}
+    return {key: ours[key] if key in ours else kind_of_type(type_)
+            for key, type_ in theirs.items() if key not in without}
 
 def azure_table(
     schema: str,                            # The name of a class: `CommandJobSchema`
@@ -83,7 +85,8 @@ def azure_table(
     unknown: str = "error",                 # What an unknown key is: `error`, or `ignored` as Azure skips it
 ) -> Shape:
     "A table of one of Azure's schemas"
-    if required is None: required = tuple(key.removesuffix("!") for key in schemas_by_name()[schema] if key.endswith("!"))
+    if required is None:
+        required = tuple(key.removesuffix("!") for key in schemas_by_name()[schema] if key.endswith("!"))
     return Shape(title, azure_keys(schema, kinds, without) | (also or {}), required, rules, unknown)
 
 # %% ../../nbs/api/schemas/04_tables.ipynb #539ae9db
@@ -99,7 +102,8 @@ def _type_of(field: Any) -> Any:
     if isinstance(field, fields.List): return {"list": _type_of(field.inner)}
     if isinstance(field, fields.Nested): return f"@{type(field.schema).__name__}"
     if words := getattr(field, "allowed_values", None): return "|".join(sorted(str(word).lower() for word in words))
-    plain = {"String": "text", "Integer": "whole", "Float": "number", "Number": "number", "Boolean": "flag", "Raw": "any"}.get(name, name)
+    plain = {"String": "text", "Integer": "whole", "Float": "number", "Number": "number", "Boolean": "flag",
+             "Raw": "any"}.get(name, name)
     return f"{plain}?" if field.allow_none else plain
 
 def read_schema(
@@ -109,7 +113,7 @@ def read_schema(
     module, _, name = path.rpartition(".")
     schema = getattr(importlib.import_module(f"azure.ai.ml._schema.{module}"), name)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # marshmallow 4 will take the context in another way; azure-ai-ml asks for marshmallow 3
+        warnings.simplefilter("ignore")  # marshmallow 4 takes no context; azure-ai-ml asks for marshmallow 3
         try: fields = schema(context={"base_path": "."}).fields
         except TypeError: fields = schema().fields
         return {(field.data_key or key) + "!" * field.required: _type_of(field) for key, field in fields.items()}

@@ -49,13 +49,15 @@ INNER = """
     jobs: {last: {component: write.yml, inputs: {word: last, before: "${{parent.inputs.before}}"}}}
 """
 FILES = {"job.yml": JOB, "write.yml": WRITE, "inner.yml": INNER,
-         "environment.yml": "    name: here\n    image: ubuntu\n    conda_file: conda.yml\n", "conda.yml": "    dependencies: [python]\n"}
+         "environment.yml": "    name: here\n    image: ubuntu\n    conda_file: conda.yml\n",
+         "conda.yml": "    dependencies: [python]\n"}
 
 
 def watched(project, *words: str, code: int = 0):  # noqa: F811
     "How often a command opened each YAML file, and how often it looked up each step"
     env = {**os.environ, "MLOPS_NB_FORK": "0"}
-    done = subprocess.run([sys.executable, "-c", SPY, *words], cwd=project.root, env=env, text=True, capture_output=True)
+    done = subprocess.run([sys.executable, "-c", SPY, *words], cwd=project.root, env=env, text=True,
+                          capture_output=True)
     assert done.returncode == code, done.stdout + done.stderr
     opened, looked_up = json.loads(re.search(r"SEEN (.*)", done.stderr)[1])
     return collections.Counter(os.path.basename(path) for path in opened), collections.Counter(looked_up)
@@ -107,7 +109,8 @@ def test_registering_and_checking_read_each_file_once(written):
 
 def test_a_registered_component_is_found_with_one_workspace(written, monkeypatch):
     written.call("create", "write.yml")
-    written.write("job.yml", JOB.replace("component: write.yml", "component: azureml:write@latest").replace("      inner:", "      # inner:"))
+    written.write("job.yml", JOB.replace("component: write.yml",
+                                         "component: azureml:write@latest").replace("      inner:", "      # inner:"))
     from mlops_nb.jobs import run
     opened = []
     class Counted(run.Workspace):
