@@ -231,7 +231,8 @@ def test_dirty_records_are_counted_and_nothing_else_changes(site):
     clean = site.run()
     folder = site.root/".mlops/collected/e/blue/model_inputs/2013/07/02/10"
     folder.mkdir(parents=True, exist_ok=True)
-    torn = b'{"time": "2013-07-02T10:00:00Z", "xrequestid": "t\n\xff\xfe\n{"xrequestid": "no-time", "data": [{}]}\n[1, 2]\n'
+    torn = b'{"time": "2013-07-02T10:00:00Z", "xrequestid": "t\n\xff\xfe\n'
+    torn += b'{"xrequestid": "no-time", "data": [{}]}\n[1, 2]\n'
     (folder / "torn.jsonl").write_bytes(torn)
     for i in range(20):
         site.line(
