@@ -6,7 +6,7 @@ import pytest
 
 from tests.support import ROOT
 from tests.support.azure.clients import sdk, training
-from tests.support.azure.small import SCHEMA, command, placed, small  # noqa: F401
+from tests.support.azure.small import SCHEMA, command, placed
 
 pytestmark = pytest.mark.long
 
@@ -45,12 +45,13 @@ FILES = {
     "latest.yml": SCHEMA.format("pipelineJob") + 'type: pipeline\ndisplay_name: latest\nexperiment_name: small\nsettings: {default_compute: serverless}\ninputs: {greeting: {type: uri_folder, path: "azureml:greeting@latest"}}\n'
                   'outputs: {copy: {type: uri_folder}}\njobs:\n  second: {type: command, component: second.yml, inputs: {data: "${{parent.inputs.greeting}}"}, outputs: {out: "${{parent.outputs.copy}}"}}\n',
     "schedule.yml": SCHEMA.format("schedule") + 'name: weekly\ntrigger: {type: cron, expression: "0 6 * * 1"}\ncreate_job: {type: pipeline, job: ./latest.yml}\n',
-    "data.yml": SCHEMA.format("data") + "type: uri_folder\nname: greeting\npath: ./greeting\n", "greeting/text.txt": "first",
+    "data.yml": SCHEMA.format("data") + "type: uri_folder\nname: greeting\npath: ./greeting\n",
+         "greeting/text.txt": "first",
     "model.yml": SCHEMA.format("model") + "type: custom_model\nname: flight-delay\npath: ./model\n"}
 
 
 @pytest.fixture
-def project(azure, small):  # noqa: F811
+def project(azure, small):
     "The small project with more kinds of work"
     return placed(azure, small, FILES)
 
@@ -71,20 +72,24 @@ def test_a_batch_endpoint_is_made_twice_without_harm_and_scores(azure, project):
     command(azure, project, "create", "model.yml", "--on", "dev")
     (project / "batch.yml").write_text(SCHEMA.format("modelBatchDeployment") + (project / "batch.yml").read_text().replace("model: {name: flight-delay, version: 1, path: model, type: custom_model}", "model: azureml:flight-delay@latest"))
     (project / "batch-endpoint.yml").write_text(SCHEMA.format("batchEndpoint") + (project / "batch-endpoint.yml").read_text())
-    for name in ("batch-endpoint.yml", "batch.yml", "batch-endpoint.yml", "batch.yml"): command(azure, project, "create", name, "--on", "dev")
-    assert [one["name"] for kind in ("batchEndpoints", "batchEndpoints/deployments") for one in azure.state.all(f"workspaces/{kind}")] == ["echo-batch", "blue"]
+    for name in ("batch-endpoint.yml", "batch.yml", "batch-endpoint.yml", "batch.yml"):
+        command(azure, project, "create", name, "--on", "dev")
+    assert [one["name"] for kind in ("batchEndpoints", "batchEndpoints/deployments")
+            for one in azure.state.all(f"workspaces/{kind}")] == ["echo-batch", "blue"]
     end = sdk(azure, """
 job = client.batch_endpoints.invoke("echo-batch", input=Input(type="uri_folder", path="table"))
 done = wait(client.jobs.get(job.name))
 client.jobs.download(job.name, output_name="score", download_path="back")
 tell(done.status)
 """, project)
-    assert end == "Completed" and sorted(next((project / "back").rglob("predictions.jsonl")).read_text().split("\n")[:2]) == ["LATE", "ON TIME"]
+    assert end == "Completed"
+    assert sorted(next((project / "back").rglob("predictions.jsonl")).read_text().split("\n")[:2]) == ["LATE", "ON TIME"]
 
 
 def test_a_schedule_reads_what_is_newest_when_it_is_due(azure, project):
     command(azure, project, "create", "data.yml", "--on", "dev")
-    assert json.loads(command(azure, project, "schedule", "apply", "schedule.yml", "--on", "dev", "--json"))["frozen"] == []
+    assert json.loads(command(azure, project, "schedule", "apply", "schedule.yml", "--on", "dev",
+                              "--json"))["frozen"] == []
     (project / "greeting/text.txt").write_text("second")
     command(azure, project, "create", "data.yml", "--on", "dev")
     run = azure.trigger("dev", "weekly")
@@ -92,7 +97,8 @@ def test_a_schedule_reads_what_is_newest_when_it_is_due(azure, project):
     told = json.loads(command(azure, project, "show", run.name, "--on", "dev", "--json"))
     assert told["status"] == "Completed" and told["name"].startswith("weekly-20")
     assert Path(told["steps"][0]["outputs"]["copy"], "text.txt").read_text() == "second"
-    assert "weekly" in command(azure, project, "schedule", "list", "--on", "dev") and "weekly is disabled" in command(azure, project, "schedule", "stop", "weekly", "--on", "dev")
+    assert "weekly" in command(azure, project, "schedule", "list", "--on", "dev")
+    assert "weekly is disabled" in command(azure, project, "schedule", "stop", "weekly", "--on", "dev")
 
 
 def test_azures_own_client_takes_our_files_as_they_are(azure, tmp_path):
@@ -115,4 +121,6 @@ tell(made)
     assert said == {name: "NotStarted" for name in ("training/pipeline", "training/sweep", "deployment/batch")} | {
         "training/schedule": "True", "deployment/batch-endpoint": "Succeeded"}
     root = ROOT
-    assert all((project / file).read_bytes() == (root / file).read_bytes() for file in ("pipelines/training/pipeline.yml", "pipelines/training/sweep.yml", "pipelines/deployment/batch.yml"))
+    assert all((project / file).read_bytes() == (root / file).read_bytes()
+               for file in ("pipelines/training/pipeline.yml", "pipelines/training/sweep.yml",
+                            "pipelines/deployment/batch.yml"))

@@ -11,7 +11,8 @@ PRIVATE = re.compile(r"azure\.ai\.ml[\w.]*\._|\._(runs_operations|load_functions
 
 
 def test_only_one_module_names_private_parts():
-    files = [file for file in sorted((ROOT / "mlops_nb").rglob("*.py")) if file.name != "_modidx.py" and "templates" not in file.parts]
+    files = [file for file in sorted((ROOT / "mlops_nb").rglob("*.py")) if file.name != "_modidx.py"
+             and "templates" not in file.parts]
     found = {file.relative_to(ROOT).as_posix() for file in files if PRIVATE.search(file.read_text(encoding="utf-8"))}
     assert found == {"mlops_nb/azure/sdk.py"}
 
@@ -32,7 +33,8 @@ def test_an_output_of_a_node_knows_where_it_goes():
     assert {f"${{{{parent.outputs.{name}}}}}" for name in job.outputs} <= bindings
 
 
-@pytest.mark.parametrize("loader, name", [("load_schedule", "JobSchedule"), ("load_batch_deployment", "ModelBatchDeployment")])
+@pytest.mark.parametrize("loader, name", [("load_schedule", "JobSchedule"),
+                                          ("load_batch_deployment", "ModelBatchDeployment")])
 def test_files_are_loaded_that_no_public_loader_reads(loader, name, tmp_path):
     from mlops_nb.azure import sdk
     texts = {"load_schedule": 'name: weekly\ntrigger: {type: cron, expression: "0 6 * * 1"}\ncreate_job: azureml:train:1\n',
@@ -44,4 +46,5 @@ def test_files_are_loaded_that_no_public_loader_reads(loader, name, tmp_path):
 def test_datastores_are_opened_and_read_by_the_functions_that_the_sdk_itself_uses():
     from azure.ai.ml._artifacts._artifact_utilities import download_artifact_from_aml_uri, get_datastore_info
     assert [*inspect.signature(get_datastore_info).parameters][:2] == ["operations", "name"]
-    assert [*inspect.signature(download_artifact_from_aml_uri).parameters] == ["uri", "destination", "datastore_operation"]
+    assert [*inspect.signature(download_artifact_from_aml_uri).parameters] == ["uri", "destination",
+                                                                               "datastore_operation"]
