@@ -179,6 +179,7 @@ def context_files(
 def identify_environment(
     spec: dict,         # The content of an environment's YAML
     base: Path,         # Its folder
+    load: Callable = load,  # Reads a YAML file
 ) -> tuple[str, str, dict]:  # Name, version, and the files of the build context by their path there
     "What an environment is called in every workspace and in every run; its version is the hash of what it is built from, unless it states one"
     from mlops_nb.fingerprints import hash_file, hash_json
@@ -192,18 +193,22 @@ def identify_environment(
 
 def environment_name(
     file: Path | str,   # An environment YAML
+    load: Callable = load,  # Reads a YAML file
 ) -> tuple[str, str]:   # Name and version
     "Name and version of an environment, from its file"
-    found = load(file)
-    return identify_environment(dict(found), found.folder)[:2]
+    environment = load(file)
+    return identify_environment(dict(environment), environment.folder, load)[:2]
 
 def image_tag(
-    environment,        # Of a component, as it has it
-    base: Path,         # Where its relative paths start
+    environment: str | dict | None,     # Of a component, as it has it
+    base: Path,                         # Where its relative paths start
+    load: Callable = load,              # Reads a YAML file
 ) -> dict[str, str]:
     "What a run says of its image, where that is built here"
-    if not str(environment).startswith("file:") or not (file := Path(base)/environment.removeprefix("file:")).is_file(): return {}
-    return {"mlops_nb.image": ":".join(environment_name(file))} if "build" in load(file) else {}
+    if not isinstance(environment, str) or not environment.startswith("file:"): return {}
+    file = Path(base)/environment.removeprefix("file:")
+    if not file.is_file() or "build" not in load(file): return {}
+    return {"mlops_nb.image": ":".join(environment_name(file, load))}
 
 # %% ../../nbs/api/jobs/04_environments.ipynb #c25b9ea2
 @dataclass(frozen=True)

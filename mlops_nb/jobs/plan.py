@@ -39,6 +39,7 @@ class Plan:
     environments: dict[str, str]  # Hash of each step's environment
     force: set[str] = field(default_factory=set)  # Steps that run even if unchanged
     inputs: dict = field(default_factory=dict)  # What --set gave
+    files: Files = field(default_factory=Files)  # The files that it was made from
     findings: dict[str, LookupResult] | None = None  # Of `survey`, for each step; None until somebody asks
 
     @property
@@ -76,7 +77,7 @@ def make_plan(
     chosen = {name: choose_interpreter(workspace, step.component, isolate, say, files.load) for name, step in job.steps.items()}
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     python = {name: interpreter for name, (interpreter, _) in chosen.items()}
-    return Plan(job, slots or cores, python, {name: content for name, (_, content) in chosen.items()}, force, inputs or {})
+    return Plan(job, slots or cores, python, {name: content for name, (_, content) in chosen.items()}, force, inputs or {}, files)
 
 # %% ../../nbs/api/jobs/02_plan.ipynb #301e87c4
 def followers(

@@ -17,7 +17,6 @@ from pathlib import Path
 from ..errors import UserError
 from .plan import component_files, find_unchanged_job, make_plan, survey
 from .progress import choose_view
-from .remote import Jobs, RemoteJobs
 from mlops_nb.jobs.report import (
     describe_intention,
     describe_job,
@@ -29,6 +28,7 @@ from mlops_nb.jobs.report import (
 )
 from ..project import project_root
 from ..schemas.components import Files
+from .remote import JobDescription, Jobs, RemoteJobs
 from ..workspace.workspace import DONE, Workspace, close_dead_jobs, find_job, list_steps
 
 # %% ../../nbs/api/jobs/14_run.ipynb #791cee08
@@ -149,12 +149,12 @@ class LocalJobs:
         self.workspace = workspace or Workspace()
         close_dead_jobs(self.workspace)
 
-    def list(self, limit: int) -> Sequence[dict]:
+    def list(self, limit: int) -> Sequence[JobDescription]:
         rows = self.workspace.rows("SELECT * FROM jobs ORDER BY created DESC LIMIT ?", limit)
         return [describe_job(self.workspace, row) for row in rows]
 
-    def show(self, id: str) -> dict: return describe_job(self.workspace, find_job(self.workspace, id))
-    def fetch(self, id: str) -> dict: return self.show(id)  # it is here
+    def show(self, id: str) -> JobDescription: return describe_job(self.workspace, find_job(self.workspace, id))
+    def fetch(self, id: str) -> JobDescription: return self.show(id)  # it is here
 
     def log(self, id: str, step: str, follow: bool) -> Iterator[str]:
         "What a step wrote, in pieces; while it grows if asked to"
