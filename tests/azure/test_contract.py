@@ -46,7 +46,8 @@ def test_mutated_requests_are_caught(contract, azure, small):
             caught[what] += bool(said - usual)
             if not said - usual: missed.append(f"{found.name}: {what} {'/'.join(map(str, at))}")
     share = sum(caught.values()) / sum(tried.values())
-    print(f"caught {sum(caught.values())} of {sum(tried.values())} mutations of {len(kinds)} kinds of request: {dict(tried)}\nmissed:", *missed, sep="\n  ")
+    print(f"caught {sum(caught.values())} of {sum(tried.values())} mutations of {len(kinds)} kinds of request: "
+          f"{dict(tried)}\nmissed:", *missed, sep="\n  ")
     assert len(kinds) >= 10 and min(tried.values()) >= 20 and share > 0.95, missed
 
 

@@ -1,4 +1,5 @@
-"What goes wrong in a cloud, and what the commands make of it: a clear message, a second run that repairs, nothing twice"
+"""What goes wrong in a cloud, and what the commands make of it: a clear message, a second run that repairs, nothing
+twice"""
 import json
 import os
 import signal
@@ -17,7 +18,8 @@ FILES = {"model.yml": SCHEMA.format("model") + "type: custom_model\nname: flight
 
 @pytest.fixture
 def project(azure, small):
-    serve = (small / "deployment.yml").read_text().replace("model: {name: flight-delay, version: 1, path: model, type: custom_model}", "model: azureml:flight-delay@latest")
+    serve = (small / "deployment.yml").read_text().replace("model: {name: flight-delay, version: 1, path: model, "
+                                                           "type: custom_model}", "model: azureml:flight-delay@latest")
     return placed(azure, small, FILES | {"deployment.yml": SCHEMA.format("managedOnlineDeployment") + serve})
 
 

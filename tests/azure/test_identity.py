@@ -18,7 +18,8 @@ SUBJECT = "repo:team/flights:environment:production"
 
 
 class GitHub(BaseHTTPRequestHandler):
-    "The endpoint that a job with `id-token: write` may ask: each answer is a new token, which is good for a few seconds"
+    """The endpoint that a job with `id-token: write` may ask: each answer is a new token, which is good for a few
+    seconds"""
     asked, broken = [], 0
 
     def do_GET(self):

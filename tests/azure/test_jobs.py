@@ -35,7 +35,8 @@ def test_a_file_that_was_not_uploaded_fails_its_step(azure, small):
 
 def test_a_sweep_and_a_step_that_tracks_through_azureml_mlflow(azure, small):
     azure.portable = True
-    (small / "code/trial.py").write_text("import sys, mlflow\nwith mlflow.start_run(): mlflow.log_metric('loss', (float(sys.argv[1]) - 2) ** 2)\n")
+    (small / "code/trial.py").write_text("import sys, mlflow\nwith mlflow.start_run(): mlflow.log_metric('loss', "
+                                         "(float(sys.argv[1]) - 2) ** 2)\n")
     end = sdk(azure, """
 from azure.ai.ml.entities import Environment
 from azure.ai.ml.sweep import Choice

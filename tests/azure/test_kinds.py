@@ -1,4 +1,5 @@
-"Every kind of work through `--on`: sweeps, parallel steps, batch endpoints, schedules; and the same files through Azure's own client"
+"""Every kind of work through `--on`: sweeps, parallel steps, batch endpoints, schedules; and the same files through
+Azure's own client"""
 import json
 from pathlib import Path
 
@@ -39,12 +40,20 @@ jobs:
 """
 FILES = {
     "code/trial.py": TRIAL, "work.yml": WORK,
-    "trial.yml": f"type: command\nname: trial\nversion: '1'\ninputs: {{x: {{type: number}}}}\ncode: ./code\nenvironment: {ENVIRONMENT}\ncommand: python trial.py ${{{{inputs.x}}}}\n",
-    "sweep.yml": SCHEMA.format("sweepJob") + f"type: sweep\nexperiment_name: small\ncompute: azureml:serverless\ntrial: {{code: ./code, environment: {ENVIRONMENT}, command: 'python trial.py ${{{{search_space.x}}}}'}}\n"
-                 "search_space: {x: {type: choice, values: [1, 2]}}\nsampling_algorithm: grid\nobjective: {goal: minimize, primary_metric: loss}\nlimits: {max_total_trials: 2, max_concurrent_trials: 2}\n",
-    "latest.yml": SCHEMA.format("pipelineJob") + 'type: pipeline\ndisplay_name: latest\nexperiment_name: small\nsettings: {default_compute: serverless}\ninputs: {greeting: {type: uri_folder, path: "azureml:greeting@latest"}}\n'
-                  'outputs: {copy: {type: uri_folder}}\njobs:\n  second: {type: command, component: second.yml, inputs: {data: "${{parent.inputs.greeting}}"}, outputs: {out: "${{parent.outputs.copy}}"}}\n',
-    "schedule.yml": SCHEMA.format("schedule") + 'name: weekly\ntrigger: {type: cron, expression: "0 6 * * 1"}\ncreate_job: {type: pipeline, job: ./latest.yml}\n',
+    "trial.yml": f"type: command\nname: trial\nversion: '1'\ninputs: {{x: {{type: number}}}}\ncode: ./code\n"
+                 f"environment: {ENVIRONMENT}\ncommand: python trial.py ${{{{inputs.x}}}}\n",
+    "sweep.yml": SCHEMA.format("sweepJob") + "type: sweep\nexperiment_name: small\ncompute: azureml:serverless\n"
+                                             f"trial: {{code: ./code, environment: {ENVIRONMENT}, command: 'python "
+                                             f"trial.py ${{{{search_space.x}}}}'}}\n"
+                 "search_space: {x: {type: choice, values: [1, 2]}}\nsampling_algorithm: grid\nobjective: {goal: "
+                 "minimize, primary_metric: loss}\nlimits: {max_total_trials: 2, max_concurrent_trials: 2}\n",
+    "latest.yml": SCHEMA.format("pipelineJob") + 'type: pipeline\ndisplay_name: latest\nexperiment_name: small\n'
+                                                 'settings: {default_compute: serverless}\ninputs: {greeting: {type: '
+                                                 'uri_folder, path: "azureml:greeting@latest"}}\n'
+                  'outputs: {copy: {type: uri_folder}}\njobs:\n  second: {type: command, component: second.yml, '
+                  'inputs: {data: "${{parent.inputs.greeting}}"}, outputs: {out: "${{parent.outputs.copy}}"}}\n',
+    "schedule.yml": SCHEMA.format("schedule") + 'name: weekly\ntrigger: {type: cron, expression: "0 6 * * 1"}\n'
+                                                'create_job: {type: pipeline, job: ./latest.yml}\n',
     "data.yml": SCHEMA.format("data") + "type: uri_folder\nname: greeting\npath: ./greeting\n",
          "greeting/text.txt": "first",
     "model.yml": SCHEMA.format("model") + "type: custom_model\nname: flight-delay\npath: ./model\n"}
@@ -68,7 +77,9 @@ def test_sweeps_and_parallel_steps_run_and_come_back(azure, project):
 
 
 def test_a_batch_endpoint_is_made_twice_without_harm_and_scores(azure, project):
-    sdk(azure, 'from azure.ai.ml.entities import AmlCompute\nclient.compute.begin_create_or_update(AmlCompute(name="cpu", size="Standard_DS3_v2", max_instances=1)).result()', project)
+    sdk(azure, 'from azure.ai.ml.entities import AmlCompute\n'
+               'client.compute.begin_create_or_update(AmlCompute(name="cpu", size="Standard_DS3_v2", '
+               'max_instances=1)).result()', project)
     command(azure, project, "create", "model.yml", "--on", "dev")
     (project / "batch.yml").write_text(SCHEMA.format("modelBatchDeployment") + (project / "batch.yml").read_text().replace("model: {name: flight-delay, version: 1, path: model, type: custom_model}", "model: azureml:flight-delay@latest"))
     (project / "batch-endpoint.yml").write_text(SCHEMA.format("batchEndpoint") + (project / "batch-endpoint.yml").read_text())
@@ -102,7 +113,8 @@ def test_a_schedule_reads_what_is_newest_when_it_is_due(azure, project):
 
 
 def test_azures_own_client_takes_our_files_as_they_are(azure, tmp_path):
-    "`az ml job create -f FILE` is load_job and create_or_update; here it is done to each file of the repository, which stays as it is"
+    """`az ml job create -f FILE` is load_job and create_or_update; here it is done to each file of the repository,
+    which stays as it is"""
     project = training(tmp_path / "project")
     azure.hold(".*")
     said = sdk(azure, """

@@ -1,4 +1,5 @@
-"Monitors and events of a workspace: Azure runs the monitor, a breach comes by Event Grid or is read back, and it is acted on once"
+"""Monitors and events of a workspace: Azure runs the monitor, a breach comes by Event Grid or is read back, and it is
+acted on once"""
 import json
 import os
 import signal
@@ -63,7 +64,6 @@ def test_a_breach_that_azure_finds_retrains_once_however_often_it_is_told(azure,
     assert len(retrainings(azure)) == 1
 
 
-# noqa: F811
 def test_a_handler_that_is_killed_while_azure_retrains_is_followed_by_one_that_finds_its_job(azure, watched):
     command(azure, watched, "schedule", "apply", "monitor.yml", "--on", "dev")
     (watched / "code/judge.py").write_text(SCRIPT % 8)

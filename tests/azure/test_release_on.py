@@ -1,4 +1,5 @@
-"Releases in the loopback Azure: the commands of a release, real traffic through its scoring address, Azure Monitor and collected data"
+"""Releases in the loopback Azure: the commands of a release, real traffic through its scoring address, Azure Monitor
+and collected data"""
 import json
 import shutil
 import time

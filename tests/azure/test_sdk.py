@@ -6,7 +6,8 @@ import pytest
 
 from tests.support import ROOT
 
-PRIVATE = re.compile(r"azure\.ai\.ml[\w.]*\._|\._(runs_operations|load_functions|artifacts|restclient|to_rest_object|from_rest_object)\b"
+PRIVATE = re.compile(r"azure\.ai\.ml[\w.]*\._|\._(runs_operations|load_functions|artifacts|restclient|to_rest_object|"
+                     r"from_rest_object)\b"
                      r"|\"_(data|component)\"")
 
 
@@ -27,6 +28,7 @@ def test_run_history_answers_for_a_run_and_for_what_is_below_it():
 
 def test_an_output_of_a_node_knows_where_it_goes():
     from azure.ai.ml import load_job
+
     from mlops_nb.azure.sdk import output_binding
     job = load_job(ROOT / "pipelines/training/pipeline.yml")
     bindings = {output_binding(output) for node in job.jobs.values() for output in node.outputs.values()}
@@ -37,8 +39,10 @@ def test_an_output_of_a_node_knows_where_it_goes():
                                           ("load_batch_deployment", "ModelBatchDeployment")])
 def test_files_are_loaded_that_no_public_loader_reads(loader, name, tmp_path):
     from mlops_nb.azure import sdk
-    texts = {"load_schedule": 'name: weekly\ntrigger: {type: cron, expression: "0 6 * * 1"}\ncreate_job: azureml:train:1\n',
-             "load_batch_deployment": "type: model\nname: blue\nendpoint_name: echo\nmodel: azureml:flight-delay:1\ncompute: azureml:cpu\n"}
+    texts = {"load_schedule": 'name: weekly\ntrigger: {type: cron, expression: "0 6 * * 1"}\ncreate_job: '
+                              'azureml:train:1\n',
+             "load_batch_deployment": "type: model\nname: blue\nendpoint_name: echo\nmodel: azureml:flight-delay:1\n"
+                                      "compute: azureml:cpu\n"}
     (tmp_path / "file.yml").write_text(texts[loader])
     assert type(getattr(sdk, loader)(tmp_path / "file.yml")).__name__ == name
 

@@ -1,4 +1,5 @@
-"The training pipeline of this project, sent by the unmodified SDK and run from what was sent: the same numbers as on this machine"
+"""The training pipeline of this project, sent by the unmodified SDK and run from what was sent: the same numbers as on
+this machine"""
 import json
 import os
 import sqlite3

@@ -12,8 +12,11 @@ from tests.support.azure.small import MLOPS, SCHEMA, command, placed
 FILES = {
     "model.yml": SCHEMA.format("model") + "type: custom_model\nname: flight-delay\npath: ./model\n",
     "endpoint.yml": SCHEMA.format("managedOnlineEndpoint") + "name: echo\nauth_mode: key\ntraffic: {blue: 100}\n",
-    "serve.yml": SCHEMA.format("managedOnlineDeployment") + "name: blue\nendpoint_name: echo\nmodel: azureml:flight-delay@latest\ncode_configuration: {code: code, scoring_script: score.py}\n"
-                 'environment: {image: "mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu20.04"}\ninstance_type: Standard_DS3_v2\ninstance_count: 1\n'}
+    "serve.yml": SCHEMA.format("managedOnlineDeployment") + "name: blue\nendpoint_name: echo\nmodel: "
+                                                            "azureml:flight-delay@latest\ncode_configuration: {code: "
+                                                            "code, scoring_script: score.py}\n"
+                 'environment: {image: "mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu20.04"}\ninstance_type: '
+                 'Standard_DS3_v2\ninstance_count: 1\n'}
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
-"Print the figures of the loopback: `python -m tests.support.azure.figures` runs its tests once, and prints what they asked, what was checked and what it took"
+"""Print the figures of the loopback: `python -m tests.support.azure.figures` runs its tests once, and prints what they
+asked, what was checked and what it took"""
 import os
 import re
 import subprocess

@@ -59,7 +59,8 @@ def flat(value, at: str = "") -> dict:
 class Ground:
     "Puts itself between the loopback Azure and its hooks"
     def __init__(self, bench):
-        self.bench, self.turns, self.roles, self.lists, self.delay, self.taken, self.vaults = bench, {}, {}, 0, 0, set(), {}
+        self.bench, self.turns, self.roles = bench, {}, {}
+        self.lists, self.delay, self.taken, self.vaults = 0, 0, set(), {}
         self.registered, self.permissions, self.limits, self.metrics, self.writes = set(NAMESPACES), [{"actions": ["*"],
                                                                                                        "notActions": []}], {}, {}, []
         # Pattern of `METHOD path` that the caller may not do; unlike a fault it names no time to come back
@@ -88,7 +89,8 @@ class Ground:
         except Refused as refused: return refused.answer
 
     def identified(self, call: Call, said: Answer) -> Answer:
-        "A cluster that asks for an identity has one, a datastore has no state, and an old interface knows no new properties"
+        """A cluster that asks for an identity has one, a datastore has no state, and an old interface knows no new
+        properties"""
         made = self.bench.state.get(call.id) if call.request.method == "PUT" else None
         if made and call.kind == "workspaces/computes" and (made.get("identity")
                                                             or {}).get("type", "").lower() == "systemassigned":
@@ -177,7 +179,8 @@ class Ground:
             taken = call.body["name"] in self.taken or any(one["name"] == call.body["name"]
                                                            for one in self.bench.state.resources.values())
             return Answer(200, {"nameAvailable": not taken, **({"reason": "AlreadyExists",
-                                                                "message": f"The name {call.body['name']} is already taken."} if taken else {})})
+                                                                "message": f"The name {call.body['name']} is already "
+                                                                           "taken."} if taken else {})})
         if call.kind == "locations/deletedvaults":
             if call.name not in self.vaults:
                 raise Refused(404, "DeletedVaultNotFound", "The specified deleted vault does not exist.")

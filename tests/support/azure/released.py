@@ -82,7 +82,8 @@ p99_latency_ms: 60000
 promotion: {max_bad_rate: 0.2, confidence: 0.9}
 stages:
 """
-STAGES = {"rollout": "  - {name: shadow, mirror: 50, min_requests: 20, max_ks: 0.5}\n  - {traffic: 50, min_requests: 20}\n  - {traffic: 100}\n",
+STAGES = {"rollout": "  - {name: shadow, mirror: 50, min_requests: 20, max_ks: 0.5}\n  - {traffic: 50, min_requests: "
+                     "20}\n  - {traffic: 100}\n",
           "live": "  - {traffic: 50, min_requests: 20}\n  - {traffic: 100}\n", "at-once": "  - {traffic: 100}\n"}
 
 
@@ -94,7 +95,10 @@ def make_project(azure, folder: Path) -> Path:
     shutil.copytree(ROOT / "mlops_nb", folder / "training/mlops_nb", ignore=skip)
     for name in (".amlignore", "pyproject.toml"): shutil.copy(ROOT / name, folder / name)
     sections = "".join(f"[{on}]\n" + "".join(f"{key} = {value}\n"
-                                             for key, value in azure.workspace(on).items()) + f"registry = shared\nendpoint_suffix = {suffix}\n" for on, suffix in (("dev", "-dev"), ("production", "")))
+                                             for key, value in azure.workspace(on).items()) + "registry = shared\n"
+                                                                                              "endpoint_suffix = "
+                                                                                              f"{suffix}\n"
+                       for on, suffix in (("dev", "-dev"), ("production", "")))
     deployment = (folder / "pipelines/deployment/deployment.yml").read_text().replace('WORKER_COUNT: "2"',
                                                                                       'WORKER_COUNT: "1"')
     files = {"settings.ini": SETTINGS + "hash_columns = passenger\n" + sections, "train.yml": PIPELINE,
@@ -161,7 +165,8 @@ class Console:
 class Callers:
     "Call the scoring address through the proxy until they are told to stop"
     def __init__(self, azure, address: str, key: str, pause: float = 0.04):
-        self.proxy, self.trust, self.address, self.key, self.pause = urlsplit(azure.proxy.url), ssl.create_default_context(cafile=azure.authority.bundle), urlsplit(address), key, pause
+        self.proxy, self.trust = urlsplit(azure.proxy.url), ssl.create_default_context(cafile=azure.authority.bundle)
+        self.address, self.key, self.pause = urlsplit(address), key, pause
         self.statuses, self.going, self.draw = [], threading.Event(), random.Random(0)
         self.thread = threading.Thread(target=self.call, daemon=True)
 

@@ -1,4 +1,5 @@
-"Start the loopback Azure and print what a shell must export to see it: `eval \"$(python -m tests.support.azure.serve --background)\"`"
+"""Start the loopback Azure and print what a shell must export to see it: `eval "$(python -m tests.support.azure.serve
+--background)"`"""
 import argparse
 import os
 import signal

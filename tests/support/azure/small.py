@@ -67,7 +67,8 @@ compute: azureml:cpu
 resources: {instance_count: 1}
 settings: {mini_batch_size: 1, output_action: append_row, output_file_name: predictions.jsonl}
 """
-LINES = "from pathlib import Path\ndef init(): pass\ndef run(files): return [Path(one).read_text().strip().upper() for one in files]\n"
+LINES = ("from pathlib import Path\ndef init(): pass\ndef run(files): return [Path(one).read_text().strip().upper() "
+         "for one in files]\n")
 
 
 def placed(azure, folder, files: dict):

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.support.azure.small import SCHEMA, command, placed, small  # noqa: F401
+from tests.support.azure.small import SCHEMA, command, placed
 
 NOW = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
 PLACE = "azureml://datastores/workspaceblobstore/paths/modelDataCollector/echo/"
@@ -102,7 +102,7 @@ def collect(azure, shift: float = 0.0, wrong: float = 0.5, n: int = 400, workspa
 
 
 @pytest.fixture
-def watched(azure, small):  # noqa: F811
+def watched(azure, small):
     "The project, with its endpoint deployed and its reference registered in `dev`"
     files = {"monitor.yml": SCHEMA.format("monitorSchedule") + MONITOR,
              "pipelines/monitoring/retrain.yml": SCHEMA.format("pipelineJob") + RETRAIN,

@@ -31,7 +31,8 @@ HOOKS: dict[tuple[str, str], object] = {}
 
 
 def on(method: str, kind: str):
-    "Register a function (bench, call) -> Answer for a method and a type such as `workspaces/jobs` or `workspaces/jobs/cancel`"
+    """Register a function (bench, call) -> Answer for a method and a type such as `workspaces/jobs` or
+    `workspaces/jobs/cancel`"""
     def keep(function):
         HOOKS[method, kind.lower()] = function
         return function
@@ -190,7 +191,8 @@ def answer(bench, request: Request) -> Answer:
     except Refused as refused: return refused.answer
     except KeyError as missing:
         return Answer(404, {"error": {"code": "NoSuchRoute",
-                                      "message": f"the stand-in does not know {request.method} {request.path} ({missing})"}})
+                                      "message": f"the stand-in does not know {request.method} {request.path} "
+                                                 f"({missing})"}})
 
 
 def default_get(bench, call: Call) -> Answer:

@@ -1,4 +1,5 @@
-"Data, code, models, environments and components: containers, versions that never change, and uploads that wait for them"
+"""Data, code, models, environments and components: containers, versions that never change, and uploads that wait for
+them"""
 from .arm import Call, Refused, listed, on, operation, store
 from .proxy import Answer
 
@@ -64,7 +65,8 @@ def long_uri(call: Call, uri: str) -> str:
     "Azure answers datastore paths in their long form"
     if not uri.startswith("azureml://datastores/"): return uri
     _, subscription, _, group = call.scope.strip("/").split("/")[:4]
-    return f"azureml://subscriptions/{subscription}/resourcegroups/{group}/workspaces/{call.segments[1]}/{uri.removeprefix('azureml://')}"
+    return (f"azureml://subscriptions/{subscription}/resourcegroups/{group}/workspaces/{call.segments[1]}/"
+            f"{uri.removeprefix('azureml://')}")
 
 
 def pending_upload(bench, call: Call) -> Answer:

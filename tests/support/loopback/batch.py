@@ -12,7 +12,8 @@ from .rebuild import Rebuild, bad
 @on("PUT", "workspaces/batchEndpoints")
 def put_endpoint(bench, call: Call) -> Answer:
     before = bench.state.get(call.id)
-    uri = f"https://{REGION}.api.azureml.ms/mferp/managementfrontend{call.id}/jobs?api-version=2020-09-01-dataplanepreview"
+    uri = (f"https://{REGION}.api.azureml.ms/mferp/managementfrontend{call.id}/"
+           "jobs?api-version=2020-09-01-dataplanepreview")
     made = store(bench, call, {"location": REGION, **call.body}, provisioningState="Succeeded", scoringUri=uri,
                  swaggerUri=uri.replace("/jobs?", "/swagger.json?"))
     return Answer(200 if before else 201, made, operation(bench, call, 0.0, made))

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-# noqa: F401  (they register what they answer)
-from . import arm, assets, batch, dataplane, endpoints, governance, jobs, measures, registries, workspaces
+from . import (  # noqa: F401  (some only register themselves)
+    arm, assets, batch, dataplane, endpoints, governance, jobs, measures, registries, workspaces,
+)
 from .arm import PRINCIPAL, SUBSCRIPTION, TENANT, State
 from .clock import Clock
 from .contract import Contract
@@ -33,7 +34,8 @@ class Record:
 
     @property
     def checked(self) -> str:
-        return "yes" if self.against and self.against == self.version else f"against {self.against}" if self.against else "no"
+        return ("yes" if self.against and self.against == self.version else f"against {self.against}" if self.against
+                else "no")
 
 
 def login(bench, request: Request) -> Answer: return bench.tokens.answer(request)
@@ -51,7 +53,8 @@ class Bench:
         self.folder = Path(folder or tempfile.mkdtemp(prefix="loopback-"))
         self.folder.mkdir(parents=True, exist_ok=True)
         self.authority, self.storage, self.guard = Authority(self.folder), Storage(self.folder), threading.RLock()
-        self.executions, self.hostings, self.agents, self.everything, self.trackings, self.starting = [], [], {}, [], {}, threading.Lock()
+        self.executions, self.hostings, self.agents = [], [], {}
+        self.everything, self.trackings, self.starting = [], {}, threading.Lock()
         self.contract = Contract.here()
         self.proxy = Proxy(self.authority, self.answer, lambda *words: self.faults.cut(*words), port)
         self.reset()
@@ -136,7 +139,8 @@ class Bench:
         record = Record(request, said.status, version=request.version)
         if request.kind == "arm" and self.contract:
             checked = self.contract.check(request, None if injected else said)
-            record.operation, record.against, record.findings, record.deviations = checked.operation, checked.against, checked.findings, checked.deviations
+            record.operation, record.against = checked.operation, checked.against
+            record.findings, record.deviations = checked.findings, checked.deviations
         record.operation = record.operation or self.plain(request)
         self.calls.append(record)
 
@@ -152,7 +156,8 @@ class Bench:
         return [f"{one.operation}: {finding}" for one in self.calls for finding in one.findings]
 
     def fail(self, pattern: str, **how):
-        "Requests whose `METHOD host/path` match go wrong: `status=503, times=3`, or `cut=1000`, which hangs up after so many bytes of the body"
+        """Requests whose `METHOD host/path` match go wrong: `status=503, times=3`, or `cut=1000`, which hangs up after
+        so many bytes of the body"""
         return self.faults.add(pattern, **how)
 
     def trigger(self, workspace: str, schedule: str, at: datetime | None = None):

@@ -69,17 +69,17 @@ class Contract:
         named = os.environ.get("AZURE_REST_API_SPECS")
         return Contract(Path(named)) if named and (Path(named) / "specification").is_dir() else None
 
-    @lru_cache
+    @lru_cache  # noqa: B019  (one contract for the session)
     def operations(self, version: str) -> list[Operation]:
         "All operations of an api-version"
         return [one for path in self.versions.get(version, ()) for one in operations_of(path)]
 
-    @lru_cache
+    @lru_cache  # noqa: B019  (one contract for the session)
     def resources(self) -> list[Operation]:
         "Those of resource groups; one that takes any id says nothing about what is there"
         return [one for path in self.groups for one in operations_of(path) if one.pattern.pattern.count("/") > 1]
 
-    @lru_cache
+    @lru_cache  # noqa: B019  (one contract for the session)
     def metrics(self, version: str) -> list[Operation]:
         return operations_of(self.monitor[version]) if version in self.monitor else []
 
@@ -118,7 +118,8 @@ class Contract:
         findings, groups = [], found.pattern.fullmatch(request.path).groupdict()
         known = {one["name"]: one for one in found.parameters if one["in"] == "query"}
         for one in found.parameters:
-            value = groups.get(re.sub(r"\W", "_", one["name"])) if one["in"] == "path" else request.query.get(one["name"]) if one["in"] == "query" else None
+            value = (groups.get(re.sub(r"\W", "_", one["name"])) if one["in"] == "path"
+                     else request.query.get(one["name"]) if one["in"] == "query" else None)
             if value is None:
                 if one.get("required") and one["in"] == "query":
                     findings.append(Finding("request", f"?{one['name']}", "is required"))
@@ -163,7 +164,9 @@ def operations_of(path: Path) -> list[Operation]:
             parameters = [resolved(path, one) for one in [*methods.get("parameters", ()), *said.get("parameters", ())]]
             # Such a parameter is a path of its own
             whole = {one["name"] for one in parameters if one.get("x-ms-skip-url-encoding")}
-            part = lambda match: f"(?P<{re.sub(chr(92) + 'W', '_', match[1])}>{'.+' if match[1] in whole else '[^/]+'})"
+            def part(match: re.Match, whole: set = whole) -> str:
+                name = re.sub(r"\W", "_", match[1])
+                return f"(?P<{name}>{'.+' if match[1] in whole else '[^/]+'})"
             pattern = re.sub(r"\\\{([\w-]+)\\\}", part, re.escape(template.split("?")[0]).replace(r"\-", "-"))
             found.append(Operation(said["operationId"], method, re.compile(pattern, re.I), said, path, parameters))
     # The most specific one first

@@ -1,4 +1,5 @@
-"Online endpoints: a deployment is rebuilt from what was uploaded and served by the local endpoint host; the scoring address leads there"
+"""Online endpoints: a deployment is rebuilt from what was uploaded and served by the local endpoint host; the scoring
+address leads there"""
 import http.client
 import re
 import secrets

@@ -1,4 +1,5 @@
-"Runs one rebuilt job: started by the stand-in in the Python that is the job's image, where the project is not installed"
+"""Runs one rebuilt job: started by the stand-in in the Python that is the job's image, where the project is not
+installed"""
 import json
 import os
 import sys

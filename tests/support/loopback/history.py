@@ -8,7 +8,9 @@ from .jobs import Execution, seen
 from .outcomes import FILES, child_name, container
 from .proxy import REGION, Answer, Request
 
-BASE = re.compile(r"/(?P<area>history|metric|data|modelregistry|artifact|mlflow|rp|execution|pipelines)/[^/]+(?:/private)?(?P<workspace>/subscriptions/[^/]+/resourceGroups/[^/]+/providers/[^/]+/(?:workspaces|registries)/[^/]+)(?P<rest>/.*|$)", re.I)
+BASE = re.compile(r"/(?P<area>history|metric|data|modelregistry|artifact|mlflow|rp|execution|pipelines)/[^/]+(?:/"
+                  r"private)?(?P<workspace>/subscriptions/[^/]+/resourceGroups/[^/]+/providers/[^/]+/(?:workspaces|"
+                  r"registries)/[^/]+)(?P<rest>/.*|$)", re.I)
 ASSET_TYPES = {"mlflow_model": "MLFlowModel", "custom_model": "CustomModel", "triton_model": "TritonModel"}
 
 
@@ -118,7 +120,8 @@ def answer(bench, request: Request) -> Answer | None:
         if held := waiting(bench, workspace, name): return Answer(200, {"value": []} if what == "children" else held)
         found, step = find(bench, workspace, name)
         if what == "children":
-            steps = [] if step or "jobs" not in json.loads(found.file.read_text()) else [one for one, row in found.steps.items() if child_name(found, one, row)]
+            steps = ([] if step or "jobs" not in json.loads(found.file.read_text())
+                     else [one for one, row in found.steps.items() if child_name(found, one, row)])
             return Answer(200, {"value": [details(bench, found, one) for one in steps]})
         said = details(bench, found, step)
         if what == "details": said["logFiles"] = log_files(found, step)
@@ -151,7 +154,8 @@ def artifacts(bench, workspace: str, name: str, what: str, request: Request) -> 
         return Answer(200, {"value": [about(path.removeprefix(prefix)) for path in bench.storage.names(store, prefix)]})
     if what == "artifacts/contentinfo":
         path = request.query["path"]
-        return Answer(200, content(path)) if prefix + path in bench.storage.names(store, prefix + path) else Answer(404, {"error": {"code": "UserError", "message": f"no artifact {path}"}})
+        return (Answer(200, content(path)) if prefix + path in bench.storage.names(store, prefix + path)
+                else Answer(404, {"error": {"code": "UserError", "message": f"no artifact {path}"}}))
     if what == "artifacts/batch/metadata":
         known, wanted = set(bench.storage.names(store, prefix)), [one["path"] for one in request.json["paths"]]
         twice = [path for path in wanted if prefix + path in known]
@@ -162,4 +166,3 @@ def artifacts(bench, workspace: str, name: str, what: str, request: Request) -> 
         return Answer(200, {"artifacts": {path: about(path) for path in fresh},
                             "artifactContentInformation": {path: content(path) for path in fresh}, "errors": errors})
     return Answer(404, {"error": {"code": "NoSuchRoute", "message": f"the stand-in does not know {what}"}})
-

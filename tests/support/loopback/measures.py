@@ -35,9 +35,11 @@ def metrics(bench, call: Call) -> Answer:
                                                                          call.query.get("$filter", ""))
     for name in names:
         if name not in PUBLISHED:
-            return wrong(f"Failed to find metric configuration for provider: {ML}, resource Type: workspaces/onlineEndpoints, metric: {name}. Valid metrics: {','.join(PUBLISHED)}")
+            return wrong(f"Failed to find metric configuration for provider: {ML}, resource Type: "
+                         f"workspaces/onlineEndpoints, metric: {name}. Valid metrics: {','.join(PUBLISHED)}")
         if unknown := {one.lower() for one in by} - PUBLISHED[name][1]:
-            return wrong(f"Metric: {name} does not support requested dimension combination: {','.join(sorted(unknown))}")
+            return wrong(f"Metric: {name} does not support requested dimension combination: "
+                         f"{','.join(sorted(unknown))}")
     if call.query.get("aggregation", "Average").lower() != "average":
         return wrong(f"these metrics have the aggregation Average, not {call.query['aggregation']}")
     if call.query.get("interval", "PT1M") != "PT1M": return wrong("the stand-in gives minutes: PT1M")

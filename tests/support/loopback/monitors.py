@@ -1,4 +1,5 @@
-"Monitors: one run of a schedule judges what is in the workspace's blobs, from the REST body alone, with the project's own local monitor"
+"""Monitors: one run of a schedule judges what is in the workspace's blobs, from the REST body alone, with the
+project's own local monitor"""
 import json
 import os
 import re
@@ -172,7 +173,8 @@ def sentence(signal: str, rows: list) -> str:
     "What Azure's component writes into the tag: model_monitor_evaluate_metrics_threshold, in Azure/azureml-assets"
     found = [json.dumps({"group": one["feature"], "metric_value": one["value"], "metric_name": one["metric"],
                          "threshold_value": one["azure_threshold"]}) for one in rows]
-    return (f"The signal '{signal}' has failed due to one or more features violating metric thresholds.\nThe feature names and their corresponding computed metric values violating "
+    return (f"The signal '{signal}' has failed due to one or more features violating metric thresholds.\nThe feature "
+            "names and their corresponding computed metric values violating "
             f"the threshold are \n{found}\n")
 
 

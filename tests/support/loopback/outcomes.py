@@ -1,4 +1,5 @@
-"What a job left, where Azure would leave it: outputs and logs in the workspace's storage, named outputs and models as assets"
+"""What a job left, where Azure would leave it: outputs and logs in the workspace's storage, named outputs and models
+as assets"""
 import json
 import sqlite3
 import time
@@ -41,7 +42,8 @@ def keep(bench, run, path: Path, prefix: str, port: tuple):
     "Upload one output"
     prefix += f"/{run.names.get(port[1], path.name)}" if path.is_file() else ""
     if path.exists(): bench.storage.store(path, container(bench, run.workspace, DATA), prefix)
-    run.stored[port] = run.stored[str(path)] = f"azureml://datastores/{DATA}/paths/{prefix}{'' if path.is_file() else '/'}"
+    run.stored[port] = run.stored[str(path)] = (f"azureml://datastores/{DATA}/paths/"
+                                                f"{prefix}{'' if path.is_file() else '/'}")
 
 
 def logs(bench, run, step: str, name: str):
@@ -130,7 +132,8 @@ def models(bench, workspace: str, folder: Path):
 
 
 def model_uri(bench, workspace: str, name: str, version: int, source: str) -> str | None:
-    "Where the files of a model version are in the workspace's storage; they are uploaded if they are on this machine only"
+    """Where the files of a model version are in the workspace's storage; they are uploaded if they are on this machine
+    only"""
     if source.startswith("azureml://"): return source if "/datastores/" in source else None
     place = Path(unquote(urlsplit(source).path))
     if place.exists():
@@ -145,7 +148,8 @@ def model_uri(bench, workspace: str, name: str, version: int, source: str) -> st
 
 
 def registered(bench, workspace: str, folder: Path):
-    "Models that were made through the resource manager are models of MLflow too, under the same number and with the same tags"
+    """Models that were made through the resource manager are models of MLflow too, under the same number and with the
+    same tags"""
     db = sqlite3.connect(folder / ".mlops" / "mlflow.db", timeout=60)
     try:
         known, stamp = {(name, str(version))
@@ -154,8 +158,11 @@ def registered(bench, workspace: str, folder: Path):
                     if one["id"].lower().startswith(f"{workspace.lower()}/models/")):
             name, version = one["id"].split("/")[-3], one["name"]
             if (name, version) in known or not version.isdigit(): continue
-            db.execute("INSERT OR IGNORE INTO registered_models (name, creation_time, last_updated_time) VALUES (?, ?, ?)", (name, stamp, stamp))
-            db.execute("INSERT INTO model_versions (name, version, creation_time, last_updated_time, current_stage, source, run_id, status) VALUES (?, ?, ?, ?, 'None', ?, '', 'READY')", (name, int(version), stamp, stamp, one["properties"]["modelUri"]))
+            db.execute("INSERT OR IGNORE INTO registered_models (name, creation_time, last_updated_time) VALUES (?, "
+                       "?, ?)", (name, stamp, stamp))
+            db.execute("INSERT INTO model_versions (name, version, creation_time, last_updated_time, current_stage, "
+                       "source, run_id, status) VALUES (?, ?, ?, ?, 'None', ?, '', 'READY')",
+                       (name, int(version), stamp, stamp, one["properties"]["modelUri"]))
             db.executemany("INSERT INTO model_version_tags (name, version, key, value) VALUES (?, ?, ?, ?)",
                            [(name, int(version), key, value) for key, value in (one["properties"].get("tags")
                                                                                 or {}).items()])

@@ -1,4 +1,5 @@
-"A CONNECT proxy that ends TLS itself, with certificates of a throw-away authority, and refuses every host it does not know"
+"""A CONNECT proxy that ends TLS itself, with certificates of a throw-away authority, and refuses every host it does
+not know"""
 import json
 import re
 import ssl

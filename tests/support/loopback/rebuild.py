@@ -163,7 +163,7 @@ class Rebuild:
                     "max_concurrency_per_instance", "error_threshold", "mini_batch_error_threshold", "logging_level",
                     "input_data", "append_row_to"):
             if node.get(key) is not None: spec[key] = node[key]
-        for port, given in spec["inputs"].items(): self.bound(name, given, around)
+        for given in spec["inputs"].values(): self.bound(name, given, around)
         return spec, component
 
     def bound(self, name: str, given, around: dict):

@@ -7,7 +7,8 @@ from .assets import shared, touch
 from .proxy import REGION, Answer, Request
 from .rebuild import Rebuild, bad
 
-SOURCE = re.compile(r"azureml://locations/\w+/workspaces/(?P<guid>[0-9a-f-]{36})/(?P<kind>\w+)/(?P<name>[^/]+)/versions/(?P<version>[^/]+)")
+SOURCE = re.compile(r"azureml://locations/\w+/workspaces/(?P<guid>[0-9a-f-]{36})/(?P<kind>\w+)/(?P<name>[^/]+)/"
+                    r"versions/(?P<version>[^/]+)")
 
 
 @on("PUT", "registries")
@@ -50,7 +51,8 @@ def bring(bench, call: Call) -> Answer:
     if not workspace: raise bad(f"{asked['sourceAssetId']} is in no workspace that the registry can read")
     found = bench.state.need(f"{workspace['id']}/{source['kind']}/{source['name']}/versions/{source['version']}")
     target = read(Request("PUT", call.request.host,
-                          f"{call.action_on}/{source['kind']}/{asked['destinationName']}/versions/{asked['destinationVersion']}", {}))
+                          f"{call.action_on}/{source['kind']}/{asked['destinationName']}/versions/"
+                          f"{asked['destinationVersion']}", {}))
     if bench.state.get(target.id):
         raise Refused(409, "UserError",
                       f"{asked['destinationName']}:{asked['destinationVersion']} exists in the registry")
@@ -70,7 +72,8 @@ def bring(bench, call: Call) -> Answer:
 def reference(bench, call: Call) -> Answer:
     "An address and a signature for the files of an asset"
     asked = re.fullmatch(r"azureml://registries/([^/]+)/(\w+)/([^/]+)/versions/([^/]+)", call.body["assetId"])
-    found = bench.state.need(f"{call.workspace}/{asked[2]}/{asked[3]}/versions/{asked[4]}")["properties"] if asked else {}
+    found = (bench.state.need(f"{call.workspace}/{asked[2]}/{asked[3]}/versions/{asked[4]}")["properties"] if asked
+             else {})
     uri = found.get("modelUri") or found.get("dataUri") or found.get("codeUri")
     if not uri: raise bad(f"{call.body['assetId']} has no files")
     container = uri.split("/")[3]

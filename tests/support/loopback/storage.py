@@ -17,7 +17,8 @@ from pathlib import Path
 from .proxy import Answer, Request
 
 VERSION = "3.37.0"
-ACCOUNT, KEY = "loopbackstorage", b64encode(b"a key that opens nothing but this machine's loopback storage....").decode()
+ACCOUNT = "loopbackstorage"
+KEY = b64encode(b"a key that opens nothing but this machine's loopback storage....").decode()
 HERE = Path(__file__).with_name("npm")
 CACHE = Path(__file__).resolve().parents[3] / ".mlops-bench"
 

@@ -1,4 +1,5 @@
-"Azure's published specifications (Swagger 2) as strict JSON schemas: unknown properties are refused, and subtypes follow their discriminator"
+"""Azure's published specifications (Swagger 2) as strict JSON schemas: unknown properties are refused, and subtypes
+follow their discriminator"""
 import json
 import re
 from datetime import datetime
@@ -18,7 +19,8 @@ def is_time(value) -> bool: return not isinstance(value, str) or bool(datetime.f
 
 @FORMATS.checks("duration")
 def is_duration(value) -> bool:
-    return not isinstance(value, str) or bool(re.fullmatch(r"P(?=.)(\d+Y)?(\d+M)?(\d+W)?(\d+D)?(T(?=.)(\d+H)?(\d+M)?([\d.]+S)?)?", value))
+    return (not isinstance(value, str)
+            or bool(re.fullmatch(r"P(?=.)(\d+Y)?(\d+M)?(\d+W)?(\d+D)?(T(?=.)(\d+H)?(\d+M)?([\d.]+S)?)?", value)))
 
 
 @FORMATS.checks("uuid")
@@ -103,7 +105,8 @@ class Schemas:
             file, _, base = part["$ref"].partition("#/definitions/")
             target = (path.parent / file).resolve() if file else path
             more, needed, other, kind = self.gather(target, read(target)["definitions"][base])
-            properties, required, open_ended, typed = properties | more, required | needed, other if other is not None else open_ended, typed or kind
+            properties, required = properties | more, required | needed
+            open_ended, typed = other if other is not None else open_ended, typed or kind
         for name, one in said.get("properties", {}).items(): properties[name] = self.translate(path, one)
         if "additionalProperties" in said:
             open_ended = said["additionalProperties"] if isinstance(said["additionalProperties"],

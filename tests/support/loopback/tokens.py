@@ -50,11 +50,14 @@ class Tokens:
         if claims.get("exp", 0) < time.time():
             return "AADSTS700024: Client assertion is not within its valid time range."
         if claims.get("iss") != "https://token.actions.githubusercontent.com":
-            return f"AADSTS700211: No matching federated identity record found for presented assertion issuer '{claims.get('iss')}'."
+            return ("AADSTS700211: No matching federated identity record found for presented assertion issuer "
+                    f"'{claims.get('iss')}'.")
         if claims.get("aud") != "api://AzureADTokenExchange":
-            return f"AADSTS700212: No matching federated identity record found for presented assertion audience '{claims.get('aud')}'."
+            return ("AADSTS700212: No matching federated identity record found for presented assertion audience "
+                    f"'{claims.get('aud')}'.")
         if self.subject and claims.get("sub") != self.subject:
-            return f"AADSTS700213: No matching federated identity record found for presented assertion subject '{claims.get('sub')}'."
+            return ("AADSTS700213: No matching federated identity record found for presented assertion subject "
+                    f"'{claims.get('sub')}'.")
         return ""
 
     def expire(self):
@@ -81,6 +84,7 @@ class Tokens:
                                 "error_description": "AADSTS7000216: a client secret or assertion is required"})
         if form.get("client_assertion") and (why := self.distrusted(form["client_assertion"])):
             return Answer(401, {"error": "invalid_client", "error_description": why})
-        audience = form.get("scope", form.get("resource", "")).split(" ")[0].removesuffix("/.default") or "https://ml.azure.com"
+        audience = (form.get("scope", form.get("resource", "")).split(" ")[0].removesuffix("/.default")
+                    or "https://ml.azure.com")
         return Answer(200, {"token_type": "Bearer", "expires_in": self.lifetime, "ext_expires_in": self.lifetime,
                             "access_token": self.new(audience)})

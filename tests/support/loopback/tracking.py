@@ -1,4 +1,5 @@
-"MLflow as Azure ML serves it: a real MLflow server on the workspace's store, without the routes that Azure does not have"
+"""MLflow as Azure ML serves it: a real MLflow server on the workspace's store, without the routes that Azure does not
+have"""
 import http.client
 import json
 import os
@@ -30,7 +31,8 @@ make_server("127.0.0.1", int(sys.argv[3]), app, threaded=True).serve_forever()
 class Tracking:
     "The MLflow server of one workspace"
     def __init__(self, folder: Path, workspace: str):
-        self.folder, self.workspace, self.port, self.root = folder, workspace, free_port(), (folder / ".mlops" / "mlartifacts").as_uri()
+        self.folder, self.workspace, self.port = folder, workspace, free_port()
+        self.root = (folder / ".mlops" / "mlartifacts").as_uri()
         env = {name: value for name, value in os.environ.items()
                if not name.startswith(("MLFLOW_", "PYTEST_"))} | {"MLFLOW_DISABLE_TELEMETRY": "true",
                                                                   "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}

@@ -73,7 +73,8 @@ def get_workspace(bench, call: Call) -> Answer:
 def put_workspace(bench, call: Call) -> Answer:
     if call.id.lower() in bench.state.deleted:
         raise Refused(409, "Conflict",
-                      f"Soft-deleted workspace exists. Please purge or recover it. https://aka.ms/wsoftdelete (workspace {call.name})")
+                      "Soft-deleted workspace exists. Please purge or recover it. https://aka.ms/wsoftdelete "
+                      f"(workspace {call.name})")
     bench.state.need(call.scope)
     made = create(bench, call, call.body)
     return Answer(202, None, operation(bench, call, 0.5, made))
