@@ -11,7 +11,7 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 	--custom-compile-command "make lock" pyproject.toml
 
 .DEFAULT_GOAL = help
-.PHONY: help setup path loop sample lint quick test long portable tutorials docs bench prepare unchanged hooks wheel publish lock clean
+.PHONY: help schemas setup path loop sample lint quick test long portable tutorials docs bench prepare unchanged hooks wheel publish lock clean
 
 help: ## List the commands
 	@awk -F ': .*## ' '/^[a-z]+:.* ## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
@@ -54,6 +54,9 @@ long: $(READY) ## Test what takes too long for each change: workflows that train
 portable: $(READY) ## Test what needs no POSIX system: the command line, the export, the checks, and what they are made of
 	$(BIN)/mlops-nb check
 	$(BIN)/python -m pytest $(PORTABLE)
+
+schemas: $(READY) ## Read the keys of Azure's YAML from the installed azure-ai-ml into mlops_nb/schemas/azure.json
+	$(BIN)/python -c "from mlops_nb.schemas.tables import update; update()"
 
 tutorials: $(READY) ## Run every tutorial and how-to, in copies of the project
 	$(BIN)/nbdev-test nbs/docs/howto --n-workers 1

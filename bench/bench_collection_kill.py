@@ -2,8 +2,8 @@
 
     .venv/bin/python bench/collection_kill.py --trials 100
 
-A process collects what it reads from a pipe and acknowledges each record once `Collector.collect` has returned. It is killed at a
-moment drawn at random; then every acknowledged id must be in the inputs and in the outputs.
+A process collects what it reads from a pipe and acknowledges each record once `Collector.collect` has returned. It
+is killed at a moment drawn at random; then every acknowledged id must be in the inputs and in the outputs.
 """
 import argparse
 import json
@@ -26,7 +26,8 @@ collector = Collector(sys.argv[1], "flights", "blue", "3", instance())
 os.write(1, b"ready\\n")
 for line in os.fdopen(0, "rb", buffering=0):
     id = line.decode().strip()
-    collector.collect(datetime.now(timezone.utc), id, [{"carrier": "UA", "hour": 17.5, "gust": None}], [{"probability": 0.31}])
+    row = {"carrier": "UA", "hour": 17.5, "gust": None}
+    collector.collect(datetime.now(timezone.utc), id, [row], [{"probability": 0.31}])
     os.write(1, line)
 """
 

@@ -2,9 +2,10 @@
 
     .venv/bin/python bench/bench_drift_scale.py [--rows 1000000] [--rounds 3] [--no-evidently]
 
-Seven numeric and three categorical features in Parquet, Jensen-Shannon distance and population stability index of each. Every
-contestant is a process of its own, measured whole. *first* counts the reference as well, *next* finds it counted. The files are made once
-and kept in `.bench/drift_scale`; Evidently has an environment of its own (`bench/peers/evidently.txt`).
+Seven numeric and three categorical features in Parquet, Jensen-Shannon distance and population stability index of
+each. Every contestant is a process of its own, measured whole. *first* counts the reference as well, *next* finds
+it counted. The files are made once and kept in `.bench/drift_scale`; Evidently has an environment of its own
+(`bench/peers/evidently.txt`).
 """
 import argparse
 import shutil
@@ -18,14 +19,17 @@ from mlops_nb.monitors import signals
 from mlops_nb.monitors.collected import database
 folder, ref, cur = sys.argv[1:]
 con = database(folder + "/spill", "120MB")
-pair = signals.pair(con, f"read_parquet('{ref}')", f"read_parquet('{cur}')", lambda features: folder + "/reference")
-limits = {kind: {"jensen_shannon_distance": .1, "population_stability_index": .2} for kind in ("numerical", "categorical")}
-print(len(signals.drift(pair, limits, signals.Rules())))
+reference, current = f"read_parquet('{ref}')", f"read_parquet('{cur}')"
+samples = signals.read_samples(con, reference, current, lambda features: folder + "/reference")
+limits = {"jensen_shannon_distance": .1, "population_stability_index": .2}
+rows = signals.measure_drift(samples, {"numerical": limits, "categorical": limits}, signals.Rules())
+print(len(rows))
 """
 SCAN = """
 import sys, duckdb
 con = duckdb.connect(); con.execute("SET threads = 2")
-con.execute(f"SELECT {', '.join(f'sum(f{i})' for i in range(7))}, {', '.join(f'count(DISTINCT c{i})' for i in range(3))} FROM read_parquet('{sys.argv[3]}')").fetchone()
+sums, counts = [f"sum(f{i})" for i in range(7)], [f"count(DISTINCT c{i})" for i in range(3)]
+con.execute(f"SELECT {', '.join(sums + counts)} FROM read_parquet('{sys.argv[3]}')").fetchone()
 """
 EVIDENTLY = """
 import sys, pandas as pd

@@ -2,8 +2,9 @@
 
     .venv/bin/python bench/endpoint_throughput.py --seconds 10 --rounds 3
 
-Each server has two processes that score, one row in a request. The endpoint host checks keys, routes, and collects every request and answer before
-it replies; the others do none of that. Rounds are interleaved, so that a slower minute of the machine meets all of them.
+Each server has two processes that score, one row in a request. The endpoint host checks keys, routes, and collects
+every request and answer before it replies; the others do none of that. Rounds are interleaved, so that a slower
+minute of the machine meets all of them.
 """
 import argparse
 import json

@@ -2,8 +2,8 @@
 
     .venv/bin/python bench/bench_estimated_harm.py [--every 5]
 
-A model of January to March 2013, whose loss by level of prediction is learnt on April (the month that judged it), is asked about every
-month from May on: what does its mix of predictions promise, and what happened?
+A model of January to March 2013, whose loss by level of prediction is learnt on April (the month that judged it),
+is asked about every month from May on: what does its mix of predictions promise, and what happened?
 """
 import argparse
 import tempfile

@@ -1,12 +1,14 @@
-"""Is each breach acted on exactly once, when events come twice and in any order and the handler is killed again and again?
+"""Is each breach acted on exactly once, when events come twice and in any order and the handler is killed again and
+again?
 
     python bench/bench_exactly_once.py                 # 10,000 events, 20 % duplicates, 50 kills
     python bench/bench_exactly_once.py 1000 5          # events, kills
 
-A sender delivers the events in batches, and delivers a batch again until it was acknowledged. The handler is the one of production, in a process of its
-own that is killed with SIGKILL: half of the times at a random moment, half of them in the middle of an action. The action enters a job under the name
-of its breach, as a workspace does, after five milliseconds of work. Counted are breaches without a job, breaches with more than one, breaches with
-another number of decisions than one, jobs without a breach, and actions that were begun again because a kill cut them off.
+A sender delivers the events in batches, and delivers a batch again until it was acknowledged. The handler is the
+one of production, in a process of its own that is killed with SIGKILL: half of the times at a random moment, half
+of them in the middle of an action. The action enters a job under the name of its breach, as a workspace does, after
+five milliseconds of work. Counted are breaches without a job, breaches with more than one, breaches with another
+number of decisions than one, jobs without a breach, and actions that were begun again because a kill cut them off.
 """
 import json
 import random

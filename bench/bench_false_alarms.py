@@ -2,10 +2,11 @@
 
     .venv/bin/python bench/false_alarms.py [--windows 1000]
 
-A signal of ten features (five numeric, five with `k` categories of random shares, many of them rare) is compared by Jensen-Shannon distance and
-population stability index, as in the example's monitor. Given is the share of windows with any alarm, by Azure's rule with its
-default thresholds (0.1 and 0.2), past chance alone, and by ours (past both); first without a change, then with one numeric and one
-categorical feature shifted. The measures see counts only, so counts are drawn, not rows.
+A signal of ten features (five numeric, five with `k` categories of random shares, many of them rare) is compared by
+Jensen-Shannon distance and population stability index, as in the example's monitor. Given is the share of windows
+with any alarm, by Azure's rule with its default thresholds (0.1 and 0.2), past chance alone, and by ours (past
+both); first without a change, then with one numeric and one categorical feature shifted. The measures see counts
+only, so counts are drawn, not rows.
 """
 import argparse
 from concurrent.futures import ProcessPoolExecutor

@@ -78,14 +78,14 @@ STAGES = [
 ]
 
 
-def stage_notebook(path: Path, stage: Stage, parameters: str, extra: list = []):
+def stage_notebook(path: Path, stage: Stage, parameters: str, extra: list | None = None):
     "A stage as a notebook: the same imports and the same code, its result shown"
     imports = "".join(line for line in SOURCE.splitlines(keepends=True) if line.startswith(("import", "from")))
     notebook(
         path,
         ("markdown", f"# {stage.name}", []),
         ("markdown", "## Run", []),
-        *extra,
+        *(extra or []),
         ("code", imports, []),
         ("code", parameters, ["parameters"]),
         ("code", stage.source, []),
@@ -125,7 +125,7 @@ def for_us(folder: Path) -> Path:
             "code": ".",
             "environment": {"image": "python"},
             "outputs": {"out": {"type": "uri_file"}},
-            "inputs": {name: "${{parent.jobs.%s.outputs.out}}" % FROM[name] for name in names},
+            "inputs": {name: f"${{{{parent.jobs.{FROM[name]}.outputs.out}}}}" for name in names},
         }
     file = folder/"pipeline.yml"
     # YAML reads JSON

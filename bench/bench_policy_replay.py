@@ -1,11 +1,13 @@
 """What the retraining policy gains on a year of real flights: never, always and by policy, log loss month by month.
 
-    OMP_NUM_THREADS=1 python bench/bench_policy_replay.py     # models are kept in .mlops/bench, so a second run takes seconds
+    OMP_NUM_THREADS=1 python bench/bench_policy_replay.py     # models are kept in .mlops/bench, so a second run
+    takes seconds
 
-On features and models directly, without an endpoint. Each strategy serves a month with the model that it had at its start.
-`always` trains on all flights up to that day and releases without a gate. The policy is that of settings.ini: the challenger is trained without the
-last `test_days`, the gate of [gates] judges it against the champion on them, and what is accepted is fitted again on all days, as
-pipelines/monitoring/retrain.yml does it. The others change one thing each; `any` retrains every month, whatever the harm.
+On features and models directly, without an endpoint. Each strategy serves a month with the model that it had at its
+start. `always` trains on all flights up to that day and releases without a gate. The policy is that of
+settings.ini: the challenger is trained without the last `test_days`, the gate of [gates] judges it against the
+champion on them, and what is accepted is fitted again on all days, as pipelines/monitoring/retrain.yml does it. The
+others change one thing each; `any` retrains every month, whatever the harm.
 """
 import time
 from dataclasses import asdict, replace

@@ -41,7 +41,7 @@ def project(folder: Path, cells: list[str], count: int, chain: bool, variables: 
             "environment_variables": variables or {},
             "inputs": {
                 "seed": number,
-                **({"before": "${{parent.jobs.s%d.outputs.out}}" % (number - 1)} if chain and number else {}),
+                **({"before": f"${{{{parent.jobs.s{number - 1}.outputs.out}}}}"} if chain and number else {}),
             },
         }
         for number in range(count)

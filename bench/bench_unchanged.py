@@ -1,4 +1,5 @@
-"""The same command again, nothing changed: the real training pipeline here, five small stages in tools that reuse results"""
+"""The same command again, nothing changed: the real training pipeline here, five small stages in tools that reuse
+results"""
 import shutil
 import subprocess
 from functools import partial

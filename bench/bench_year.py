@@ -1,4 +1,5 @@
-"""The training pipeline on a year of flights: against the same cells in one plain Python process, and how much of it is fitting the model"""
+"""The training pipeline on a year of flights: against the same cells in one plain Python process, and how much of
+it is fitting the model"""
 import ast
 import json
 import shutil

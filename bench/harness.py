@@ -7,7 +7,8 @@
     result.target("CPU, times plain Python", value, limit=1.4)
     result.write()
 
-A candidate is a function that returns numbers by name: `{"cpu": seconds, "wall": seconds, "rss": megabytes}` or any others.
+A candidate is a function that returns numbers by name: `{"cpu": seconds, "wall": seconds, "rss": megabytes}` or any
+others.
 """
 import html
 import json

@@ -32,7 +32,8 @@ async def _run(host, port, request, seconds, connections):
 def measure(port: int, path: str, body: bytes, key: str = "", seconds: float = 10, connections: int = 8) -> dict:
     "Requests per second, median and 99th percentile in milliseconds, failures"
     key = f"Authorization: Bearer {key}\r\n" if key else ""
-    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n{key}Content-Length: {len(body)}\r\n\r\n"
+    about = f"Host: 127.0.0.1\r\nContent-Type: application/json\r\n{key}Content-Length: {len(body)}\r\n"
+    head = f"POST {path} HTTP/1.1\r\n{about}\r\n"
     times, failures, took = asyncio.run(_run("127.0.0.1", port, head.encode() + body, seconds, connections))
     times.sort()
     at = lambda share: round(1000 * times[min(len(times) - 1, int(share * len(times)))], 2) if times else None

@@ -1,4 +1,5 @@
-"""Run the cells of all stages in this process, each stage in a namespace of its own: python plain.py CELLS.json FITTING..."""
+"""Run the cells of all stages in this process, each stage in a namespace of its own: python plain.py CELLS.json
+FITTING..."""
 import json
 import sys
 import time

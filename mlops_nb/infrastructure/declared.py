@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..azure.assets import NAMES
+from ..azure.client import NAMES
 from ..errors import UserError
 from ..fingerprints import hash_json
 from ..project import Project

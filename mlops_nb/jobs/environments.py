@@ -207,6 +207,7 @@ def context_files(
 def identify_environment(
     spec: dict,         # The content of an environment's YAML
     base: Path,         # Its folder
+    load: Callable = load,  # Reads a YAML file
 ) -> tuple[str, str, dict[str, Path]]:  # Name, version, and the files of the build context by their path there
     "What an environment is called in every workspace; its version is the hash of its content, unless it states one"
     from mlops_nb.jobs.create import to_plain
@@ -222,20 +223,23 @@ def identify_environment(
 
 def environment_name(
     file: Path | str,   # An environment YAML
+    load: Callable = load,  # Reads a YAML file
 ) -> tuple[str, str]:   # Name and version
     "Name and version of an environment, from its file"
     doc = load(file)
-    return identify_environment(dict(doc), doc.folder)[:2]
+    return identify_environment(dict(doc), doc.folder, load)[:2]
 
 
 def image_tag(
-    environment: str,   # Of a component, as it has it
-    base: Path,         # Where its relative paths start
+    environment: str | dict | None,     # Of a component, as it has it
+    base: Path,                         # Where its relative paths start
+    load: Callable = load,              # Reads a YAML file
 ) -> dict[str, str]:
     "What a run says of its image, where that is built here"
+    if not isinstance(environment, str) or not environment.startswith("file:"): return {}
     file = Path(base)/environment.removeprefix("file:")
-    if not environment.startswith("file:") or not file.is_file() or "build" not in load(file): return {}
-    return {"mlops_nb.image": ":".join(environment_name(file))}
+    if not file.is_file() or "build" not in load(file): return {}
+    return {"mlops_nb.image": ":".join(environment_name(file, load))}
 
 # %% ../../nbs/api/jobs/04_environments.ipynb #c25b9ea2
 @dataclass(frozen=True)

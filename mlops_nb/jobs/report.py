@@ -17,7 +17,7 @@ from pathlib import Path
 
 from .plan import LookupResult, Plan
 from .progress import MARKS, format_duration
-from .remote import Jobs
+from .remote import JobDescription, Jobs, StepDescription
 from ..workspace.workspace import Workspace, find_job, list_steps
 
 # %% ../../nbs/api/jobs/11_report.ipynb #d986d3ef
@@ -110,7 +110,8 @@ def list_notebooks(workspace: Workspace, id: str, steps: dict[str, dict]) -> str
 def describe_failure(workspace: Workspace, id: str, name: str, row: dict) -> str:
     "Why a step failed: the reason and the end of its log"
     folder = workspace.step_folder(id, name)
-    reason, logs = f"\n{name} failed: {row['error']}", (folder/"std_log.txt", *sorted(folder.glob("trials/*/std_log.txt")))
+    reason = f"\n{name} failed: {row['error']}"
+    logs = (folder/"std_log.txt", *sorted(folder.glob("trials/*/std_log.txt")))
     log = next((path for path in logs if path.exists()), None)
     if not log: return reason
     tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-30:]
@@ -120,18 +121,20 @@ def describe_failure(workspace: Workspace, id: str, name: str, row: dict) -> str
 def describe_job(
     workspace: Workspace,
     row: dict,  # A row of the table `jobs`
-) -> dict:
+) -> JobDescription:
     "A job as `--json` prints it; these keys are stable"
     from mlops_nb.workspace.runs import step_summaries
     rows, pages = list_steps(workspace, row["id"]), executed_notebooks(workspace, row["id"])
     summaries = step_summaries(workspace, {name: step["run_id"] for name, step in rows.items()})
-    steps = [{"name": name, "status": step["status"], "seconds": elapsed(step), "reused_from": step["reused"],
+    steps: list[StepDescription] = [
+             {"name": name, "status": step["status"], "seconds": elapsed(step), "reused_from": step["reused"],
               "error": step["error"], "run_id": step["run_id"], "outputs": _output_paths(step),
               "notebook": str(pages[name]) if name in pages else None, "summary": summaries.get(name)}
              for name, step in rows.items()]
     created = datetime.fromtimestamp(row["created"]).astimezone().isoformat(timespec="seconds")
     return {"id": row["id"], "name": row["name"], "file": row["file"], "status": row["status"],
-            "attempt": row["attempt"], "error": row["error"], "created": created, "seconds": elapsed(row), "experiment": row["experiment"],
+            "attempt": row["attempt"], "error": row["error"], "created": created, "seconds": elapsed(row),
+            "experiment": row["experiment"],
             "run_id": row["run_id"], "folder": str(workspace.job_folder(row["id"])), "steps": steps}
 
 def _output_paths(step: dict) -> dict[str, str]:
@@ -146,7 +149,7 @@ def list_jobs(workspace: Jobs, limit: int, json: bool) -> None:
     if not jobs: print("no jobs yet; mlops-nb run FILE makes one")
     for job in jobs: print(job_line(job))
 
-def job_line(job: dict) -> str:
+def job_line(job: JobDescription) -> str:
     "A line for a job: how it ended, how long it took, when it began"
     began = f"{datetime.fromisoformat(job['created']).astimezone():%Y-%m-%d %H:%M}" if job["created"] else "-"
     mark, took = MARKS.get(job["status"], ("…",))[0], format_duration(job["seconds"] or 0)
@@ -165,7 +168,7 @@ def show_job(workspace: Jobs, id: str, json: bool) -> None:
 
 # %% ../../nbs/api/jobs/11_report.ipynb #a07761b2
 def step_lines(
-    steps: list[dict],  # Of a job, as a workspace tells of it
+    steps: list[StepDescription],  # Of a job, as a workspace tells of it
 ) -> Iterator[str]:
     "A line for each step: how it ended, how long it took, where its notebook is"
     width = max((len(step["name"]) for step in steps), default=0)
@@ -191,7 +194,7 @@ def print_going_on(workspace: Jobs, id: str) -> None:
     print(f"{id} goes on\n  mlops-nb show {id} {on}\n  mlops-nb logs {id} STEP --follow {on}")
     print(f"  mlops-nb cancel {id} {on}")
 
-def print_ended(workspace: Jobs, job: dict) -> None:
+def print_ended(workspace: Jobs, job: JobDescription) -> None:
     "Tell how a job elsewhere went"
     steps = job["steps"]
     print(status_line(job["status"], job["id"], len(steps), sum(bool(step["reused_from"]) for step in steps)))

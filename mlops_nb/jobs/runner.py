@@ -216,7 +216,7 @@ class JobRecord:
         tags = {"mlops_nb.job": self.id, "mlops_nb.step": step.name, "mlops_nb.key": key,
                 "mlops_nb.environment": self.plan.environments[step.name],
                 "mlops_nb.folder": str(folder), **self.commit}
-        if isinstance(environment, str): tags |= image_tag(environment, step.component.base)
+        if isinstance(environment, str): tags |= image_tag(environment, step.component.base, self.plan.files.load)
         inputs = {name: value.fingerprint[:64] for name, value in values.items() if value.path}
         return tags | {f"mlops_nb.input.{name}": fingerprint for name, fingerprint in inputs.items()}
 

@@ -23,7 +23,7 @@ from ..errors import UserError
 from ..project import Project
 from .events import outbox, pending_breaches
 from ..schemas.documents import load
-from ..schemas.ticks import fire_times
+from ..schemas.triggers import fire_times
 
 # %% ../../nbs/api/retraining/04_watch.ipynb #b8505628
 @dataclass(frozen=True)

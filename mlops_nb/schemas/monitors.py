@@ -6,8 +6,9 @@
 __all__ = ['production_data', 'reference_data', 'signal', 'create_monitor', 'monitor']
 
 # %% ../../nbs/api/schemas/08_monitors.ipynb #c8dc9f6a
-from .assets import trigger
-from .jobs import ASSET_TYPES, job_name, read_only
+from .assets import schedule_kinds
+from .jobs import ASSET_TYPES
+from .tables import azure_table
 from mlops_nb.schemas.values import (
     ByType,
     Either,
@@ -15,67 +16,80 @@ from mlops_nb.schemas.values import (
     LocalPath,
     MapOf,
     OneOf,
-    Position,
-    Scalar,
     Shape,
     anything,
-    flag,
-    number,
     text,
     text_matching,
-    text_or_null,
     whole,
 )
 
 # %% ../../nbs/api/schemas/08_monitors.ipynb #58ef9376
-_duration = text_matching(r"(?i)P(?=.)(\d+W)?(\d+D)?(T(?=.)(\d+H)?(\d+M)?(\d+S)?)?|default", "a duration such as P7D or PT12H")
-_window = Shape("data_window", {"window_start": text, "window_end": text, "lookback_window_size": _duration, "lookback_window_offset": _duration})
-_input = Shape("input_data", {"type": OneOf(ASSET_TYPES), "path": LocalPath("a file or folder", binds=False), "mode": text}, ("path",))
-_context = OneOf(("model_inputs", "model_outputs", "training", "test", "validation", "ground_truth"))
-_data = {"input_data": _input, "data_context": _context, "pre_processing_component": text, "data_window": _window, "data_column_names": MapOf(text)}
-production_data = Shape("production_data", _data, ("input_data",))
-reference_data = Shape("reference_data", _data, ("input_data",))
+_duration = text_matching(r"(?i)P(?=.)(\d+W)?(\d+D)?(T(?=.)(\d+H)?(\d+M)?(\d+S)?)?|default",
+                          "a duration such as P7D or PT12H")
+_window = azure_table("BaselineDataRangeSchema", "data_window",
+                      dict.fromkeys(("lookback_window_size", "lookback_window_offset"), _duration))
+_input = Shape("input_data", {"type": OneOf(ASSET_TYPES), "path": LocalPath("a file or folder", binds=False),
+                              "mode": text}, ("path",))
+_data = {"input_data": _input, "data_window": _window}
+production_data = azure_table("ProductionDataSchema", "production_data", _data, ("input_data",))
+reference_data = azure_table("ReferenceDataSchema", "reference_data", _data, ("input_data",),
+                             without=("target_column_name",))
 
 # %% ../../nbs/api/schemas/08_monitors.ipynb #ea613f54
-_features = Either("all_features, a list of names, or top_n_feature_importance", (
-    OneOf(("all_features",)), ListOf(text, 1), Shape("features", {"top_n_feature_importance": whole}, ("top_n_feature_importance",))))
-_override = MapOf(OneOf(("numerical", "categorical")))
-_signal = {"type": text, "alert_enabled": flag, "properties": MapOf(text)}
-_compared = _signal | {"production_data": production_data, "reference_data": reference_data}
+_top = azure_table("MonitorFeatureFilterSchema", "features", {"top_n_feature_importance": whole},
+                   ("top_n_feature_importance",))
+_features = Either("all_features, a list of names, or top_n_feature_importance",
+                   (OneOf(("all_features",)), ListOf(text, 1), _top))
+_signal = {"type": text, "properties": MapOf(text), "production_data": production_data,
+           "reference_data": reference_data,
+           "features": _features, "feature_type_override": MapOf(OneOf(("numerical", "categorical"))),
+           "data_segment": azure_table("DataSegmentSchema", "data_segment")}
 
-def _thresholds(title: str, kinds: dict) -> Shape:
+def _thresholds(schema: str, **parts: str) -> Shape:
     "Thresholds of a signal: a number for each measure"
-    return Shape(title, {kind: Shape(f"{title}.{kind}", dict.fromkeys(names, number)) for kind, names in kinds.items()})
+    return azure_table(schema, "metric_thresholds", {
+        part: azure_table(name, f"metric_thresholds.{part}") for part, name in parts.items()},
+        without=("threshold", "data_type"))
 
 # %% ../../nbs/api/schemas/08_monitors.ipynb #0df859ac
-_numbers = ("jensen_shannon_distance", "normalized_wasserstein_distance", "population_stability_index", "two_sample_kolmogorov_smirnov_test")
-_labels = ("jensen_shannon_distance", "population_stability_index", "pearsons_chi_squared_test")
-_rates = ("null_value_rate", "data_type_error_rate", "out_of_bounds_rate")
-_drift = _thresholds("metric_thresholds", {"numerical": _numbers, "categorical": _labels})
-_segment = Shape("data_segment", {"feature_name": text, "feature_values": ListOf(text)})
+_drift = _thresholds("DataDriftMetricThresholdSchema", numerical="NumericalDriftMetricsSchema",
+                     categorical="CategoricalDriftMetricsSchema")
+_quality = _thresholds("DataQualityMetricThresholdSchema", numerical="DataQualityMetricsNumericalSchema",
+                       categorical="DataQualityMetricsCategoricalSchema")
+_performance = _thresholds("ModelPerformanceMetricThresholdSchema",
+                           classification="ModelPerformanceClassificationThresholdsSchema",
+                           regression="ModelPerformanceRegressionThresholdsSchema")
+_attribution = _thresholds("FeatureAttributionDriftMetricThresholdSchema")
 
 # %% ../../nbs/api/schemas/08_monitors.ipynb #7305a8e1
+def _signal_table(schema: str, title: str, thresholds: Shape, required: tuple[str, ...] = (), **kinds: object) -> Shape:
+    "The table of a signal"
+    return azure_table(schema, f"{title} signal", _signal | {"metric_thresholds": thresholds} | kinds, required)
+
+_generated = ("type", "alert_enabled", "properties", "production_data", "metric_thresholds", "connection",
+              "connection_id",
+              "component_id", "input_data", "inputs", "sampling_rate")
 signal = ByType("monitoring signal", {
-    "data_drift": Shape("data drift signal", _compared | {"features": _features, "feature_type_override": _override, "metric_thresholds": _drift, "data_segment": _segment}),
-    "prediction_drift": Shape("prediction drift signal", _compared | {"metric_thresholds": _drift}),
-    "data_quality": Shape("data quality signal", _compared | {"features": _features, "feature_type_override": _override,
-        "metric_thresholds": _thresholds("metric_thresholds", {"numerical": _rates, "categorical": _rates})}),
-    "feature_attribution_drift": Shape("feature attribution drift signal", {k: v for k, v in _signal.items() if k != "properties"} | {
-        "production_data": ListOf(production_data, 1), "reference_data": reference_data,
-        "metric_thresholds": Shape("metric_thresholds", {"normalized_discounted_cumulative_gain": number})}, ("production_data", "reference_data")),
-    "model_performance": Shape("model performance signal", _signal | {"production_data": production_data, "reference_data": reference_data, "data_segment": _segment,
-        "metric_thresholds": _thresholds("metric_thresholds", {"classification": ("accuracy", "precision", "recall"), "regression": ("mae", "mse", "rmse")})},
-        ("production_data", "reference_data", "metric_thresholds")),
-    **{kind: Shape(kind, dict.fromkeys(("type", "alert_enabled", "properties", "production_data", "metric_thresholds", "connection", "connection_id", "component_id",
-        "input_data", "inputs", "sampling_rate"), anything)) for kind in ("custom", "generation_safety_quality", "generation_token_statistics")}})
+    "data_drift": _signal_table("DataDriftSignalSchema", "data drift", _drift),
+    "prediction_drift": _signal_table("PredictionDriftSignalSchema", "prediction drift", _drift),
+    "data_quality": _signal_table("DataQualitySignalSchema", "data quality", _quality),
+    "feature_attribution_drift": _signal_table(
+        "FeatureAttributionDriftSignalSchema", "feature attribution drift", _attribution,
+        ("production_data", "reference_data"),
+        production_data=ListOf(production_data, 1)),
+    "model_performance": _signal_table("ModelPerformanceSignalSchema", "model performance", _performance,
+                                       ("production_data", "reference_data", "metric_thresholds")),
+    **{kind: Shape(kind, dict.fromkeys(_generated, anything))
+       for kind in ("custom", "generation_safety_quality", "generation_token_statistics")}})
 
 # %% ../../nbs/api/schemas/08_monitors.ipynb #3b20f32b
-_deployment = text_matching(r"azureml:[^:]+:[^:]+", "azureml:ENDPOINT:DEPLOYMENT")
-_target = Shape("monitoring_target", {"ml_task": OneOf(("classification", "regression", "questionanswering")), "endpoint_deployment_id": _deployment, "model_id": text})
-_compute = Shape("compute", {"compute_type": text, "instance_type": text, "runtime_version": Scalar("text", lambda v: isinstance(v, str), 'put it in quotes: "{}"')})
-_alerts = Either("azmonitoring, or a mapping with emails", (OneOf(("azmonitoring",)), Shape("alert_notification", {"emails": ListOf(text, 1)})))
-create_monitor = Shape("create_monitor", {"compute": _compute, "monitoring_target": _target, "monitoring_signals": MapOf(signal, least=1), "alert_notification": _alerts},
-                       ("compute", "monitoring_signals"))
-monitor = Shape("monitor schedule", read_only | {"name": job_name, "display_name": text, "description": text, "tags": MapOf(anything),
-    "properties": MapOf(text_or_null), "trigger": trigger, "create_monitor": create_monitor, "is_enabled": anything, "provisioning_state": anything},
-    ("name", "trigger", "create_monitor"))
+_target = azure_table("MonitoringTargetSchema", "monitoring_target", {
+    "endpoint_deployment_id": text_matching(r"azureml:[^:]+:[^:]+", "azureml:ENDPOINT:DEPLOYMENT"), "model_id": text})
+_emails = azure_table("AlertNotificationSchema", "alert_notification", {"emails": ListOf(text, 1)})
+create_monitor = azure_table("MonitorDefinitionSchema", "create_monitor", {
+    "compute": azure_table("ServerlessSparkComputeSchema", "compute", required=()), "monitoring_target": _target,
+    "monitoring_signals": MapOf(signal, least=1),
+    "alert_notification": Either("azmonitoring, or a mapping with emails", (OneOf(("azmonitoring",)), _emails))},
+    ("compute", "monitoring_signals"))
+monitor = azure_table("MonitorScheduleSchema", "monitor schedule", schedule_kinds | {"create_monitor": create_monitor},
+                      ("name", "trigger", "create_monitor"))

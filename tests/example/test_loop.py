@@ -27,7 +27,21 @@ from mlops_nb.tower.facts import collect_facts
 
 from tests.support import ROOT
 
-COMMAND = [sys.executable, "-m", "mlops_nb", "loop", "--months", "4-5", "--sample", "20", "--rows", "5", "--every", "20", "--json"]
+COMMAND = [
+    sys.executable,
+    "-m",
+    "mlops_nb",
+    "loop",
+    "--months",
+    "4-5",
+    "--sample",
+    "20",
+    "--rows",
+    "5",
+    "--every",
+    "20",
+    "--json",
+]
 
 
 @pytest.fixture(scope="module")
@@ -36,14 +50,18 @@ def project(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("loop") / "my project"
     for name in ("nbs", "mlops_nb", "pipelines"): shutil.copytree(ROOT / name, root / name)
     for name in ("pyproject.toml", ".amlignore"): shutil.copy(ROOT / name, root / name)
-    settings = (ROOT / "settings.ini").read_text().replace("qa_max_p99_ms = 250.0", "qa_max_p99_ms = 30000.0")  # the machine of a test may be busy
+    settings = (
+        (ROOT / "settings.ini").read_text().replace("qa_max_p99_ms = 250.0", "qa_max_p99_ms = 30000.0")
+    )  # the machine of a test may be busy
     (root / "settings.ini").write_text(settings)
     yield root
     for one in Endpoints(root).list(): Endpoints(root).stop(one.name)
 
 
 def begin(project: Path) -> subprocess.Popen:
-    return subprocess.Popen(COMMAND, cwd=project, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        COMMAND, cwd=project, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def state(project: Path) -> dict:
@@ -83,7 +101,11 @@ def test_nothing_was_done_twice(summary, project):
 
 
 def test_every_request_was_answered_and_its_outcome_found(summary, project):
-    served = {event["request_id"] for event in Endpoints(project).events("flight-delay", None) if not event["mirror"] and not event["pinned"]}
+    served = {
+        event["request_id"]
+        for event in Endpoints(project).events("flight-delay", None)
+        if not event["mirror"] and not event["pinned"]
+    }
     assert len(served) == summary["requests"]
     results = collect_facts(project)["results"]
     assert len(results) == 2 and all(one["counts"]["missing"] <= one["counts"]["late"] <= 5 for one in results)
@@ -104,7 +126,11 @@ def test_the_same_command_again_says_the_same_and_leaves_no_process(summary, pro
 
 def test_another_plan_does_not_mix_with_it(summary, project):
     done = subprocess.run([*COMMAND, "--seed", "3"], cwd=project, capture_output=True, text=True)
-    assert done.returncode == 2 and "another story was begun here, with seed = 0" in done.stderr and "--fresh" in done.stderr
+    assert (
+        done.returncode == 2
+        and "another story was begun here, with seed = 0" in done.stderr
+        and "--fresh" in done.stderr
+    )
 
 
 def test_a_release_without_traffic_ends():
@@ -131,5 +157,8 @@ def test_lines_say_each_step_once():
 def test_words_for_what_was_decided():
     assert describe_answers([]) == "no breach"
     assert describe_answers([dict(action="none", reason="cool-down", outcome=None)]) == "no retraining: cool-down"
-    assert describe_answers([dict(action="retrain", reason="", outcome=dict(accepted=False, reason="Refused: worse."))]) == "retrained, and kept the champion. Refused: worse."
+    assert (
+        describe_answers([dict(action="retrain", reason="", outcome=dict(accepted=False, reason="Refused: worse."))])
+        == "retrained, and kept the champion. Refused: worse."
+    )
     assert Scenario().start(13).year == 2014 and Scenario().start(13) - Scenario().start(12) == timedelta(days=31)

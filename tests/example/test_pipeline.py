@@ -24,14 +24,18 @@ def trained(tmp_path_factory, empty_store):  # noqa: F811
     return project
 
 
-def decision(project) -> dict: return json.loads((Path(steps(project.job)["register"]["outputs"]["decision"])/"verdict.json").read_text())
+def decision(project) -> dict:
+    return json.loads((Path(steps(project.job)["register"]["outputs"]["decision"]) / "verdict.json").read_text())
 
 
 def test_six_steps_leave_executed_notebooks_pages_and_a_champion(trained):
     assert {name: step["status"] for name, step in steps(trained.job).items()} == dict.fromkeys(
         ("ingest", "explore", "prepare", "train", "evaluate", "register"), "Completed")
     pages = [Path(step["notebook"]) for step in trained.job["steps"]]
-    assert all(page.suffix == ".html" and page.with_suffix(".ipynb").exists() and "<script src=\"http" not in page.read_text() for page in pages)
+    assert all(
+        page.suffix == ".html" and page.with_suffix(".ipynb").exists() and '<script src="http' not in page.read_text()
+        for page in pages
+    )
     assert decision(trained)["accepted"] is True
 
 
@@ -57,4 +61,5 @@ def test_a_changed_stage_runs_with_what_depends_on_it_and_the_model_in_charge_ke
     assert ran == {"evaluate", "register"}
     trained.job = job
     assert decision(trained)["accepted"] is True and decision(trained)["checks"] == before["checks"]
-    with closing(sqlite3.connect(trained.workspace.folder/"mlflow.db")) as db: assert db.execute("SELECT count(*) FROM model_versions").fetchone() == (1,)
+    with closing(sqlite3.connect(trained.workspace.folder / "mlflow.db")) as db:
+        assert db.execute("SELECT count(*) FROM model_versions").fetchone() == (1,)

@@ -20,7 +20,9 @@ from mlops_nb.training import evaluate, explore, ingest, prepare, register, trai
 
 from tests.support import ROOT
 
-SETTINGS = dict(learning_rate=0.1, max_iter=60, max_leaf_nodes=7, min_samples_leaf=50, l2_regularization=10.0, C=0.1, seed=0)
+SETTINGS = dict(
+    learning_rate=0.1, max_iter=60, max_leaf_nodes=7, min_samples_leaf=50, l2_regularization=10.0, C=0.1, seed=0
+)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +46,9 @@ def fitted(prepared, seed=0, steps=60, estimator="hist_gradient_boosting"):
     "A model of the training and validation rows"
     roles = train.read_roles(prepared)
     early, later = train.read_part(prepared, "train"), train.read_part(prepared, "validation")
-    return train.fit(train.ESTIMATORS[estimator](roles, **SETTINGS | dict(max_iter=steps, seed=seed)), early, later, roles)
+    return train.fit(
+        train.ESTIMATORS[estimator](roles, **SETTINGS | dict(max_iter=steps, seed=seed)), early, later, roles
+    )
 
 
 def evaluated(pipeline, prepared, folder):
@@ -89,12 +93,17 @@ def test_any_csv_or_parquet_gives_the_same_table(year, tmp_path, name):
     assert ingest.fingerprint(found) == ingest.fingerprint(ingest.validate(part, "memory"))
 
 
-@pytest.mark.parametrize("source, message", [
-    ("missing.csv", r'does not exist in .*, where this step runs[\s\S]*inputs\.source="\$PWD/missing\.csv"'),
-    ("/missing/flights.csv", "does not exist on the machine that runs this step"),
-    (str(ROOT / "pipelines"), "holds no CSV or Parquet file"),
-    ("azureml:flights:3", r"give the step `ingest` the input table: \{type: uri_folder, path: azureml:flights:3\}"),
-    ("abfss://c@a.dfs.core.windows.net/f.parquet", r"mlops-nb\[azure\]"), ("http://127.0.0.1:9/f.csv", "cannot be read")])
+@pytest.mark.parametrize(
+    "source, message",
+    [
+        ("missing.csv", r'does not exist in .*, where this step runs[\s\S]*inputs\.source="\$PWD/missing\.csv"'),
+        ("/missing/flights.csv", "does not exist on the machine that runs this step"),
+        (str(ROOT / "pipelines"), "holds no CSV or Parquet file"),
+        ("azureml:flights:3", r"give the step `ingest` the input table: \{type: uri_folder, path: azureml:flights:3\}"),
+        ("abfss://c@a.dfs.core.windows.net/f.parquet", r"mlops-nb\[azure\]"),
+        ("http://127.0.0.1:9/f.csv", "cannot be read"),
+    ],
+)
 def test_a_source_that_cannot_be_read_is_one_message(source, message):
     if source.startswith("abfss") and importlib.util.find_spec("adlfs"): pytest.skip("adlfs is installed")
     with pytest.raises(UserError, match=message): ingest.read_table(source)
@@ -103,7 +112,10 @@ def test_a_source_that_cannot_be_read_is_one_message(source, message):
 def test_an_address_is_shown_without_its_key():
     with pytest.raises(UserError) as error: ingest.read_table("http://127.0.0.1:9/f.csv?sig=secret")
     assert "secret" not in str(error.value)
-    assert ingest.public("https://a/f.csv?sig=secret") == "https://a/f.csv" and ingest.public("odd?name.csv") == "odd?name.csv"
+    assert (
+        ingest.public("https://a/f.csv?sig=secret") == "https://a/f.csv"
+        and ingest.public("odd?name.csv") == "odd?name.csv"
+    )
 
 
 def test_ingest_reads_what_it_wrote(year, tmp_path):
@@ -114,13 +126,17 @@ def test_ingest_reads_what_it_wrote(year, tmp_path):
     assert ingest.fingerprint(again) == facts
 
 
-BAD = {"no rows": lambda t: t.head(0), "humid is entirely empty": lambda t: t.assign(humid=np.nan),
-       "tailnum is not a column": lambda t: t.assign(tailnum="N1"),
-       "dest is missing": lambda t: t.drop(columns="dest"), "the same flight twice": lambda t: pd.concat([t, t.head(3)]),
-       "temp is not between -60 and 140": lambda t: t.assign(temp=t.temp.where(t.index != 7, 900)),
-       "carrier has empty values": lambda t: t.assign(carrier=None),
-       "flight is not": lambda t: t.assign(flight=t.flight.astype(object).where(t.index != 7, "seven")),
-       "weather from the future": lambda t: t.assign(observed=t.scheduled + pd.Timedelta("1s"))}
+BAD = {
+    "no rows": lambda t: t.head(0),
+    "humid is entirely empty": lambda t: t.assign(humid=np.nan),
+    "tailnum is not a column": lambda t: t.assign(tailnum="N1"),
+    "dest is missing": lambda t: t.drop(columns="dest"),
+    "the same flight twice": lambda t: pd.concat([t, t.head(3)]),
+    "temp is not between -60 and 140": lambda t: t.assign(temp=t.temp.where(t.index != 7, 900)),
+    "carrier has empty values": lambda t: t.assign(carrier=None),
+    "flight is not": lambda t: t.assign(flight=t.flight.astype(object).where(t.index != 7, "seven")),
+    "weather from the future": lambda t: t.assign(observed=t.scheduled + pd.Timedelta("1s")),
+}
 
 
 @pytest.mark.parametrize("said", BAD)
@@ -141,7 +157,9 @@ def test_the_message_names_the_row(year):
 def test_features_do_not_move_when_the_future_changes(year):
     cut = pd.Timestamp("2013-05-15")
     future = year.date >= cut
-    changed = year.assign(late=year.late.mask(future, 1.0), **{c: year[c].mask(year.date > cut, 0) for c in ingest.WEATHER})
+    changed = year.assign(
+        late=year.late.mask(future, 1.0), **{c: year[c].mask(year.date > cut, 0) for c in ingest.WEATHER}
+    )
     one, two = prepare.features(year), prepare.features(changed)
     columns = [c for c in one if c != "late"]
     pd.testing.assert_frame_equal(one.loc[year.date <= cut, columns], two.loc[year.date <= cut, columns])
@@ -246,7 +264,11 @@ def test_what_is_registered_is_what_was_judged(prepared, tmp_path, in_a_run):
     version = challenge.register_judged(tmp_path / "model", digest, "m", "# card", {"train_end": "2013-07-01"}, None)
     found, champion = challenge.load_champion("m")
     fetched = registry.fetch("m", version, tmp_path / "fetched")
-    assert (found.version, found.tags["judged_sha256"], (fetched / "model_card.md").read_text()) == (version, digest, "# card")
+    assert (found.version, found.tags["judged_sha256"], (fetched / "model_card.md").read_text()) == (
+        version,
+        digest,
+        "# card",
+    )
     assert (fetched / "model.skops").read_bytes() == (tmp_path / "model" / "model.skops").read_bytes()
     roles, test = train.read_roles(prepared), train.read_part(prepared, "test")
     rows, _ = register.read_evaluation(tmp_path / "evaluation", tmp_path / "model")
@@ -264,7 +286,13 @@ def test_a_register_step_that_runs_again_finds_its_own_decision(prepared, tmp_pa
     assert challenge.read_decision("m", digest) is None
     version = challenge.register_judged(tmp_path / "model", digest, "m", "# card", {}, None, judged=judged)
     again, found = challenge.read_decision("m", digest)
-    assert (found, again.verdict.reason, again.rows, again.days, again.champion) == (version, verdict.reason, judged.rows, judged.days, None)
+    assert (found, again.verdict.reason, again.rows, again.days, again.champion) == (
+        version,
+        verdict.reason,
+        judged.rows,
+        judged.days,
+        None,
+    )
     assert again.verdict.slices.to_dict() == verdict.slices.to_dict() and again.verdict.interval == verdict.interval
     assert challenge.read_decision("m", "another digest") is None
 
@@ -276,13 +304,32 @@ def test_a_recipe_that_was_accepted_is_fitted_again_on_the_days_of_judgement(pre
     everything, test = train.read_part(prepared, "train", "validation", "test"), train.read_part(prepared, "test")
     again = register.fitted_again(judged, everything, roles, tmp_path / "again")
     kept = register.monitored(again, everything, test, rows.probability, roles)
-    version = challenge.register_judged(tmp_path / "model", digest, "m", "# card", register.ends_of(roles, True), None, rows=kept, again=tmp_path / "again")
+    version = challenge.register_judged(
+        tmp_path / "model",
+        digest,
+        "m",
+        "# card",
+        register.ends_of(roles, True),
+        None,
+        rows=kept,
+        again=tmp_path / "again",
+    )
     found, champion = challenge.load_champion("m")
-    assert (found.tags["fitted"], found.tags["judged_sha256"], found.tags["judged_from"], found.tags["train_end"]) == ("again", digest, roles["train_end"], roles["test_end"])
-    assert np.array_equal(champion.predict_proba(train.inputs(test, roles)), train.refit(judged, everything, roles).predict_proba(train.inputs(test, roles)))
+    assert (found.tags["fitted"], found.tags["judged_sha256"], found.tags["judged_from"], found.tags["train_end"]) == (
+        "again",
+        digest,
+        roles["train_end"],
+        roles["test_end"],
+    )
+    assert np.array_equal(
+        champion.predict_proba(train.inputs(test, roles)),
+        train.refit(judged, everything, roles).predict_proba(train.inputs(test, roles)),
+    )
     fetched = registry.fetch("m", version, tmp_path / "fetched")
     assert len(pd.read_parquet(fetched / "reference.parquet")) == len(everything)
-    assert np.allclose(pd.read_parquet(fetched / "baseline.parquet").probability, evaluate.probabilities(judged, test, roles)), "what is said of flights that it has seen would flatter it"
+    assert np.allclose(
+        pd.read_parquet(fetched / "baseline.parquet").probability, evaluate.probabilities(judged, test, roles)
+    ), "what is said of flights that it has seen would flatter it"
     with pytest.raises(UserError, match="trained up to"): challenge.unseen_rows(test.date, found)
 
 
@@ -300,7 +347,10 @@ def test_a_model_that_was_exchanged_after_its_evaluation_is_refused(prepared, tm
 
 @given(st.lists(st.lists(st.integers(0, 30), min_size=3, max_size=3), min_size=1, max_size=200))
 def test_asking_the_slowest_again_finds_the_percentile_of_asking_all_again(seconds):
-    X, asked = pd.DataFrame({"row": np.arange(len(seconds))}), [iter([0, *row] if not number else row) for number, row in enumerate(seconds)]
+    X, asked = (
+        pd.DataFrame({"row": np.arange(len(seconds))}),
+        [iter([0, *row] if not number else row) for number, row in enumerate(seconds)],
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("timeit.timeit", lambda call, number: call())
         found = challenge.measure_latencies(lambda row: next(asked[row.row.iloc[0]]), X, rows=len(seconds))
@@ -309,7 +359,7 @@ def test_asking_the_slowest_again_finds_the_percentile_of_asking_all_again(secon
 
 def test_the_autumn_retraining_is_refused(year):
     "Trained on July to September it predicts October to December worse than what was trained on January to March"
-    table, roles, parts = prepare.features(year), prepare.column_roles(), {}
+    table, roles, losses = prepare.features(year), prepare.column_roles(), {}
     for name, start, end in (("champion", "2013-01-01", "2013-04-01"), ("challenger", "2013-07-01", "2013-10-01")):
         parts = prepare.split(table, start, "2013-10-01", "2014-01-01", 28)
         rows = table[table.late.notna() & (table.date >= start) & (table.date < end)]
@@ -317,9 +367,8 @@ def test_the_autumn_retraining_is_refused(year):
         pipeline[-1].set_params(early_stopping=False)
         pipeline.fit(train.inputs(rows, roles), rows.late.astype(int))
         test = parts["test"]
-        losses = evaluate.log_losses(test.late, evaluate.probabilities(pipeline, test, roles))
-        champion, challenger = (losses, None) if name == "champion" else (champion, losses)
-    verdict = judge(challenger, champion, test.date, slices={"month": test.month})
+        losses[name] = evaluate.log_losses(test.late, evaluate.probabilities(pipeline, test, roles))
+    verdict = judge(losses["challenger"], losses["champion"], test.date, slices={"month": test.month})
     assert not verdict.accepted and verdict.interval.mean > 0 and "not proven better" in verdict.reason
 
 
@@ -333,7 +382,7 @@ def test_a_verdict_about_a_former_champion_registers_nothing(prepared, tmp_path,
 
 
 def test_a_challenger_overtaken_while_it_was_judged_meets_the_new_champion(prepared, tmp_path, in_a_run):
-    "The same model twice: the first comer wins against the baseline, the second is judged again, against the first, and refused"
+    "The same model twice: the first comer wins against the baseline, the second is judged against it, and refused"
     digest = evaluated(fitted(prepared), prepared, tmp_path)
     roles, test = train.read_roles(prepared), train.read_part(prepared, "test")
     rows, facts = register.read_evaluation(tmp_path / "evaluation", tmp_path / "model")
@@ -341,12 +390,18 @@ def test_a_challenger_overtaken_while_it_was_judged_meets_the_new_champion(prepa
     losses_of = lambda pipeline, version: register.champion_losses(pipeline, version, test, roles)
 
     def meet():
-        seen.append(challenge.judge_challenger("m", rows.loss, losses_of, register.baseline_losses(rows.late, 0.5), rows.day, {}, limits=limits))
+        seen.append(
+            challenge.judge_challenger(
+                "m", rows.loss, losses_of, register.baseline_losses(rows.late, 0.5), rows.day, {}, limits=limits
+            )
+        )
         return seen[-1]
 
     def replace(judged):
         if len(seen) == 1: challenge.register_judged(tmp_path / "model", digest, "m", "# first comer", {}, None)
-        return challenge.register_judged(tmp_path / "model", digest, "m", "# card", {}, judged.champion and judged.champion.version)
+        return challenge.register_judged(
+            tmp_path / "model", digest, "m", "# card", {}, judged.champion and judged.champion.version
+        )
 
     judged, new = challenge.judge_and_promote(meet, replace)
     assert [s.verdict.accepted for s in seen] == [True, False] and new is None

@@ -434,10 +434,10 @@ def test_only_a_new_lock_builds_a_new_image(azure, root):
 
 
 def test_a_run_and_azure_call_the_image_by_one_name(tmp_path):
-    from mlops_nb.azure.staging import StagingFolder, stage_environment
+    from mlops_nb.azure.staging import StagingFolder
     from mlops_nb.jobs.environments import image_tag
     file = ROOT/"pipelines/environment/environment.yml"
-    sent = stage_environment(StagingFolder(tmp_path), "file:environment.yml", file.parent)
+    sent = StagingFolder(tmp_path).environment("file:environment.yml", file.parent)
     assert image_tag("file:environment.yml", file.parent) == {"mlops_nb.image": sent.removeprefix("azureml:")} == {"mlops_nb.image": image.image_reference(ROOT)}
 
 

@@ -37,13 +37,32 @@ NOW = datetime(2013, 7, 1, tzinfo=UTC)
 
 
 def result(month: int = 6, **changes) -> dict:
-    worse = dict(type="model_performance", verdict="breach", rows=[dict(feature="", metric="log_loss", value=0.6, breach=True)])
-    return dict(monitor="m", endpoint="e", window=[f"2013-{month:02d}-01T00:00:00Z", f"2013-{month + 1:02d}-01T00:00:00Z"], breach=True, signals=dict(performance=worse),
-                performance=dict(metric="log_loss", value=0.6, low=0.58, high=0.62, baseline=0.5, worse=0.06, n=5000, days=30)) | changes
+    worse = dict(
+        type="model_performance", verdict="breach", rows=[dict(feature="", metric="log_loss", value=0.6, breach=True)]
+    )
+    return (
+        dict(
+            monitor="m",
+            endpoint="e",
+            window=[f"2013-{month:02d}-01T00:00:00Z", f"2013-{month + 1:02d}-01T00:00:00Z"],
+            breach=True,
+            signals=dict(performance=worse),
+            performance=dict(
+                metric="log_loss", value=0.6, low=0.58, high=0.62, baseline=0.5, worse=0.06, n=5000, days=30
+            ),
+        )
+        | changes
+    )
 
 
 def azure(status="Failed", id="1", key="RunTags", **envelope) -> dict:
-    data = {"RunId": "r7", "RunStatus": status, key: {AZURE_TAG: "Signal flights_performance has failed due to one or more features violating metric thresholds"}}
+    data = {
+        "RunId": "r7",
+        "RunStatus": status,
+        key: {
+            AZURE_TAG: "Signal flights_performance has failed due to one or more features violating metric thresholds"
+        },
+    }
     return dict(id=id, eventType=AZURE_EVENT, eventTime="2013-07-01T06:00:00Z", data=data) | envelope
 
 
@@ -54,7 +73,14 @@ def test_the_same_breach_has_the_same_id_and_another_one_has_not():
 
 
 def test_azure_repeats_a_breach_in_many_events_and_schemas(tmp_path):
-    cloud = dict(id="9", type=AZURE_EVENT, time="2013-07-01T06:00:09Z", specversion="1.0", source="/subscriptions/1", data=azure()["data"])
+    cloud = dict(
+        id="9",
+        type=AZURE_EVENT,
+        time="2013-07-01T06:00:09Z",
+        specversion="1.0",
+        source="/subscriptions/1",
+        data=azure()["data"],
+    )
     retrainer = StandIn()
     handle(tmp_path, [azure(), azure("Completed", "2"), azure(key="runTags", id="3")], retrainer, NOW)
     handle(tmp_path, json.dumps(cloud), retrainer, NOW)
@@ -64,13 +90,29 @@ def test_azure_repeats_a_breach_in_many_events_and_schemas(tmp_path):
 
 def test_azures_data_drift_is_noted(tmp_path):
     event, retrainer = azure(), StandIn()
-    event["data"]["RunTags"][AZURE_TAG] = "Signal flights_data_drift has failed due to one or more features violating metric thresholds"
+    event["data"]["RunTags"][AZURE_TAG] = (
+        "Signal flights_data_drift has failed due to one or more features violating metric thresholds"
+    )
     row = handle(tmp_path, event, retrainer, NOW)[0]
     assert retrainer.asked == [] and "without harm" in row["reason"]
 
 
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(), lambda inside: st.lists(inside, max_size=3) | st.dictionaries(
-    st.sampled_from(["id", "type", "eventType", "data", "RunTags", "RunId", "time", "window", "signals", AZURE_TAG]) | st.text(max_size=3), inside | st.sampled_from([AZURE_EVENT, "mlops_nb.monitor.breach"]), max_size=5)))
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+        lambda inside: (
+            st.lists(inside, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(
+                    ["id", "type", "eventType", "data", "RunTags", "RunId", "time", "window", "signals", AZURE_TAG]
+                )
+                | st.text(max_size=3),
+                inside | st.sampled_from([AZURE_EVENT, "mlops_nb.monitor.breach"]),
+                max_size=5,
+            )
+        ),
+    )
+)
 @settings(max_examples=300)
 def test_whatever_arrives_is_read(payload):
     for event in read_payload(payload if isinstance(payload, (list, dict)) else [payload]):
@@ -79,7 +121,9 @@ def test_whatever_arrives_is_read(payload):
 
 def test_strangers_are_kept_and_lead_to_nothing(tmp_path):
     retrainer, validation = StandIn(), "Microsoft.EventGrid.SubscriptionValidationEvent"
-    rows = handle(tmp_path, [None, dict(type="weather", id="w"), dict(eventType=validation, data={}, id="v")], retrainer, NOW)
+    rows = handle(
+        tmp_path, [None, dict(type="weather", id="w"), dict(eventType=validation, data={}, id="v")], retrainer, NOW
+    )
     assert retrainer.asked == [] and [row["action"] for row in rows] == ["none"] * 3 and len(list_events(tmp_path)) == 3
     with pytest.raises(UserError, match="not JSON"): handle(tmp_path, "{", retrainer)
 
@@ -135,11 +179,30 @@ def test_kills_lose_nothing_and_double_nothing(tmp_path):
     found = bench("exactly_once").trial(tmp_path, events=1000, kills=6)
     assert found["kills"] == 6 and found["batches_after_the_last_kill"] > 0
     assert found["breaches"] == 800 and found["deliveries"] >= 1000
-    assert {name: found[name] for name in ("without_job", "jobs_twice", "decisions_off", "jobs_without_breach")} == dict.fromkeys(("without_job", "jobs_twice", "decisions_off", "jobs_without_breach"), 0)
+    assert {
+        name: found[name] for name in ("without_job", "jobs_twice", "decisions_off", "jobs_without_breach")
+    } == dict.fromkeys(("without_job", "jobs_twice", "decisions_off", "jobs_without_breach"), 0)
 
 
 def command(root: Path, *given: str, **options) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "mlops_nb", "events", *given], cwd=root, capture_output=True, text=True, **options)
+    return subprocess.run(
+        [sys.executable, "-m", "mlops_nb", "events", *given], cwd=root, capture_output=True, text=True, **options
+    )
+
+
+JUDGE = """import sys, json, os
+from pathlib import Path
+out = Path(sys.argv[1])
+out.mkdir(exist_ok=True, parents=True)
+open(os.environ['STARTS'], 'a').write(sys.argv[2] + '\\n')
+verdict = dict(accepted=False, reason='Refused: not proven better, until ' + sys.argv[2])
+(out / 'verdict.json').write_text(json.dumps(verdict))
+"""
+WAIT = """import time, os
+from pathlib import Path
+open(os.environ['STARTS'], 'a').write('begun\\n')
+while not Path(os.environ['GO']).exists(): time.sleep(0.05)
+"""
 
 
 @pytest.fixture
@@ -148,8 +211,7 @@ def project(tmp_path) -> Path:
     (tmp_path / "settings.ini").write_text("[project]\nexperiment = flights\nmodel = flight-delay\n")
     folder = tmp_path / "pipelines/training"
     folder.mkdir(parents=True)
-    (folder / "judge.py").write_text("import sys, json, os\nfrom pathlib import Path\nout = Path(sys.argv[1])\nout.mkdir(exist_ok=True, parents=True)\n"
-                                     "open(os.environ['STARTS'], 'a').write(sys.argv[2] + '\\n')\n(out / 'verdict.json').write_text(json.dumps(dict(accepted=False, reason='Refused: not proven better, until ' + sys.argv[2])))\n")
+    (folder / "judge.py").write_text(JUDGE)
     (folder / "pipeline.yml").write_text("""type: pipeline
 inputs: {train_start: "2013-01-01", train_end: "2013-06-01", test_end: "2013-07-01"}
 jobs:
@@ -162,7 +224,10 @@ jobs:
       code: .
       environment: azureml:any@latest
       command: python judge.py ${{outputs.decision}} ${{inputs.test}} ${{inputs.start}} ${{inputs.end}}
-    inputs: {start: "${{parent.inputs.train_start}}", end: "${{parent.inputs.train_end}}", test: "${{parent.inputs.test_end}}"}
+    inputs:
+      start: "${{parent.inputs.train_start}}"
+      end: "${{parent.inputs.train_end}}"
+      test: "${{parent.inputs.test_end}}"
 """)
     return tmp_path
 
@@ -183,15 +248,23 @@ def test_the_command_retrains_by_the_pipelines_file_and_says_why_the_champion_st
 @pytest.mark.parametrize("kill", [os.killpg, os.kill], ids=["with its training", "alone"])
 def test_a_handler_that_is_killed_while_it_trains_goes_on(project, kill):
     file = project / "pipelines/training/judge.py"
-    file.write_text("import time, os\nfrom pathlib import Path\nopen(os.environ['STARTS'], 'a').write('begun\\n')\nwhile not Path(os.environ['GO']).exists(): time.sleep(0.05)\n" + file.read_text())
+    file.write_text(WAIT + file.read_text())
     (project / "breach.json").write_text(json.dumps(breach_event(result())))
     environment = os.environ | {"STARTS": str(project / "starts"), "GO": str(project / "go")}
-    process = subprocess.Popen([sys.executable, "-m", "mlops_nb", "events", "handle", "breach.json"], cwd=project, env=environment, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mlops_nb", "events", "handle", "breach.json"],
+        cwd=project,
+        env=environment,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     while not (project / "starts").exists(): time.sleep(0.05)
     kill(process.pid, signal.SIGKILL)
     process.wait()
     if kill is os.kill:
-        with pytest.raises(subprocess.TimeoutExpired): command(project, "handle", env=environment, timeout=4)    # it waits for the training that lives on
+        with pytest.raises(subprocess.TimeoutExpired):
+            command(project, "handle", env=environment, timeout=4)  # it waits for the training that lives on
     (project / "go").touch()
     done = command(project, "handle", "--json", env=environment)
     assert done.returncode == 0, done.stderr

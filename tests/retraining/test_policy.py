@@ -15,22 +15,39 @@ LOSS = dict(metric="log_loss", value=.56, low=.54, high=.58, baseline=.48, worse
 
 def result(*kinds: str, performance=None, estimate=None, end: datetime = NOW) -> dict:
     signals = {kind: dict(type=kind, verdict="breach", rows=[dict(feature="temp", breach=True)]) for kind in kinds}
-    return dict(window=[(end - 30 * DAY).isoformat(), end.isoformat()], signals=signals, performance=performance, estimate=estimate)
+    return dict(
+        window=[(end - 30 * DAY).isoformat(), end.isoformat()],
+        signals=signals,
+        performance=performance,
+        estimate=estimate,
+    )
 
 
-@pytest.mark.parametrize("retrain_on, expected", [("performance", "none"), ("harm", "none"), ("any", "retrain"), ("never", "none")])
+@pytest.mark.parametrize(
+    "retrain_on, expected", [("performance", "none"), ("harm", "none"), ("any", "retrain"), ("never", "none")]
+)
 def test_data_drift_alone_retrains_only_if_asked(retrain_on, expected):
     held = LOSS | dict(low=.46, high=.50, worse=-.04)
     assert decide(result("data_drift", performance=held), [], Policy(retrain_on=retrain_on), NOW).action == expected
 
 
-@pytest.mark.parametrize("retrain_on, expected", [("performance", "retrain"), ("harm", "retrain"), ("any", "retrain"), ("never", "none")])
+@pytest.mark.parametrize(
+    "retrain_on, expected", [("performance", "retrain"), ("harm", "retrain"), ("any", "retrain"), ("never", "none")]
+)
 def test_measured_harm_retrains_unless_a_person_decides(retrain_on, expected):
-    assert decide(result("model_performance", performance=LOSS), [], Policy(retrain_on=retrain_on), NOW).action == expected
+    assert (
+        decide(result("model_performance", performance=LOSS), [], Policy(retrain_on=retrain_on), NOW).action == expected
+    )
 
 
-@pytest.mark.parametrize("estimate, n, expected", [(dict(metric="log_loss", change=.03, harm=True), 0, "retrain"), (dict(metric="log_loss", change=.03, harm=False), 0, "none"),
-                                                   (dict(metric="log_loss", change=.03, harm=True), 5000, "none")])
+@pytest.mark.parametrize(
+    "estimate, n, expected",
+    [
+        (dict(metric="log_loss", change=0.03, harm=True), 0, "retrain"),
+        (dict(metric="log_loss", change=0.03, harm=False), 0, "none"),
+        (dict(metric="log_loss", change=0.03, harm=True), 5000, "none"),
+    ],
+)
 def test_estimated_harm_counts_until_outcomes_are_in(estimate, n, expected):
     held = LOSS | dict(low=.46, high=.50, worse=-.04, n=n)
     assert decide(result("data_drift", performance=held, estimate=estimate), [], Policy(), NOW).action == expected
@@ -42,7 +59,10 @@ def test_a_small_sample_says_so():
 
 
 def test_a_performance_without_a_baseline_is_no_harm():
-    assert decide(result("data_drift", performance=LOSS | dict(baseline=None, worse=None)), [], Policy(), NOW).action == "none"
+    assert (
+        decide(result("data_drift", performance=LOSS | dict(baseline=None, worse=None)), [], Policy(), NOW).action
+        == "none"
+    )
 
 
 @pytest.mark.parametrize("least, expected", [(.03, "retrain"), (.05, "none")])
@@ -52,23 +72,40 @@ def test_harm_may_have_to_be_larger(least, expected):
 
 def test_reasons_against():
     harmed, policy = result("model_performance", performance=LOSS), Policy(cooldown_days=20)
-    assert "cool-down until 2013-07-11" in decide(harmed, [dict(at=NOW - 10 * DAY, action="retrain")], policy, NOW).reason
-    assert "has seen this window" in decide(harmed, [dict(at=NOW + 40 * DAY, action="retrain")], policy, NOW + 80 * DAY).reason
+    assert (
+        "cool-down until 2013-07-11" in decide(harmed, [dict(at=NOW - 10 * DAY, action="retrain")], policy, NOW).reason
+    )
+    assert (
+        "has seen this window"
+        in decide(harmed, [dict(at=NOW + 40 * DAY, action="retrain")], policy, NOW + 80 * DAY).reason
+    )
     assert decide(harmed, [dict(at=NOW - 10 * DAY, action="none")], policy, NOW).action == "retrain"
     spent = [dict(at=NOW - timedelta(hours=1), action="retrain")]
     assert decide(harmed, spent, Policy(cooldown_days=0), NOW).action == "retrain", "yesterday's does not count"
     later = NOW + timedelta(hours=5)
     again = result("model_performance", performance=LOSS, end=NOW + timedelta(hours=4))
-    assert "daily budget of 1" in decide(again, [dict(at=NOW + timedelta(hours=1), action="retrain")], Policy(cooldown_days=0), later).reason
+    assert (
+        "daily budget of 1"
+        in decide(again, [dict(at=NOW + timedelta(hours=1), action="retrain")], Policy(cooldown_days=0), later).reason
+    )
 
 
-@given(st.lists(st.tuples(st.integers(0, 400), st.sampled_from(["data_drift", "model_performance"])), min_size=1, max_size=40), st.integers(0, 40), st.integers(0, 3), st.sampled_from(CAUSES))
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 400), st.sampled_from(["data_drift", "model_performance"])), min_size=1, max_size=40
+    ),
+    st.integers(0, 40),
+    st.integers(0, 3),
+    st.sampled_from(CAUSES),
+)
 @settings(max_examples=200)
 def test_no_sequence_of_breaches_gets_around_cool_down_and_budget(breaches, cooldown, budget, retrain_on):
     policy, history = Policy(retrain_on=retrain_on, cooldown_days=cooldown, daily_budget=budget), []
     for days, kind in sorted(breaches):
         now = NOW + days * DAY
-        action = decide(result(kind, performance=LOSS if kind == "model_performance" else None, end=now), history, policy, now)
+        action = decide(
+            result(kind, performance=LOSS if kind == "model_performance" else None, end=now), history, policy, now
+        )
         if action.action == "retrain": history.append(dict(at=now, action="retrain"))
     times = [entry["at"] for entry in history]
     assert all(b - a >= cooldown * DAY for a, b in zip(times, times[1:]))
@@ -76,9 +113,13 @@ def test_no_sequence_of_breaches_gets_around_cool_down_and_budget(breaches, cool
 
 
 def test_the_window_to_train_on():
-    assert training_window(NOW, Policy(), "2013-01-01") == dict(train_start="2013-01-01", train_end="2013-06-01", test_end="2013-07-01")
+    assert training_window(NOW, Policy(), "2013-01-01") == dict(
+        train_start="2013-01-01", train_end="2013-06-01", test_end="2013-07-01"
+    )
     assert training_window(NOW, Policy(train_days=400), "2013-01-01")["train_start"] == "2013-01-01"
-    assert training_window(NOW, Policy(train_days=90, test_days=14), "2013-01-01") == dict(train_start="2013-03-19", train_end="2013-06-17", test_end="2013-07-01")
+    assert training_window(NOW, Policy(train_days=90, test_days=14), "2013-01-01") == dict(
+        train_start="2013-03-19", train_end="2013-06-17", test_end="2013-07-01"
+    )
 
 
 def test_an_unknown_cause_is_refused():

@@ -42,7 +42,8 @@ def project(tmp_path, monkeypatch) -> Path:
     (tmp_path / "settings.ini").write_text("[project]\nexperiment = flights\nmodel = flight-delay\n")
     folder = tmp_path / "pipelines/training"
     folder.mkdir(parents=True)
-    for name, text in (("pipeline.yml", PIPELINE), ("schedule.yml", SCHEDULE), ("work.py", WORK)): (folder / name).write_text(text)
+    for name, text in (("pipeline.yml", PIPELINE), ("schedule.yml", SCHEDULE), ("work.py", WORK)):
+        (folder / name).write_text(text)
     (tmp_path / "slow").write_text("0")
     monkeypatch.setenv("LOG", str(tmp_path / "log"))
     monkeypatch.setenv("SLOW", str(tmp_path / "slow"))
@@ -54,7 +55,14 @@ def start(project):
     "Starts a watch; whatever is left at the end is killed"
     running = []
     def begin() -> subprocess.Popen:
-        process = subprocess.Popen([sys.executable, "-m", "mlops_nb", "watch", "--every", "0.1", "--no-tower"], cwd=project, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mlops_nb", "watch", "--every", "0.1", "--no-tower"],
+            cwd=project,
+            start_new_session=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         running.append(process)
         assert "watching 1 schedule: hourly" in process.stdout.readline()
         return process
@@ -62,7 +70,8 @@ def start(project):
     for process in running:
         if process.poll() is None: os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    for job in (project / ".mlops/jobs").glob("*/"): end_marked(f"MLOPS_NB_JOB={job.name}")  # a watch that was killed leaves its job at work
+    for job in (project / ".mlops/jobs").glob("*/"):
+        end_marked(f"MLOPS_NB_JOB={job.name}")  # a watch that was killed leaves its job at work
 
 
 def until(what, process: subprocess.Popen):
@@ -79,7 +88,8 @@ def log(project: Path) -> list:
 
 def miss(project: Path, hours: int):
     "As if the watch had not run for some hours"
-    with sqlite3.connect(project / ".mlops/watch.db", timeout=60) as db: db.execute("UPDATE fired SET tick = ?", ((datetime.now(UTC) - timedelta(hours=hours)).isoformat(),))
+    with sqlite3.connect(project / ".mlops/watch.db", timeout=60) as db:
+        db.execute("UPDATE fired SET tick = ?", ((datetime.now(UTC) - timedelta(hours=hours)).isoformat(),))
 
 
 def fired(project: Path) -> tuple | None:
@@ -104,7 +114,9 @@ def test_missed_ticks_are_caught_up_once(project, start, number):
     until(lambda: fired(project)[1], second)
     said = stop(second)
     assert "ticks at once" in said and log(project).count("ended") == 1
-    assert fired(project)[2] == 0 and datetime.fromisoformat(fired(project)[0]) > datetime.now(UTC) - timedelta(hours=1, minutes=1)
+    assert fired(project)[2] == 0 and datetime.fromisoformat(fired(project)[0]) > datetime.now(UTC) - timedelta(
+        hours=1, minutes=1
+    )
 
 
 def test_there_is_one(project, start):
@@ -146,7 +158,15 @@ def test_a_kill_repeats_the_tick(project, start):
 def test_pending_events_are_handled(project, start):
     signals = dict(inputs=dict(type="data_drift", verdict="breach", rows=[]))
     watch = start()
-    receive(project, dict(id="b1", type=BREACH_EVENT, time="2013-07-01T00:00:00Z", data=dict(window=["2013-06-01", "2013-07-01"], signals=signals)))
+    receive(
+        project,
+        dict(
+            id="b1",
+            type=BREACH_EVENT,
+            time="2013-07-01T00:00:00Z",
+            data=dict(window=["2013-06-01", "2013-07-01"], signals=signals),
+        ),
+    )
     row = until(lambda: next((row for row in list_events(project) if row["status"] == "done"), None), watch)
     stop(watch)
     assert row["action"] == "none" and "without harm" in row["reason"]

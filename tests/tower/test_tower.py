@@ -20,8 +20,22 @@ from mlops_nb.tower.parts import drift_rows, excess
 from tests.support import ROOT
 from tests.support.retraining import StandIn
 
-BROWSER = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
-FEATURES = ["temp", "dewp", "humid", "wind_speed", "pressure", "visib", "carrier", "origin", "dest", "departure_minute", "late_by_carrier_over_the_last_weeks"]
+BROWSER = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
+FEATURES = [
+    "temp",
+    "dewp",
+    "humid",
+    "wind_speed",
+    "pressure",
+    "visib",
+    "carrier",
+    "origin",
+    "dest",
+    "departure_minute",
+    "late_by_carrier_over_the_last_weeks",
+]
 
 
 def moment(month: int) -> str: return f"2013-{month:02d}-01T00:00:00Z"
@@ -29,17 +43,62 @@ def moment(month: int) -> str: return f"2013-{month:02d}-01T00:00:00Z"
 
 def signal_row(feature: str, month: int, metric: str = "jensen_shannon_distance") -> dict:
     value = abs(math.sin(month * 0.7 + len(feature))) * (0.4 if feature in ("temp", "dewp") else 0.12)
-    return dict(feature=feature, metric=metric, value=value, azure_threshold=0.1, azure_breach=value > 0.1, null_threshold=0.03, breach=value > 0.1, n_ref=20_000, n_cur=9_000)
+    return dict(
+        feature=feature,
+        metric=metric,
+        value=value,
+        azure_threshold=0.1,
+        azure_breach=value > 0.1,
+        null_threshold=0.03,
+        breach=value > 0.1,
+        n_ref=20_000,
+        n_cur=9_000,
+    )
 
 
 def result(month: int) -> dict:
     loss = 0.48 + 0.08 * math.sin(month)
     worse = loss - 0.015 > 0.47
-    performance = dict(type="model_performance", verdict="breach" if worse else "ok", rows=[dict(feature="", metric="log_loss", value=loss, azure_threshold=None, azure_breach=False, null_threshold=None, breach=worse)])
+    performance = dict(
+        type="model_performance",
+        verdict="breach" if worse else "ok",
+        rows=[
+            dict(
+                feature="",
+                metric="log_loss",
+                value=loss,
+                azure_threshold=None,
+                azure_breach=False,
+                null_threshold=None,
+                breach=worse,
+            )
+        ],
+    )
     drift = [signal_row(feature, month) for feature in FEATURES]
-    return dict(monitor="flight-delay", endpoint="flight-delay", window=[moment(month), moment(month + 1)], rows=9000, counts=dict(late=12, missing=3), breach=True,
-                signals=dict(inputs=dict(type="data_drift", verdict="breach", rows=drift), quality=dict(type="data_quality", verdict="not enough data: 37 rows, 200 needed", rows=[]), performance=performance),
-                performance=dict(metric="log_loss", value=loss, low=loss - .015, high=loss + .015, baseline=.47, worse=loss - .5, n=8900, days=30), service=dict(requests=900, error_rate=0, p50_ms=8, p99_ms=31))
+    return dict(
+        monitor="flight-delay",
+        endpoint="flight-delay",
+        window=[moment(month), moment(month + 1)],
+        rows=9000,
+        counts=dict(late=12, missing=3),
+        breach=True,
+        signals=dict(
+            inputs=dict(type="data_drift", verdict="breach", rows=drift),
+            quality=dict(type="data_quality", verdict="not enough data: 37 rows, 200 needed", rows=[]),
+            performance=performance,
+        ),
+        performance=dict(
+            metric="log_loss",
+            value=loss,
+            low=loss - 0.015,
+            high=loss + 0.015,
+            baseline=0.47,
+            worse=loss - 0.5,
+            n=8900,
+            days=30,
+        ),
+        service=dict(requests=900, error_rate=0, p50_ms=8, p99_ms=31),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +107,9 @@ def project(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("project")
     (root / "settings.ini").write_text("[project]\nexperiment = flights\nmodel = flight-delay\n")
     reason = "Refused or accepted: the challenger's loss is lower by 0.0051 <b>&"
-    trained = dict(job="flights-20130701", status="Completed", seconds=22.0, reason=reason, notebook=None, accepted=True)
+    trained = dict(
+        job="flights-20130701", status="Completed", seconds=22.0, reason=reason, notebook=None, accepted=True
+    )
     outcomes = iter([dict(version=2, release=dict(id="r2", status="Promoted", reason="")),
                      dict(version=3, release=dict(id="r3", status="RolledBack", reason="too many bad answers"))])
     days = lambda now: dict(train_start="2013-01-01", train_end=f"{now:%Y-%m-%d}", test_end=f"{now:%Y-%m-%d}")
@@ -60,21 +121,54 @@ def project(tmp_path_factory) -> Path:
         file.write_text(json.dumps(one))
         handle(root, breach_event(one), retrainer, datetime(2013, month + 1, 1, tzinfo=UTC))
     handle(root, dict(type="<script>alert(1)</script>", id="x"), retrainer)
-    stages = [dict(name="shadow", traffic=0, requests=300, bad=0, e_value=None, decision="go"), dict(name="5 %", traffic=5, requests=312, bad=1, e_value=0.72, decision="go")]
+    stages = [
+        dict(name="shadow", traffic=0, requests=300, bad=0, e_value=None, decision="go"),
+        dict(name="5 %", traffic=5, requests=312, bad=1, e_value=0.72, decision="go"),
+    ]
     for id, version, status in (("r1", 1, "Promoted"), ("r2", 2, "Promoted"), ("r3", 3, "RolledBack")):
         folder = root / f".mlops/releases/{id}"
         folder.mkdir(parents=True)
-        (folder / "release.json").write_text(json.dumps(dict(id=id, endpoint="flight-delay", model="flight-delay", version=version, champion=version - 1 or None, status=status, stage="100 %", stages=stages,
-                                                             approved_by="policy", evidence=None, report=None, reason="all stages passed", started=f"2026-11-0{version}T10:00:00Z", ended=f"2026-11-0{version}T10:05:00Z")))
+        (folder / "release.json").write_text(
+            json.dumps(
+                dict(
+                    id=id,
+                    endpoint="flight-delay",
+                    model="flight-delay",
+                    version=version,
+                    champion=version - 1 or None,
+                    status=status,
+                    stage="100 %",
+                    stages=stages,
+                    approved_by="policy",
+                    evidence=None,
+                    report=None,
+                    reason="all stages passed",
+                    started=f"2026-11-0{version}T10:00:00Z",
+                    ended=f"2026-11-0{version}T10:05:00Z",
+                )
+            )
+        )
     return root
 
 
 @pytest.fixture(scope="module")
 def found(project) -> dict:
     "Its facts, with an endpoint that serves"
-    serving = Endpoint("flight-delay", "http://127.0.0.1:1/score", {"blue": 100}, {}, {"blue": Deployment("blue", "flight-delay", "2", "Ready", 1, 0)}, True)
-    requests = {(f"2013-{month:02d}-{day:02d}", "1" if month < 6 else "2"): 40 for month in range(4, 10) for day in range(1, 29)}
-    return collect_facts(project) | dict(endpoints=[serving], traffic={"flight-delay": dict(requests=requests, errors={("2013-04-01", "1"): 2}, mirrored=600)})
+    serving = Endpoint(
+        "flight-delay",
+        "http://127.0.0.1:1/score",
+        {"blue": 100},
+        {},
+        {"blue": Deployment("blue", "flight-delay", "2", "Ready", 1, 0)},
+        True,
+    )
+    requests = {
+        (f"2013-{month:02d}-{day:02d}", "1" if month < 6 else "2"): 40 for month in range(4, 10) for day in range(1, 29)
+    }
+    return collect_facts(project) | dict(
+        endpoints=[serving],
+        traffic={"flight-delay": dict(requests=requests, errors={("2013-04-01", "1"): 2}, mirrored=600)},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +230,10 @@ def test_in_a_browser(browser, file, width, scheme, tmp_path):
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
     paper = tab.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, re.findall(r"\d+", paper)[:3])) < 200) == (scheme == "dark")
-    assert tab.evaluate("[...document.querySelectorAll('.ticks span, .names span, td, th, dd, p')].every(e => parseFloat(getComputedStyle(e).fontSize) >= 9)")
+    assert tab.evaluate(
+        "[...document.querySelectorAll('.ticks span, .names span, td, th, dd, p')]"
+        ".every(e => parseFloat(getComputedStyle(e).fontSize) >= 9)"
+    )
     tab.close()
 
 

@@ -113,8 +113,8 @@ def make_registry(azure, name: str):
 CONSOLE = """
 import contextlib, io, json, sys, traceback
 from mlops_nb import times
+times.now = now     # before a module takes it from there
 from mlops_nb.cli import main as cli
-times.now = now
 answers = sys.stdout
 for line in sys.stdin:
     out, err = io.StringIO(), io.StringIO()

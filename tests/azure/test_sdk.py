@@ -1,0 +1,47 @@
+"The private parts of azure-ai-ml: each is where `mlops_nb.azure.sdk` expects it, and no other module knows one"
+import inspect
+import re
+
+import pytest
+
+from tests.support import ROOT
+
+PRIVATE = re.compile(r"azure\.ai\.ml[\w.]*\._|\._(runs_operations|load_functions|artifacts|restclient|to_rest_object|from_rest_object)\b"
+                     r"|\"_(data|component)\"")
+
+
+def test_only_one_module_names_private_parts():
+    files = [file for file in sorted((ROOT / "mlops_nb").rglob("*.py")) if file.name != "_modidx.py" and "templates" not in file.parts]
+    found = {file.relative_to(ROOT).as_posix() for file in files if PRIVATE.search(file.read_text(encoding="utf-8"))}
+    assert found == {"mlops_nb/azure/sdk.py"}
+
+
+def test_run_history_answers_for_a_run_and_for_what_is_below_it():
+    from azure.ai.ml.operations import JobOperations
+    from azure.ai.ml.operations._run_operations import RunOperations
+    assert isinstance(inspect.getattr_static(JobOperations, "_runs_operations"), property)
+    for name in ("get_run_details", "get_run_children"):
+        assert [*inspect.signature(getattr(RunOperations, name)).parameters][:2] == ["self", "run_id"], name
+
+
+def test_an_output_of_a_node_knows_where_it_goes():
+    from azure.ai.ml import load_job
+    from mlops_nb.azure.sdk import output_binding
+    job = load_job(ROOT / "pipelines/training/pipeline.yml")
+    bindings = {output_binding(output) for node in job.jobs.values() for output in node.outputs.values()}
+    assert {f"${{{{parent.outputs.{name}}}}}" for name in job.outputs} <= bindings
+
+
+@pytest.mark.parametrize("loader, name", [("load_schedule", "JobSchedule"), ("load_batch_deployment", "ModelBatchDeployment")])
+def test_files_are_loaded_that_no_public_loader_reads(loader, name, tmp_path):
+    from mlops_nb.azure import sdk
+    texts = {"load_schedule": 'name: weekly\ntrigger: {type: cron, expression: "0 6 * * 1"}\ncreate_job: azureml:train:1\n',
+             "load_batch_deployment": "type: model\nname: blue\nendpoint_name: echo\nmodel: azureml:flight-delay:1\ncompute: azureml:cpu\n"}
+    (tmp_path / "file.yml").write_text(texts[loader])
+    assert type(getattr(sdk, loader)(tmp_path / "file.yml")).__name__ == name
+
+
+def test_datastores_are_opened_and_read_by_the_functions_that_the_sdk_itself_uses():
+    from azure.ai.ml._artifacts._artifact_utilities import download_artifact_from_aml_uri, get_datastore_info
+    assert [*inspect.signature(get_datastore_info).parameters][:2] == ["operations", "name"]
+    assert [*inspect.signature(download_artifact_from_aml_uri).parameters] == ["uri", "destination", "datastore_operation"]
