@@ -132,8 +132,8 @@ def describe_job(
               "notebook": str(pages[name]) if name in pages else None, "summary": summaries.get(name)}
              for name, step in rows.items()]
     return {"id": row["id"], "name": row["name"], "file": row["file"], "status": row["status"],
-            "attempt": row["attempt"], "error": row["error"], "created": format_local(row["created"]), "seconds": elapsed(row),
-            "experiment": row["experiment"],
+            "attempt": row["attempt"], "error": row["error"], "created": format_local(row["created"]),
+            "seconds": elapsed(row), "experiment": row["experiment"],
             "run_id": row["run_id"], "folder": str(workspace.job_folder(row["id"])), "steps": steps}
 
 def _output_paths(step: dict) -> dict[str, str]:
