@@ -10,52 +10,63 @@ import json
 import os
 import urllib.error
 import urllib.request
+from typing import Any
 
 from ..errors import UserError
 
 # %% ../../nbs/api/github/03_client.ipynb #3401f044
 def call_github(
-    method: str,                    # GET, POST or PATCH
-    path: str,                      # Below the repository: /dispatches
-    body: dict | None = None,       # Of POST and PATCH
-):                                  # The answer; None where there is none
-    "One call of GitHub's REST API (docs.github.com/rest)"
+    method: str,                # GET, POST or PATCH
+    path: str,                  # Below the repository: /dispatches
+    body: dict | None = None,   # Of POST and PATCH
+) -> Any:                       # The answer; None where there is none
+    "Make one call of GitHub's REST API (docs.github.com/rest)"
     missing = [name for name in ("GITHUB_TOKEN", "GITHUB_REPOSITORY") if not os.environ.get(name)]
-    if missing: raise UserError(f"{' and '.join(missing)} is not set", accepted="a workflow's step with `env: GITHUB_TOKEN: ${{ github.token }}`, or `export GITHUB_TOKEN=$(gh auth token)`")
-    url = f"{os.environ.get('GITHUB_API_URL', 'https://api.github.com')}/repos/{os.environ['GITHUB_REPOSITORY']}{path}"
-    head = {"Authorization": f"Bearer {os.environ['GITHUB_TOKEN']}", "Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "2022-11-28"}
-    request = urllib.request.Request(url, json.dumps(body).encode() if body is not None else None, head, method=method)
+    if missing:
+        raise UserError(f"{' and '.join(missing)} is not set", accepted="a workflow's step with "
+                        "`env: GITHUB_TOKEN: ${{ github.token }}`, or `export GITHUB_TOKEN=$(gh auth token)`")
+    api, repository = os.environ.get("GITHUB_API_URL", "https://api.github.com"), os.environ["GITHUB_REPOSITORY"]
+    head = {"Authorization": f"Bearer {os.environ['GITHUB_TOKEN']}", "Accept": "application/vnd.github+json",
+            "X-GitHub-Api-Version": "2022-11-28"}
+    data = json.dumps(body).encode() if body is not None else None
+    request = urllib.request.Request(f"{api}/repos/{repository}{path}", data, head, method=method)
     try:
         with urllib.request.urlopen(request, timeout=30) as answer: return json.loads(answer.read() or b"null")
-    except urllib.error.HTTPError as error: raise UserError(f"GitHub answered {error.code} to {method} {path}: {error.read().decode(errors='replace')[:300]}", accepted="a token with the right that the workflow's `permissions` state") from None
+    except urllib.error.HTTPError as error:
+        text = error.read().decode(errors="replace")[:300]
+        raise UserError(f"GitHub answered {error.code} to {method} {path}: {text}",
+                        accepted="a token with the right that the workflow's `permissions` state") from None
 
 # %% ../../nbs/api/github/03_client.ipynb #bf29e5f6
 MARK = "<!-- mlops-nb -->"
 BOT = "github-actions[bot]"
 MAX_COMMENT = 60_000    # GitHub takes 65,536 characters
 
+def _find_comment(number: int) -> dict | None:
+    "Find our comment of a pull request, on the first 30 pages"
+    for page in range(1, 31):
+        comments = call_github("GET", f"/issues/{number}/comments?per_page=100&page={page}")
+        for comment in comments:
+            if comment["user"]["login"] == BOT and comment["body"].startswith(MARK): return comment
+        if len(comments) < 100: break
+    return None
+
 def write_comment(
     number: int,   # Of the pull request
     text: str,     # Markdown
 ) -> int:          # Id of the comment
     "Write the comment of a pull request, or bring it up to date"
-    said = f"{MARK}\n{text if len(text) <= MAX_COMMENT else text[:MAX_COMMENT] + chr(10) + 'The rest is on the page of the workflow run.'}"
-    pages = (call_github("GET", f"/issues/{number}/comments?per_page=100&page={page}") for page in range(1, 31))
-    known = next((one for page in _until_short(pages) for one in page if one["user"]["login"] == BOT and one["body"].startswith(MARK)), None)
-    return (call_github("PATCH", f"/issues/comments/{known['id']}", {"body": said}) if known else call_github("POST", f"/issues/{number}/comments", {"body": said}))["id"]
-
-def _until_short(pages):
-    "Pages of a list, to the last one"
-    for page in pages:
-        yield page
-        if len(page) < 100: return
+    if len(text) > MAX_COMMENT: text = f"{text[:MAX_COMMENT]}\nThe rest is on the page of the workflow run."
+    body, ours = {"body": f"{MARK}\n{text}"}, _find_comment(number)
+    if ours: return call_github("PATCH", f"/issues/comments/{ours['id']}", body)["id"]
+    return call_github("POST", f"/issues/{number}/comments", body)["id"]
 
 # %% ../../nbs/api/github/03_client.ipynb #adf23575
 def start_training(
-    breach: str,    # What it is for
-    window: dict,   # The days to train and to judge on, as inputs of the pipeline
-) -> dict:          # What came of it, for the record of events
+    breach: str,            # What it is for
+    window: dict[str, str], # The days to train and to judge on, as inputs of the pipeline
+) -> dict[str, str]:        # What came of it, for the record of events
     "Start the training workflow"
-    given = " ".join(f"inputs.{name}={value}" for name, value in window.items())
-    call_github("POST", "/dispatches", {"event_type": "drift", "client_payload": {"breach": breach, "inputs": given}})
+    inputs = " ".join(f"inputs.{name}={value}" for name, value in window.items())
+    call_github("POST", "/dispatches", {"event_type": "drift", "client_payload": {"breach": breach, "inputs": inputs}})
     return {"status": "Dispatched", "reason": f"handed to the training workflow of {os.environ['GITHUB_REPOSITORY']}"}

@@ -15,61 +15,62 @@ from ..errors import UserError
 
 # %% ../../nbs/api/github/02_differences.ipynb #6bda7f7a
 def notebook_lines(
-    notebook: str,   # The content of an .ipynb file; empty where there is none
-) -> list:           # Lines
-    "The cells of a notebook as plain text"
-    cells = json.loads(notebook)["cells"] if notebook.strip() else []
-    return [line for cell in cells for line in [_head(cell), *"".join(cell["source"]).splitlines(), ""]]
+    notebook: str,  # The content of an .ipynb file; empty where there is none
+) -> list[str]:
+    "Write the cells of a notebook as plain text"
+    lines = []
+    for cell in json.loads(notebook)["cells"] if notebook.strip() else []:
+        tags = ", ".join(cell["metadata"].get("tags", []))
+        lines.append(f"# %% {cell['cell_type']}" + (f" [{tags}]" if tags else ""))
+        lines += [*"".join(cell["source"]).splitlines(), ""]
+    return lines
 
-def _head(cell: dict) -> str:
-    "The line above a cell"
-    tags = ", ".join(cell["metadata"].get("tags", []))
-    return f"# %% {cell['cell_type']}" + (f" [{tags}]" if tags else "")
-
-# %% ../../nbs/api/github/02_differences.ipynb #a24cd369
 def diff_notebooks(
     before: str,        # The content of an .ipynb file; empty where there is none
     after: str,         # The same, later
     name: str = "",     # Of the file
 ) -> str:               # Empty where nothing that a person wrote has changed
-    "The difference of two notebooks, in the form of `diff -u`"
-    return "\n".join(difflib.unified_diff(notebook_lines(before), notebook_lines(after), f"a/{name}", f"b/{name}", lineterm=""))
+    "Compare two notebooks, in the form of `diff -u`"
+    sides = notebook_lines(before), notebook_lines(after)
+    return "\n".join(difflib.unified_diff(*sides, f"a/{name}", f"b/{name}", lineterm=""))
 
 # %% ../../nbs/api/github/02_differences.ipynb #053af3c4
+FENCE = "`" * 5   # Longer than any that stands in a notebook
+
 def run_git(
     root: Path,     # Of the repository
     *words: str,
 ) -> str:
-    "What git prints"
+    "Return what git prints"
     done = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, encoding="utf-8")
-    if done.returncode: raise UserError(f"git {' '.join(words)}: {done.stderr.strip()}", accepted="a repository that has both commits", fix="git fetch --unshallow")
-    return done.stdout
+    if done.returncode == 0: return done.stdout
+    raise UserError(f"git {' '.join(words)}: {done.stderr.strip()}", accepted="a repository that has both commits",
+                    fix="git fetch --unshallow")
 
-# %% ../../nbs/api/github/02_differences.ipynb #73950513
 def changed_notebooks(
-    root: Path,     # Of the repository
-    base: str,      # A commit or branch: what is compared with
-) -> dict:          # Content before and after, by path
-    "The notebooks that differ between the common ancestor and the files here"
+    root: Path,                     # Of the repository
+    base: str,                      # A commit or branch: what is compared with
+) -> dict[str, tuple[str, str]]:    # Content before and after, by path
+    "Read the notebooks that differ between the common ancestor and the files here"
     start = run_git(root, "merge-base", base, "HEAD").strip()
-    names = run_git(root, "diff", "--name-status", "--no-renames", "-z", start, "--", "*.ipynb").split("\0")
-    pairs = zip(names[::2], names[1::2])
-    return {name: ("" if kind == "A" else run_git(root, "show", f"{start}:{name}"), "" if kind == "D" else (root / name).read_text(encoding="utf-8")) for kind, name in pairs}
-
-# %% ../../nbs/api/github/02_differences.ipynb #b1d6caaf
-FENCE = "`" * 5   # Longer than any that stands in a notebook
+    words = run_git(root, "diff", "--name-status", "--no-renames", "-z", start, "--", "*.ipynb").split("\0")
+    contents = {}
+    for kind, name in zip(words[::2], words[1::2]):
+        before = "" if kind == "A" else run_git(root, "show", f"{start}:{name}")
+        contents[name] = before, "" if kind == "D" else (root/name).read_text(encoding="utf-8")
+    return contents
 
 def format_differences(
-    root: Path,           # Of the repository
-    base: str,            # What is compared with
-    most: int = 400,      # Lines of one notebook; GitHub cuts a page at 1 MiB
+    root: Path,         # Of the repository
+    base: str,          # What is compared with
+    most: int = 400,    # Lines of one notebook; GitHub cuts a page at 1 MiB
 ) -> str:
-    "The differences of all notebooks, as Markdown"
-    found = {name: diff_notebooks(*pair, name).splitlines() for name, pair in changed_notebooks(root, base).items()}
-    parts = [_folded(name, lines, most) for name, lines in found.items() if lines]
+    "Write the differences of all notebooks as Markdown, each folded"
+    parts = []
+    for name, (before, after) in changed_notebooks(root, base).items():
+        if not (lines := diff_notebooks(before, after, name).splitlines()): continue
+        shown = lines[:most]
+        if len(lines) > most: shown.append(f"... {len(lines) - most} more lines: mlops-nb diff")
+        text = "\n".join([f"{FENCE}diff", *shown, FENCE])
+        parts.append(f"<details><summary>{name}: {len(lines)} lines</summary>\n\n{text}\n\n</details>")
     return "### Notebooks\n\n" + ("\n\n".join(parts) or "No notebook differs in what was written.")
-
-def _folded(name: str, lines: list, most: int) -> str:
-    "One notebook, folded"
-    more = f"\n... {len(lines) - most} more lines: mlops-nb diff" if len(lines) > most else ""
-    return f"<details><summary>{name}: {len(lines)} lines</summary>\n\n{FENCE}diff\n" + "\n".join(lines[:most]) + f"{more}\n{FENCE}\n\n</details>"

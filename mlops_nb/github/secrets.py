@@ -16,14 +16,15 @@ class AzureSignature(RegexBasedDetector):
     secret_type = "Azure shared access signature"
     denylist = [re.compile(r"[?&]sig=[A-Za-z0-9%+/]{40,}(?:%3[Dd]|=)")]
 
-# %% ../../nbs/api/github/05_secrets.ipynb #ebca74d2
 class EntraSecret(RegexBasedDetector):
     "The secret of an application of Microsoft Entra"
     secret_type = "Microsoft Entra client secret"
     denylist = [re.compile(r"(?<![\w~.-])[\w~.-]{3}\dQ~[\w~.-]{31,34}(?![\w~.-])")]
 
-# %% ../../nbs/api/github/05_secrets.ipynb #72b64af0
+_names = r"(?:password|passwd|secret|api_?key|access_?key|token)\w*"
+_value = r"""(?:\\"|')([^\\"'\s{}$<>]{12,})(?:\\"|')"""
+
 class NotebookPassword(RegexBasedDetector):
     "A password or key that a notebook assigns"
     secret_type = "Assignment in a notebook"
-    denylist = [re.compile(r"""(?i)(?:password|passwd|secret|api_?key|access_?key|token)\w*\s*=\s*(?:\\"|')([^\\"'\s{}$<>]{12,})(?:\\"|')""")]
+    denylist = [re.compile(rf"(?i){_names}\s*=\s*{_value}")]

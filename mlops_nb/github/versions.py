@@ -11,46 +11,47 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..files import write_whole
-from ..settings import load_settings
+from ..project import Project
 
 # %% ../../nbs/api/github/04_versions.ipynb #befea7cc
-def version_file(root: Path) -> Path:
-    "The file that states the version"
-    return root / load_settings(root).project.package / "__init__.py"
+def version_file(root: Path) -> Path: return Project(root).package/"__init__.py"
 
 def package_version(root: Path) -> str:
-    "The version of the package"
-    found = re.search(r'^__version__ = "(.+)"', version_file(root).read_text(encoding="utf-8"), re.M)
-    if not found: raise UserError("no __version__", accepted='__version__ = "1.2.3"', file=version_file(root))
-    return found[1]
+    "Read the version of the package"
+    stated = re.search(r'^__version__ = "(.+)"', version_file(root).read_text(encoding="utf-8"), re.M)
+    if not stated: raise UserError("no __version__", accepted='__version__ = "1.2.3"', file=version_file(root))
+    return stated[1]
 
 # %% ../../nbs/api/github/04_versions.ipynb #9dbe19e3
 def release_notes(
     root: Path,      # Of the repository
     number: str,     # A version
 ) -> str:
-    "What the changelog says of a version"
-    file = root / "CHANGELOG.md"
+    "Read what the changelog says of a version"
+    file = root/"CHANGELOG.md"
     parts = dict(re.findall(r"^## (\S+).*?\n(.*?)(?=^## |\Z)", file.read_text(encoding="utf-8"), re.M | re.S))
-    if not parts.get(number, "").strip(): raise UserError(f"the changelog says nothing of {number}", accepted=", ".join(parts), fix=f"write what a user gets under '## {number}'", file=file)
-    return parts[number].strip()
+    if text := parts.get(number, "").strip(): return text
+    raise UserError(f"the changelog says nothing of {number}", accepted=", ".join(parts),
+                    fix=f"write what a user gets under '## {number}'", file=file)
 
-# %% ../../nbs/api/github/04_versions.ipynb #cc62e4c4
 def check_tag(
     root: Path,     # Of the repository
     tag: str,       # v1.2.3
 ) -> str:           # What the changelog says
     "Refuse a tag that is not that of the package and of the changelog"
-    if tag != (own := f"v{package_version(root)}"): raise UserError(f"the tag is {tag}", accepted=f"{own}, as in {version_file(root).relative_to(root).as_posix()}", fix=f"mlops-nb version --set {tag.removeprefix('v')}")
-    return release_notes(root, package_version(root))
+    version = package_version(root)
+    if tag == f"v{version}": return release_notes(root, version)
+    accepted = f"v{version}, as in {version_file(root).relative_to(root).as_posix()}"
+    raise UserError(f"the tag is {tag}", accepted=accepted, fix=f"mlops-nb version --set {tag.removeprefix('v')}")
 
-# %% ../../nbs/api/github/04_versions.ipynb #f67f39e3
 def set_version(
     root: Path,      # Of the repository
     number: str,     # 1.2.3
 ) -> None:
     "State a new version, which the changelog must know"
-    if not re.fullmatch(r"\d+\.\d+\.\d+((a|b|rc)\d+)?", number): raise UserError(f"{number!r} is no version", accepted="1.2.3, or 1.2.3rc1")
+    if not re.fullmatch(r"\d+\.\d+\.\d+((a|b|rc)\d+)?", number):
+        raise UserError(f"{number!r} is no version", accepted="1.2.3, or 1.2.3rc1")
     release_notes(root, number)
     file = version_file(root)
-    write_whole(file, re.sub(r'^__version__ = ".*"', f'__version__ = "{number}"', file.read_text(encoding="utf-8"), flags=re.M))
+    text = file.read_text(encoding="utf-8")
+    write_whole(file, re.sub(r'^__version__ = ".*"', f'__version__ = "{number}"', text, flags=re.M))

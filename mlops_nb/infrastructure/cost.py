@@ -12,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import NotRequired, TypedDict, cast
 
+from ..contract import DEPLOYMENT_FILE
 from .declared import Declaration, environment_folder, load_checked
 from .plan import Clients, compare_resources, find_undeclared
 from mlops_nb.infrastructure.resources import (
@@ -70,7 +71,7 @@ def _cluster_line(name: str, spec: dict, prices: Prices) -> CostLine:
 
 def _endpoint_lines(root: Path | str, declaration: Declaration, prices: Prices) -> list[CostLine]:
     "The machines of the deployed model, which never stop"
-    file = Project(Path(root)).pipelines/"deployment"/"deployment.yml"
+    file = Project(Path(root)).pipelines/DEPLOYMENT_FILE
     doc = load(file) if declaration.on != "dev" and file.is_file() else {}
     if not (size := doc.get("instance_type")): return []
     count = int(doc.get("instance_count", 1))

@@ -105,9 +105,11 @@ def ndcg(
 ) -> np.ndarray:            # 1: the same order
     "Normalised discounted cumulative gain (Järvelin & Kekäläinen 2002, doi:10.1145/582415.582418), ties averaged"
     relevance, score = np.broadcast_arrays(np.asarray(relevance, float), np.asarray(score, float))
-    discount = 1 / np.log2(np.arange(relevance.shape[-1]) + 2)
+    n = relevance.shape[-1]
+    discount = 1 / np.log2(np.arange(n) + 2)
     best = (np.sort(relevance, -1)[..., ::-1] * discount).sum(-1)
-    gains = np.array([_gain(r, s, discount) for r, s in zip(relevance.reshape(-1, len(discount)), score.reshape(-1, len(discount)))])
+    rankings = zip(relevance.reshape(-1, n), score.reshape(-1, n))
+    gains = np.array([_gain(importance, place, discount) for importance, place in rankings])
     return np.divide(gains.reshape(best.shape), best, out=np.zeros_like(best), where=best > 0)
 
 def _gain(relevance: np.ndarray, score: np.ndarray, discount: np.ndarray) -> float:
@@ -117,14 +119,15 @@ def _gain(relevance: np.ndarray, score: np.ndarray, discount: np.ndarray) -> flo
     return float((relevance * shares[group]).sum())
 
 # %% ../../nbs/api/monitors/02_metrics.ipynb #e90718d2
-LESS_IS_WORSE = frozenset(("two_sample_kolmogorov_smirnov_test", "pearsons_chi_squared_test", "normalized_discounted_cumulative_gain",
-                           "accuracy", "precision", "recall"))
+LESS_IS_WORSE = frozenset((
+    "two_sample_kolmogorov_smirnov_test", "pearsons_chi_squared_test", "normalized_discounted_cumulative_gain",
+    "accuracy", "precision", "recall"))
 
 def is_breach(
     metric: str,                # Azure's name, in snake case
     value: float | None,        # None where it could not be computed
     threshold: float | None,    # None where none was given
 ) -> bool:
-    "Whether Azure would raise an alert; a value at the threshold is not past it"
+    "Tell whether Azure would raise an alert; a value at the threshold is not past it"
     if value is None or threshold is None: return False
     return bool(value < threshold if metric in LESS_IS_WORSE else value > threshold)

@@ -7,23 +7,26 @@ __all__ = ['DURATION', 'parse_duration', 'Window', 'utc', 'resolve_window']
 
 # %% ../../nbs/api/monitors/04_windows.ipynb #72b0ac71
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 from ..errors import UserError
+from ..times import parse_time
 
 # %% ../../nbs/api/monitors/04_windows.ipynb #54677669
 DURATION = re.compile(r"P(?:(\d+)W)?(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?)?")
 
 def parse_duration(
-    text: str,      # For instance P7D
+    text: str,                      # For instance P7D
     name: str = "the duration",     # For the message
 ) -> timedelta:
-    "A duration of ISO 8601 in weeks, days, hours, minutes and seconds"
-    found = DURATION.fullmatch(str(text).strip().upper())
-    if not found or not any(found.groups()):
+    "Read a duration of ISO 8601 in weeks, days, hours, minutes and seconds"
+    match = DURATION.fullmatch(str(text).strip().upper())
+    if not match or not any(match.groups()):
         raise UserError(f"{name} is {text!r}", accepted="a duration such as P7D (days), P2W (weeks) or PT12H (hours)")
-    return timedelta(**{unit: int(n or 0) for unit, n in zip(("weeks", "days", "hours", "minutes", "seconds"), found.groups())})
+    weeks, days, hours, minutes, seconds = (int(number or 0) for number in match.groups())
+    return timedelta(weeks=weeks, days=days, hours=hours, minutes=minutes, seconds=seconds)
 
 # %% ../../nbs/api/monitors/04_windows.ipynb #8f1ae45d
 @dataclass(frozen=True)
@@ -33,27 +36,27 @@ class Window:
     end: datetime       # In UTC, not included
 
     @property
-    def text(self) -> list: return [f"{moment:%Y-%m-%dT%H:%M:%SZ}" for moment in (self.start, self.end)]
+    def text(self) -> list[str]: return [f"{moment:%Y-%m-%dT%H:%M:%SZ}" for moment in (self.start, self.end)]
 
 # %% ../../nbs/api/monitors/04_windows.ipynb #25afa473
 def utc(
-    value,      # A datetime, or text; without an offset it is in UTC
+    value: datetime | str,  # Without an offset it is in UTC
 ) -> datetime:
-    "A moment in UTC"
-    try: found = value if isinstance(value, datetime) else datetime.fromisoformat(str(value).strip().replace("Z", "+00:00"))
+    "Return a moment in UTC"
+    try: return parse_time(value).astimezone(UTC)
     except ValueError:
-        raise UserError(f"{value!r} is not a time", accepted="a time such as 2013-07-01 or 2013-07-01T06:00:00Z") from None
-    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+        accepted = "a time such as 2013-07-01 or 2013-07-01T06:00:00Z"
+        raise UserError(f"{value!r} is not a time", accepted=accepted) from None
 
 # %% ../../nbs/api/monitors/04_windows.ipynb #c4779e9f
 def resolve_window(
-    at: datetime,           # When the monitor runs
-    data_window: dict | None = None,    # `data_window:` of the file
-    size: str = "P7D",      # Where the file gives none
-    offset: str = "P0D",    # Where the file gives none
+    at: datetime | str,                     # When the monitor runs
+    data_window: Mapping | None = None,     # `data_window:` of the file
+    size: str = "P7D",                      # Where the file gives none
+    offset: str = "P0D",                    # Where the file gives none
 ) -> Window:
-    "The window of a signal"
-    given = data_window or {}
-    if "window_start" in given: return Window(utc(given["window_start"]), utc(given["window_end"]))
-    end = utc(at) - parse_duration(given.get("lookback_window_offset", offset), "lookback_window_offset")
-    return Window(end - parse_duration(given.get("lookback_window_size", size), "lookback_window_size"), end)
+    "Return the window of a signal"
+    asked = data_window or {}
+    if "window_start" in asked: return Window(utc(asked["window_start"]), utc(asked["window_end"]))
+    end = utc(at) - parse_duration(asked.get("lookback_window_offset", offset), "lookback_window_offset")
+    return Window(end - parse_duration(asked.get("lookback_window_size", size), "lookback_window_size"), end)

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -38,6 +37,7 @@ from mlops_nb.releases.record import (
 )
 from .rollout import Phase, load_rollout
 from ..schemas.documents import load
+from ..times import parse_time
 from ..workspace.workspace import new_id
 
 # %% ../../nbs/api/releases/13_controller.ipynb #ba244ba4
@@ -283,7 +283,7 @@ class Watch(LiveStage):
         record, events, endpoint = self.record, self.tools.control.events, self.release.endpoint
         if record["cursor"] and not self.phase.mirror: return events(endpoint, record["cursor"])
         start = record["started"] if self.phase.mirror else record["since"]
-        return events(endpoint, datetime.fromisoformat(start or self.release.started))
+        return events(endpoint, parse_time(start or self.release.started))
 
     def judge(self, events: list[Served]) -> Decision:
         "Judge the stage"
@@ -377,7 +377,7 @@ def _write_report(tools: Tools, release: Release) -> Release:
     from mlops_nb.releases.report import write_report
     events: list[Served] = []
     if tools.exists(release.endpoint):
-        events = list(tools.control.events(release.endpoint, datetime.fromisoformat(release.started)))
+        events = list(tools.control.events(release.endpoint, parse_time(release.started)))
     release.report = str(write_report(tools.root, release, events))
     return save_release(tools.root, release)
 

@@ -28,6 +28,7 @@ from mlops_nb.releases.shadow import (
     pair_predictions,
     read_predictions,
 )
+from ..times import parse_time
 
 # %% ../../nbs/api/releases/05_judgement.ipynb #1f470e6f
 def is_counted(
@@ -36,7 +37,7 @@ def is_counted(
 ) -> bool:
     "Does this request say something of a version?"
     by_chance = not event["mirror"] and not event.get("pinned")
-    in_time = datetime.fromisoformat(event["served"]) >= since
+    in_time = parse_time(event["served"]) >= since
     return by_chance and in_time and not is_clients_fault(event["status"])
 
 # %% ../../nbs/api/releases/05_judgement.ipynb #5224956e
@@ -51,7 +52,7 @@ def count_requests(
     release: Release,
 ):
     "Count new requests, and keep the highest value that the e-process has reached"
-    since, limit = datetime.fromisoformat(record["since"] or release.started), release.p99_latency_ms or np.inf
+    since, limit = parse_time(record["since"] or release.started), release.p99_latency_ms or np.inf
     for cursor, together in groupby(events, key=lambda event: event["cursor"]):
         before = record["bad"]
         for event in (event for event in together if is_counted(event, since)):
@@ -164,7 +165,7 @@ def compare_predictions(
 ) -> Differences:
     "Compare the predictions of both versions for the requests that both answered well"
     ids = {mine["request_id"] for mine, copy in pairs if mine["status"] < 400 and copy["status"] < 400}
-    since = datetime.fromisoformat(record["started"] or release.started)
+    since = parse_time(record["started"] or release.started)
     champion, canary = (read_predictions(root, release.endpoint, deployment or "", ids, since)
                         for deployment in (release.champion_deployment, release.deployment))
     return pair_predictions(champion, canary)

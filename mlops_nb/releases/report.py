@@ -10,7 +10,6 @@ import base64
 import io
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from ..files import write_whole
 from .canary import Served, is_bad, log_e_path, log_e_threshold
 from .judgement import is_counted, read_differences
 from .record import Release, StageRecord, release_folder
+from ..times import parse_time
 
 # %% ../../nbs/api/releases/12_report.ipynb #710e165b
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def traffic_plot(
     for record in release.stages:
         if not record["started"]: continue
         end = record["ended"] or release.ended or record["started"]
-        span = [datetime.fromisoformat(record["started"]), datetime.fromisoformat(end)]
+        span = [parse_time(record["started"]), parse_time(end)]
         share, colour = (record["mirror"], "tab:grey") if record["mirror"] else (record["traffic"], "tab:blue")
         ax.fill_between(span, share, color=colour, alpha=0.5, step="post")
         ax.annotate(record["name"], (span[0], share), fontsize=7, va="bottom")
@@ -67,13 +67,13 @@ def events_within(
     "Return the requests that arrived while a stage lasted"
     begin, end = record["since"] or record["started"], record["ended"]
     if not begin: return []
-    first, last = datetime.fromisoformat(begin), datetime.fromisoformat(end) if end else None
-    times = [(datetime.fromisoformat(event["served"]), event) for event in events]
+    first, last = parse_time(begin), parse_time(end) if end else None
+    times = [(parse_time(event["served"]), event) for event in events]
     return [event for time, event in times if time >= first and (last is None or time <= last)]
 
 def _counted_events(release: Release, events: list[Served], record: StageRecord) -> list[Served]:
     "Return what was counted in a stage; of requests that share a cursor, the champion's first"
-    since = datetime.fromisoformat(record["since"] or release.started)
+    since = parse_time(record["since"] or release.started)
     versions = (release.deployment, release.champion_deployment)
     counted = [e for e in events_within(events, record) if is_counted(e, since) and e["deployment"] in versions]
     groups = [[*together] for _, together in groupby(counted, key=lambda event: event["cursor"])]

@@ -15,6 +15,7 @@ import sys
 from importlib.metadata import distribution
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from ..errors import UserError
 from ..notebooks.export import export
@@ -22,20 +23,19 @@ from .inspection import Inspection, inspect_table
 from .stage import new_stage
 from .template import TEMPLATES, render_folder, write_files
 
-# %% ../../nbs/api/scaffold/04_new.ipynb #69735b72
-def installed_source() -> str:
-    "What follows `mlops-nb` in a requirement: `==0.1.0`, ` @ file:///...`, ` @ git+https://...@commit`"
+# %% ../../nbs/api/scaffold/04_new.ipynb #3546d341
+def installed_source() -> str:  # `==0.1.0`, ` @ file:///...`, ` @ git+https://...@commit`
+    "Return what follows `mlops-nb` in a requirement of the one that runs now"
     here = distribution("mlops-nb")
     if not (record := here.read_text("direct_url.json")): return f"=={here.version}"
-    found = json.loads(record)
-    vcs = found.get("vcs_info")
-    return f" @ {vcs['vcs']}+{found['url']}@{vcs['commit_id']}" if vcs else f" @ {found['url']}"
+    origin = json.loads(record)
+    vcs = origin.get("vcs_info")
+    return f" @ {vcs['vcs']}+{origin['url']}@{vcs['commit_id']}" if vcs else f" @ {origin['url']}"
 
-# %% ../../nbs/api/scaffold/04_new.ipynb #3546d341
 def resolve_source(
-    given: str | None,   # A version, a wheel, a checkout, or an address that pip takes; None: the one that runs now
+    given: str | None,  # A version, a wheel, a checkout, or an address that pip takes; None: the one that runs now
 ) -> str:
-    "The same for what the user named"
+    "Return the same for what the user named"
     if given is None: return installed_source()
     if re.fullmatch(r"\d+(\.\w+)+", given): return f"=={given}"
     if "://" in given: return f" @ {given}"
@@ -46,125 +46,131 @@ def resolve_source(
 def check_package_name(
     name: str,   # As given
 ) -> str:
-    "The name, refused where Python or another package would mind"
-    if not re.fullmatch(r"[a-z][a-z0-9_]{1,30}[a-z0-9]", name): raise UserError(f"--package {name}", accepted="3 to 32 small letters, digits and _, a letter first and no _ at the end")
-    if name in sys.stdlib_module_names or name in ("nbs", "pipelines", "tests", "data"): raise UserError(f"--package {name} is taken", accepted="a name of its own")
-    found = find_spec(name)
-    if found and found.origin and "site-packages" in found.origin or name == "mlops_nb":
+    "Return the name; refuse it where Python or another package would mind"
+    if not re.fullmatch(r"[a-z][a-z0-9_]{1,30}[a-z0-9]", name):
+        raise UserError(f"--package {name}",
+                        accepted="3 to 32 small letters, digits and _, a letter first and no _ at the end")
+    if name in sys.stdlib_module_names or name in ("nbs", "pipelines", "tests", "data"):
+        raise UserError(f"--package {name} is taken", accepted="a name of its own")
+    spec = find_spec(name)
+    if name == "mlops_nb" or (spec and spec.origin and "site-packages" in spec.origin):
         raise UserError(f"--package {name} is the name of an installed package", accepted="a name of its own")
     return name
 
-# %% ../../nbs/api/scaffold/04_new.ipynb #8dbf37e5
 def project_values(
     package: str,         # Name of the package
     source: str,          # From `resolve_source`
-) -> dict:
-    "Values of every project"
+) -> dict[str, str]:
+    "Return the values of the marks of every project"
     project = package.replace("_", "-")
-    return {"package": package, "project": project, "model": project, "job": f"mlops-nb[job,serve]{source}", "all": f"mlops-nb[all]{source}",
-            "source": f"mlops-nb{source}"}
+    return {"package": package, "project": project, "model": project, "job": f"mlops-nb[job,serve]{source}",
+            "all": f"mlops-nb[all]{source}", "source": f"mlops-nb{source}"}
 
 # %% ../../nbs/api/scaffold/04_new.ipynb #852b99c7
 def data_values(
-    found,   # From `inspect`
-) -> dict:
-    "Values of a project with data"
-    period = {"D": "day", "h": "hour"}[found.period]
-    split = f"The rows are split by `{found.time}`: the last quarter is judged." if found.time else "There is no time column, so rows are split at random, with seed 0: read the warning in `nbs/training/02_prepare.ipynb`."
-    out = "; ".join(f"`{name}` {reason}" for name, reason in found.left_out.items())
-    return {"file": found.file.name, "target": repr(found.target), "target_name": found.target, "target_kind": repr(found.target_kind),
-            "time": repr(found.time), "period": found.period, "period_name": period, "rows": f"{found.rows:,}",
-            "every": max(found.rows // 5000, 1), "calibration": 0.2 if found.task == "regression" else 0.1, "task": found.task, "task_why": found.why, "split_words": split,
-            "columns": "\n".join(f"    {name!r}: {kind!r}," for name, kind in found.columns.items()),
-            "left_out": f"Left out: {out}." if out else "No column was left out."}
+    data: Inspection,
+) -> dict[str, object]:
+    "Return the values of the marks of a project with data"
+    at_random = ("There is no time column, so rows are split at random, with seed 0: "
+                 "read the warning in `nbs/training/02_prepare.ipynb`.")
+    by_time = f"The rows are split by `{data.time}`: the last quarter is judged."
+    reasons = "; ".join(f"`{name}` {reason}" for name, reason in data.left_out.items())
+    return {
+        "file": data.file.name, "rows": f"{data.rows:,}", "every": max(data.rows // 5000, 1),
+        "target": repr(data.target), "target_name": data.target, "target_kind": repr(data.target_kind),
+        "task": data.task, "task_why": data.why, "calibration": 0.2 if data.task == "regression" else 0.1,
+        "time": repr(data.time), "period": data.period, "period_name": {"D": "day", "h": "hour"}[data.period],
+        "split_words": by_time if data.time else at_random,
+        "columns": "\n".join(f"    {name!r}: {kind!r}," for name, kind in data.columns.items()),
+        "left_out": f"Left out: {reasons}." if reasons else "No column was left out."}
 
-# %% ../../nbs/api/scaffold/04_new.ipynb #03d8c048
 def template_flags(
-    found,   # From `inspect`
-) -> set:
-    "Which marks hold"
-    one = "regression" if found.task == "regression" else "binary" if found.values == 2 else "several"
-    flags = {"data", found.task, one, "time" if found.time else "random"} | ({"one"} if one != "several" else set())
+    data: Inspection,
+) -> set[str]:
+    "Return which marks hold"
+    flags = {"data", data.task, "time" if data.time else "random"}
+    if data.task == "regression": flags |= {"regression", "one"}
+    elif data.values == 2: flags |= {"binary", "one"}
+    else: flags.add("several")
     return flags | ({"judged"} if {"one", "time"} <= flags else set())
 
 # %% ../../nbs/api/scaffold/04_new.ipynb #2faa1e8d
-def monitor_values(
-    found: Inspection,   # The data
-) -> dict:
-    "Values of monitor.yml"
-    output, quoted = "prediction" if found.task == "regression" else "probability", lambda name: json.dumps(name, ensure_ascii=False)
-    columns = {"target_column": found.target, "timestamp": found.time, "prediction": output if found.values == 2 or found.task == "regression" else None}
-    named = ", ".join(f"{key}: {quoted(name)}" for key, name in columns.items() if name)
-    limit = f"regression: {{rmse: {found.spread:.4g}}}" if found.task == "regression" else "classification: {accuracy: 0.5}"
-    return {"output": output, "reference_columns": named, "features": ", ".join(map(quoted, found.columns)), "target_yaml": quoted(found.target),
-            "time_yaml": quoted(found.time), "performance": limit}
+def _quote(name: object) -> str: return json.dumps(name, ensure_ascii=False)
 
-# %% ../../nbs/api/scaffold/04_new.ipynb #47a6c2f8
-def _vacant(
+def monitor_values(
+    data: Inspection,
+) -> dict[str, str]:
+    "Return the values of the marks of monitor.yml"
+    regression = data.task == "regression"
+    output = "prediction" if regression else "probability"
+    columns = {"target_column": data.target, "timestamp": data.time,
+               "prediction": output if regression or data.values == 2 else None}
+    limit = f"regression: {{rmse: {data.spread:.4g}}}" if regression else "classification: {accuracy: 0.5}"
+    return {"output": output, "performance": limit, "features": ", ".join(map(_quote, data.columns)),
+            "reference_columns": ", ".join(f"{key}: {_quote(name)}" for key, name in columns.items() if name),
+            "target_yaml": _quote(data.target), "time_yaml": _quote(data.time)}
+
+# %% ../../nbs/api/scaffold/04_new.ipynb #1c712bb8
+def _check_vacant(
     path: Path,   # Where a project is to be
-) -> Path:
-    "The place, if nothing is there"
+) -> Path:        # Absolute
+    "Return the path, if nothing is there"
     path = path.absolute()
-    if path.exists() and (path.is_file() or any(path.iterdir())): raise UserError(f"{path} is not empty", accepted="a new or empty folder")
+    if path.exists() and (path.is_file() or any(path.iterdir())):
+        raise UserError(f"{path} is not empty", accepted="a new or empty folder")
     if not path.parent.is_dir(): raise UserError(f"{path.parent} is no folder", fix=f"mkdir -p {path.parent}")
     return path
 
-# %% ../../nbs/api/scaffold/04_new.ipynb #3f3ef32a
-def _files(
-    package: str,                # Name of the package
-    source: str,                 # From `resolve_source`
-    found: Inspection | None,     # The data; None: there is none
-) -> dict[str, str]:             # Path: text
-    "What is written by hand in the new project; the rest is generated from it"
-    names, flags = project_values(package, source) | (data_values(found) | monitor_values(found) if found else {}), template_flags(found) if found else {"empty"}
-    parts = ["project", "data"] if found else ["project"]
-    files = {name: text for part in parts for name, text in render_folder(TEMPLATES/part, flags, names).items()}
-    return files | {f"{package}/__init__.py": '__version__ = "0.1.0"\n'}
+def _render_project(
+    package: str,               # Name of the package
+    source: str,                # From `resolve_source`
+    data: Inspection | None,    # None: there is none
+) -> dict[str, str]:            # Path: text
+    "Render what is written by hand in the new project; the rest is generated from it"
+    values: dict[str, Any] = project_values(package, source)
+    if data: values = values | data_values(data) | monitor_values(data)
+    flags = template_flags(data) if data else {"empty"}
+    texts = {f"{package}/__init__.py": '__version__ = "0.1.0"\n'}
+    for part in ["project", "data"] if data else ["project"]: texts |= render_folder(TEMPLATES/part, flags, values)
+    return texts
 
-# %% ../../nbs/api/scaffold/04_new.ipynb #ce101b63
-def _fill(
-    root: Path,                # Holds what is written by hand
-    found: Inspection | None,   # The data
-) -> None:
-    "The data or a first stage, and what is generated"
-    if found is None: new_stage(root, "first", "training")
-    else:
-        (root/"data").mkdir()
-        shutil.copy(found.file, root/"data")
-        export(root)
-
-# %% ../../nbs/api/scaffold/04_new.ipynb #1c712bb8
 def write_project(
-    path: Path,                        # Nothing, or an empty folder
-    package: str,                      # Name of the package
-    source: str,                       # From `resolve_source`
-    found: Inspection | None = None,    # From `inspect`; None: a project without data
+    path: Path,                         # Nothing, or an empty folder
+    package: str,                       # Name of the package
+    source: str,                        # From `resolve_source`
+    data: Inspection | None = None,     # From `inspect_table`; None: a project without data
 ) -> Path:
     "Write a project, whole or not at all"
-    path, package = _vacant(path), check_package_name(package)
+    path, package = _check_vacant(path), check_package_name(package)
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        write_files(aside, _files(package, source, found))
-        _fill(aside, found)
+        write_files(aside, _render_project(package, source, data))
+        if data is None: new_stage(aside, "first", "training")
+        else:
+            (aside/"data").mkdir()
+            shutil.copy(data.file, aside/"data")
+            export(aside)
         if path.exists(): path.rmdir()
         os.replace(aside, path)
     finally: shutil.rmtree(aside, ignore_errors=True)
     return path
 
-# %% ../../nbs/api/scaffold/04_new.ipynb #e3b117e7
 def make_project(
-    path: Path,                # Of the project
-    package: str,              # Its package
-    data: Path | None,         # CSV or Parquet
-    target: str | None,        # What is predicted
-    time: str | None,          # When it happened
-    task: str | None,          # classification or regression
-    source: str | None,        # Where mlops_nb comes from
-) -> dict:                     # What was made and assumed
-    "What the command does"
-    if data is None and (target or time or task): raise UserError("--target, --time and --task need data", fix="--data FILE")
+    path: Path,                 # Of the project
+    package: str,               # Its package
+    data: Path | None,          # CSV or Parquet
+    target: str | None,         # What is predicted
+    time: str | None,           # When it happened
+    task: str | None,           # classification or regression
+    source: str | None,         # Where mlops_nb comes from
+) -> dict[str, Any]:            # What was made and assumed
+    "Make a project, as the command does"
+    if data is None and (target or time or task):
+        raise UserError("--target, --time and --task need data", fix="--data FILE")
     if data is not None and not target: raise UserError("no --target was given", accepted="a column of the data")
-    found, where = inspect_table(data, target, time, task) if data else None, resolve_source(source)
-    said = dict(path=str(path), package=package, task=None, why=None, target=None, time=None, columns={}, left_out={}, source=f"mlops-nb{where}")
-    write_project(path, package, where, found)
-    return said | {key: value for key, value in (vars(found) if found else {}).items() if key in said}
+    inspection = inspect_table(data, target, time, task) if data and target else None
+    where = resolve_source(source)
+    made: dict[str, Any] = dict(path=str(path), package=package, task=None, why=None, target=None, time=None,
+                                columns={}, left_out={}, source=f"mlops-nb{where}")
+    write_project(path, package, where, inspection)
+    return made | {key: value for key, value in (vars(inspection) if inspection else {}).items() if key in made}

@@ -11,6 +11,7 @@ import keyword
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -19,41 +20,39 @@ from ..files import write_whole
 from ..notebooks.components import component_name, list_notebooks
 from ..notebooks.export import export
 from ..notebooks.interface import read_parameters
+from ..project import Project
 from .template import TEMPLATES, render_folder
-from ..schemas.documents import Map, load
-from ..settings import Settings, load_settings
+from ..schemas.documents import Document, load
 
 # %% ../../nbs/api/scaffold/03_stage.ipynb #746ca058
 def check_stage_name(
-    root: Path,           # Of the project
-    settings: Settings,   # Of the project
+    project: Project,
     name: str,            # As given
 ) -> str:
-    "The name, refused if it cannot be a module, a component, or a step, or is one already"
+    "Return the name; refuse it if it cannot be a module, a component, or a step, or is one already"
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
-        raise UserError(f"{name!r} cannot name a stage", accepted="small letters, digits and _, a letter first, such as clean_rows")
-    taken = {component_name(path): path for path in list_notebooks(root, settings) if path.stem != "index"}
-    if name in taken: raise UserError(f"{taken[name].relative_to(root)} is called {name} already", accepted="a name of its own")
+        raise UserError(f"{name!r} cannot name a stage",
+                        accepted="small letters, digits and _, a letter first, such as clean_rows")
+    for path in list_notebooks(project.root, project.settings):
+        if path.stem != "index" and component_name(path) == name:
+            raise UserError(f"{path.relative_to(project.root)} is called {name} already", accepted="a name of its own")
     return name
 
-# %% ../../nbs/api/scaffold/03_stage.ipynb #711a82e3
 def pipeline_file(
-    root: Path,           # Of the project
-    settings: Settings,   # Of the project
+    project: Project,
     pipeline: str,        # training, deployment or monitoring
 ) -> Path:                # It need not exist
-    "The pipeline's file"
+    "Return the pipeline's file"
     names = ("training", "deployment", "monitoring")
-    if pipeline in names: return root/settings.project.pipelines/pipeline/"pipeline.yml"
+    if pipeline in names: return project.pipelines/pipeline/"pipeline.yml"
     raise UserError(f"--pipeline {pipeline}", accepted=", ".join(names))
 
-# %% ../../nbs/api/scaffold/03_stage.ipynb #5081b2c8
 def next_notebook(
     folder: Path,   # nbs/training
     name: str,      # Of the stage
-) -> Path:
-    "`07_name.ipynb` after `06_register.ipynb`"
-    numbers = [int(found[1]) for path in folder.glob("*.ipynb") if (found := re.match(r"(\d+)", path.name))]
+) -> Path:          # `07_name.ipynb` after `06_register.ipynb`
+    "Return the path of a new notebook"
+    numbers = [int(number[1]) for path in folder.glob("*.ipynb") if (number := re.match(r"(\d+)", path.name))]
     return folder/f"{max(numbers, default=0) + 1:02d}_{name}.ipynb"
 
 # %% ../../nbs/api/scaffold/03_stage.ipynb #ea20b864
@@ -64,94 +63,76 @@ class Upstream:
     port: str     # Name of its output
     sample: str   # Where the smoke run finds it
 
-# %% ../../nbs/api/scaffold/03_stage.ipynb #8159ee1b
-def _sample_of(
-    root: Path,         # Of the project
-    component: dict,    # A component YAML
-    port: str,          # One of its outputs
-) -> str:
-    "The default of the notebook that writes it"
-    notebook = root/(component.get("tags") or {}).get("notebook", "")
-    ports = {p.name: p.default for p in read_parameters(notebook)} if notebook.suffix == ".ipynb" else {}
-    return ports.get(port, f"../../.mlops/sample/{port}")
-
-# %% ../../nbs/api/scaffold/03_stage.ipynb #afc6acf1
 def list_upstream(
-    root: Path,       # Of the project
-    pipeline: Map,    # The pipeline's YAML
-) -> list[Upstream]:    # In the order of the file
-    "Every folder that a step of the pipeline writes"
-    found = []
+    root: Path,             # Of the project
+    pipeline: Document,     # The pipeline's YAML
+) -> list[Upstream]:        # In the order of the file
+    "List every folder that a step of the pipeline writes"
+    upstream = []
     for step, node in (pipeline.get("jobs") or {}).items():
         file = node.get("component") if isinstance(node, dict) else None
         if not isinstance(file, str) or not (path := pipeline.folder/file).is_file(): continue
         component = load(path)
-        ports = [port for port, output in (component.get("outputs") or {}).items() if output.get("type") == "uri_folder"]
-        found += [Upstream(step, port, _sample_of(root, component, port)) for port in ports]
-    return found
+        notebook = root/(component.get("tags") or {}).get("notebook", "")
+        is_notebook = notebook.suffix == ".ipynb"
+        defaults = {p.name: p.default for p in read_parameters(notebook)} if is_notebook else {}
+        outputs = (component.get("outputs") or {}).items()
+        ports = [port for port, output in outputs if output.get("type") == "uri_folder"]
+        upstream += [Upstream(step, port, str(defaults.get(port, f"../../.mlops/sample/{port}"))) for port in ports]
+    return upstream
 
-# %% ../../nbs/api/scaffold/03_stage.ipynb #34af6f70
 def choose_upstream(
-    found: list[Upstream],     # From `list_upstream`
-    after: str | None,       # A step's name; None: the last one
-) -> Upstream | None:          # None: there is nothing to read
-    "The folder that the new stage reads"
-    if after is None: return found[-1] if found else None
-    for one in found:
+    upstream: list[Upstream],   # From `list_upstream`
+    after: str | None,          # A step's name; None: the last one
+) -> Upstream | None:           # None: there is nothing to read
+    "Choose the folder that the new stage reads"
+    if after is None: return upstream[-1] if upstream else None
+    for one in upstream:
         if one.step == after: return one
-    raise UserError(f"--after {after}", accepted=", ".join(dict.fromkeys(one.step for one in found)) or "nothing: no step writes a folder")
+    steps = ", ".join(dict.fromkeys(one.step for one in upstream))
+    raise UserError(f"--after {after}", accepted=steps or "nothing: no step writes a folder")
 
 # %% ../../nbs/api/scaffold/03_stage.ipynb #b308db73
 def _last_line(
-    node: yaml.Node,   # Of a composed document
-) -> int:              # Counted from 0
-    "The last line on which a node has text of its own; comments below it do not count"
+    node: Any,  # Of a composed document
+) -> int:       # Counted from 0
+    "Return the last line on which a node has text of its own; comments below it do not count"
     if isinstance(node, yaml.ScalarNode) or node.flow_style:
-        return node.end_mark.line - (node.end_mark.column == 0 and node.end_mark.line > node.start_mark.line)
+        end = node.end_mark
+        return end.line - (end.column == 0 and end.line > node.start_mark.line)
     parts = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
     return max(map(_last_line, parts))
 
-# %% ../../nbs/api/scaffold/03_stage.ipynb #f53180c1
 def step_lines(
     name: str,                 # Of the stage
-    reads: Upstream | None,      # What it reads
+    reads: Upstream | None,
     indent: str,               # Of a step
 ) -> list[str]:
-    "The text of the step, after an empty line"
+    "Write the text of a step"
     lines = [f"{name}:", "  type: command", f"  component: components/{name}.yml"]
     if reads: lines += ["  inputs:", f"    {reads.port}: ${{{{parent.jobs.{reads.step}.outputs.{reads.port}}}}}"]
-    return ["", *(indent + line for line in lines)]
+    return [indent + line for line in lines]
 
-# %% ../../nbs/api/scaffold/03_stage.ipynb #71e5d8b9
 def add_step(
     text: str,               # Of a pipeline.yml
     name: str,               # Of the stage
-    reads: Upstream | None,    # What it reads
+    reads: Upstream | None,
     file: Path,              # For messages
 ) -> str:
-    "The same text with one step more"
-    top = {key.value: node for key, node in yaml.compose(text, yaml.SafeLoader).value}
-    jobs = top.get("jobs")
-    if jobs is None or (jobs.value and getattr(jobs, "flow_style", True)): raise UserError("jobs is not a block of steps", accepted="jobs:, and each step on lines of its own", file=file)
+    "Return the same text with one step more"
+    document: Any = yaml.compose(text, yaml.SafeLoader)
+    jobs = {key.value: node for key, node in document.value}.get("jobs")
+    if jobs is None or (jobs.value and getattr(jobs, "flow_style", True)):
+        raise UserError("jobs is not a block of steps", accepted="jobs:, and each step on lines of its own", file=file)
     steps = jobs.value if isinstance(jobs, yaml.MappingNode) else []
-    if name in [key.value for key, _ in steps]: raise UserError(f"there is a step {name} already", accepted="a name of its own", file=file)
-    indent, ends = " " * steps[0][0].start_mark.column if steps else "  ", "\r\n" if "\r\n" in text else "\n"
-    lines, at = text.splitlines(), (_last_line(jobs) if steps else jobs.start_mark.line) + 1
-    added = step_lines(name, reads, indent) if steps else step_lines(name, reads, indent)[1:]
-    return ends.join([*lines[:at], *added, *lines[at:]]) + ends
-
-# %% ../../nbs/api/scaffold/03_stage.ipynb #636d3e41
-def _texts(
-    root: Path,              # Of the project
-    settings: Settings,      # Of the project
-    notebook: Path,          # To be written
-    reads: Upstream | None,    # What it reads
-) -> dict[str, str]:         # stage.ipynb and pipeline.yml
-    "The template, filled in"
-    name, folder, project = component_name(notebook), notebook.parent.name, settings.project
-    names = {"name": name, "title": name.replace("_", " ").capitalize(), "pipeline": folder, "package": project.package, "project": project.experiment}
-    if reads: names |= {"input": reads.port, "input_sample": reads.sample, "after": reads.step}
-    return render_folder(TEMPLATES/"stage", {"after" if reads else "first"}, names)
+    if name in [key.value for key, _ in steps]:
+        raise UserError(f"there is a step {name} already", accepted="a name of its own", file=file)
+    lines, end = text.splitlines(), "\r\n" if "\r\n" in text else "\n"
+    if steps:
+        at, first = _last_line(jobs) + 1, steps[0][0].start_mark
+        added = ["", *step_lines(name, reads, " " * first.column)]
+    else: at, added = jobs.start_mark.line + 1, step_lines(name, reads, "  ")
+    return end.join([*lines[:at], *added, *lines[at:]]) + end
 
 # %% ../../nbs/api/scaffold/03_stage.ipynb #bbcc582a
 def new_stage(
@@ -161,33 +142,42 @@ def new_stage(
     after: str | None = None,      # Step whose folder it reads; the last one by default
 ) -> dict[Path, str]:              # Path from the root: new, changed or generated
     "Write the notebook, the step and the component; refuse before anything is written"
-    root, settings = Path(root).absolute(), load_settings(root)
-    name, file = check_stage_name(root, settings, name), pipeline_file(root, settings, pipeline)
-    notebook = next_notebook(root/settings.project.notebooks/pipeline, name)
-    reads = choose_upstream(list_upstream(root, load(file)) if file.exists() else [], after)
-    texts, old = _texts(root, settings, notebook, reads), file.read_bytes().decode() if file.exists() else None
-    changed = add_step(texts["pipeline.yml"] if old is None else old, name, reads, file)
-    _write(root, notebook, texts["stage.ipynb"], file, changed, old)
-    generated = {path: "generated" for path in (root/settings.project.pipelines/pipeline/"components"/f"{name}.yml", root/settings.project.package/pipeline/f"{name}.py")}
-    found = {notebook: "new", file: "changed" if old else "new"} | generated
-    return {path.relative_to(root): what for path, what in found.items()}
+    project = Project(Path(root).absolute())
+    name, file = check_stage_name(project, name), pipeline_file(project, pipeline)
+    notebook = next_notebook(project.notebooks/pipeline, name)
+    old = file.read_bytes().decode() if file.exists() else None
+    reads = choose_upstream(list_upstream(project.root, load(file)) if old is not None else [], after)
+    texts = _render_stage(project, notebook, reads)
+    _write(project.root, {notebook: texts["stage.ipynb"],
+                          file: add_step(texts["pipeline.yml"] if old is None else old, name, reads, file)})
+    component = project.pipelines/pipeline/"components"/f"{name}.yml"
+    made = {notebook: "new", file: "changed" if old else "new",
+            component: "generated", project.package/pipeline/f"{name}.py": "generated"}
+    return {path.relative_to(project.root): what for path, what in made.items()}
 
-# %% ../../nbs/api/scaffold/03_stage.ipynb #daf4dc36
+def _render_stage(
+    project: Project,
+    notebook: Path,             # To be written
+    reads: Upstream | None,
+) -> dict[str, str]:            # stage.ipynb and pipeline.yml
+    "Fill in the template"
+    name, settings = component_name(notebook), project.settings.project
+    values = {"name": name, "title": name.replace("_", " ").capitalize(), "pipeline": notebook.parent.name,
+              "package": settings.package, "project": settings.experiment}
+    if reads: values |= {"input": reads.port, "input_sample": reads.sample, "after": reads.step}
+    return render_folder(TEMPLATES/"stage", {"after" if reads else "first"}, values)
+
 def _write(
-    root: Path,           # Of the project
-    notebook: Path,       # Does not exist
-    text: str,            # Of the notebook
-    file: Path,           # The pipeline
-    changed: str,         # Its new text
-    old: str | None,      # Its old text, None if it did not exist
+    root: Path,                 # Of the project
+    texts: dict[Path, str],     # Of the notebook and the pipeline
 ) -> None:
-    "Write both and generate; if that fails, both are as they were"
-    for path in (notebook, file): path.parent.mkdir(parents=True, exist_ok=True)
+    "Write files and generate; if that fails, they are as they were"
+    old = {path: path.read_bytes() if path.exists() else None for path in texts}
     try:
-        write_whole(notebook, text)
-        write_whole(file, changed)
+        for path, text in texts.items(): write_whole(path, text)
         export(root)
     except BaseException:
-        notebook.unlink(missing_ok=True)
-        file.unlink(missing_ok=True) if old is None else write_whole(file, old)
+        for path, content in old.items():
+            if content is None: path.unlink(missing_ok=True)
+            else: write_whole(path, content)
         raise

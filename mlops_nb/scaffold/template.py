@@ -8,72 +8,68 @@ __all__ = ['TEMPLATES', 'fill_marks', 'render_text', 'render_notebook', 'render_
 # %% ../../nbs/api/scaffold/02_template.ipynb #5f86dfb9
 import json
 import re
-from importlib.util import find_spec
+from collections.abc import Mapping
+from importlib.resources import files
 from pathlib import Path
 
-# %% ../../nbs/api/scaffold/02_template.ipynb #e508e907
-TEMPLATES = Path(find_spec("mlops_nb.scaffold").origin).parent/"templates"
-
-def fill_marks(
-    text: str,     # With `<<name>>`
-    names: dict,   # Name to value
-) -> str:
-    "Values in their places"
-    return re.sub(r"<<([a-z_]+)>>", lambda found: str(names[found[1]]), text)
+from ..files import write_whole
 
 # %% ../../nbs/api/scaffold/02_template.ipynb #0bbf5a2d
-def render_text(
-    text: str,     # With marks
-    flags: set,    # Which `if-` hold: data, time or random, classification or regression
-    names: dict,   # Name to value
-) -> str:
-    "A file of text"
-    lines = [re.fullmatch(r"(?:<<if-(\w+)>>)?(.*)", line, re.S) for line in text.splitlines(keepends=True)]
-    return fill_marks("".join(line[2] for line in lines if line[1] is None or line[1] in flags), names)
+TEMPLATES = Path(str(files("mlops_nb.scaffold")))/"templates"
 
-# %% ../../nbs/api/scaffold/02_template.ipynb #afc02ffe
-def _cell(
-    cell: dict,    # Of a notebook's JSON
-    flags: set,    # Which `if-` hold
-    names: dict,   # Name to value
-) -> dict | None:  # None: it is left out
-    "A cell, without its marks"
-    tags = cell["metadata"].get("tags", [])
-    if not all(tag.removeprefix("if-") in flags for tag in tags if tag.startswith("if-")): return None
-    kept = [tag for tag in tags if not tag.startswith("if-")]
-    return cell | {"metadata": {"tags": kept} if kept else {}, "source": fill_marks("".join(cell["source"]), names).splitlines(keepends=True)}
+def fill_marks(
+    text: str,                  # With `<<name>>`
+    values: Mapping[str, object],   # By name
+) -> str:
+    "Put values in their places"
+    return re.sub(r"<<([a-z_]+)>>", lambda mark: str(values[mark[1]]), text)
+
+def render_text(
+    text: str,                  # With marks
+    flags: set[str],            # Which `if-` hold: data, time or random, classification or regression
+    values: Mapping[str, object],
+) -> str:
+    "Render a file of text"
+    kept = []
+    for line in text.splitlines(keepends=True):
+        flag = re.match(r"<<if-(\w+)>>", line)
+        if not flag: kept.append(line)
+        elif flag[1] in flags: kept.append(line[flag.end():])
+    return fill_marks("".join(kept), values)
 
 # %% ../../nbs/api/scaffold/02_template.ipynb #87022fdd
 def render_notebook(
-    text: str,     # A notebook's JSON
-    flags: set,    # Which `if-` hold
-    names: dict,   # Name to value
+    text: str,                  # A notebook's JSON
+    flags: set[str],            # Which `if-` hold
+    values: Mapping[str, object],
 ) -> str:
-    "A notebook"
-    notebook = json.loads(text)
-    cells = [cell for raw in notebook["cells"] if (cell := _cell(raw, flags, names))]
+    "Render a notebook; its cells lose their marks"
+    notebook, cells = json.loads(text), []
+    for cell in notebook["cells"]:
+        tags = cell["metadata"].get("tags", [])
+        if any(tag.startswith("if-") and tag.removeprefix("if-") not in flags for tag in tags): continue
+        left = [tag for tag in tags if not tag.startswith("if-")]
+        source = fill_marks("".join(cell["source"]), values).splitlines(keepends=True)
+        cells.append(cell | {"metadata": {"tags": left} if left else {}, "source": source})
     return json.dumps(notebook | {"cells": cells}, indent=1, ensure_ascii=False) + "\n"
 
 # %% ../../nbs/api/scaffold/02_template.ipynb #736e8e67
 def render_folder(
-    folder: Path,     # Of the template
-    flags: set,       # Which `if-` hold
-    names: dict,      # Name to value
-) -> dict[str, str]:  # Path in the project: text
-    "All files of a template; `dot-` stands for a leading dot, which packaging tools pass over"
-    found = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts):
+    folder: Path,               # Of the template
+    flags: set[str],            # Which `if-` hold
+    values: Mapping[str, object],
+) -> dict[str, str]:            # Path in the project: text
+    "Render all files of a template; `dot-` stands for a leading dot, which packaging tools pass over"
+    rendered = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts):
         name = re.sub(r"(^|/)dot-", r"\1.", path.relative_to(folder).as_posix())
         render = render_notebook if path.suffix == ".ipynb" else render_text
-        found[name] = render(path.read_text(encoding="utf-8"), flags, names)
-    return found
+        rendered[name] = render(path.read_text(encoding="utf-8"), flags, values)
+    return rendered
 
-# %% ../../nbs/api/scaffold/02_template.ipynb #fad99fde
 def write_files(
-    root: Path,              # Is made if missing
-    files: dict[str, str],   # Path below it: text
+    root: Path,                 # Is made if missing
+    texts: Mapping[str, str],   # By path below it
 ) -> None:
     "Write files"
-    for name, text in files.items():
-        (root/name).parent.mkdir(parents=True, exist_ok=True)
-        (root/name).write_text(text, encoding="utf-8")
+    for name, text in texts.items(): write_whole(root/name, text)

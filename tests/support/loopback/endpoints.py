@@ -207,11 +207,11 @@ def list_keys(bench, call: Call) -> Answer:
 
 def key_pair(bench, id: str, regenerate: str | None = None) -> dict:
     "The keys of an endpoint"
-    from mlops_nb.serving.state import EndpointFolder, keys
+    from mlops_nb.serving.state import EndpointFolder, read_keys
     bench.state.need(id)
     name = id.rsplit("/", 1)[-1]
     if found := local(bench, id, name): return found.keys(name, regenerate)
-    return keys(EndpointFolder(endpoints(bench, id).root, name), regenerate)
+    return read_keys(EndpointFolder(endpoints(bench, id).root, name), regenerate)
 
 
 @on("POST", "workspaces/onlineEndpoints/regenerateKeys")
