@@ -53,7 +53,7 @@ class Destination:
     version: str | None = None  # Version of the asset; None is the next one
 
 # %% ../../nbs/api/jobs/01_graph.ipynb #31109cf2
-ARTIFACTS = "default_artifacts"  # type of an output `artifacts:` of which nothing is said: the step's working folder, as on Azure
+ARTIFACTS = "default_artifacts"  # type of an output `artifacts:` of which nothing is said: its working folder
 
 # %% ../../nbs/api/jobs/01_graph.ipynb #9a539263
 @dataclass(frozen=True)
@@ -148,7 +148,8 @@ class Surroundings:
         "Where each input of a node comes from"
         given = node.get("inputs") or {}
         declared = {} if component.spec is node else component.input_ports
-        sources = {name: self._source(name, port, given, component) for name, port in {**given_ports(given, Position(node)), **declared}.items()}
+        ports = {**given_ports(given, Position(node)), **declared}
+        sources = {name: self._source(name, port, given, component) for name, port in ports.items()}
         return {name: source for name, source in sources.items() if source is not None}
 
     def _source(self, name: str, port: Port, given: dict, component: Component) -> Source | None:
@@ -162,7 +163,8 @@ class Surroundings:
     ) -> dict[str, Destination]:
         "Where each output of a node goes"
         given = node.get("outputs") or {}
-        return {name: read_output(given.get(name), declared, self.outputs) for name, declared in {**given, **component.outputs}.items()}
+        declared = {**given, **component.outputs}
+        return {name: read_output(given.get(name), port, self.outputs) for name, port in declared.items()}
 
 # %% ../../nbs/api/jobs/01_graph.ipynb #e127030c
 def apply_overrides(
@@ -170,8 +172,8 @@ def apply_overrides(
     node: dict,  # The node that uses it
 ) -> dict:  # The component as this node runs it
     "What a node may say differently from its component"
-    keys = ("environment", "resources", "distribution", "mini_batch_size", "mini_batch_error_threshold", "error_threshold",
-            "retry_settings", "max_concurrency_per_instance", "logging_level")
+    keys = ("environment", "resources", "distribution", "mini_batch_size", "mini_batch_error_threshold",
+            "error_threshold", "retry_settings", "max_concurrency_per_instance", "logging_level")
     return {**spec, **{key: node[key] for key in keys if key in node and node is not spec}}
 
 # %% ../../nbs/api/jobs/01_graph.ipynb #f77acd3f
@@ -210,8 +212,8 @@ def read_step(
     if "artifacts" in declared and not declared["artifacts"]: outputs["artifacts"] = Destination(ARTIFACTS)
     variables = {**(component.spec.get("environment_variables") or {}), **(node.get("environment_variables") or {})}
     limits = {**(component.spec.get("limits") or {}), **(node.get("limits") or {})}
-    return Step(name, replace(component, spec=apply_overrides(component.spec, node)),
-                {key: source for key, source in around.sources(node, component).items() if key not in searched}, outputs,
+    inputs = {key: source for key, source in around.sources(node, component).items() if key not in searched}
+    return Step(name, replace(component, spec=apply_overrides(component.spec, node)), inputs, outputs,
                 {key: literal(value) for key, value in variables.items()},
                 sweep=sweep_settings(node) if "search_space" in node else None,
                 timeout=None if "search_space" in node else limits.get("timeout"))
@@ -222,13 +224,15 @@ def splice(
     around: Surroundings,  # What they may name
 ) -> tuple[dict[str, Step], dict[tuple[str, str], FromStep]]:  # Steps, and who writes the outputs of spliced nodes
     "The flat steps of a pipeline"
-    steps, writers = {}, {}
+    steps: dict[str, Step] = {}
+    writers: Writers = {}
     for key, node in jobs.items():
         component, name = read_component(node, around.base, around.files), around.prefix + key
         if component.kind != "pipeline":
             steps[name] = read_step(name, node, component, around)
             continue
-        inner = Surroundings(component.base, around.files, around.sources(node, component), around.destinations(node, component), f"{name}.")
+        sources, destinations = around.sources(node, component), around.destinations(node, component)
+        inner = Surroundings(component.base, around.files, sources, destinations, f"{name}.")
         inner_steps, inner_writers = splice(component.spec["jobs"], inner)
         exports = {(name, port): writer for port, writer in read_exports(component.spec["jobs"], inner.prefix).items()}
         steps, writers = {**steps, **inner_steps}, {**writers, **inner_writers, **exports}
@@ -265,13 +269,15 @@ def read_job(
     "Read a job file into a graph"
     files, base = files or Files(), Path(file).resolve().parent
     spec = dict(files.load(file))
-    spec["inputs"] = {**(spec.get("inputs") or {}), **{key: _given(spec, key, value) for key, value in (inputs or {}).items()}}
+    replaced = {name: _replace_input(spec, name, value) for name, value in (inputs or {}).items()}
+    spec["inputs"] = {**(spec.get("inputs") or {}), **replaced}
     if isinstance(spec.get("component"), str): return _pipeline(Path(file), _called(spec, base, files), base, files)
-    if node_kind(spec) == "pipeline" or "jobs" in spec: return _pipeline(Path(file), component_of(spec, base), base, files)
+    if node_kind(spec) == "pipeline" or "jobs" in spec:
+        return _pipeline(Path(file), component_of(spec, base), base, files)
     component = read_component(spec, base, files)
     step = read_step("trial" if "search_space" in spec else "job", spec, component, Surroundings(base, files))
-    kind = "sweep" if "search_space" in spec else node_kind(spec)
-    return Job(kind, Path(file), spec, {step.name: step}, {name: FromStep(step.name, name) for name in step.outputs})
+    return Job(node_kind(spec), Path(file), spec, {step.name: step},
+               {name: FromStep(step.name, name) for name in step.outputs})
 
 # %% ../../nbs/api/jobs/01_graph.ipynb #67e9df15
 def _called(spec: dict, base: Path, files: Files) -> Component:
@@ -283,9 +289,11 @@ def _called(spec: dict, base: Path, files: Files) -> Component:
 def _pipeline(file: Path, pipeline: Component, base: Path, files: Files) -> Job:
     "The graph of a pipeline, its steps in an order in which they could run"
     given, jobs = pipeline.inputs, pipeline.spec["jobs"]
-    inputs = {name: read_source(given[name], port.type, base, {}) for name, port in given_ports(given, Position(given)).items()}
+    ports = given_ports(given, Position(given))
+    inputs = {name: read_source(given[name], port.type, base, {}) for name, port in ports.items()}
     outputs = {name: read_output(value, value, {}) for name, value in pipeline.outputs.items()}
-    around = Surroundings(pipeline.base, files, {name: source for name, source in inputs.items() if source is not None}, outputs)
+    scope = {name: source for name, source in inputs.items() if source is not None}
+    around = Surroundings(pipeline.base, files, scope, outputs)
     steps, writers = splice(jobs, around)
     steps = {name: replace(step, inputs={key: _final(source, writers) for key, source in step.inputs.items()})
              for name, step in steps.items()}
@@ -294,7 +302,7 @@ def _pipeline(file: Path, pipeline: Component, base: Path, files: Files) -> Job:
     return Job("pipeline", file, pipeline.spec, {name: steps[name] for name in order}, exports)
 
 # %% ../../nbs/api/jobs/01_graph.ipynb #c610bbdc
-def _given(spec: dict, name: str, value: object) -> object:
+def _replace_input(spec: dict, name: str, value: object) -> object:
     "An input of the file with its value replaced"
     old = (spec.get("inputs") or {}).get(name)
     return {**old, "path": value} if isinstance(old, dict) and "path" in old else value

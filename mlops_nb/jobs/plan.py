@@ -72,12 +72,15 @@ def make_plan(
     from mlops_nb.jobs.environments import choose_interpreter
     files = files or component_files(workspace)
     job = read_job(file, inputs, files)
-    if start and start not in job.steps: raise UserError(f"there is no step {start!r}", accepted=", ".join(job.steps), file=file)
+    if start and start not in job.steps:
+        raise UserError(f"there is no step {start!r}", accepted=", ".join(job.steps), file=file)
     force = {start, *followers(job, start)} if start else set()
-    chosen = {name: choose_interpreter(workspace, step.component, isolate, say, files.load) for name, step in job.steps.items()}
+    chosen = {name: choose_interpreter(workspace, step.component, isolate, say, files.load)
+              for name, step in job.steps.items()}
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     python = {name: interpreter for name, (interpreter, _) in chosen.items()}
-    return Plan(job, slots or cores, python, {name: content for name, (_, content) in chosen.items()}, force, inputs or {}, files)
+    environments = {name: content for name, (_, content) in chosen.items()}
+    return Plan(job, slots or cores, python, environments, force, inputs or {}, files)
 
 # %% ../../nbs/api/jobs/02_plan.ipynb #301e87c4
 def followers(
@@ -154,7 +157,8 @@ def survey(
 ) -> dict[str, LookupResult]:  # For each step, in order
     "What is known of every step without running any; a plan is surveyed once"
     if plan.findings is not None: return plan.findings
-    plan.findings, outputs = {}, {}
+    outputs: dict[str, dict] = {}
+    plan.findings = {}
     for name, step in plan.job.steps.items():
         finding = lookup_step(workspace, plan, step, outputs) if step.needs <= outputs.keys() else LookupResult(None)
         if finding.result: outputs[name] = finding.result["outputs"]
@@ -168,6 +172,7 @@ def find_unchanged_job(
 ) -> str | None:  # A job's id; None where something has to run
     "The finished job that this one would only repeat"
     if not plan.reuses or plan.force: return None
-    last = workspace.rows("SELECT id, status FROM jobs WHERE signature = ? ORDER BY created DESC LIMIT 1", plan.signature)
+    query = "SELECT id, status FROM jobs WHERE signature = ? ORDER BY created DESC LIMIT 1"
+    last = workspace.rows(query, plan.signature)
     if not last or last[0]["status"] != "Completed": return None
     return last[0]["id"] if all(finding.result for finding in survey(workspace, plan).values()) else None

@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 
 from .tables import azure_tables
 from .values import OneOf, Position, Problem, Scalar, is_whole, suggest
+from ..times import parse_time
 
 # %% ../../nbs/api/schemas/05_triggers.ipynb #2c7ddd7a
 TIME_ZONES = tuple(azure_tables()["time_zones"])
@@ -29,7 +30,8 @@ class TimeZone:
         "A problem unless Azure knows the name"
         if value in TIME_ZONES: return
         advice = suggest(value, TIME_ZONES) or "choose one of azure.ai.ml.constants.TimeZone"
-        if "/" in str(value): advice = "Azure takes Windows names, not IANA's: see the page 'CLI (v2) schedule YAML schema'"
+        if "/" in str(value):
+            advice = "Azure takes Windows names, not IANA's: see the page 'CLI (v2) schedule YAML schema'"
         yield position.problem(f"{position.name} is {value!r}", self.says, advice)
 
 # %% ../../nbs/api/schemas/05_triggers.ipynb #fa85fb63
@@ -58,16 +60,17 @@ class Cron:
         "Malformed fields, numbers out of range, and the two fields that Azure ignores"
         parts = value.split() if isinstance(value, str) else []
         if len(parts) != 5:
-            yield position.problem(f"{position.name} is {value!r}", self.says, 'for instance "15 6 * * 1": Mondays at 6:15')
+            yield position.problem(f"{position.name} is {value!r}", self.says,
+                                   'for instance "15 6 * * 1": Mondays at 6:15')
             return
         for part, (name, low, high) in zip(parts, _fields):
             if not all(_in_field(item, low, high) for item in part.split(",")):
                 yield position.problem(f"{position.name} has {part!r} for {name}",
                                     f"*, numbers from {low} to {high}, ranges 1-5, lists 1,3 or steps */2")
             elif name in ("days", "months") and part != "*":
-                yield position.problem(f"{position.name} has {part!r} for {name}, which Azure ML ignores: it would run as if it were *",
-                                    f"* for {name}",
-                                    "use a trigger of type recurrence, with schedule.month_days for days of the month")
+                what = f"{position.name} has {part!r} for {name}, which Azure ML ignores: it would run as if it were *"
+                fix = "use a trigger of type recurrence, with schedule.month_days for days of the month"
+                yield position.problem(what, f"* for {name}", fix)
 
 # %% ../../nbs/api/schemas/05_triggers.ipynb #1fd6ca68
 def numbers_within(
@@ -100,7 +103,8 @@ def check_end(
     "An end before the start"
     start, end = (str(value.get(key, "")).replace(" ", "T") for key in ("start_time", "end_time"))
     if start and end and end <= start:
-        yield position.at(value, "end_time").problem(f"{position.name}.end_time {end} is not after start_time {start}", "a later time",
+        yield position.at(value, "end_time").problem(f"{position.name}.end_time {end} is not after start_time {start}",
+                                                     "a later time",
                                                   "swap them, or remove end_time")
 
 # %% ../../nbs/api/schemas/05_triggers.ipynb #4f144d14
@@ -184,8 +188,7 @@ def _month_later(start: datetime, months: int) -> datetime:
 # %% ../../nbs/api/schemas/05_triggers.ipynb #2f430b09
 def _moment(value: object, zone: ZoneInfo) -> datetime:
     "A time of a trigger: with an offset of its own, or in the trigger's time zone"
-    time = value if isinstance(value, datetime) else datetime.fromisoformat(str(value).replace("Z", "+00:00"))
-    return time.astimezone(zone) if time.tzinfo else time.replace(tzinfo=zone)
+    return parse_time(value if isinstance(value, datetime) else str(value), zone).astimezone(zone)
 
 # %% ../../nbs/api/schemas/05_triggers.ipynb #a2959ce9
 def fire_times(
