@@ -1,6 +1,7 @@
-"""What lies under a workspace, for the loopback Azure: groups, storage, vaults, logs, budgets, roles, template deployments
+"""What lies under a workspace, for the loopback Azure: groups, storage, vaults, logs, budgets, roles, deployments
 
-No published specification of these is at hand, so each type says here which keys it takes and needs, and how a new one behaves:
+No published specification of these is at hand, so each type says here which keys it takes and needs, and how a new
+one behaves:
 it is not ready at once, some things never change in place, names are taken, and a role is seen only after a while.
 """
 import copy

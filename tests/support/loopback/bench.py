@@ -7,7 +7,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from . import (  # noqa: F401  (some only register themselves)
-    arm, assets, batch, dataplane, endpoints, governance, jobs, measures, registries, workspaces,
+    arm,
+    assets,
+    batch,
+    dataplane,
+    endpoints,
+    governance,
+    jobs,
+    measures,
+    registries,
+    workspaces,
 )
 from .arm import PRINCIPAL, SUBSCRIPTION, TENANT, State
 from .clock import Clock

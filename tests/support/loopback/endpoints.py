@@ -194,7 +194,8 @@ def delete_deployment(bench, call: Call) -> Answer:
 @on("POST", "workspaces/onlineEndpoints/deployments/getLogs")
 def deployment_logs(bench, call: Call) -> Answer:
     found = endpoints(bench, call.id)
-    files = sorted((found.root / ".mlops/endpoints" / call.segments[3] / "deployments" / call.segments[5]).glob("*/worker.log"))
+    folder = found.root / ".mlops/endpoints" / call.segments[3] / "deployments" / call.segments[5]
+    files = sorted(folder.glob("*/worker.log"))
     tail = int(call.body.get("tail") or 100)
     return Answer(200, {"content": "\n".join(files[-1].read_text(errors="replace").splitlines()[-tail:]) if files
                         else ""})

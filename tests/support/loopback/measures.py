@@ -91,4 +91,5 @@ def collect(bench):
         root = bench.folder / "workspaces" / workspace["properties"]["workspaceId"] / ".mlops/collected"
         container = bench.state.need(f"{workspace['id']}/datastores/workspaceblobstore")["properties"]["containerName"]
         for file in root.rglob("*.jsonl"):
-            bench.storage.service.get_blob_client(container, f"modelDataCollector/{file.relative_to(root).as_posix()}").upload_blob(file.read_bytes(), overwrite=True)
+            name = f"modelDataCollector/{file.relative_to(root).as_posix()}"
+            bench.storage.service.get_blob_client(container, name).upload_blob(file.read_bytes(), overwrite=True)

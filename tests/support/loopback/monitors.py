@@ -35,7 +35,8 @@ class Definition:
         named = DATASTORE.match(uri)
         place = named and COLLECTED.fullmatch(named["path"].rstrip("/"))
         if not place: return self.made.data(uri)
-        container = self.bench.state.need(f"{self.workspace}/datastores/{named['store']}")["properties"]["containerName"]
+        datastore = self.bench.state.need(f"{self.workspace}/datastores/{named['store']}")
+        container = datastore["properties"]["containerName"]
         self.endpoints.add(place["endpoint"])
         (self.folder / ".mlops/collected" / place["endpoint"]).mkdir(parents=True, exist_ok=True)
         for name in self.bench.storage.names(container, named["path"].rstrip("/") + "/"):
