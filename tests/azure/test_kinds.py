@@ -13,7 +13,9 @@ pytestmark = pytest.mark.long
 
 ENVIRONMENT = '{image: "mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu20.04"}'
 TRIAL = "import sys, mlflow\nwith mlflow.start_run(): mlflow.log_metric('loss', (float(sys.argv[1]) - 2) ** 2)\n"
-WORK = SCHEMA.format("pipelineJob") + f"""
+WORK = (
+    SCHEMA.format("pipelineJob")
+    + f"""
 type: pipeline
 display_name: work
 experiment_name: small
@@ -38,6 +40,7 @@ jobs:
     resources: {{instance_count: 1}}
     task: {{type: run_function, code: ./code, entry_script: lines.py, environment: {ENVIRONMENT}, append_row_to: "${{{{outputs.lines}}}}"}}
 """
+)
 FILES = {
     "code/trial.py": TRIAL, "work.yml": WORK,
     "trial.yml": f"type: command\nname: trial\nversion: '1'\ninputs: {{x: {{type: number}}}}\ncode: ./code\n"

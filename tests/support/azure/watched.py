@@ -106,13 +106,16 @@ def collect(azure, shift: float = 0.0, wrong: float = 0.5, n: int = 400, workspa
 @pytest.fixture
 def watched(azure, small):
     "The project, with its endpoint deployed and its reference registered in `dev`"
-    files = {"monitor.yml": SCHEMA.format("monitorSchedule") + MONITOR,
-             "pipelines/monitoring/retrain.yml": SCHEMA.format("pipelineJob") + RETRAIN,
-             "judge.yml": JUDGE, "code/judge.py": SCRIPT % 0, "reference/rows.csv": "p\n" + "\n".join(str(number / 400)
-                                                                                                      for number in range(400)) + "\n",
-             "data.yml": SCHEMA.format("data") + "type: uri_folder\nname: reference\npath: ./reference\n",
-             "model.yml": SCHEMA.format("model") + "type: custom_model\nname: flight-delay\npath: ./model\n",
-             "endpoint.yml": SCHEMA.format("managedOnlineEndpoint") + "name: echo\nauth_mode: key\ntraffic: {blue: 100}\n"}
+    files = {
+        "monitor.yml": SCHEMA.format("monitorSchedule") + MONITOR,
+        "pipelines/monitoring/retrain.yml": SCHEMA.format("pipelineJob") + RETRAIN,
+        "judge.yml": JUDGE,
+        "code/judge.py": SCRIPT % 0,
+        "reference/rows.csv": "p\n" + "\n".join(str(number / 400) for number in range(400)) + "\n",
+        "data.yml": SCHEMA.format("data") + "type: uri_folder\nname: reference\npath: ./reference\n",
+        "model.yml": SCHEMA.format("model") + "type: custom_model\nname: flight-delay\npath: ./model\n",
+        "endpoint.yml": SCHEMA.format("managedOnlineEndpoint") + "name: echo\nauth_mode: key\ntraffic: {blue: 100}\n",
+    }
     placed(azure, small, files)
     inline = "model: {name: flight-delay, version: 1, path: model, type: custom_model}"
     serve = (small / "deployment.yml").read_text().replace(inline, "model: azureml:flight-delay@latest")

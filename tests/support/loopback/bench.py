@@ -175,7 +175,9 @@ class Bench:
                      and f"/workspaces/{workspace}/" in one["id"])
         call = arm.read(Request("POST", "management.azure.com", f"{found['id']}/trigger", {}))
         with self.guard:
-            return self.runs[f"{call.workspace}/jobs/{governance.fire(self, call, found, at or datetime.now(UTC))}".lower()]
+            return self.runs[
+                f"{call.workspace}/jobs/{governance.fire(self, call, found, at or datetime.now(UTC))}".lower()
+            ]
 
     def hold(self, job: str): self.faults.held.append(job)  # Jobs with such a name never start
     # Deployments with such an id never become ready

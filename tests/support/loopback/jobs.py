@@ -172,8 +172,17 @@ def get_job(bench, call: Call) -> Answer:
     if call.single:
         return Answer(200, seen(bench, found) if (found := bench.state.get(call.id)) else child(bench, call))
     found = [seen(bench, one) for one in listed(bench, call)][::-1]
-    return Answer(200, {"value": [one for one in found
-                                  if call.query.get("jobType", one["properties"]["jobType"]).lower() == one["properties"]["jobType"].lower()]})
+    return Answer(
+        200,
+        {
+            "value": [
+                one
+                for one in found
+                if call.query.get("jobType", one["properties"]["jobType"]).lower()
+                == one["properties"]["jobType"].lower()
+            ]
+        },
+    )
 
 
 def child(bench, call: Call) -> dict:
