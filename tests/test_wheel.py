@@ -1,4 +1,5 @@
 "The wheel holds every module, and works where only it is installed"
+import re
 import subprocess
 import sys
 import tomllib
@@ -56,7 +57,8 @@ def test_every_module_imports_from_the_wheel(wheel, tmp_path):
 
 def test_the_changelog_knows_the_version():
     import mlops_nb
-    assert f"## {mlops_nb.__version__}\n" in (ROOT / "CHANGELOG.md").read_text()
+    heading = rf"^## {re.escape(mlops_nb.__version__)} \(\d{{4}}-\d\d-\d\d\)$"
+    assert re.search(heading, (ROOT / "CHANGELOG.md").read_text(), re.M)
 
 
 def locked(path):

@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
+from ..contract import MONITORED, PREPARE, TEST_END, TRAINED_UNTIL, VERDICT_FILE
 from ..errors import UserError
 from . import registry, saving, seal
 from .gate import GateCheck, Interval, Verdict, judge
@@ -41,13 +42,13 @@ def unseen_rows(
     version,           # The champion's version, or None
 ) -> np.ndarray:       # True for rows that may be judged
     "Rows after the end of the champion's training"
-    end = (version.tags if version else {}).get("train_end")
+    end = (version.tags if version else {}).get(TRAINED_UNTIL)
     fair = np.ones(len(day), bool) if end is None else (pd.to_datetime(day) >= pd.Timestamp(end)).to_numpy()
     if fair.any(): return fair
     champion = f"champion {version.name}:{version.version}"
     raise UserError(f"{champion} was trained up to {end}, this window ends {day.max():%Y-%m-%d}",
                     accepted="a window that is later than the champion's training",
-                    fix="--set inputs.test_end to a later day, with newer data")
+                    fix=f"--set inputs.{TEST_END} to a later day, with newer data")
 
 # %% ../../nbs/api/models/09_champion.ipynb #5f0ebda1
 def champion_columns(
@@ -58,7 +59,7 @@ def champion_columns(
     "The columns that the champion was trained on"
     if missing := sorted(set(champion.feature_names_in_) - set(part.columns)):
         name = f"champion {version.name}:{version.version}"
-        raise UserError(f"{name} needs {', '.join(missing)}, which `prepare` no longer makes",
+        raise UserError(f"{name} needs {', '.join(missing)}, which `{PREPARE}` no longer makes",
                         accepted="all features of the champion",
                         fix="make them until a model without them is champion")
     return part[list(champion.feature_names_in_)]
@@ -193,7 +194,7 @@ def write_decision(
     folder.mkdir(parents=True, exist_ok=True)
     checks = [dict(name=c.name, value=c.shown, limit=c.limit, passed=c.passed, why=c.why) for c in verdict.checks]
     decision = dict(accepted=verdict.accepted, reason=verdict.reason, **facts, checks=checks)
-    (folder / "verdict.json").write_text(json.dumps(decision, indent=2))
+    (folder / VERDICT_FILE).write_text(json.dumps(decision, indent=2))
     (folder / "model_card.md").write_text(card)
     return decision
 
@@ -221,7 +222,7 @@ def read_champion_rows(
     if version is None: return None
     with tempfile.TemporaryDirectory() as folder:
         found = registry.fetch(name, version.version, Path(folder) / "model")
-        files = [found / f"{part}.parquet" for part in ("reference", "baseline")]
+        files = [found / f"{part}.parquet" for part in MONITORED]
         return {path.stem: path.read_bytes() for path in files} if all(path.exists() for path in files) else None
 
 # %% ../../nbs/api/models/09_champion.ipynb #dr123602

@@ -31,8 +31,8 @@ MLOPS_NB = Path(sys.executable).with_name("mlops-nb")
 # What a newcomer types into the search, and the page that should be among the first hits.
 QUESTIONS = {
     "first hour": "tutorials/first_hour.html", "write a stage": "tutorials/write_a_stage.html", "own data": "tutorials/your_own_data.html",
-    "settings": "reference/settings.html", "gate": "core/gate.html", "sweep": "core/sweep.html", "population stability index": "reference/metrics.html",
-    "exit code": "howto/runs.html", "ZenML": "why.html", "parameters": "core/parameters.html"}
+    "settings": "reference/settings.html", "gate": "api/models/gate.html", "sweep": "api/jobs/sweep.html", "population stability index": "reference/metrics.html",
+    "exit code": "howto/runs.html", "ZenML": "why.html", "parameters": "api/parameters.html"}
 
 
 def test_the_page_of_benchmarks_shows_what_was_measured_last():
@@ -171,7 +171,7 @@ def test_no_serious_finding_of_axe(address, browser):
     found = []
     for scheme, width in (("light", 1280), ("dark", 390)):
         page = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": 900})
-        for name in ("index", "start", "overview/architecture", "tutorials/first_hour", "reference/settings", "reference/metrics", "training/explore", "core/gate"):
+        for name in ("index", "start", "overview/architecture", "tutorials/first_hour", "reference/settings", "reference/metrics", "training/explore", "api/models/gate"):
             page.goto(f"{address}{name}.html", wait_until="load")
             for v in Axe().run(page).response["violations"]:
                 if v["impact"] in ("serious", "critical"): found.append(f"{scheme} {name}: {v['id']}: {v['nodes'][0]['html'][:200]}")
