@@ -12,12 +12,12 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 
 from .plan import LookupResult, Plan
 from .progress import MARKS, format_duration
 from .remote import JobDescription, Jobs, StepDescription
+from ..times import format_local, parse_time
 from ..workspace.workspace import Workspace, find_job, list_steps
 
 # %% ../../nbs/api/jobs/11_report.ipynb #d986d3ef
@@ -131,10 +131,9 @@ def describe_job(
               "error": step["error"], "run_id": step["run_id"], "outputs": _output_paths(step),
               "notebook": str(pages[name]) if name in pages else None, "summary": summaries.get(name)}
              for name, step in rows.items()]
-    created = datetime.fromtimestamp(row["created"]).astimezone().isoformat(timespec="seconds")
     return {"id": row["id"], "name": row["name"], "file": row["file"], "status": row["status"],
-            "attempt": row["attempt"], "error": row["error"], "created": created, "seconds": elapsed(row),
-            "experiment": row["experiment"],
+            "attempt": row["attempt"], "error": row["error"], "created": format_local(row["created"]),
+            "seconds": elapsed(row), "experiment": row["experiment"],
             "run_id": row["run_id"], "folder": str(workspace.job_folder(row["id"])), "steps": steps}
 
 def _output_paths(step: dict) -> dict[str, str]:
@@ -151,7 +150,7 @@ def list_jobs(workspace: Jobs, limit: int, json: bool) -> None:
 
 def job_line(job: JobDescription) -> str:
     "A line for a job: how it ended, how long it took, when it began"
-    began = f"{datetime.fromisoformat(job['created']).astimezone():%Y-%m-%d %H:%M}" if job["created"] else "-"
+    began = f"{parse_time(job['created']).astimezone():%Y-%m-%d %H:%M}" if job["created"] else "-"
     mark, took = MARKS.get(job["status"], ("…",))[0], format_duration(job["seconds"] or 0)
     return "  ".join([f"{mark} {job['id']}", job["status"], took, began, job["file"] or job["name"]])
 

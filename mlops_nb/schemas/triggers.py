@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 
 from .tables import azure_tables
 from .values import OneOf, Position, Problem, Scalar, is_whole, suggest
+from ..times import parse_time
 
 # %% ../../nbs/api/schemas/05_triggers.ipynb #2c7ddd7a
 TIME_ZONES = tuple(azure_tables()["time_zones"])
@@ -187,8 +188,7 @@ def _month_later(start: datetime, months: int) -> datetime:
 # %% ../../nbs/api/schemas/05_triggers.ipynb #2f430b09
 def _moment(value: object, zone: ZoneInfo) -> datetime:
     "A time of a trigger: with an offset of its own, or in the trigger's time zone"
-    time = value if isinstance(value, datetime) else datetime.fromisoformat(str(value).replace("Z", "+00:00"))
-    return time.astimezone(zone) if time.tzinfo else time.replace(tzinfo=zone)
+    return parse_time(value if isinstance(value, datetime) else str(value), zone).astimezone(zone)
 
 # %% ../../nbs/api/schemas/05_triggers.ipynb #a2959ce9
 def fire_times(
