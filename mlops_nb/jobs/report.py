@@ -103,7 +103,6 @@ def print_columns(rows: dict[str, str]) -> None:
     "Two columns, the first one as wide as its longest word"
     for name, text in rows.items(): print(f"{name.ljust(max(map(len, rows)))}  {text}")
 
-# %% ../../nbs/api/jobs/11_report.ipynb #f6a540cc
 def describe_intention(planned: Plan, name: str, finding: LookupResult) -> str:
     "What would happen to a step, and why"
     if finding.result: return f"would be reused from {finding.result['job']}"
@@ -111,13 +110,11 @@ def describe_intention(planned: Plan, name: str, finding: LookupResult) -> str:
     if finding.key is None: return "would run: it needs the output of a step that runs"
     return "would run"
 
-# %% ../../nbs/api/jobs/11_report.ipynb #c8291e2f
 def elapsed(row: dict) -> float | None:
     "Seconds between start and end of a job or a step, None where it has no start"
     began = row.get("started") or row.get("created")
     return (row["ended"] or time.time()) - began if began else None
 
-# %% ../../nbs/api/jobs/11_report.ipynb #c28c8e2d
 def executed_notebooks(
     workspace: Workspace,
     id: str,
@@ -162,7 +159,6 @@ def report_job(
     print(f"  more: mlops-nb show {id}")
     return code
 
-# %% ../../nbs/api/jobs/11_report.ipynb #6fa6ecc1
 def list_notebooks(workspace: Workspace, id: str, steps: dict[str, dict]) -> str:
     "The executed notebook of each step that has one, and what it says of itself"
     from mlops_nb.workspace.runs import step_summaries
@@ -172,7 +168,6 @@ def list_notebooks(workspace: Workspace, id: str, steps: dict[str, dict]) -> str
     texts = [(name, text) for name in steps for text in (summaries.get(name), pages.get(name)) if text]
     return "\n".join(f"  {name.ljust(width)}  {text}" for name, text in texts)
 
-# %% ../../nbs/api/jobs/11_report.ipynb #986039b3
 def describe_failure(workspace: Workspace, id: str, name: str, row: dict) -> str:
     "Why a step failed: the reason and the end of its log"
     folder = workspace.step_folder(id, name)
@@ -220,7 +215,6 @@ def job_line(job: JobDescription) -> str:
     mark, took = MARKS.get(job["status"], ("…",))[0], format_duration(job["seconds"] or 0)
     return "  ".join([f"{mark} {job['id']}", job["status"], took, began, job["file"] or job["name"]])
 
-# %% ../../nbs/api/jobs/11_report.ipynb #2067f91e
 def show_job(workspace: Jobs, id: str, json: bool) -> None:
     "Print one job; of a job elsewhere, what it has made so far is brought here"
     job = workspace.fetch(id)
@@ -231,7 +225,6 @@ def show_job(workspace: Jobs, id: str, json: bool) -> None:
     if job["error"]: print(f"  error: {job['error']}")
     for text in step_lines(job["steps"]): print(text)
 
-# %% ../../nbs/api/jobs/11_report.ipynb #a07761b2
 def step_lines(
     steps: list[StepDescription],  # Of a job, as a workspace tells of it
 ) -> Iterator[str]:
