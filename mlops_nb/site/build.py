@@ -245,7 +245,7 @@ def publish(
     "Put a folder in the place of another"
     old = target.with_name(f".{target.name}.old")
     shutil.rmtree(old, ignore_errors=True)
-    if target.exists(): os.replace(target, old)
+    if target.exists(): target.rename(old)
     shutil.copytree(made, target)
     shutil.rmtree(old, ignore_errors=True)
 
