@@ -55,7 +55,7 @@ def publish_page(
             with open(path, "a", encoding="utf-8") as file: file.write(f"{lines}\n")
 
 # %% ../../nbs/api/cli/09_github.ipynb #810abc5d
-def last_job() -> dict:
+def last_job() -> Any:
     "Describe the last job of this machine, as `show last --json` prints it"
     from mlops_nb.jobs.report import describe_job
     from mlops_nb.workspace.workspace import Workspace, find_job
@@ -71,7 +71,7 @@ def render_document(document: Any) -> str:
     from mlops_nb.workspace.workspace import Workspace
     workspace = Workspace(find_project().root)
     rows = workspace.rows("SELECT * FROM jobs ORDER BY created DESC LIMIT 500")
-    jobs = [describe_job(workspace, row) for row in rows]
+    jobs: list[Any] = [describe_job(workspace, row) for row in rows]
     return summaries.format_job(document, summaries.find_champion_metrics(jobs, decision["opponent"]))
 
 @click.command()

@@ -12,12 +12,12 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 
 from .plan import LookupResult, Plan
 from .progress import MARKS, format_duration
 from .remote import JobDescription, Jobs, StepDescription
+from ..times import format_local, parse_time
 from ..workspace.workspace import Workspace, find_job, list_steps
 
 # %% ../../nbs/api/jobs/11_report.ipynb #d986d3ef
@@ -37,7 +37,6 @@ def print_columns(rows: dict[str, str]) -> None:
     "Two columns, the first one as wide as its longest word"
     for name, text in rows.items(): print(f"{name.ljust(max(map(len, rows)))}  {text}")
 
-# %% ../../nbs/api/jobs/11_report.ipynb #f6a540cc
 def describe_intention(planned: Plan, name: str, finding: LookupResult) -> str:
     "What would happen to a step, and why"
     if finding.result: return f"would be reused from {finding.result['job']}"
@@ -45,13 +44,11 @@ def describe_intention(planned: Plan, name: str, finding: LookupResult) -> str:
     if finding.key is None: return "would run: it needs the output of a step that runs"
     return "would run"
 
-# %% ../../nbs/api/jobs/11_report.ipynb #c8291e2f
 def elapsed(row: dict) -> float | None:
     "Seconds between start and end of a job or a step, None where it has no start"
     began = row.get("started") or row.get("created")
     return (row["ended"] or time.time()) - began if began else None
 
-# %% ../../nbs/api/jobs/11_report.ipynb #c28c8e2d
 def executed_notebooks(
     workspace: Workspace,
     id: str,
@@ -96,7 +93,6 @@ def report_job(
     print(f"  more: mlops-nb show {id}")
     return code
 
-# %% ../../nbs/api/jobs/11_report.ipynb #6fa6ecc1
 def list_notebooks(workspace: Workspace, id: str, steps: dict[str, dict]) -> str:
     "The executed notebook of each step that has one, and what it says of itself"
     from mlops_nb.workspace.runs import step_summaries
@@ -106,7 +102,6 @@ def list_notebooks(workspace: Workspace, id: str, steps: dict[str, dict]) -> str
     texts = [(name, text) for name in steps for text in (summaries.get(name), pages.get(name)) if text]
     return "\n".join(f"  {name.ljust(width)}  {text}" for name, text in texts)
 
-# %% ../../nbs/api/jobs/11_report.ipynb #986039b3
 def describe_failure(workspace: Workspace, id: str, name: str, row: dict) -> str:
     "Why a step failed: the reason and the end of its log"
     folder = workspace.step_folder(id, name)
@@ -131,10 +126,9 @@ def describe_job(
               "error": step["error"], "run_id": step["run_id"], "outputs": _output_paths(step),
               "notebook": str(pages[name]) if name in pages else None, "summary": summaries.get(name)}
              for name, step in rows.items()]
-    created = datetime.fromtimestamp(row["created"]).astimezone().isoformat(timespec="seconds")
     return {"id": row["id"], "name": row["name"], "file": row["file"], "status": row["status"],
-            "attempt": row["attempt"], "error": row["error"], "created": created, "seconds": elapsed(row),
-            "experiment": row["experiment"],
+            "attempt": row["attempt"], "error": row["error"], "created": format_local(row["created"]),
+            "seconds": elapsed(row), "experiment": row["experiment"],
             "run_id": row["run_id"], "folder": str(workspace.job_folder(row["id"])), "steps": steps}
 
 def _output_paths(step: dict) -> dict[str, str]:
@@ -151,11 +145,10 @@ def list_jobs(workspace: Jobs, limit: int, json: bool) -> None:
 
 def job_line(job: JobDescription) -> str:
     "A line for a job: how it ended, how long it took, when it began"
-    began = f"{datetime.fromisoformat(job['created']).astimezone():%Y-%m-%d %H:%M}" if job["created"] else "-"
+    began = f"{parse_time(job['created']).astimezone():%Y-%m-%d %H:%M}" if job["created"] else "-"
     mark, took = MARKS.get(job["status"], ("…",))[0], format_duration(job["seconds"] or 0)
     return "  ".join([f"{mark} {job['id']}", job["status"], took, began, job["file"] or job["name"]])
 
-# %% ../../nbs/api/jobs/11_report.ipynb #2067f91e
 def show_job(workspace: Jobs, id: str, json: bool) -> None:
     "Print one job; of a job elsewhere, what it has made so far is brought here"
     job = workspace.fetch(id)
@@ -166,7 +159,6 @@ def show_job(workspace: Jobs, id: str, json: bool) -> None:
     if job["error"]: print(f"  error: {job['error']}")
     for text in step_lines(job["steps"]): print(text)
 
-# %% ../../nbs/api/jobs/11_report.ipynb #a07761b2
 def step_lines(
     steps: list[StepDescription],  # Of a job, as a workspace tells of it
 ) -> Iterator[str]:

@@ -121,7 +121,6 @@ def interrupt_event() -> Iterator[threading.Event]:
     try: yield event
     finally: signal.signal(signal.SIGINT, before)
 
-# %% ../../nbs/api/jobs/14_run.ipynb #09213b2c
 def follow_job(
     workspace: Jobs,
     id: str,

@@ -7,7 +7,6 @@ import pytest
 
 from tests.support.azure.clients import sdk
 from tests.support.azure.mutations import dropped, mutated
-from tests.support.azure.small import small  # noqa: F401
 
 CREATE = """
 from azure.ai.ml import load_online_endpoint
@@ -32,7 +31,8 @@ def contract(azure_server):
 def test_mutated_requests_are_caught(contract, azure, small):
     "Of requests that the SDK sent, with one field of a wrong type, renamed, or dropped though required"
     sdk(azure, CREATE, small)
-    sent = [one.request for one in azure.calls if one.request.method == "PUT" and one.request.kind == "arm" and one.against]
+    sent = [one.request for one in azure.calls if one.request.method == "PUT" and one.request.kind == "arm"
+            and one.against]
     kinds, tried, caught, missed = set(), Counter(), Counter(), []
     for request in sent:
         found, _ = contract.find(request)
@@ -46,16 +46,20 @@ def test_mutated_requests_are_caught(contract, azure, small):
             caught[what] += bool(said - usual)
             if not said - usual: missed.append(f"{found.name}: {what} {'/'.join(map(str, at))}")
     share = sum(caught.values()) / sum(tried.values())
-    print(f"caught {sum(caught.values())} of {sum(tried.values())} mutations of {len(kinds)} kinds of request: {dict(tried)}\nmissed:", *missed, sep="\n  ")
+    print(f"caught {sum(caught.values())} of {sum(tried.values())} mutations of {len(kinds)} kinds of request: "
+          f"{dict(tried)}\nmissed:", *missed, sep="\n  ")
     assert len(kinds) >= 10 and min(tried.values()) >= 20 and share > 0.95, missed
 
 
 def test_an_answer_that_the_specification_does_not_allow_is_a_finding(contract, azure):
     from tests.support.loopback.proxy import Answer, Request
-    request = Request("GET", "management.azure.com", f"{azure.state.all('workspaces')[0]['id']}?api-version=2024-04-01", {})
+    request = Request("GET", "management.azure.com", f"{azure.state.all('workspaces')[0]['id']}?api-version=2024-04-01",
+                      {})
     assert [str(one) for one in contract.check(request, Answer(200, {"location": 3})).findings] == ["answer 200 /location: 3 is not of type 'string'"]
 
 
 def test_what_no_specification_has_is_not_called_checked(contract):
     from tests.support.loopback.proxy import Request
-    assert contract.check(Request("GET", "management.azure.com", "/subscriptions/1/providers/Microsoft.Consumption/budgets?api-version=2023-11-01", {})).against == ""
+    assert contract.check(Request("GET", "management.azure.com",
+                                  "/subscriptions/1/providers/Microsoft.Consumption/budgets?api-version=2023-11-01",
+                                  {})).against == ""

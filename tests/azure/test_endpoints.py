@@ -2,7 +2,6 @@
 import json
 
 from tests.support.azure.clients import sdk
-from tests.support.azure.small import small  # noqa: F401
 
 
 def test_an_endpoint_serves_moves_traffic_and_changes_keys(azure, small):

@@ -1,6 +1,5 @@
 "Jobs of the unmodified SDK: they run, stream, and leave what Azure's leave"
 from tests.support.azure.clients import run, sdk
-from tests.support.azure.small import small  # noqa: F401
 
 
 def test_a_pipeline_runs_streams_and_gives_back_its_outputs(azure, small):
@@ -21,7 +20,8 @@ tell({"status": client.jobs.get(job.name).status, "children": children, "asset":
 
 
 def test_a_binding_to_what_is_not_there_is_refused_when_the_job_is_submitted(azure, small):
-    (small / "pipeline.yml").write_text((small / "pipeline.yml").read_text().replace("jobs.first.outputs.out", "jobs.first.outputs.other"))
+    (small / "pipeline.yml").write_text((small / "pipeline.yml").read_text().replace("jobs.first.outputs.out",
+                                                                                     "jobs.first.outputs.other"))
     done = run(azure, 'client.jobs.create_or_update(load_job("pipeline.yml"), skip_validation=True)', small)
     assert done.returncode and "has no output other" in done.stderr and not azure.executions
 
@@ -35,7 +35,8 @@ def test_a_file_that_was_not_uploaded_fails_its_step(azure, small):
 
 def test_a_sweep_and_a_step_that_tracks_through_azureml_mlflow(azure, small):
     azure.portable = True
-    (small / "code/trial.py").write_text("import sys, mlflow\nwith mlflow.start_run(): mlflow.log_metric('loss', (float(sys.argv[1]) - 2) ** 2)\n")
+    (small / "code/trial.py").write_text("import sys, mlflow\nwith mlflow.start_run(): mlflow.log_metric('loss', "
+                                         "(float(sys.argv[1]) - 2) ** 2)\n")
     end = sdk(azure, """
 from azure.ai.ml.entities import Environment
 from azure.ai.ml.sweep import Choice
@@ -82,5 +83,6 @@ straight = registry.models.create_or_update(Model(name="straight", version="1", 
 tell([made.is_enabled, registry.models.get("flight-delay", "3").version, started.job_name, straight.version])
 """, small)
     enabled, version, job, straight = said
-    assert enabled and (version, straight) == ("3", "1") and next((small / "there").rglob("MLmodel")).read_text() == "flavors: {}\n"
+    assert enabled and (version, straight) == ("3", "1")
+    assert next((small / "there").rglob("MLmodel")).read_text() == "flavors: {}\n"
     assert job in [one["name"] for one in azure.state.all("workspaces/jobs")]

@@ -1,6 +1,5 @@
 "What goes wrong in a cloud, and what the unmodified SDK makes of it here"
 from tests.support.azure.clients import run, sdk
-from tests.support.azure.small import small  # noqa: F401
 
 SUBMIT = 'job = client.jobs.create_or_update(load_job("pipeline.yml"))\n'
 

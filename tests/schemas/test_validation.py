@@ -1,4 +1,4 @@
-"Validation: it refuses every mutation in a table, accepts only what azure-ai-ml accepts, and its tables are azure-ai-ml's"
+"Validation refuses every mutation in a table and accepts only what azure-ai-ml accepts; its tables are azure-ai-ml's"
 import copy
 import importlib
 import logging
@@ -64,7 +64,8 @@ def test_both_accept_every_good_file(path):
     assert azure(path) is None
 
 
-# Each row: file, text in it, what replaces the text, words of the message, and the line where it is reported, counted from the replaced text
+# Each row: file, text in it, what replaces the text, words of the message, and the line where it is reported, counted
+# from the replaced text
 MUTATIONS = [
     # unknown keys
     ("command.yml", "compute: azureml:cluster", "computee: azureml:cluster", "did you mean 'compute'?", 0),
@@ -272,17 +273,23 @@ def test_a_pipeline_component_that_contains_itself_ends(files):
 
 def test_two_files_with_one_component_name(files):
     (files/"other.yml").write_text((files/"train.yml").read_text())
-    (files/"nested.yml").write_text((files/"nested.yml").read_text()
-                                    + "  again:\n    component: other.yml\n    inputs: {flights: '${{parent.inputs.flights}}'}\n")
+    again = "  again:\n    component: other.yml\n    inputs: {flights: '${{parent.inputs.flights}}'}\n"
+    (files/"nested.yml").write_text((files/"nested.yml").read_text() + again)
     found = errors(files/"nested.yml")
-    assert len(found) == 1 and "'train' is declared in" in found[0].what and (found[0].file.name,
-                                                                              found[0].line) == ("other.yml", 3)
+    assert len(found) == 1 and "'train' is declared in" in found[0].what
+    assert (found[0].file.name, found[0].line) == ("other.yml", 3)
 
 
 @pytest.mark.parametrize("kind", ref.AZURE_ONLY)
 def test_what_only_azure_runs_is_said_and_not_refused(files, kind):
-    (files/"pipeline.yml").write_text(f"type: pipeline\njobs:\n  one: {{type: {kind}, outputs: {{x: }}}}\n  two: {{command: 'cat "
-                                      "${{inputs.x}}', environment: 'azureml:e:1', inputs: {x: '${{parent.jobs.one.outputs.x}}'}}\n")
+    (files/"pipeline.yml").write_text(f"""type: pipeline
+jobs:
+  one: {{type: {kind}, outputs: {{x: }}}}
+""" + """  two:
+    command: 'cat ${{inputs.x}}'
+    environment: 'azureml:e:1'
+    inputs: {x: '${{parent.jobs.one.outputs.x}}'}
+""")
     found = validate(files/"pipeline.yml")
     assert [(p.kind, p.line) for p in found] == [("azure_only", 3)]
     with pytest.raises(UserError, match="runs on Azure only"): check_file(files/"pipeline.yml")
@@ -290,10 +297,9 @@ def test_what_only_azure_runs_is_said_and_not_refused(files, kind):
 
 def test_a_registered_component_is_looked_up(files):
     text = (files/"pipeline.yml").read_text()
-    (files/"report.yml").write_text((files/"train.yml").read_text().replace("name: train",
-                                                                            "name: report").replace("  model: {type",
-                                                                                                    "  text: {type", 1)
-                                    .replace("${{outputs.model}}", "${{outputs.text}}"))
+    report = (files/"train.yml").read_text().replace("name: train", "name: report")
+    report = report.replace("  model: {type", "  text: {type", 1).replace("${{outputs.model}}", "${{outputs.text}}")
+    (files/"report.yml").write_text(report)
     assert errors(files/"pipeline.yml") == []
     found = [p for p in validate(files/"pipeline.yml", None,
                                  Files({"azureml:report@latest": files/"report.yml"}.get)) if p.kind == "error"]
@@ -430,8 +436,9 @@ def test_a_table_has_the_keys_of_azures_schema(table, path, more, fewer):
     theirs = {field.data_key or key: field for key, field in fields.items()}
     assert set(table.keys) - set(more) == set(theirs) - set(fewer)
     assert set(table.required) >= {key for key, field in theirs.items() if field.required} - {"type", "instance_type"}
-    assert {key for key, field in theirs.items() if field.dump_only and table.keys.get(key) not in (None,
-                                                                                                    anything)} <= {"name", "version"}
+    looked_at = {key for key, field in theirs.items() if field.dump_only and table.keys.get(key) not in (None,
+                                                                                                         anything)}
+    assert looked_at <= {"name", "version"}
 
 
 VALUES = st.sampled_from([None, "", 5, 1.5, True, "text", "${{parent.inputs.rate}}", "${{inputs.flights}}", [], {}, [1],
@@ -465,7 +472,8 @@ def test_azure_accepts_what_we_accept(tmp_path_factory, data):
 
 
 def test_it_is_fast_and_leaves_azure_alone():
-    code = "import sys; from mlops_nb.schemas.validation import validate; assert not {'azure', 'pandas', 'mlflow', 'optuna'} & {m.split('.')[0] for m in sys.modules}"
+    code = ("import sys; from mlops_nb.schemas.validation import validate; "
+            "assert not {'azure', 'pandas', 'mlflow', 'optuna'} & {m.split('.')[0] for m in sys.modules}")
     subprocess.run([sys.executable, "-c", code], check=True)
     took = []
     for _ in range(5):
