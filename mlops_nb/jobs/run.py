@@ -17,8 +17,10 @@ from pathlib import Path
 from ..errors import UserError
 from .plan import component_files, find_unchanged_job, make_plan, survey
 from .progress import choose_view
-from .remote import JobDescription, Jobs, RemoteJobs
 from mlops_nb.jobs.report import (
+    JobDescription,
+    Jobs,
+    RemoteJobs,
     describe_intention,
     describe_job,
     dump,
@@ -143,7 +145,7 @@ def follow_job(
 
 # %% ../../nbs/api/jobs/14_run.ipynb #e53c1de7
 class LocalJobs:
-    "The jobs of this machine: `jobs.remote.Jobs`"
+    "The jobs of this machine: `jobs.report.Jobs`"
     name = "local"
     def __init__(self, workspace: Workspace | None = None):
         self.workspace = workspace or Workspace()
