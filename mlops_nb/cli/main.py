@@ -25,7 +25,7 @@ from ..errors import UserError
 from ..plugins import load_plugin, plugins
 
 if TYPE_CHECKING:
-    from mlops_nb.jobs.remote import Jobs
+    from mlops_nb.jobs.report import Jobs
 
 # %% ../../nbs/api/cli/01_main.ipynb #bb3c4d00
 GROUPS = {  # Heading in `mlops-nb --help`, by module

@@ -70,7 +70,6 @@ def snapshot(
         made["jobs"] = {name: snapshot(node, base, folder/name, files) for name, node in spec["jobs"].items()}
     return made
 
-# %% ../../nbs/api/jobs/12_create.ipynb #b7f754b2
 def local_file(
     reference: object,  # What a file says of an environment or a component
     base: Path,
@@ -79,7 +78,6 @@ def local_file(
     if not isinstance(reference, str) or reference.startswith("azureml:"): return None
     return (base/reference.removeprefix("file:")).resolve()
 
-# %% ../../nbs/api/jobs/12_create.ipynb #e33ace0d
 def _copy_code(component: Component, target: Path) -> str:
     "The code of a component with what its ignore file lets through and what it includes"
     target.mkdir(parents=True)
@@ -106,7 +104,6 @@ def make_relative(value: Any, folder: Path) -> Any:
     if isinstance(value, list): return [make_relative(item, folder) for item in value]
     return os.path.relpath(value, folder) if isinstance(value, str) and value.startswith(f"{folder}{os.sep}") else value
 
-# %% ../../nbs/api/jobs/12_create.ipynb #b647c475
 def create_declaration(
     workspace: Workspace,
     kind: str,  # `component` or `environment`

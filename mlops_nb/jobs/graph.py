@@ -23,7 +23,6 @@ class Literal:
     "Text that stands in the job file"
     text: str
 
-# %% ../../nbs/api/jobs/01_graph.ipynb #f9ba7606
 @dataclass(frozen=True)
 class Data:
     "Data named by the job file: a path, a URL, or an asset"
@@ -32,17 +31,14 @@ class Data:
     base: Path  # The folder of the file that names it: relative paths start here
     mode: str = "ro_mount"
 
-# %% ../../nbs/api/jobs/01_graph.ipynb #f3022de4
 @dataclass(frozen=True)
 class FromStep:
     "The output of another step"
     step: str
     port: str
 
-# %% ../../nbs/api/jobs/01_graph.ipynb #9907240a
 Source = Literal | Data | FromStep
 
-# %% ../../nbs/api/jobs/01_graph.ipynb #3714e678
 @dataclass(frozen=True)
 class Destination:
     "Where an output goes, and the asset that it becomes"
@@ -52,7 +48,6 @@ class Destination:
     name: str | None = None  # Name of the asset to register
     version: str | None = None  # Version of the asset; None is the next one
 
-# %% ../../nbs/api/jobs/01_graph.ipynb #31109cf2
 ARTIFACTS = "default_artifacts"  # type of an output `artifacts:` of which nothing is said: its working folder
 
 # %% ../../nbs/api/jobs/01_graph.ipynb #9a539263
@@ -72,7 +67,6 @@ class Step:
         "Names of the steps whose outputs it takes"
         return {source.step for source in self.inputs.values() if isinstance(source, FromStep)}
 
-# %% ../../nbs/api/jobs/01_graph.ipynb #6311aa82
 @dataclass(frozen=True)
 class Job:
     "A job file, ready to run"
@@ -110,7 +104,6 @@ def read_source(
     if "${{parent." in text.replace(" ", ""): text = substitute(text, lambda parts: text_of(scope.get(parts[-1])))
     return Literal(text) if type is None or type in LITERAL_TYPES else Data(text, type, base)
 
-# %% ../../nbs/api/jobs/01_graph.ipynb #52c4734b
 def text_of(
     source: Source | None,  # A value of the surrounding scope
 ) -> str | None:  # Its text
@@ -176,7 +169,6 @@ def apply_overrides(
             "error_threshold", "retry_settings", "max_concurrency_per_instance", "logging_level")
     return {**spec, **{key: node[key] for key in keys if key in node and node is not spec}}
 
-# %% ../../nbs/api/jobs/01_graph.ipynb #f77acd3f
 def sweep_settings(
     node: dict,  # A sweep node or job
 ) -> dict:  # What the search is made of
@@ -184,7 +176,6 @@ def sweep_settings(
     keys = ("search_space", "objective", "sampling_algorithm", "limits", "early_termination")
     return {key: node[key] for key in keys if key in node}
 
-# %% ../../nbs/api/jobs/01_graph.ipynb #e74a571d
 def read_output(
     given: object,  # What a node says of the output: nothing, a binding, or a mapping
     declared: object,  # What the component says of it
@@ -238,7 +229,6 @@ def splice(
         steps, writers = {**steps, **inner_steps}, {**writers, **inner_writers, **exports}
     return steps, writers
 
-# %% ../../nbs/api/jobs/01_graph.ipynb #73686473
 def read_exports(
     jobs: dict,  # Nodes of a pipeline
     prefix: str = "",  # In front of their names
@@ -248,7 +238,6 @@ def read_exports(
             for port, value in (node.get("outputs") or {}).items()
             if (bound := binding(value)) and bound[:2] == ("parent", "outputs")}
 
-# %% ../../nbs/api/jobs/01_graph.ipynb #1cee7af6
 Writers = dict[tuple[str, str], FromStep]  # For an output of a spliced pipeline, the output of a step that it is
 
 def _writer(value: FromStep, writers: Writers) -> FromStep:
@@ -279,7 +268,6 @@ def read_job(
     return Job(node_kind(spec), Path(file), spec, {step.name: step},
                {name: FromStep(step.name, name) for name in step.outputs})
 
-# %% ../../nbs/api/jobs/01_graph.ipynb #67e9df15
 def _called(spec: dict, base: Path, files: Files) -> Component:
     "The pipeline component that a job calls, with the job's own settings and inputs"
     component = read_component(spec, base, files)

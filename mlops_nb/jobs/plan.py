@@ -29,7 +29,6 @@ class LookupResult:
     key: str | None  # None where a step before it has to run first
     result: dict | None = None  # The remembered result
 
-# %% ../../nbs/api/jobs/02_plan.ipynb #52d5606f
 @dataclass
 class Plan:
     "A job and how it shall run"
@@ -51,7 +50,6 @@ class Plan:
     @property
     def reuses(self) -> bool: return self.job.kind == "pipeline" and not self.job.settings.get("force_rerun")
 
-# %% ../../nbs/api/jobs/02_plan.ipynb #6d2b0eff
 def component_files(workspace: Workspace) -> Files:
     "The files of one command, registered components of this workspace among them"
     return Files(lambda reference: Path(find_asset(workspace, ("component",), reference).path))
@@ -82,7 +80,6 @@ def make_plan(
     environments = {name: content for name, (_, content) in chosen.items()}
     return Plan(job, slots or cores, python, environments, force, inputs or {}, files)
 
-# %% ../../nbs/api/jobs/02_plan.ipynb #301e87c4
 def followers(
     job: Job,
     name: str,  # A step
@@ -96,7 +93,6 @@ def followers(
 # %% ../../nbs/api/jobs/02_plan.ipynb #9c6ef920
 REGISTRY = "model registry"
 
-# %% ../../nbs/api/jobs/02_plan.ipynb #e13d3444
 def hash_other_reads(
     workspace: Workspace,
     step: Step,
@@ -115,14 +111,12 @@ def hash_registry(workspace: Workspace) -> str:
     rows = registry_rows(tracking_uri(workspace.root))
     return hash_json(rows) if rows else ""
 
-# %% ../../nbs/api/jobs/02_plan.ipynb #3b457854
 def is_registry_unchanged(workspace: Workspace, step: Step, found: str) -> bool:
     "Is the registry as a step that depends on it left it?"
     if (step.component.spec.get("tags") or {}).get("reads") != REGISTRY: return True
     rows = workspace.rows("SELECT registry FROM results WHERE key = ?", found)
     return bool(rows) and rows[0]["registry"] == hash_registry(workspace)
 
-# %% ../../nbs/api/jobs/02_plan.ipynb #6ed1143b
 def lookup_step(
     workspace: Workspace,
     plan: Plan,
@@ -150,7 +144,6 @@ def keep_own_result(
     if own["status"] != "Completed" or own["key"] != finding.key: return finding
     return LookupResult(finding.key, find_result(workspace, own["key"]))
 
-# %% ../../nbs/api/jobs/02_plan.ipynb #09a01598
 def survey(
     workspace: Workspace,
     plan: Plan,

@@ -17,8 +17,10 @@ from pathlib import Path
 from ..errors import UserError
 from .plan import component_files, find_unchanged_job, make_plan, survey
 from .progress import choose_view
-from .remote import JobDescription, Jobs, RemoteJobs
 from mlops_nb.jobs.report import (
+    JobDescription,
+    Jobs,
+    RemoteJobs,
     describe_intention,
     describe_job,
     dump,
@@ -121,7 +123,6 @@ def interrupt_event() -> Iterator[threading.Event]:
     try: yield event
     finally: signal.signal(signal.SIGINT, before)
 
-# %% ../../nbs/api/jobs/14_run.ipynb #09213b2c
 def follow_job(
     workspace: Jobs,
     id: str,
@@ -144,7 +145,7 @@ def follow_job(
 
 # %% ../../nbs/api/jobs/14_run.ipynb #e53c1de7
 class LocalJobs:
-    "The jobs of this machine: `jobs.remote.Jobs`"
+    "The jobs of this machine: `jobs.report.Jobs`"
     name = "local"
     def __init__(self, workspace: Workspace | None = None):
         self.workspace = workspace or Workspace()

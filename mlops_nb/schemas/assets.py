@@ -79,7 +79,6 @@ endpoint_name = text_matching(r"[A-Za-z](?:[A-Za-z0-9\-]{1,30}[A-Za-z0-9])",
                       "3 to 32 letters, digits or - that start with a letter and do not end with -")
 _percent = MapOf(whole_within(0, 100))
 
-# %% ../../nbs/api/schemas/07_assets.ipynb #2c27330e
 def check_traffic(
     value: dict,        # An endpoint
     position: Position,     # Where it stands
@@ -96,7 +95,6 @@ def check_traffic(
     if len(mirror) > 1: yield position.at(value, "mirror_traffic").problem(f"mirror_traffic names {', '.join(mirror)}",
                                                                         "one deployment", "keep one of them")
 
-# %% ../../nbs/api/schemas/07_assets.ipynb #739262e5
 def check_size(
     value: dict,        # An online deployment
     position: Position,     # Where it stands
@@ -131,7 +129,6 @@ _batch_settings = azure_table("ModelBatchDeploymentSettingsSchema", "settings", 
     "retry_settings": azure_table("BatchRetrySettingsSchema", "retry_settings"),
     "logging_level": OneOf(("debug", "info", "warning")), "environment_variables": variables})
 
-# %% ../../nbs/api/schemas/07_assets.ipynb #90cd2b6f
 batch_deployment = azure_table("ModelBatchDeploymentSchema", "model batch deployment", _deployed | {
     "type": OneOf(("model",)), "compute": reference, "settings": _batch_settings, "resources": resources},
     ("name", "endpoint_name", "compute"), also={"creation_context": anything, "provisioning_state": text})

@@ -32,7 +32,6 @@ def check_brackets(
             yield position.problem(f"{position.name}: {match[0]} is not an expression", "${{inputs.NAME}} and the like",
                                 "names of letters, digits, _ and dots")
 
-# %% ../../nbs/api/schemas/11_bodies.ipynb #9f407a8a
 def check_command(
     text: str,              # A command, program arguments, or the value of an environment variable
     position: Position,     # Where it stands
@@ -82,7 +81,6 @@ class AnyPort(dict):
     "Ports of which nothing is known: any name is one of them"
     def __contains__(self, name): return True
 
-# %% ../../nbs/api/schemas/11_bodies.ipynb #b5bf47cb
 def _task(task: dict, position: Position, heads: dict, files: Files) -> Iterator[Problem]:
     "The task of a parallel step: its arguments, its entry script, its environment"
     if isinstance(task.get("program_arguments"), str):
@@ -109,7 +107,6 @@ def check_environment(
         yield from ref.inline_environment.check(value, at)
     if isinstance(value, dict): yield from check_conda(value.get("conda_file"), at, files)
 
-# %% ../../nbs/api/schemas/11_bodies.ipynb #103ad9d8
 def check_conda(
     value,                  # A conda file: its path or content
     position: Position,     # Where its environment stands

@@ -26,7 +26,6 @@ KINDS = (*JOBS, "command component", "parallel component", "pipeline component",
          "schedule",
          "monitor schedule", "online endpoint", "online deployment", "batch endpoint", "model batch deployment")
 
-# %% ../../nbs/api/schemas/09_components.ipynb #e37ee1b8
 def kind_of(
     doc: dict,              # A document
 ) -> str | None:            # One of `KINDS`, `azure` (only Azure runs it), `other` resources, None where nothing tells
@@ -106,7 +105,6 @@ class Port:
         "Optional, and without a default: a command must have it between `$[[` and `]]`"
         return self.optional and self.default is None
 
-# %% ../../nbs/api/schemas/09_components.ipynb #5aa26da6
 def declared_ports(
     ports: object,          # The `inputs` or `outputs` of a component
     position: Position,     # Where they stand

@@ -26,7 +26,6 @@ class Map(dict):
         super().__init__(items)
         self.file, self.line, self.lines = file, line, lines or {}
 
-# %% ../../nbs/api/schemas/01_documents.ipynb #2f54f0d5
 class Seq(list):
     "A YAML sequence: a list that knows its `file`, its `line` and, in `lines`, the line of each position"
     def __init__(self,
@@ -39,7 +38,6 @@ class Seq(list):
         super().__init__(items)
         self.file, self.line, self.lines = file, line, lines or {}
 
-# %% ../../nbs/api/schemas/01_documents.ipynb #29729064
 class Document(Map):
     "The mapping at the top of a YAML file"
     @property
@@ -56,7 +54,6 @@ def position_of(
     line = getattr(container, "line", None)
     return getattr(container, "file", None), getattr(container, "lines", {}).get(key, line)
 
-# %% ../../nbs/api/schemas/01_documents.ipynb #23fc3843
 def mistake(
     what: str,              # What is wrong, with the offending value
     container=None,         # The `Map` or `Seq` that holds it
@@ -85,7 +82,6 @@ def _read(
                                               fix=_near(path / "?")) from None
     except OSError as e: raise UserError(f"cannot read {path}: {e.strerror}", accepted="a readable YAML file") from None
 
-# %% ../../nbs/api/schemas/01_documents.ipynb #f44b4b60
 def _near(
     path: Path,     # A path that does not exist
 ) -> str:           # A hint for the message
@@ -112,7 +108,6 @@ _hints = {
     "control characters": ("printable text", "delete the character"),
 }
 
-# %% ../../nbs/api/schemas/01_documents.ipynb #dc45ee82
 def _unparsable(
     error: yaml.YAMLError,  # What PyYAML said
     path: Path,             # The file
@@ -211,7 +206,6 @@ def load(
     path = Path(path)
     return parse(_read(path), path)
 
-# %% ../../nbs/api/schemas/01_documents.ipynb #5c82e070
 def parse(
     text: str,              # The content of a YAML file
     file: str | Path,       # The name of the file, for messages and relative paths

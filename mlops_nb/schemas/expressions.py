@@ -15,7 +15,6 @@ from ..errors import UserError
 EXPRESSION = re.compile(r"\$\{\{\s*([A-Za-z_][\w.\-]*)\s*\}\}")
 OPTIONAL = re.compile(r"\$\[\[(.*?)\]\]", re.S)
 
-# %% ../../nbs/api/schemas/02_expressions.ipynb #7a089454
 def references(
     text: str,  # Any text of a job file
 ) -> Iterator[tuple[str, ...]]:  # The parts of each expression: `("inputs", "rate")`

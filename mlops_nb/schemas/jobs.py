@@ -72,7 +72,6 @@ _auto_delete = Shape("auto_delete_setting", {
 asset_kinds = _read_only | {"name": asset_name, "version": version, "tags": MapOf(anything),
                             "auto_delete_setting": _auto_delete}
 
-# %% ../../nbs/api/schemas/06_jobs.ipynb #b1334aa2
 def _by_type(schema: str, title: str, **kinds: Any) -> Shape:
     "A table that is chosen by its type"
     return azure_table(schema, title, {"type": text, **kinds}, ())
@@ -115,7 +114,6 @@ def check_source(
                                                     "conda_file with image",
                                                     "install the packages in the Dockerfile")
 
-# %% ../../nbs/api/schemas/06_jobs.ipynb #9e9a7f7c
 _routes = ("liveness_route", "readiness_route", "scoring_route")
 environment_kinds = asset_kinds | {
     "conda_file": Either("a conda file, or its content",
@@ -127,7 +125,6 @@ environment = azure_table("EnvironmentSchema", "environment", environment_kinds,
 inline_environment = azure_table("AnonymousEnvironmentSchema", "inline environment", environment_kinds,
                                  rules=(check_source,))
 
-# %% ../../nbs/api/schemas/06_jobs.ipynb #1cae6744
 reference = Scalar("a reference such as azureml:name:version, azureml:name@latest or azureml://registries/...",
                     lambda v: isinstance(v, str) and v.startswith("azureml:") and len(v) > 8, 'write "azureml:{}"')
 _file_reference = Scalar("file: and a path", lambda v: isinstance(v, str) and v.startswith("file:"))
@@ -140,7 +137,6 @@ variables = MapOf(literal, key=r"[^\s=][^=]*", says="a name without = that is no
 ASSET_TYPES = ("uri_file", "uri_folder", "mltable", "mlflow_model", "custom_model", "triton_model")
 LITERAL_TYPES = ("string", "number", "integer", "boolean")
 
-# %% ../../nbs/api/schemas/06_jobs.ipynb #f3efa32a
 def check_path_form(
     value: dict,        # An input that names a path
     position: Position,     # Where it stands
@@ -154,7 +150,6 @@ def check_path_form(
                                               "uri_file for a file, uri_folder for a folder",
                                               f"write `type: {'uri_folder' if path.is_dir() else 'uri_file'}`")
 
-# %% ../../nbs/api/schemas/06_jobs.ipynb #98124e50
 _asset_type = OneOf(ASSET_TYPES)
 
 def _data_input(schema: str) -> Shape:
@@ -195,7 +190,6 @@ def check_bounds(
         yield position.at(value, "min_value").problem(f"{position.name}: min_value {low} is not below max_value {high}",
                                                    "min_value < max_value", "swap them")
 
-# %% ../../nbs/api/schemas/06_jobs.ipynb #eb457a58
 _point = Scalar("a number or text", lambda v: isinstance(v, (str, int, float)) and not isinstance(v, bool),
                 'put it in quotes: "{}"')
 _positive = Scalar("a number above 0", lambda v: is_number(v) and float(v) > 0)
@@ -252,7 +246,6 @@ def check_sampling(
                 f"{', '.join(_samples[kind])} with {kind} sampling",
                 "use random sampling, or another distribution")
 
-# %% ../../nbs/api/schemas/06_jobs.ipynb #694a1d7f
 _algorithm = Either("random, grid, bayesian, or a mapping with type", (
     OneOf(("random", "grid", "bayesian")), ByType("sampling_algorithm", {
         "random": _by_type("RandomSamplingAlgorithmSchema", "random sampling",
@@ -306,7 +299,6 @@ parallel_node = azure_table("PipelineParallelJobSchema", "parallel node",
 pipeline_node = azure_table("PipelineSchema", "pipeline node", _node_kinds | {"component": component_file},
                             unknown="ignored")
 
-# %% ../../nbs/api/schemas/06_jobs.ipynb #597c4d7f
 AZURE_ONLY = ("spark", "automl", "import", "data_transfer", "if_else", "do_while", "parallel_for")
 NODE_TYPES = ("command", "sweep", "parallel", "pipeline", *AZURE_ONLY)
 _jobs = MapOf(mapping, r"[a-z_][a-z\d_]*", "lower-case letters, digits and _ that start with a letter", least=1)
@@ -337,7 +329,6 @@ _out_port = azure_table("OutputPortSchema", "output", {
 component_input = ByType("an input of a component", {**dict.fromkeys(LITERAL_TYPES, _parameter),
                                                      **dict.fromkeys(("path", *ASSET_TYPES), _port)})
 
-# %% ../../nbs/api/schemas/06_jobs.ipynb #a69d1af8
 _declared = asset_kinds | {"name": component_name, "tags": MapOf(text), "inputs": ports_of(component_input),
                            "outputs": ports_of(_out_port)}
 _unnamed = _declared | {"name": anything, "version": anything, "tags": mapping}

@@ -51,7 +51,6 @@ def _thresholds(schema: str, **parts: str) -> Shape:
         part: azure_table(name, f"metric_thresholds.{part}") for part, name in parts.items()},
         without=("threshold", "data_type"))
 
-# %% ../../nbs/api/schemas/08_monitors.ipynb #0df859ac
 _drift = _thresholds("DataDriftMetricThresholdSchema", numerical="NumericalDriftMetricsSchema",
                      categorical="CategoricalDriftMetricsSchema")
 _quality = _thresholds("DataQualityMetricThresholdSchema", numerical="DataQualityMetricsNumericalSchema",

@@ -103,7 +103,6 @@ class Scope:
     outputs: dict               # The ports of its outputs
     nodes: dict                 # Each node's output ports
 
-# %% ../../nbs/api/schemas/12_nodes.ipynb #a446acf1
 def check_node(
     value: dict,                # A node
     position: Position,     # Where it stands
@@ -166,7 +165,6 @@ def find_port(
     key = ".".join(name)
     return ports.get(key), None if key in ports else (", ".join(ports) or "there are none", suggest(key, ports))
 
-# %% ../../nbs/api/schemas/12_nodes.ipynb #68133751
 def check_bindings(
     value: dict,            # A node
     position: Position,     # Where it stands
@@ -181,7 +179,6 @@ def check_bindings(
 
 _own = ("command", "component", "trial", "task", "type", "environment", "input_data", "environment_variables")
 
-# %% ../../nbs/api/schemas/12_nodes.ipynb #cc23dc15
 def _texts(value, position: Position, holder=None) -> Iterator[tuple]:
     "Each text with an expression inside a value, and its position"
     if isinstance(value, str) and is_expression(value): yield position, value
@@ -248,7 +245,6 @@ def _argument(value, port: Port, position: Position, scope: Scope) -> Iterator[P
     elif not is_expression(value):
         yield from check_literal(value["value"] if isinstance(value, dict) else value, port, position)
 
-# %% ../../nbs/api/schemas/12_nodes.ipynb #88842f35
 def _candidates(spec, port: Port, position: Position) -> Iterator[Problem]:
     "Values of a search space that the trial's input refuses"
     if not isinstance(spec, dict): return
@@ -279,14 +275,12 @@ def check_pipeline(
     for name, (value, at) in nodes.items(): yield from check_node(value, at, components[name], scope, visit.files)
     yield from check_cycles(nodes)
 
-# %% ../../nbs/api/schemas/12_nodes.ipynb #1fe0bed0
 def _outputs(value: dict, position: Position, component: Component | None) -> dict:
     "The output ports of a node; any name will do where its component is not here, or its type is Azure's alone"
     if component and component.spec: return component.output_ports
     own = own_ports(value, position)["outputs"]
     return AnyPort(own) if "component" in value or "trial" in value or node_kind(value) in ref.AZURE_ONLY else own
 
-# %% ../../nbs/api/schemas/12_nodes.ipynb #697224f7
 def needed_nodes(
     value: dict,            # A node
 ) -> set:                   # Names of nodes

@@ -19,7 +19,6 @@ _fits: dict[str, tuple[Callable[[Any], bool], str]] = {
          "boolean": (is_flag, "true or false"),
          "string": (lambda v: isinstance(v, (str, int, float)) and not isinstance(v, bool), "text")}
 
-# %% ../../nbs/api/schemas/10_ports.ipynb #c679cdfb
 def check_literal(
     value: Any,         # A literal
     port: Port,         # Where it shall go
@@ -37,7 +36,6 @@ def check_literal(
     if fits(value): yield from _in_bounds(value, port, position)
     else: yield position.problem(f"{what}, for an input of type {port.type}", says, _advice(value, port.type, says))
 
-# %% ../../nbs/api/schemas/10_ports.ipynb #26e5c8ff
 def _advice(value: object, type_: str, says: str) -> str:
     "The hint for a literal of the wrong type"
     return f'put it in quotes: "{value}"' if type_ == "string" else f"write {says}"
@@ -87,7 +85,6 @@ def is_compatible(
                                                                                                               "number")
     return (source in LITERAL_TYPES) == (target in LITERAL_TYPES)
 
-# %% ../../nbs/api/schemas/10_ports.ipynb #26e0e9a4
 def check_connection(
     source: Port,           # The port that gives
     target: Port,           # The port that takes

@@ -21,7 +21,6 @@ from ..times import parse_time
 # %% ../../nbs/api/schemas/05_triggers.ipynb #2c7ddd7a
 TIME_ZONES = tuple(azure_tables()["time_zones"])
 
-# %% ../../nbs/api/schemas/05_triggers.ipynb #88c485ab
 class TimeZone:
     "A time zone by its Windows name"
     says = "a Windows time zone such as 'UTC' or 'W. Europe Standard Time'"
@@ -38,7 +37,6 @@ class TimeZone:
 _days = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 _fields = (("minutes", 0, 59), ("hours", 0, 23), ("days", 1, 31), ("months", 1, 12), ("days of the week", 0, 6))
 
-# %% ../../nbs/api/schemas/05_triggers.ipynb #f26a75c3
 def _in_field(
     item: str,          # One item of a field: `*`, `5`, `1-5`, `*/10`, `mon-fri`
     low: int,           # The least number
@@ -51,7 +49,6 @@ def _in_field(
     numbers = [str(_days.index(e[:3])) if high == 6 and e[:3] in _days else e for e in ends]
     return all(n.isdigit() and low <= int(n) <= high for n in numbers) and numbers == sorted(numbers, key=int)
 
-# %% ../../nbs/api/schemas/05_triggers.ipynb #a2a09a12
 class Cron:
     "A cron expression of five fields"
     says = "five fields: minutes hours * * days-of-the-week"
@@ -82,7 +79,6 @@ def numbers_within(
     return Scalar(says, lambda v: v != [] and all(is_whole(n) and low <= int(n) <= high
                                                   for n in (v if isinstance(v, list) else [v])))
 
-# %% ../../nbs/api/schemas/05_triggers.ipynb #bdb8d85a
 def check_frequency(
     value: dict,        # A recurrence trigger
     position: Position,     # Where it stands
@@ -95,7 +91,6 @@ def check_frequency(
                                                   f"frequency: {needs}",
                                                   f"write `frequency: {needs}`, or remove {key}")
 
-# %% ../../nbs/api/schemas/05_triggers.ipynb #5d08fc05
 def check_end(
     value: dict,        # A trigger
     position: Position,     # Where it stands
@@ -107,7 +102,6 @@ def check_end(
                                                      "a later time",
                                                   "swap them, or remove end_time")
 
-# %% ../../nbs/api/schemas/05_triggers.ipynb #4f144d14
 MOMENT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?")
 moment = Scalar("a time such as 2026-03-01T06:00:00", lambda v: bool(MOMENT.fullmatch(str(v))))
 week_day = OneOf(("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"))
@@ -134,7 +128,6 @@ def _cron_number(value: object) -> str:
     day = str(value).lower()
     return str((week_day.words.index(day) + 1) % 7) if day in week_day.words else str(value)
 
-# %% ../../nbs/api/schemas/05_triggers.ipynb #6d900f6a
 def _expression(trigger: dict) -> str | None:
     "The cron expression of a trigger; None for a recurrence in equal steps"
     if str(trigger["type"]).lower() == "cron": return trigger["expression"]
@@ -159,7 +152,6 @@ def _counts(
     week = (days + start.weekday()) // 7
     return {"day": days, "week": week, "month": months}.get(str(trigger["frequency"]).lower(), 0) % interval == 0
 
-# %% ../../nbs/api/schemas/05_triggers.ipynb #8726cee1
 def _steps(trigger: dict, start: datetime, after: datetime) -> Iterator[datetime]:
     "Equal steps from a start: minutes and hours as time passes, days and longer by the calendar"
     frequency, interval = str(trigger["frequency"]).lower(), int(trigger.get("interval", 1))
@@ -178,7 +170,6 @@ def _steps(trigger: dict, start: datetime, after: datetime) -> Iterator[datetime
         yield tick if by_clock else tick.replace(tzinfo=start.tzinfo)
         count += 1
 
-# %% ../../nbs/api/schemas/05_triggers.ipynb #416c0141
 def _month_later(start: datetime, months: int) -> datetime:
     "The same day some months later, or the last day of a shorter month"
     year, month = divmod(start.year * 12 + start.month - 1 + months, 12)

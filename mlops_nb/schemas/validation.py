@@ -63,7 +63,6 @@ def check_job_parts(
         yield from check_body(as_mapping(doc["trial"]), position.at(doc, "trial"), searched, visit.files)
     else: yield from check_body(doc, position, ports, visit.files)
 
-# %% ../../nbs/api/schemas/13_validation.ipynb #609154f7
 def check_schedule(
     doc: dict,              # A schedule
     position: Position,     # Where it stands
@@ -103,7 +102,6 @@ def check_document(
         yield from TABLES[kind].check(doc, position)
         yield from _beyond(kind, doc, position, visit)
 
-# %% ../../nbs/api/schemas/13_validation.ipynb #5f532c1e
 def _beyond(kind: str, doc: Document, position: Position, visit: Visit) -> Iterator[Problem]:
     "What the tables cannot say"
     if kind.endswith("job"): yield from check_job_parts(doc, position, visit)
@@ -129,7 +127,6 @@ def _read(name: str, value: str):
                         fix=f"--set 'inputs.{name}=VALUE', "
                             "where text with brackets or quotes stands in quotes of its own") from None
 
-# %% ../../nbs/api/schemas/13_validation.ipynb #739a1b84
 def replace_inputs(
     doc: Document,          # A job
     inputs: dict,           # Names of its inputs, and new values
@@ -185,7 +182,6 @@ _created = {"schedule": "schedule", "monitor schedule": "schedule", "online endp
             "online deployment": "online-deployment", "batch endpoint": "batch-endpoint",
             "model batch deployment": "batch-deployment"}
 
-# %% ../../nbs/api/schemas/13_validation.ipynb #2355de13
 def check_job(
     path: str | Path,               # A YAML file
     inputs: dict | None = None,     # New values for its inputs; text as from the command line

@@ -52,7 +52,6 @@ class Position:
         file, line = position_of(self.container, self.key)
         return Problem(what, accepted, fix, file, line, kind)
 
-# %% ../../nbs/api/schemas/03_values.ipynb #3432d3ca
 def suggest(
     name,               # What was written
     names,              # What could have been meant
@@ -72,21 +71,18 @@ def format_value(
     text = "empty" if value is None else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
-# %% ../../nbs/api/schemas/03_values.ipynb #0c3acc59
 def is_expression(
     value,              # Any value of a document
 ) -> bool:
     "Whether text holds an expression, whose value is not known yet"
     return isinstance(value, str) and "${{" in value
 
-# %% ../../nbs/api/schemas/03_values.ipynb #7424279d
 def as_mapping(
     value,              # Any value of a document
 ) -> dict:              # Empty where it is none: the tables have said so already
     "A value as a mapping"
     return value if isinstance(value, dict) else {}
 
-# %% ../../nbs/api/schemas/03_values.ipynb #97ce33b8
 class Kind(Protocol):
     "What a value may be"
     def check(self, value: Any, position: Position) -> Iterator[Problem]: ...  # Yields what is wrong with it
@@ -120,7 +116,6 @@ def is_flag(value) -> bool:
     "True or false, also as text"
     return isinstance(value, bool) or (isinstance(value, str) and value.lower() in ("true", "false"))
 
-# %% ../../nbs/api/schemas/03_values.ipynb #a6152c53
 anything = Scalar("any value", lambda v: v is not None)
 text = Scalar("text", lambda v: isinstance(v, str), 'put it in quotes: "{}"')
 text_or_null = Scalar("text", lambda v: v is None or isinstance(v, str), 'put it in quotes: "{}"')
@@ -134,7 +129,6 @@ literal = Scalar("a number, text, true or false", lambda v: isinstance(v, (str, 
                  'put it in quotes: "{}"')
 mapping = Scalar("a mapping", lambda v: isinstance(v, dict))
 
-# %% ../../nbs/api/schemas/03_values.ipynb #310d2502
 def whole_within(low: int, high: int) -> Scalar:
     "A whole number between two bounds, both included"
     return Scalar(f"a whole number from {low} to {high}", lambda v: is_whole(v) and low <= int(v) <= high)
@@ -180,7 +174,6 @@ class MapOf:
                                                    "rename it" if isinstance(key, str) else f'write "{key}"')
             yield from self.kind.check(item, position.at(value, key))
 
-# %% ../../nbs/api/schemas/03_values.ipynb #faa3105a
 @dataclass(frozen=True)
 class ListOf:
     "A list"
@@ -277,7 +270,6 @@ def _missing(position: Position, value, path: Path, says: str) -> Problem:
                          suggest(path.name, beside) or ("make sample" if made_here else "check the path"),
                          "not_made_yet" if made_here else "error")
 
-# %% ../../nbs/api/schemas/03_values.ipynb #c10ac3c0
 @dataclass(frozen=True)
 class LocalPath:
     "A path; where it is local, it must exist"

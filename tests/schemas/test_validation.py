@@ -436,7 +436,8 @@ def test_a_table_has_the_keys_of_azures_schema(table, path, more, fewer):
     theirs = {field.data_key or key: field for key, field in fields.items()}
     assert set(table.keys) - set(more) == set(theirs) - set(fewer)
     assert set(table.required) >= {key for key, field in theirs.items() if field.required} - {"type", "instance_type"}
-    looked_at = {key for key, field in theirs.items() if field.dump_only and table.keys.get(key) not in (None, anything)}
+    looked_at = {key for key, field in theirs.items() if field.dump_only and table.keys.get(key) not in (None,
+                                                                                                         anything)}
     assert looked_at <= {"name", "version"}
 
 

@@ -142,15 +142,20 @@ def rebuilt(bench, call: Call) -> tuple:
     code = said.get("codeConfiguration")
     if not code: raise bad("the stand-in serves deployments that bring a scoring script")
     settings, collector = said.get("requestSettings") or {}, said.get("dataCollector")
-    spec = {"name": call.name, "endpoint_name": call.segments[3],
-            "model": f"azureml:{model['id'].split('/')[-3]}:{model['name']}",
-            "code_configuration": {"code": made.code(code["codeId"]), "scoring_script": code["scoringScript"]},
-            "environment": made.environment(said.get("environmentId")),
-            "environment_variables": said.get("environmentVariables") or {},
-            "instance_type": said.get("instanceType", "Standard_DS3_v2"),
-            "instance_count": (call.body.get("sku") or {}).get("capacity", 1),
-            "request_settings": {"request_timeout_ms": int(seconds(settings.get("requestTimeout", "PT5S")) * 1000),
-                                 "max_concurrent_requests_per_instance": settings.get("maxConcurrentRequestsPerInstance", 1)}}
+    spec = {
+        "name": call.name,
+        "endpoint_name": call.segments[3],
+        "model": f"azureml:{model['id'].split('/')[-3]}:{model['name']}",
+        "code_configuration": {"code": made.code(code["codeId"]), "scoring_script": code["scoringScript"]},
+        "environment": made.environment(said.get("environmentId")),
+        "environment_variables": said.get("environmentVariables") or {},
+        "instance_type": said.get("instanceType", "Standard_DS3_v2"),
+        "instance_count": (call.body.get("sku") or {}).get("capacity", 1),
+        "request_settings": {
+            "request_timeout_ms": int(seconds(settings.get("requestTimeout", "PT5S")) * 1000),
+            "max_concurrent_requests_per_instance": settings.get("maxConcurrentRequestsPerInstance", 1),
+        },
+    }
     # The script collects, or nobody does
     if collector:
         spec["environment_variables"] = {**spec["environment_variables"],
@@ -194,7 +199,8 @@ def delete_deployment(bench, call: Call) -> Answer:
 @on("POST", "workspaces/onlineEndpoints/deployments/getLogs")
 def deployment_logs(bench, call: Call) -> Answer:
     found = endpoints(bench, call.id)
-    files = sorted((found.root / ".mlops/endpoints" / call.segments[3] / "deployments" / call.segments[5]).glob("*/worker.log"))
+    folder = found.root / ".mlops/endpoints" / call.segments[3] / "deployments" / call.segments[5]
+    files = sorted(folder.glob("*/worker.log"))
     tail = int(call.body.get("tail") or 100)
     return Answer(200, {"content": "\n".join(files[-1].read_text(errors="replace").splitlines()[-tail:]) if files
                         else ""})
