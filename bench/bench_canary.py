@@ -53,7 +53,8 @@ def simulate(
     rollout: Rollout, champion: float, canary: float, runs: int, seed: int, incident: tuple | None = None
 ) -> Runs:
     "Releases with these rates of bad events; the shadow phase is left out, because it can only help"
-    rng, limit, table = np.random.default_rng(seed), log_e_threshold(rollout.alpha, rollout.comparisons), needed(rollout)
+    rng, table = np.random.default_rng(seed), needed(rollout)
+    limit = log_e_threshold(rollout.alpha, rollout.comparisons)
     stages = [stage for stage in rollout.stages if 0 < stage.traffic < 100]
     share, enough = np.array([s.traffic / 100 for s in stages]), np.array([s.min_requests for s in stages])
     state = Runs(runs)

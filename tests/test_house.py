@@ -24,7 +24,8 @@ def package_of(name: str) -> str:
 def test_a_module_lies_where_its_notebook_does():
     "`nbs/api/models/08_gate.ipynb` is `mlops_nb/models/gate.py`; the adopter's folders have no `api/`"
     for path in NOTEBOOKS:
-        found = re.search(r"#\|\s*default_exp (\S+)", path.read_text(encoding="utf-8").replace("\\n", " ").replace('"', " "))
+        found = re.search(r"#\|\s*default_exp (\S+)",
+                          path.read_text(encoding="utf-8").replace("\\n", " ").replace('"', " "))
         if not found: continue
         folder = path.parent.relative_to(ROOT / "nbs").as_posix().removeprefix("api").strip("/")
         assert package_of(found[1].replace(".", "/")) == folder, path
@@ -47,7 +48,8 @@ def test_no_package_is_a_drawer():
 
 def test_a_package_has_no_facade():
     "Module borders are the cache keys of steps: whoever imports one module must not get another"
-    facades = [name for name in TREES if name.endswith("/__init__.py") and (PACKAGE / name).read_text(encoding="utf-8").strip()]
+    facades = [name for name in TREES if name.endswith("/__init__.py")
+               and (PACKAGE / name).read_text(encoding="utf-8").strip()]
     assert facades == []
 
 
@@ -56,7 +58,8 @@ def private_imports(name: str, tree: ast.Module):
     here = ["mlops_nb", *name.removesuffix(".py").split("/")]
     for node in ast.walk(tree):
         if not isinstance(node, ast.ImportFrom): continue
-        source = [*here[:-node.level], *(node.module or "").split(".")] if node.level else (node.module or "").split(".")
+        source = [*here[:-node.level],
+                  *(node.module or "").split(".")] if node.level else (node.module or "").split(".")
         if source[0] != "mlops_nb" or source[1:-1] == here[1:-1] and source[1:]: continue
         yield from (f"{name}:{node.lineno}: {alias.name}" for alias in node.names if re.match(r"_(?!_)", alias.name))
 
@@ -70,7 +73,11 @@ def attached(name: str, tree: ast.Module):
     for node in tree.body:
         targets = node.targets if isinstance(node, ast.Assign) else []
         for target in targets:
-            if isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name) and target.value.id[:1].isupper():
+            if (
+                isinstance(target, ast.Attribute)
+                and isinstance(target.value, ast.Name)
+                and target.value.id[:1].isupper()
+            ):
                 yield f"{name}:{node.lineno}: {ast.unparse(target)}"
         for call in ast.walk(node) if isinstance(node, ast.For | ast.Expr) else []:
             if isinstance(call, ast.Call) and ast.unparse(call.func) in ("setattr", "__set_name__"):
@@ -85,15 +92,18 @@ def annotations(tree: ast.Module):
     "Every annotation of a module"
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs, node.args.vararg, node.args.kwarg]
-            yield from (found for found in (node.returns, *(argument and argument.annotation for argument in arguments)) if found)
+            arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs, node.args.vararg,
+                         node.args.kwarg]
+            yield from (found for found in (node.returns,
+                                            *(argument and argument.annotation for argument in arguments)) if found)
         elif isinstance(node, ast.AnnAssign): yield node.annotation
 
 
 def test_annotations_are_real():
     "Only a class that is not there yet, or is imported for types alone, may stand in quotes"
     quoted = {f"{name}: {node.value}" for name, tree in MODULES.items() for node in annotations(tree)
-              if isinstance(node, ast.Constant) and isinstance(node.value, str) and not re.fullmatch(r"([A-Z]\w+\[)?[A-Z]\w+\]?( \| None)?", node.value)}
+              if isinstance(node, ast.Constant) and isinstance(node.value, str)
+              and not re.fullmatch(r"([A-Z]\w+\[)?[A-Z]\w+\]?( \| None)?", node.value)}
     assert quoted == set()
 
 
@@ -102,11 +112,19 @@ OWNERS = {  # what there is one way to do, how its other ways look, and the modu
     "whole writes": (r"\bos\.replace\(", {"files.py"}),
     "times": (r"datetime\.(now|utcnow|fromisoformat|strptime)\(", {"times.py"}),
     "paths of the local workspace": (r"/ ?f?[\"']\.mlops\b", {"project.py"}),
-    "MLflow's tables": (r"(FROM|INTO|UPDATE|JOIN) (runs|experiments|params|metrics|latest_metrics|registered_models|model_versions|model_version_tags)\b",
-                        {"workspace/mlflow_store.py", "workspace/workspace.py"}),
-    "private names of azure-ai-ml": (r"azure\.ai\.ml\._|\._runs_operations|\._load_functions|\._artifacts", {"azure/sdk.py"}),
+    "MLflow's tables": (
+        r"(FROM|INTO|UPDATE|JOIN) (runs|experiments|params|metrics|latest_metrics|registered_models|model_version(s|_tags))\b",
+        {"workspace/mlflow_store.py", "workspace/workspace.py"},
+    ),
+    "private names of azure-ai-ml": (
+        r"azure\.ai\.ml\._|\._runs_operations|\._load_functions|\._artifacts",
+        {"azure/sdk.py"},
+    ),
     "the command line as a process": (r"import main; main\(\)", {"jobs/launcher.py"}),
-    "the project's root": (r"\"settings\.ini\"\)\.(exists|is_file)\(\)|\"pyproject\.toml\"\)\.(exists|is_file)\(\)", {"project.py"}),
+    "the project's root": (
+        r"\"settings\.ini\"\)\.(exists|is_file)\(\)|\"pyproject\.toml\"\)\.(exists|is_file)\(\)",
+        {"project.py"},
+    ),
 }
 
 
@@ -131,7 +149,8 @@ def only_imports(source: str) -> bool:
 
 def examples(path: Path) -> tuple[int, int]:
     "How many cells a notebook exports, and how many show something"
-    cells = ["".join(cell["source"]) for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+    cells = ["".join(cell["source"]) for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]
+             if cell["cell_type"] == "code"]
     exported = sum(bool(EXPORTED.match(source)) and not only_imports(source) for source in cells)
     shown = sum(bool(source.strip()) and not EXPORTED.match(source) and not HIDDEN.match(source) for source in cells)
     return exported, shown

@@ -31,22 +31,38 @@ def printed(cell, name="stdout"): return "".join("".join(o["text"]) for o in cel
 
 
 def test_values_arrive_as_their_types(stage):
-    nb = stage("tail: str = ''   # a\nname: str = ''   # b\nversion: str = ''   # c\nn: int = 1   # d\nrate: float = 0.5   # e\n"
-               "flag: bool = True   # f\nnote: str = ''   # g", "print([tail, name, version, n, rate, flag, note])")
+    nb = stage(
+        "tail: str = ''   # a\nname: str = ''   # b\nversion: str = ''   # c\nn: int = 1   # d\nrate: float = 0.5   # "
+        "e\n"
+        "flag: bool = True   # f\nnote: str = ''   # g",
+        "print([tail, name, version, n, rate, flag, note])",
+    )
     note = 'a "b" \\c\n\'d\' é ${x} $[[y]]'
-    done = run(nb, "--tail", "007", "--name", "no", "--version=1.10", "--n", "12", "--rate", "1e-3", "--flag", "False", "--note", note)
+    done = run(nb, "--tail", "007", "--name", "no", "--version=1.10", "--n", "12", "--rate", "1e-3", "--flag", "False",
+               "--note", note)
     assert done.returncode == 0, done.stderr
     assert repr(["007", "no", "1.10", 12, 0.001, False, note]) in done.stdout
 
 
-@pytest.mark.parametrize("argv, message", [
-    (["--rat", "1"], "there is no parameter rat"), (["--rate", "high"], "rate is 'high'"), (["--rate", "2"], "at most 1"),
-    (["--rate"], "--rate has no value"), (["--rate", "1", "--rate", "1"], "given twice"), (["rate", "1"], "stands where a name"),
-    (["--source", "nowhere", "--target", "x"], "which does not exist"), (["--source", "."], "target is missing"),
-])
+@pytest.mark.parametrize(
+    "argv, message",
+    [
+        (["--rat", "1"], "there is no parameter rat"),
+        (["--rate", "high"], "rate is 'high'"),
+        (["--rate", "2"], "at most 1"),
+        (["--rate"], "--rate has no value"),
+        (["--rate", "1", "--rate", "1"], "given twice"),
+        (["rate", "1"], "stands where a name"),
+        (["--source", "nowhere", "--target", "x"], "which does not exist"),
+        (["--source", "."], "target is missing"),
+    ],
+)
 def test_bad_command_lines_run_nothing(stage, argv, message):
-    nb = stage("rate: Annotated[float, Range(0, 1)] = 1   # a\nsource: uri_folder = 'in'   # b\ntarget: Output[uri_folder] = 'out'   # c",
-               "print('ran')")
+    nb = stage(
+        "rate: Annotated[float, Range(0, 1)] = 1   # a\nsource: uri_folder = 'in'   # b\ntarget: Output[uri_folder] = "
+        "'out'   # c",
+        "print('ran')",
+    )
     done = run(nb, *argv)
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr and "Traceback" not in done.stderr
@@ -71,10 +87,15 @@ def test_library_cells_are_skipped(stage):
 
 
 def test_displays_streams_and_figures(stage):
-    nb = stage("x: int = 1   # a number", "import sys\nfrom IPython.display import display, clear_output",
-               "h = display('one', display_id=True)\nprint('10 %\\r20 %')\nprint('err', file=sys.stderr)\nh.update('two')\n3",
-               "print('gone')\nclear_output(wait=True)\nprint('kept')",
-               "import matplotlib.pyplot as plt\nplt.plot([1, 2])", "await __import__('asyncio').sleep(0)\n!echo $x", "_")
+    nb = stage(
+        "x: int = 1   # a number",
+        "import sys\nfrom IPython.display import display, clear_output",
+        "h = display('one', display_id=True)\nprint('10 %\\r20 %')\nprint('err', file=sys.stderr)\nh.update('two')\n3",
+        "print('gone')\nclear_output(wait=True)\nprint('kept')",
+        "import matplotlib.pyplot as plt\nplt.plot([1, 2])",
+        "await __import__('asyncio').sleep(0)\n!echo $x",
+        "_",
+    )
     done = run(nb)
     assert done.returncode == 0, done.stderr
     _, _, shown, cleared, figure, magic, last = executed(nb)
@@ -86,8 +107,19 @@ def test_displays_streams_and_figures(stage):
     assert printed(magic).strip() == "1"
 
 
-@pytest.mark.parametrize("source, status", [("raise SystemExit", 0), ("import sys; sys.exit(0)", 0), ("import sys; sys.exit(3)", 1), ("raise SystemExit('0')", 1),
-                                            ("input('?')", 1), ("def f(:", 1), ("%no_such_magic", 1), ("raise KeyboardInterrupt", 1)])
+@pytest.mark.parametrize(
+    "source, status",
+    [
+        ("raise SystemExit", 0),
+        ("import sys; sys.exit(0)", 0),
+        ("import sys; sys.exit(3)", 1),
+        ("raise SystemExit('0')", 1),
+        ("input('?')", 1),
+        ("def f(:", 1),
+        ("%no_such_magic", 1),
+        ("raise KeyboardInterrupt", 1),
+    ],
+)
 def test_other_ends_of_a_cell(stage, source, status):
     nb = stage("x: int = 1   # a number", "print('before')", source, "print('after')")
     done = run(nb, stdin=subprocess.DEVNULL)
@@ -120,13 +152,17 @@ def test_a_dead_process_leaves_no_cell_completed(stage):
 
 def start(nb):
     "A running step that has printed `ready`"
-    process = subprocess.Popen([*STEP, nb.name], cwd=nb.parent, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen([*STEP, nb.name], cwd=nb.parent, text=True, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE)
     while "ready" not in (line := process.stdout.readline()): assert line, process.stderr.read()
     return process
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("source", ["import time; time.sleep(60)", "import time\ntry: time.sleep(60)\nexcept BaseException: print('swallowed')"])
+@pytest.mark.parametrize(
+    "source",
+    ["import time; time.sleep(60)", "import time\ntry: time.sleep(60)\nexcept BaseException: print('swallowed')"],
+)
 def test_a_signal_saves_the_cell_that_it_ends(stage, number, source):
     nb = stage("x: int = 1   # a number", f"print('ready', flush=True)\n{source}", "print('after')")
     process = start(nb)
@@ -139,8 +175,13 @@ def test_a_signal_saves_the_cell_that_it_ends(stage, number, source):
     assert printed(cell).startswith("ready\n") and cell["outputs"][-1]["ename"] == "Interrupted"
 
 
-@pytest.mark.parametrize("source", ["import hashlib\nhashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)",
-                                    "import time\nwhile True:\n    try: time.sleep(60)\n    except BaseException: pass"])
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import hashlib\nhashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)",
+        "import time\nwhile True:\n    try: time.sleep(60)\n    except BaseException: pass",
+    ],
+)
 def test_a_signal_ends_a_cell_that_never_looks_up(stage, source):
     nb = stage("x: int = 1   # a number", f"print('ready', flush=True)\n{source}", "print('after')")
     process = start(nb)
@@ -152,9 +193,14 @@ def test_a_signal_ends_a_cell_that_never_looks_up(stage, source):
 
 
 def test_a_child_that_a_cell_terminates_does_not_end_the_step(stage):
-    nb = stage("x: int = 1   # a number", "import multiprocessing, time\n"
-               "child = multiprocessing.get_context('fork').Process(target=time.sleep, args=(60,))\nchild.start()\ntime.sleep(0.5)\n"
-               "child.terminate()\nchild.join()\nprint(child.exitcode)\ntime.sleep(5)", "print('after')")
+    nb = stage(
+        "x: int = 1   # a number",
+        "import multiprocessing, time\n"
+        "child = multiprocessing.get_context('fork').Process(target=time.sleep, "
+        "args=(60,))\nchild.start()\ntime.sleep(0.5)\n"
+        "child.terminate()\nchild.join()\nprint(child.exitcode)\ntime.sleep(5)",
+        "print('after')",
+    )
     done = run(nb)
     assert done.returncode == 0 and done.stdout.startswith("-15\nafter\n"), done.stderr
 
@@ -168,7 +214,8 @@ def test_output_is_live(stage):
 
 
 def test_a_smoke_run_has_its_notebooks_folder(tmp_path):
-    heading, run, parameters, job = stage_cells("source: uri_folder = '../data'   # a folder", "import os\nprint(os.path.isdir(source))")
+    heading, run, parameters, job = stage_cells("source: uri_folder = '../data'   # a folder",
+                                                "import os\nprint(os.path.isdir(source))")
     types = code("from mlops_nb.parameters import uri_folder")
     nb = write_notebook(tmp_path / "nbs/stage.ipynb", heading, run, types, parameters, job)
     (tmp_path / "data").mkdir()
@@ -190,20 +237,23 @@ def test_plain_papermill_gives_the_same_result(stage):
     nb = stage("x: int = 1   # a number", "y = x * 2\ny")
     assert run(nb, "--x", "21").returncode == 0
     ours = executed(nb)[-1]["outputs"][0]["data"]
-    plain = papermill.execute_notebook(str(nb), None, parameters={"x": 21}, kernel_name="python3", language="python", progress_bar=False)
+    plain = papermill.execute_notebook(str(nb), None, parameters={"x": 21}, kernel_name="python3", language="python",
+                                       progress_bar=False)
     assert plain.cells[-1].outputs[0].data == ours == {"text/plain": "42"}
 
 
 def test_it_runs_twice_in_one_process(stage, monkeypatch, capsys):
     from mlops_nb.step import main
-    nb = stage("x: int = 1   # a number", "print('value', x)\nz = 1", "import matplotlib.pyplot as plt\nplt.plot([1, 2]);")
+    nb = stage("x: int = 1   # a number", "print('value', x)\nz = 1",
+               "import matplotlib.pyplot as plt\nplt.plot([1, 2]);")
     monkeypatch.chdir(nb.parent)
     before = (sys.stdout, sys.modules["__main__"], signal.getsignal(signal.SIGTERM), os.environ.get("MPLBACKEND"))
     for x in ("2", "3"):
         assert main([nb.name, "--x", x]) == 0
         assert f"value {x}" in capsys.readouterr().out
         assert [o for o in executed(nb)[-1]["outputs"] if "image/png" in o.get("data", {})]
-    assert before == (sys.stdout, sys.modules["__main__"], signal.getsignal(signal.SIGTERM), os.environ.get("MPLBACKEND"))
+    assert before == (sys.stdout, sys.modules["__main__"], signal.getsignal(signal.SIGTERM),
+                      os.environ.get("MPLBACKEND"))
 
 
 def test_it_works_in_a_forked_child(stage, tmp_path):

@@ -39,7 +39,7 @@ jobs:
     max_concurrency_per_instance: 1
     resources: {{instance_count: 1}}
     task: {{type: run_function, code: ./code, entry_script: lines.py, environment: {ENVIRONMENT}, append_row_to: "${{{{outputs.lines}}}}"}}
-"""
+"""  # noqa: E501
 )
 FILES = {
     "code/trial.py": TRIAL, "work.yml": WORK,

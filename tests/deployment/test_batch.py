@@ -19,14 +19,16 @@ from tests.support.serving import flights, register_models
 def command(project, table="table.parquet", model="azureml:flight-delay:1", **inputs) -> list:
     "What a user types after `mlops-nb run`"
     given = {"table": project.root / table, "model": model, **inputs}
-    return ["pipelines/deployment/batch.yml", *(word for name, value in given.items() for word in ("--set", f"inputs.{name}={value}"))]
+    return ["pipelines/deployment/batch.yml",
+            *(word for name, value in given.items() for word in ("--set", f"inputs.{name}={value}"))]
 
 
 @pytest.fixture(scope="module")
 def batch(tmp_path_factory, empty_store):  # noqa: F811
     "A copy of the repository with a registered model, and a table with an identifier, a hole and an infinity"
     project = Project(tmp_path_factory.mktemp("batch") / "my project", empty_store)
-    for name in ("nbs", "mlops_nb", "pipelines"): shutil.copytree(ROOT / name, project.root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("nbs", "mlops_nb", "pipelines"):
+        shutil.copytree(ROOT / name, project.root / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("settings.ini", "pyproject.toml", ".amlignore"): shutil.copy(ROOT / name, project.root / name)
     register_models(project.root)
     X, _ = flights()
@@ -73,7 +75,8 @@ def test_rows_that_cannot_be_scored_are_counted_and_cost_no_other_row_its_answer
 def test_a_killed_run_goes_on_where_it_was(batch, scored):
     "Of a hundred parts, those that were done before the kill are not done again"
     words = command(batch, rows_each=4, keep="id")
-    done = lambda: [path for path in (batch.root / ".mlops/jobs").glob("*/score/minibatches/[0-9]*.json") if path.parent.parent.parent not in before]
+    done = lambda: [path for path in (batch.root / ".mlops/jobs").glob("*/score/minibatches/[0-9]*.json")
+                    if path.parent.parent.parent not in before]
     before = {*(batch.root / ".mlops/jobs").glob("*")}
     process = batch.start("run", *words)
     wait_for(lambda: len(done()) >= 3, 600)

@@ -1,4 +1,5 @@
-"What goes wrong in real life: damaged files, killed processes, notebooks that misbehave; each ends in one clear message and true statuses"
+"""What goes wrong in real life: damaged files, killed processes, notebooks that misbehave; each ends in one clear
+message and true statuses"""
 import ctypes
 import json
 import os
@@ -17,7 +18,8 @@ from tests.support import ROOT
 from tests.support.notebooks import code, text, write_notebook
 
 ENV = "environment: {image: python}"
-ONE = f"type: pipeline\njobs:\n  a: {{command: 'echo hi > ${{{{outputs.o}}}}/f', outputs: {{o: {{type: uri_folder}}}}, {ENV}}}\n"
+STEP = f"{{command: 'echo hi > ${{{{outputs.o}}}}/f', outputs: {{o: {{type: uri_folder}}}}, {ENV}}}"
+ONE = f"type: pipeline\njobs:\n  a: {STEP}\n"
 
 
 def alive(pid: int) -> bool:
@@ -37,7 +39,8 @@ def one_message(done, code: int = 2) -> str:
     return done.stdout + done.stderr
 
 
-def jobs(project) -> list: return project.workspace.rows("SELECT * FROM jobs") if (project.root/".mlops"/"workspace.db").exists() else []
+def jobs(project) -> list:
+    return project.workspace.rows("SELECT * FROM jobs") if (project.root/".mlops"/"workspace.db").exists() else []
 
 
 # Notebooks that misbehave: all of them are steps of one job
@@ -49,7 +52,8 @@ CELLS = {
     "segfault": ["import ctypes", "ctypes.string_at(0)"],
     "asks": ["x = 1", "input('name?')"],
     "leaves": ["import sys", "sys.exit(0)", "print('never')"],
-    "thread": ["import threading, time", "threading.Thread(target=lambda: (time.sleep(1.5), open(out + '/late', 'w').write('x'))).start()"],
+    "thread": ["import threading, time",
+               "threading.Thread(target=lambda: (time.sleep(1.5), open(out + '/late', 'w').write('x'))).start()"],
     "pool": ["from joblib import Parallel, delayed", "print(Parallel(2)(delayed(abs)(i) for i in [-1, 2]))"],
     "demon": ["import subprocess", "print('pid', subprocess.Popen(['sleep', '300'], start_new_session=True).pid)"],
     "no_folder": ["import os, shutil", "shutil.rmtree(out); open(out, 'w').write('a file')"],
@@ -61,11 +65,14 @@ def misbehave(root: Path, names, limit: int = 30) -> str:
     "Notebooks of these cells, and the job that runs them all"
     lines = ["type: pipeline", "settings: {continue_on_step_failure: true}", "jobs:"]
     for name in names:
-        cells = [text("# Step\n\n> For a test"), text("## Run"), code("from mlops_nb.parameters import Output, uri_folder"),
+        cells = [text("# Step\n\n> For a test"), text("## Run"),
+                 code("from mlops_nb.parameters import Output, uri_folder"),
                  code('out: Output[uri_folder] = "out"   # a folder', "parameters"), *map(code, CELLS[name])]
         write_notebook(root/"code"/f"{name}.ipynb", *cells)
-        lines.append(f"  {name}: {{code: code, command: 'python -m mlops_nb.step {name}.ipynb --out ${{{{outputs.out}}}}', "
-                     f"outputs: {{out: {{type: uri_folder}}}}, limits: {{timeout: {limit}}}, {ENV}}}")
+        lines.append(
+            f"  {name}: {{code: code, command: 'python -m mlops_nb.step {name}.ipynb --out ${{{{outputs.out}}}}', "
+            f"outputs: {{out: {{type: uri_folder}}}}, limits: {{timeout: {limit}}}, {ENV}}}"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -102,11 +109,16 @@ def test_sys_exit_0_is_a_success_in_the_notebook_too(misbehaved):
 
 
 def test_input_is_refused_with_what_to_do_instead(misbehaved):
-    assert step_of(misbehaved, "asks")["status"] == "Failed" and "make the answer a parameter" in log_of(misbehaved, "asks")
+    assert step_of(misbehaved, "asks")["status"] == "Failed" and "make the answer a parameter" in log_of(
+        misbehaved, "asks"
+    )
 
 
 def test_a_threads_work_is_waited_for(misbehaved):
-    assert step_of(misbehaved, "thread")["status"] == "Completed" and (Path(step_of(misbehaved, "thread")["outputs"]["out"])/"late").exists()
+    assert (
+        step_of(misbehaved, "thread")["status"] == "Completed"
+        and (Path(step_of(misbehaved, "thread")["outputs"]["out"]) / "late").exists()
+    )
 
 
 def test_a_pool_of_processes_does_not_keep_its_step_from_ending(misbehaved):
@@ -122,11 +134,16 @@ def test_a_process_with_a_session_of_its_own_does_not_outlive_its_step(misbehave
 
 
 def test_a_folder_output_that_became_a_file_fails_the_step(misbehaved):
-    assert step_of(misbehaved, "no_folder")["status"] == "Failed" and "folder" in step_of(misbehaved, "no_folder")["error"]
+    assert (
+        step_of(misbehaved, "no_folder")["status"] == "Failed" and "folder" in step_of(misbehaved, "no_folder")["error"]
+    )
 
 
 def test_a_step_that_deletes_its_own_folder_fails_alone(misbehaved):
-    assert step_of(misbehaved, "own_folder")["status"] == "Failed" and step_of(misbehaved, "whole")["status"] == "Completed"
+    assert (
+        step_of(misbehaved, "own_folder")["status"] == "Failed"
+        and step_of(misbehaved, "whole")["status"] == "Completed"
+    )
 
 
 def test_steps_are_the_same_with_and_without_forking(tmp_path, empty_store):
@@ -138,7 +155,8 @@ def test_steps_are_the_same_with_and_without_forking(tmp_path, empty_store):
         log = re.sub(r"[\d.]+ s\b|/\S+", "*", log_of(project, "whole"))
         prints = [row["outputs"] and {port: one["fingerprint"] for port, one in json.loads(row["outputs"]).items()}
                   for row in project.workspace.rows("SELECT outputs FROM steps ORDER BY name")]
-        seen.append([[step_of(project, name)["status"], step_of(project, name)["error"], cells_of(project, name)] for name in names] + [log, prints])
+        seen.append([[step_of(project, name)["status"], step_of(project, name)["error"], cells_of(project, name)]
+                     for name in names] + [log, prints])
     assert seen[0] == seen[1]
 
 
@@ -148,7 +166,9 @@ STUBBORN = f"command: \"trap '' TERM INT; touch $UP; while :; do sleep 0.1; done
 
 
 def test_a_command_hears_sigterm_and_may_save(project):
-    project.write("save.yml", f"command: \"trap 'touch $SAVED; kill $!; exit 0' TERM; touch $UP; sleep 300 & wait\"\n{ENV}\n")
+    project.write(
+        "save.yml", f"command: \"trap 'touch $SAVED; kill $!; exit 0' TERM; touch $UP; sleep 300 & wait\"\n{ENV}\n"
+    )
     up, saved = project.root/"up", project.root/"saved"
     runner = project.start("run", "save.yml", UP=str(up), SAVED=str(saved))
     wait_for(up.exists)
@@ -186,7 +206,7 @@ def test_kill_9_never_lets_two_copies_of_a_step_run(project, both):
           once:
             command: for p in $(cat $PIDS); do test -e /proc/$p && ! grep -q ') Z' /proc/$p/stat && touch $OVERLAP; done; echo $$ >> $PIDS; test -e $GO || sleep 300
             environment: {image: python}
-        """)
+        """)  # noqa: E501
     pids, overlap, go = (project.root/name for name in ("pids", "overlap", "go"))
     pids.touch()
     env = {"PIDS": str(pids), "OVERLAP": str(overlap), "GO": str(go)}
@@ -208,7 +228,9 @@ def test_kill_9_never_lets_two_copies_of_a_step_run(project, both):
 
 def test_no_mlflow_run_of_a_killed_attempt_is_left_running(project):
     import sqlite3
-    project.write("retry.yml", f"type: pipeline\njobs:\n  a: {{command: 'touch $UP; test -e $GO || sleep 300', {ENV}}}\n")
+    project.write(
+        "retry.yml", f"type: pipeline\njobs:\n  a: {{command: 'touch $UP; test -e $GO || sleep 300', {ENV}}}\n"
+    )
     env = {"UP": str(project.root/"up"), "GO": str(project.root/"go")}
     runner = project.start("run", "retry.yml", **env)
     wait_for((project.root/"up").exists)
@@ -216,7 +238,8 @@ def test_no_mlflow_run_of_a_killed_attempt_is_left_running(project):
     runner.wait()
     (project.root/"go").touch()
     project.run("retry.yml", **env)
-    with sqlite3.connect(project.root/".mlops"/"mlflow.db") as db: states = [row[0] for row in db.execute("SELECT status FROM runs")]
+    with sqlite3.connect(project.root/".mlops"/"mlflow.db") as db:
+        states = [row[0] for row in db.execute("SELECT status FROM runs")]
     db.close()
     assert "RUNNING" not in states and states.count("FINISHED") == 2
 
@@ -225,36 +248,67 @@ def test_no_mlflow_run_of_a_killed_attempt_is_left_running(project):
 
 def test_secrets_of_the_user_are_written_nowhere(project):
     project.write("job.yml", ONE)
-    names = ("MY_SECRET", "AZURE_CLIENT_SECRET", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "AZUREML_KEY", "AZURE_ML_TOKEN")
+    names = ("MY_SECRET", "AZURE_CLIENT_SECRET", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "AZUREML_KEY",
+             "AZURE_ML_TOKEN")
     project.run("job.yml", **{name: "hunter2hunter2" for name in names})
-    assert [path.name for path in (project.root/".mlops").rglob("*") if path.is_file() and b"hunter2hunter2" in path.read_bytes()] == []
+    assert [path.name for path in (project.root/".mlops").rglob("*") if path.is_file()
+            and b"hunter2hunter2" in path.read_bytes()] == []
 
 
 # Files that are no jobs, and jobs that are no good
 
-@pytest.mark.parametrize("text", [
-    "type: pipeline\njobs: {}\n",
-    f"command: 'true'\ninputs: [a]\n{ENV}\n",
-    f"command: \"echo a\\0b\"\n{ENV}\n",
-    f"command: 'echo ${{{{inputs.x}}}}'\ninputs: {{x: \"a\\0b\"}}\n{ENV}\n",
-    f"command: 'true'\nenvironment_variables: {{'A=B': x}}\n{ENV}\n",
-    f"command: 'true'\nenvironment_variables: {{A: \"x\\0y\"}}\n{ENV}\n",
-    f"command: 'true'\noutputs: {{../x: {{type: uri_folder}}}}\n{ENV}\n",
-    f"type: pipeline\njobs:\n  a.b: {{command: 'true', {ENV}}}\n",
-    f"type: pipeline\njobs:\n  a/b: {{command: 'true', {ENV}}}\n",
-], ids=["no-jobs", "inputs-list", "nul-in-command", "nul-in-input", "equals-in-variable", "nul-in-variable", "output-outside", "dot", "slash"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "type: pipeline\njobs: {}\n",
+        f"command: 'true'\ninputs: [a]\n{ENV}\n",
+        f'command: "echo a\\0b"\n{ENV}\n',
+        f"command: 'echo ${{{{inputs.x}}}}'\ninputs: {{x: \"a\\0b\"}}\n{ENV}\n",
+        f"command: 'true'\nenvironment_variables: {{'A=B': x}}\n{ENV}\n",
+        f"command: 'true'\nenvironment_variables: {{A: \"x\\0y\"}}\n{ENV}\n",
+        f"command: 'true'\noutputs: {{../x: {{type: uri_folder}}}}\n{ENV}\n",
+        f"type: pipeline\njobs:\n  a.b: {{command: 'true', {ENV}}}\n",
+        f"type: pipeline\njobs:\n  a/b: {{command: 'true', {ENV}}}\n",
+    ],
+    ids=[
+        "no-jobs",
+        "inputs-list",
+        "nul-in-command",
+        "nul-in-input",
+        "equals-in-variable",
+        "nul-in-variable",
+        "output-outside",
+        "dot",
+        "slash",
+    ],
+)
 def test_a_bad_job_is_one_message_and_starts_nothing(project, text):
     project.write("bad.yml", text)
     assert "bad.yml" in one_message(project.call("run", "bad.yml"))
     assert not jobs(project)
 
 
-@pytest.mark.parametrize("name, text", [
-    ("schedule", "name: s\ntrigger: {type: cron, expression: '0 5 * * *'}\ncreate_job: ./job.yml\n"),
-    ("environment", "$schema: https://azuremlschemas.azureedge.net/latest/environment.schema.json\nname: e\nimage: python\n"),
-    ("data", "$schema: https://azuremlschemas.azureedge.net/latest/data.schema.json\nname: d\ntype: uri_file\npath: job.yml\n"),
-    ("component", f"name: c\nversion: '1'\ntype: command\ncommand: cat ${{{{inputs.x}}}}\ninputs: {{x: {{type: uri_file}}}}\n{ENV}\n"),
-], ids=["schedule", "environment", "data", "component"])
+@pytest.mark.parametrize(
+    "name, text",
+    [
+        ("schedule", "name: s\ntrigger: {type: cron, expression: '0 5 * * *'}\ncreate_job: ./job.yml\n"),
+        (
+            "environment",
+            "$schema: https://azuremlschemas.azureedge.net/latest/environment.schema.json\nname: e\nimage: python\n",
+        ),
+        (
+            "data",
+            "$schema: https://azuremlschemas.azureedge.net/latest/data.schema.json\nname: d\ntype: uri_file\npath: "
+            "job.yml\n",
+        ),
+        (
+            "component",
+            f"name: c\nversion: '1'\ntype: command\ncommand: cat ${{{{inputs.x}}}}\ninputs: {{x: {{type: "
+            f"uri_file}}}}\n{ENV}\n",
+        ),
+    ],
+    ids=["schedule", "environment", "data", "component"],
+)
 def test_what_is_no_job_does_not_run(project, name, text):
     project.write("job.yml", ONE)
     project.write("other.yml", text)
@@ -264,7 +318,11 @@ def test_what_is_no_job_does_not_run(project, name, text):
 
 @pytest.mark.parametrize("value", ["[1", "{a: b}", "'", "!!x y", "&a"])
 def test_a_value_of_set_that_yaml_cannot_read_is_one_message(project, value):
-    project.write("job.yml", f"type: pipeline\ninputs: {{x: 1}}\njobs:\n  a: {{command: 'echo ${{{{inputs.x}}}}', inputs: {{x: '${{{{parent.inputs.x}}}}'}}, {ENV}}}\n")
+    project.write(
+        "job.yml",
+        f"type: pipeline\ninputs: {{x: 1}}\njobs:\n  a: {{command: 'echo ${{{{inputs.x}}}}', inputs: {{x: "
+        f"'${{{{parent.inputs.x}}}}'}}, {ENV}}}\n",
+    )
     one_message(project.call("run", "job.yml", "--set", f"inputs.x={value}"))
 
 
@@ -297,21 +355,32 @@ def test_a_damaged_database_is_one_message_that_names_it(project, name, start):
     path = project.root/".mlops"/name
     content = path.read_bytes()
     path.write_bytes(content[:start] + b"garbage!" * ((len(content) - start) // 8))
-    for words in (("run", "job.yml", "--from", "a"), ("jobs",)) if name == "workspace.db" else (("run", "job.yml", "--from", "a"),):
+    for words in (
+        (("run", "job.yml", "--from", "a"), ("jobs",))
+        if name == "workspace.db"
+        else (("run", "job.yml", "--from", "a"),)
+    ):
         done = project.call(*words)
         assert name in one_message(done, done.returncode) and done.returncode in (1, 2)
 
 
 def bound_by_permissions():
-    "Take from root what lets it write everywhere: CAP_DAC_OVERRIDE, which is number 1, leaves the bounding set and so all that is started then"
-    if os.geteuid() == 0 and ctypes.CDLL(None, use_errno=True).prctl(24, 1, 0, 0, 0): raise OSError(ctypes.get_errno(), "PR_CAPBSET_DROP")
+    """Take from root what lets it write everywhere: CAP_DAC_OVERRIDE, which is number 1, leaves the bounding set and
+    so all that is started then"""
+    if os.geteuid() == 0 and ctypes.CDLL(None, use_errno=True).prctl(24, 1, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "PR_CAPBSET_DROP")
 
 
-@pytest.mark.skipif(os.geteuid() == 0 and sys.platform != "linux", reason="root writes everywhere, and only Linux can take that from it: run the tests as another user")
+@pytest.mark.skipif(
+    os.geteuid() == 0 and sys.platform != "linux",
+    reason="root writes everywhere, and only Linux can take that from it: run the tests as another user",
+)
 def test_a_folder_that_may_not_be_written_is_not_called_a_full_disk(tmp_path):
     (tmp_path/"job.yml").write_text(ONE)
     tmp_path.chmod(0o555)
-    try: said = one_message(subprocess.run([*CLI, "run", "job.yml"], cwd=tmp_path, text=True, capture_output=True, preexec_fn=bound_by_permissions))
+    try:
+        said = one_message(subprocess.run([*CLI, "run", "job.yml"], cwd=tmp_path, text=True, capture_output=True,
+                                          preexec_fn=bound_by_permissions))
     finally: tmp_path.chmod(0o755)
     assert "ermission denied" in said and "free some space" not in said
 
@@ -320,7 +389,7 @@ READ = f"""
     type: pipeline
     jobs:
       read: {{command: 'cat ${{{{inputs.d}}}}/*/x > ${{{{outputs.o}}}}', inputs: {{d: {{type: uri_folder, path: ./data}}}}, outputs: {{o: {{type: uri_file}}}}, {ENV}}}
-    """
+    """  # noqa: E501
 
 
 def test_a_changed_file_behind_a_linked_folder_is_noticed(project):
@@ -363,14 +432,19 @@ def test_a_job_file_runs_in_the_workspace_of_its_own_project(project, tmp_path):
     project.write("sub/job.yml", ONE)
     elsewhere = tmp_path/"elsewhere"
     elsewhere.mkdir()
-    done = subprocess.run([*CLI, "run", str(project.root/"sub"/"job.yml")], cwd=elsewhere, text=True, capture_output=True)
+    done = subprocess.run([*CLI, "run", str(project.root/"sub"/"job.yml")], cwd=elsewhere, text=True,
+                          capture_output=True)
     assert done.returncode == 0 and len(jobs(project)) == 1 and not any(elsewhere.iterdir())
 
 
-@pytest.mark.skipif(shutil.which("git") is None or not (ROOT/".git").exists(), reason="only git knows which files a clone would have: this copy is no clone, or git is missing")
+@pytest.mark.skipif(
+    shutil.which("git") is None or not (ROOT / ".git").exists(),
+    reason="only git knows which files a clone would have: this copy is no clone, or git is missing",
+)
 def test_a_fresh_clone_passes_its_own_check(tmp_path):
     "`make test` checks before it makes the sample"
-    listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, text=True, capture_output=True, check=True).stdout
+    listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT,
+                            text=True, capture_output=True, check=True).stdout
     for name in filter(None, listed.split("\0")):
         if not (ROOT/name).exists(): continue
         (tmp_path/name).parent.mkdir(parents=True, exist_ok=True)

@@ -39,7 +39,8 @@ class Project:
         return path
 
     def start(self, *words: str, **env) -> subprocess.Popen:
-        return subprocess.Popen([*CLI, *words], cwd=self.root, env={**os.environ, **env}, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        return subprocess.Popen([*CLI, *words], cwd=self.root, env={**os.environ, **env}, text=True,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                 start_new_session=True)
 
     def call(self, *words: str, **env) -> subprocess.CompletedProcess:
@@ -116,17 +117,24 @@ def test_a_chain_runs_and_the_same_command_again_runs_nothing(chain):
 
 
 def test_a_changed_value_runs_only_what_depends_on_it(chain):
-    chain.write("branch.yml", CHAIN.replace('{given: "${{parent.jobs.one.outputs.out}}", seconds', '{given: "${{parent.jobs.one.outputs.out}}", word: "${{parent.inputs.word}}", seconds')
-                .replace('{word: "${{parent.inputs.word}}", seconds', '{word: constant, seconds', 1))
+    chain.write(
+        "branch.yml",
+        CHAIN.replace(
+            '{given: "${{parent.jobs.one.outputs.out}}", seconds',
+            '{given: "${{parent.jobs.one.outputs.out}}", word: "${{parent.inputs.word}}", seconds',
+        ).replace('{word: "${{parent.inputs.word}}", seconds', "{word: constant, seconds", 1),
+    )
     chain.run("branch.yml", **chain.env)
     job = chain.run("branch.yml", "--set", "inputs.word=other", **chain.env)
-    assert {name: bool(step["reused_from"]) for name, step in steps(job).items()} == {"one": True, "two": False, "three": True}
+    assert {name: bool(step["reused_from"]) for name,
+            step in steps(job).items()} == {"one": True, "two": False, "three": True}
 
 
 def test_from_runs_a_step_and_its_followers_again(chain):
     chain.run("chain.yml", **chain.env)
     job = chain.run("chain.yml", "--from", "two", **chain.env)
-    assert {name: bool(step["reused_from"]) for name, step in steps(job).items()} == {"one": True, "two": False, "three": False}
+    assert {name: bool(step["reused_from"]) for name,
+            step in steps(job).items()} == {"one": True, "two": False, "three": False}
 
 
 def test_a_result_that_was_tampered_with_is_not_reused(chain):
@@ -164,7 +172,8 @@ def test_kill_9_at_a_step_then_the_same_command_finishes_the_same_job(chain, ste
     clean.write("chain.yml", CHAIN)
     clean.run("chain.yml", "--set", "inputs.seconds=1", RAN=str(clean.root/"ran.txt"))
     fresh = [row["outputs"] for row in clean.workspace.rows("SELECT outputs FROM results ORDER BY step")]
-    assert [json.loads(one)["out"]["fingerprint"] for one in prints] == [json.loads(one)["out"]["fingerprint"] for one in fresh]
+    assert [json.loads(one)["out"]["fingerprint"]
+            for one in prints] == [json.loads(one)["out"]["fingerprint"] for one in fresh]
 
 
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -177,7 +186,10 @@ def test_a_signal_leaves_true_statuses_and_no_orphan(chain, number, code):
     assert runner.returncode == code, out + err
     assert not Path(f"/proc/{pid}").exists() and "Traceback" not in err
     job = json.loads(chain.call("show", "last", "--json").stdout)
-    assert (job["status"], [step["status"] for step in job["steps"]]) == ("Canceled", ["Canceled", "NotStarted", "NotStarted"])
+    assert (job["status"], [step["status"] for step in job["steps"]]) == (
+        "Canceled",
+        ["Canceled", "NotStarted", "NotStarted"],
+    )
 
 
 def test_cancel_from_another_terminal(chain):
@@ -256,7 +268,11 @@ def test_a_file_output_that_is_not_written_fails_the_step(project):
 
 
 def test_the_environment_variables_of_azure_and_the_working_folder(project):
-    project.write("src/show.py", "import os, pathlib\nprint(os.environ['AZURE_ML_INPUT_data'])\nprint(sorted(p.name for p in pathlib.Path('.').iterdir()))\n")
+    project.write(
+        "src/show.py",
+        "import os, pathlib\nprint(os.environ['AZURE_ML_INPUT_data'])\nprint(sorted(p.name for p in "
+        "pathlib.Path('.').iterdir()))\n",
+    )
     project.write("src/.amlignore", "secret*\n")
     project.write("src/secret.txt", "no")
     project.write("data.txt", "x")
@@ -267,7 +283,7 @@ def test_the_environment_variables_of_azure_and_the_working_folder(project):
         inputs: {data: {type: uri_file, path: data.txt}, name: Ada}
         outputs: {out: {type: uri_folder}}
         environment: {image: python}
-        """)
+        """)  # noqa: E501
     job = project.run("env.yml")
     lines = project.call("logs", job["id"], "job").stdout.splitlines()
     assert lines[0].endswith("data.txt") and lines[2] == "hi Ada" and lines[3].endswith("outputs/out")
@@ -328,7 +344,9 @@ def test_an_output_path_in_a_datastore_is_written_there_and_read_back(project):
             environment: {image: python}
         """)
     job = project.run("store.yml")
-    assert (project.root/".mlops"/"datastores"/"workspaceblobstore"/"kept"/job["id"]/"file.txt").read_text() == "stored\n"
+    assert (
+        project.root / ".mlops" / "datastores" / "workspaceblobstore" / "kept" / job["id"] / "file.txt"
+    ).read_text() == "stored\n"
 
 
 def test_a_time_limit_ends_a_step(project):
@@ -346,7 +364,9 @@ def test_a_distributed_command_runs_once_for_each_process(project):
         environment: {image: python}
         """)
     job = project.run("ranks.yml")
-    assert sorted((Path(job["steps"][0]["outputs"]["out"])/"ranks.txt").read_text().splitlines()) == [f"{rank} of 3" for rank in range(3)]
+    assert sorted((Path(job["steps"][0]["outputs"]["out"]) / "ranks.txt").read_text().splitlines()) == [
+        f"{rank} of 3" for rank in range(3)
+    ]
 
 
 SWEEP = """
@@ -362,7 +382,7 @@ SWEEP = """
     sampling_algorithm: grid
     objective: {goal: minimize, primary_metric: loss}
     limits: {max_total_trials: 10, max_concurrent_trials: 2}
-    """
+    """  # noqa: E501
 
 
 def test_a_sweep_keeps_the_best_trial(project):
@@ -376,13 +396,18 @@ def test_a_killed_sweep_goes_on_with_the_trials_that_are_missing(project):
     project.write("sweep.yml", SWEEP.replace("max_concurrent_trials: 2", "max_concurrent_trials: 1"))
     ran = project.root/"ran"
     runner = project.start("run", "sweep.yml", RAN=str(ran))
-    wait_for(lambda: project.workspace.rows("SELECT 1 FROM jobs") and len(list(project.root.glob(".mlops/jobs/*/trial/trials/*"))) == 2, 60)
+    wait_for(lambda: project.workspace.rows("SELECT 1 FROM jobs")
+             and len(list(project.root.glob(".mlops/jobs/*/trial/trials/*"))) == 2, 60)
     runner.kill()
     runner.wait()
     ended = set(ran.read_text().split())
     job = project.run("sweep.yml", RAN=str(ran))
     assert job["attempt"] == 2 and (Path(job["steps"][0]["outputs"]["best"])/"x").read_text().strip() == "3"
-    assert all(ran.read_text().split().count(value) == 1 for value in ended) and set(ran.read_text().split()) == {"1", "3", "5"}
+    assert all(ran.read_text().split().count(value) == 1 for value in ended) and set(ran.read_text().split()) == {
+        "1",
+        "3",
+        "5",
+    }
 
 
 def test_early_termination_stops_a_bad_trial(project):
@@ -402,8 +427,14 @@ def test_early_termination_stops_a_bad_trial(project):
         early_termination: {type: bandit, slack_factor: 0.1, evaluation_interval: 2, delay_evaluation: 2}
         """)
     job = project.run("sweep.yml")
-    trials = [json.loads(line) for line in next(project.root.glob(".mlops/jobs/*/trial/trials.jsonl")).read_text().splitlines()[1:]]
-    assert {trial["values"]["level"]: trial["state"] for trial in trials} == {"0.9": "Completed", "0.1": "Stopped"} and job["status"] == "Completed"
+    trials = [
+        json.loads(line)
+        for line in next(project.root.glob(".mlops/jobs/*/trial/trials.jsonl")).read_text().splitlines()[1:]
+    ]
+    assert {trial["values"]["level"]: trial["state"] for trial in trials} == {
+        "0.9": "Completed",
+        "0.1": "Stopped",
+    } and job["status"] == "Completed"
 
 
 def test_a_parallel_step_works_through_mini_batches_and_appends_in_order(project):
@@ -442,7 +473,10 @@ def test_a_parallel_step_works_through_mini_batches_and_appends_in_order(project
 
 def test_a_failing_mini_batch_fails_the_step_beyond_its_threshold(project):
     for number in range(4): project.write(f"data/{number}.txt", str(number))
-    project.write("src/score.py", "def run(batch):\n    if '2.txt' in batch[0]: raise ValueError('two is bad')\n    return batch\n")
+    project.write(
+        "src/score.py",
+        "def run(batch):\n    if '2.txt' in batch[0]: raise ValueError('two is bad')\n    return batch\n",
+    )
     project.write("parallel.yml", """
         type: pipeline
         jobs:
@@ -455,17 +489,35 @@ def test_a_failing_mini_batch_fails_the_step_beyond_its_threshold(project):
             mini_batch_error_threshold: 0
             retry_settings: {max_retries: 1}
             task: {type: run_function, code: src, entry_script: score.py, environment: {image: python}, append_row_to: "${{outputs.rows}}"}
-        """)
-    assert "1 of 4 mini-batches failed; the first: ValueError: two is bad" in project.run("parallel.yml", code=1)["steps"][0]["error"]
+        """)  # noqa: E501
+    assert (
+        "1 of 4 mini-batches failed; the first: ValueError: two is bad"
+        in project.run("parallel.yml", code=1)["steps"][0]["error"]
+    )
 
 
-@pytest.mark.parametrize("text, said", [
-    ("type: pipeline\njobs:\n\ta: {}\n", "tab"),
-    ("type: pipeline\njobs:\n  a: {command: x, environment: {image: p}}\n  a: {command: y, environment: {image: p}}\n", "a"),
-    ("type: pipeline\njobs:\n  a: {command: 'x ${{inputs.d}}', inputs: {d: '${{parent.jobs.b.outputs.o}}'}, outputs: {o: {type: uri_folder}}, environment: {image: p}}\n"
-     "  b: {command: 'x ${{inputs.d}}', inputs: {d: '${{parent.jobs.a.outputs.o}}'}, outputs: {o: {type: uri_folder}}, environment: {image: p}}\n", "cycle"),
-    ("command: cat ${{inputs.d}}\ninputs: {d: {type: uri_file, path: ./absent.csv}}\nenvironment: {image: p}\n", "absent.csv"),
-])
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("type: pipeline\njobs:\n\ta: {}\n", "tab"),
+        (
+            "type: pipeline\njobs:\n  a: {command: x, environment: {image: p}}\n  a: {command: y, environment: "
+            "{image: p}}\n",
+            "a",
+        ),
+        (
+            "type: pipeline\njobs:\n  a: {command: 'x ${{inputs.d}}', inputs: {d: '${{parent.jobs.b.outputs.o}}'}, "
+            "outputs: {o: {type: uri_folder}}, environment: {image: p}}\n"
+            "  b: {command: 'x ${{inputs.d}}', inputs: {d: '${{parent.jobs.a.outputs.o}}'}, outputs: {o: {type: "
+            "uri_folder}}, environment: {image: p}}\n",
+            "cycle",
+        ),
+        (
+            "command: cat ${{inputs.d}}\ninputs: {d: {type: uri_file, path: ./absent.csv}}\nenvironment: {image: p}\n",
+            "absent.csv",
+        ),
+    ],
+)
 def test_bad_files_are_refused_before_anything_is_written(tmp_path, text, said):
     (tmp_path/"job.yml").write_text(text)
     done = subprocess.run([*CLI, "run", "job.yml"], cwd=tmp_path, text=True, capture_output=True)
@@ -473,7 +525,14 @@ def test_bad_files_are_refused_before_anything_is_written(tmp_path, text, said):
     assert [path.name for path in tmp_path.iterdir()] == ["job.yml"]
 
 
-@pytest.mark.parametrize("words, said", [(["--set", "inputs.nothing=1"], "nothing"), (["--set", "word=1"], "--set inputs.NAME=VALUE"), (["--from", "four"], "one, two, three")])
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["--set", "inputs.nothing=1"], "nothing"),
+        (["--set", "word=1"], "--set inputs.NAME=VALUE"),
+        (["--from", "four"], "one, two, three"),
+    ],
+)
 def test_bad_options_are_refused(chain, words, said):
     done = chain.call("run", "chain.yml", *words, **chain.env)
     assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
@@ -481,6 +540,7 @@ def test_bad_options_are_refused(chain, words, said):
 
 def test_a_full_disk_is_one_message_and_a_second_run_finishes(chain):
     limited = f"ulimit -f 0; exec {' '.join(CLI[:1])} -c 'from mlops_nb.cli.main import main; main()' run chain.yml"
-    done = subprocess.run(["bash", "-c", limited], cwd=chain.root, env={**os.environ, **chain.env}, text=True, capture_output=True)
+    done = subprocess.run(["bash", "-c", limited], cwd=chain.root, env={**os.environ, **chain.env}, text=True,
+                          capture_output=True)
     assert done.returncode != 0 and "Traceback" not in done.stderr
     assert chain.run("chain.yml", **chain.env)["status"] == "Completed"

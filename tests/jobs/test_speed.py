@@ -1,4 +1,5 @@
-"The fast path changes nothing but the time: what is imported, when steps are forked, and what does not leak from one to the next"
+"""The fast path changes nothing but the time: what is imported, when steps are forked, and what does not leak from
+one to the next"""
 import json
 import os
 import re
@@ -15,13 +16,19 @@ from tests.jobs.test_runner import Project, empty_store, project, steps  # noqa:
 from tests.support import ROOT
 from tests.support.notebooks import code, text, write_notebook
 
-HEAVY = {"azure", "mlflow", "pandas", "sklearn", "numpy", "IPython", "matplotlib", "papermill", "nbconvert", "importlib.metadata"}
-SPY = "import sys\nfrom mlops_nb.cli.main import main\ntry: main(prog_name='mlops-nb')\nfinally: print('LOADED', *sys.modules, file=sys.stderr)\n"
+HEAVY = {"azure", "mlflow", "pandas", "sklearn", "numpy", "IPython", "matplotlib", "papermill", "nbconvert",
+         "importlib.metadata"}
+SPY = """import sys
+from mlops_nb.cli.main import main
+try: main(prog_name='mlops-nb')
+finally: print('LOADED', *sys.modules, file=sys.stderr)
+"""
 
 
 def loaded(root: Path, *words: str, **env) -> set[str]:
     "The modules that a command has imported when it ends"
-    done = subprocess.run([sys.executable, "-c", SPY, *words], cwd=root, env={**os.environ, **env}, text=True, capture_output=True)
+    done = subprocess.run([sys.executable, "-c", SPY, *words], cwd=root, env={**os.environ, **env}, text=True,
+                          capture_output=True)
     assert done.returncode == 0, done.stderr
     return {*re.search(r"LOADED (.*)", done.stderr)[1].split()}
 
@@ -31,10 +38,14 @@ def pipeline(project, cells: dict[str, list[str]], variables: str = "") -> Path:
     lines, before = ["type: pipeline", "jobs:"], None
     for name, sources in cells.items():
         types = code("from mlops_nb.parameters import Output, uri_file")
-        write_notebook(project.root/f"{name}.ipynb", text(f"# {name}"), text("## Run"), types, code("out: Output[uri_file] = 'x.json'   # what it saw", "parameters"), *map(code, sources))
+        write_notebook(project.root/f"{name}.ipynb", text(f"# {name}"), text("## Run"), types,
+                       code("out: Output[uri_file] = 'x.json'   # what it saw", "parameters"), *map(code, sources))
         after = f", inputs: {{before: '${{{{parent.jobs.{before}.outputs.out}}}}'}}" if before else ""
-        lines.append(f"  {name}: {{command: \"python -m mlops_nb.step {name}.ipynb --out '${{{{outputs.out}}}}'\", code: ., outputs: {{out: {{type: uri_file}}}}, "
-                     f"environment: {{image: python}}{after}{variables}}}")
+        lines.append(
+            f"  {name}: {{command: \"python -m mlops_nb.step {name}.ipynb --out '${{{{outputs.out}}}}'\", code: ., "
+            f"outputs: {{out: {{type: uri_file}}}}, "
+            f"environment: {{image: python}}{after}{variables}}}"
+        )
         before = name
     return project.write("notebooks.yml", "\n".join(lines) + "\n")
 
@@ -42,13 +53,26 @@ def pipeline(project, cells: dict[str, list[str]], variables: str = "") -> Path:
 def saw(job: dict, name: str): return json.loads(Path(steps(job)[name]["outputs"]["out"]).read_text())
 
 
-SEE = "import json, os, random, sys\nimport numpy, matplotlib\nfrom threadpoolctl import threadpool_info\nimport sklearn"
+SEE = (
+    "import json, os, random, sys\nimport numpy, matplotlib\nfrom threadpoolctl import threadpool_info\nimport sklearn"
+)
 WRITE = "with open(out, 'w') as file: json.dump(seen, file)"
-LOOK = ("seen = dict(cwd=os.path.basename(os.path.dirname(os.getcwd())), random=random.random(), numpy=float(numpy.random.rand()), backend=matplotlib.get_backend().removeprefix('module://matplotlib_inline.backend_'), "
-        "path=[p for p in sys.path if 'leaked' in p], variable=os.environ.get('LEAKED'), omp=os.environ['OMP_NUM_THREADS'], spin=os.environ['GOMP_SPINCOUNT'], pages=os.environ['NUMPY_MADVISE_HUGEPAGE'], figsize=matplotlib.rcParams['figure.dpi'], "
-        "printing=numpy.get_printoptions()['precision'], attribute=hasattr(json, 'leaked'), threads=sorted({i['num_threads'] for i in threadpool_info()}))")
-SPOIL = ("from threadpoolctl import threadpool_limits\nthreadpool_limits(3)\nos.environ.update(LEAKED='1', OMP_NUM_THREADS='7')\nos.chdir('/')\nrandom.seed(1)\nnumpy.random.seed(1)\n"
-         "sys.path.append('/leaked')\njson.leaked = 1\nmatplotlib.use('svg')\nmatplotlib.rcParams['figure.dpi'] = 33\nnumpy.set_printoptions(precision=1)")
+LOOK = (
+    "seen = dict(cwd=os.path.basename(os.path.dirname(os.getcwd())), random=random.random(), "
+    "numpy=float(numpy.random.rand()), "
+    "backend=matplotlib.get_backend().removeprefix('module://matplotlib_inline.backend_'), "
+    "path=[p for p in sys.path if 'leaked' in p], variable=os.environ.get('LEAKED'), "
+    "omp=os.environ['OMP_NUM_THREADS'], spin=os.environ['GOMP_SPINCOUNT'], pages=os.environ['NUMPY_MADVISE_HUGEPAGE'], "
+    "figsize=matplotlib.rcParams['figure.dpi'], "
+    "printing=numpy.get_printoptions()['precision'], attribute=hasattr(json, 'leaked'), "
+    "threads=sorted({i['num_threads'] for i in threadpool_info()}))"
+)
+SPOIL = (
+    "from threadpoolctl import threadpool_limits\nthreadpool_limits(3)\nos.environ.update(LEAKED='1', "
+    "OMP_NUM_THREADS='7')\nos.chdir('/')\nrandom.seed(1)\nnumpy.random.seed(1)\n"
+    "sys.path.append('/leaked')\njson.leaked = 1\nmatplotlib.use('svg')\nmatplotlib.rcParams['figure.dpi'] = "
+    "33\nnumpy.set_printoptions(precision=1)"
+)
 
 
 def test_nothing_leaks_from_one_step_into_the_next(project):
@@ -88,7 +112,10 @@ def test_a_step_that_nothing_waits_for_takes_no_share_from_one_on_which_others_w
     assert share_threads(steps, starts, 8, active, []) == threads
 
 
-THREAD = "import sys, threading, time\nif any('launcher' in word for word in sys.orig_argv): threading.Thread(target=time.sleep, args=(300,), daemon=True).start()\n"
+THREAD = """import sys, threading, time
+if any('launcher' in word for word in sys.orig_argv):
+    threading.Thread(target=time.sleep, args=(300,), daemon=True).start()
+"""
 
 
 def test_where_a_thread_runs_steps_are_ordinary_processes_and_it_is_said_once(project):
@@ -119,12 +146,26 @@ def test_other_systems_do_not_fork(monkeypatch, platform):
 @pytest.mark.parametrize("fork", ["1", "0"])
 def test_the_sample_runs_stages_in_order_and_ends_at_the_first_that_fails(project, fork):
     project.write("settings.ini", (ROOT/"settings.ini").read_text())
-    for number, (name, line) in enumerate({"first": "open('made.txt', 'w').write(str(rows))", "second": "rows / (int(open('made.txt').read()) - 3)", "third": "open('late.txt', 'w')"}.items(), 1):
-        write_notebook(project.root/f"nbs/training/0{number}_{name}.ipynb", text(f"# {name}"), text("## Run"), code("import json"), code("rows: int = 3   # how many", "parameters"), code(line))
+    for number, (name, line) in enumerate(
+        {
+            "first": "open('made.txt', 'w').write(str(rows))",
+            "second": "rows / (int(open('made.txt').read()) - 3)",
+            "third": "open('late.txt', 'w')",
+        }.items(),
+        1,
+    ):
+        write_notebook(project.root/f"nbs/training/0{number}_{name}.ipynb", text(f"# {name}"), text("## Run"),
+                       code("import json"), code("rows: int = 3   # how many", "parameters"), code(line))
     done = project.call("sample", MLOPS_NB_FORK=fork)
     assert done.returncode == 1 and "first: " in done.stdout and "second" not in done.stdout
-    assert "error: second: exit code 1" in done.stderr and "ZeroDivisionError" in done.stderr and "rows / (int" in done.stderr
-    assert (project.root/".mlops/sample/made.txt").read_text() == "3" and not (project.root/".mlops/sample/late.txt").exists()
+    assert (
+        "error: second: exit code 1" in done.stderr
+        and "ZeroDivisionError" in done.stderr
+        and "rows / (int" in done.stderr
+    )
+    assert (project.root / ".mlops/sample/made.txt").read_text() == "3" and not (
+        project.root / ".mlops/sample/late.txt"
+    ).exists()
 
 
 def test_windows_is_told_what_it_needs(project, monkeypatch):
@@ -149,17 +190,26 @@ def test_an_unchanged_run_imports_nothing_heavy(project):
     assert "mlops_nb.jobs.plan" in found and "mlops_nb.jobs.runner" not in found
 
 
-@pytest.mark.parametrize("words, env", [(["--help"], {}), ([], {"_MLOPS_NB_COMPLETE": "bash_complete", "COMP_WORDS": "mlops-nb ru", "COMP_CWORD": "1"})])
+@pytest.mark.parametrize(
+    "words, env",
+    [(["--help"], {}), ([], {"_MLOPS_NB_COMPLETE": "bash_complete", "COMP_WORDS": "mlops-nb ru", "COMP_CWORD": "1"})],
+)
 def test_help_and_completion_import_nothing_heavy(tmp_path, words, env):
     found = loaded(tmp_path, *words, **env)
     assert not found & (HEAVY | {"yaml", "rich", "blake3", "pathspec"})
 
 
 def test_a_step_imports_papermill_without_its_clients_of_clouds(stage):
-    nb = stage("x: int = 1   # a number", "import sys\nprint('LOADED', *sys.modules)", "import azure.identity, pyarrow.fs")
-    done = subprocess.run([sys.executable, "-m", "mlops_nb.step", nb.name], cwd=nb.parent, text=True, capture_output=True)
+    nb = stage("x: int = 1   # a number", "import sys\nprint('LOADED', *sys.modules)",
+               "import azure.identity, pyarrow.fs")
+    done = subprocess.run([sys.executable, "-m", "mlops_nb.step", nb.name], cwd=nb.parent, text=True,
+                          capture_output=True)
     found = {*done.stdout.split()}
-    assert done.returncode == 0 and "papermill.execute" in found and not found & {"azure.identity", "pyarrow", "nbconvert", "matplotlib"}
+    assert (
+        done.returncode == 0
+        and "papermill.execute" in found
+        and not found & {"azure.identity", "pyarrow", "nbconvert", "matplotlib"}
+    )
 
 
 def test_papermill_executes_the_step(project):
@@ -171,11 +221,26 @@ def test_papermill_executes_the_step(project):
 def test_commands_are_found_as_the_packaging_standard_finds_them():
     from mlops_nb.plugins import plugins
     for group in ("mlops_nb.commands", "console_scripts", "nbdev", "no such group"):
-        assert plugins(group) == {entry.name: entry.value for entry in distribution("mlops-nb").entry_points.select(group=group)}
-    assert plugins("mlops_nb.commands") == tomllib.loads((ROOT/"pyproject.toml").read_text())["project"].get("entry-points", {}).get("mlops_nb.commands", {})
+        assert plugins(group) == {entry.name: entry.value
+                                  for entry in distribution("mlops-nb").entry_points.select(group=group)}
+    assert plugins("mlops_nb.commands") == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"].get(
+        "entry-points", {}
+    ).get("mlops_nb.commands", {})
 
 
-@pytest.mark.parametrize("value", [0, -1.5, 1e300, float("inf"), "007", "a\n'b' \\ \"c\" é ☃ \ud83d\ude00".encode("utf-16", "surrogatepass").decode("utf-16"), True, None])
+@pytest.mark.parametrize(
+    "value",
+    [
+        0,
+        -1.5,
+        1e300,
+        float("inf"),
+        "007",
+        "a\n'b' \\ \"c\" é ☃ \ud83d\ude00".encode("utf-16", "surrogatepass").decode("utf-16"),
+        True,
+        None,
+    ],
+)
 def test_values_are_injected_as_they_are(stage, value):
     from mlops_nb.notebooks.cells import read_notebook
     from mlops_nb.notebooks.engine import execute
@@ -190,6 +255,7 @@ def test_values_are_injected_as_they_are(stage, value):
 def test_the_executed_notebook_is_one_that_jupyter_reads(stage):
     import nbformat
     nb = stage("x: int = 1   # a number", "print('hi')\nx", "1 / 0", above=("y = 1",))
-    done = subprocess.run([sys.executable, "-m", "mlops_nb.step", nb.name, "--x", "2"], cwd=nb.parent, text=True, capture_output=True)
+    done = subprocess.run([sys.executable, "-m", "mlops_nb.step", nb.name, "--x", "2"], cwd=nb.parent, text=True,
+                          capture_output=True)
     assert done.returncode == 1
     nbformat.validate(nbformat.read(nb.parent/"outputs"/nb.name, 4))

@@ -95,17 +95,37 @@ def test_small_slices_are_not_judged(losses):
     assert verdict.accepted and list(verdict.slices.index) == ["kind=common"]
 
 
-@pytest.mark.parametrize("gain, wanted, said", [
-    (-0.005, 0.0, "its loss is higher by 0.0050, with 95% confidence higher by at most 0.0050, and it must be lower."),
-    (0.005, 0.01, "its loss is lower by 0.0050, with 95% confidence lower by at least 0.0050, and it must be lower by more than 0.01."),
-    (0.0, 0.0, "its loss is higher by 0.0000, with 95% confidence higher by at most 0.0000, and it must be lower.")])
+@pytest.mark.parametrize(
+    "gain, wanted, said",
+    [
+        (
+            -0.005,
+            0.0,
+            "its loss is higher by 0.0050, with 95% confidence higher by at most 0.0050, and it must be lower.",
+        ),
+        (
+            0.005,
+            0.01,
+            "its loss is lower by 0.0050, with 95% confidence lower by at least 0.0050, and it must be lower by more "
+            "than 0.01.",
+        ),
+        (0.0, 0.0, "its loss is higher by 0.0000, with 95% confidence higher by at most 0.0000, and it must be lower."),
+    ],
+)
 def test_a_refusal_says_which_way_and_how_much(losses, gain, wanted, said):
     champion, day = np.zeros(len(losses[1])), losses[1]
-    assert judge(champion - gain, champion, day, limits=Limits(min_improvement=wanted)).reason == f"Refused: it is not proven better: {said}"
+    assert judge(champion - gain, champion, day,
+                 limits=Limits(min_improvement=wanted)).reason == f"Refused: it is not proven better: {said}"
 
 
-@pytest.mark.parametrize("time, limit, shown, said", [
-    (3.21, 50, 4, "is 4 ms, within 50 ms"), (50.4, 50, 51, "is 51 ms, more than 50 ms"), (50.4, 50.5, 50.5, "within 50.5 ms")])
+@pytest.mark.parametrize(
+    "time, limit, shown, said",
+    [
+        (3.21, 50, 4, "is 4 ms, within 50 ms"),
+        (50.4, 50, 51, "is 51 ms, more than 50 ms"),
+        (50.4, 50.5, 50.5, "within 50.5 ms"),
+    ],
+)
 def test_latency_is_judged_exactly_and_told_in_whole_milliseconds(losses, time, limit, shown, said):
     verdict = judge(losses[0], losses[0], losses[1], latency_ms=time, limits=Limits(max_latency_ms=limit))
     check = verdict.checks[-1]

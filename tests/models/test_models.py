@@ -70,7 +70,8 @@ class Shift(TransformerMixin, BaseEstimator):
 def original(tmp_path_factory):
     "A sealed model and its digest"
     folder = tmp_path_factory.mktemp("original") / "model"
-    return folder, models.save(LogisticRegression().fit(NUMBERS, LATE), folder, X_example=NUMBERS, metadata={"job": "j1"})
+    return folder, models.save(LogisticRegression().fit(NUMBERS, LATE), folder, X_example=NUMBERS,
+                               metadata={"job": "j1"})
 
 
 @pytest.fixture
@@ -184,8 +185,10 @@ def kind(model) -> str:
 
 CLASSIFIERS = [
     LogisticRegression(), GaussianNB(), SVC(probability=False), KNeighborsClassifier(), MLPClassifier(max_iter=20),
-    DecisionTreeClassifier(), RandomForestClassifier(5), ExtraTreesClassifier(5), GradientBoostingClassifier(n_estimators=5),
-    AdaBoostClassifier(n_estimators=5), HistGradientBoostingClassifier(max_iter=5), CalibratedClassifierCV(GaussianNB()),
+    DecisionTreeClassifier(), RandomForestClassifier(5), ExtraTreesClassifier(5),
+               GradientBoostingClassifier(n_estimators=5),
+    AdaBoostClassifier(n_estimators=5), HistGradientBoostingClassifier(max_iter=5),
+               CalibratedClassifierCV(GaussianNB()),
     CalibratedClassifierCV(GaussianNB(), method="isotonic"), GaussianProcessClassifier(),
     make_pipeline(StandardScaler(), LogisticRegression()), make_pipeline(SelectKBest(k=1), GaussianNB()),
     make_pipeline(SplineTransformer(), LogisticRegression()), GridSearchCV(LogisticRegression(), {"C": [0.1, 1]}),
@@ -215,7 +218,9 @@ def test_regressors_are_served_by_predict(model, tmp_path):
     roundtrip(model.fit(NUMBERS, LATE), tmp_path / "model", NUMBERS, "predict")
 
 
-@pytest.mark.parametrize("encoder", [OneHotEncoder(handle_unknown="ignore"), TargetEncoder(), OrdinalEncoder()], ids=kind)
+@pytest.mark.parametrize(
+    "encoder", [OneHotEncoder(handle_unknown="ignore"), TargetEncoder(), OrdinalEncoder()], ids=kind
+)
 def test_columns_of_strings_are_encoded_in_the_pipeline(encoder, tmp_path):
     columns = make_column_transformer((encoder, make_column_selector(dtype_include=object)), remainder="passthrough")
     model = make_pipeline(columns, HistGradientBoostingClassifier(max_iter=5)).fit(FRAME, LATE)
@@ -268,7 +273,8 @@ def test_a_type_of_ones_own_has_to_be_named(tmp_path):
     sha = models.save(model, tmp_path / "model", X_example=NUMBERS, trusted=[name])
     with pytest.raises(UserError, match=f"not trusted: {name}"):
         models.load(tmp_path / "model", sha)
-    np.testing.assert_array_equal(models.load(tmp_path / "model", sha, trusted=[name]).predict(NUMBERS), model.predict(NUMBERS))
+    np.testing.assert_array_equal(models.load(tmp_path / "model", sha, trusted=[name]).predict(NUMBERS),
+                                  model.predict(NUMBERS))
 
 
 def test_the_trusted_list_is_ours_and_not_the_files(saved):
@@ -368,18 +374,21 @@ frame = pd.DataFrame({"hour": np.arange(60.0), "carrier": ["AA", "B6", "UA"] * 2
 columns = make_column_transformer((OrdinalEncoder(), ["carrier"]), remainder="passthrough")
 model = make_pipeline(columns, HistGradientBoostingClassifier(max_iter=20, random_state=0)).fit(frame, frame.hour % 7 > 3)
 print(models.save(model, sys.argv[1], X_example=frame))
-"""
+"""  # noqa: E501
 
 
 def test_two_processes_make_the_same_folder(tmp_path):
     shas = set()
     for seed in ("1", "77"):
         command = [sys.executable, "-c", FIT, str(tmp_path / seed), seed]
-        shas.add(subprocess.run(command, env={**os.environ, "PYTHONHASHSEED": seed}, check=True, capture_output=True).stdout)
+        shas.add(subprocess.run(command, env={**os.environ, "PYTHONHASHSEED": seed}, check=True,
+                                capture_output=True).stdout)
     assert len(shas) == 1
 
 
-@pytest.mark.parametrize("model", [LogisticRegression(), RandomForestClassifier(3, random_state=0), StandardScaler()], ids=kind)
+@pytest.mark.parametrize(
+    "model", [LogisticRegression(), RandomForestClassifier(3, random_state=0), StandardScaler()], ids=kind
+)
 def test_canonical_changes_names_and_no_array(model):
     data = skops.io.dumps(model.fit(NUMBERS, LATE))
     once = models.canonical(data)
@@ -397,8 +406,10 @@ def test_a_column_that_had_holes_in_training_may_be_null_though_the_first_rows_h
     assert len(json.loads((tmp_path / "input_example.json").read_text())["data"]) == 5
 
 
-COLUMNS = [st.integers(-5, 5), st.floats(), st.booleans(), st.text(max_size=2), st.sampled_from(["a", None]), st.sampled_from([1, 2.5]), st.sampled_from([1, "a"]), st.sampled_from([True, None]),
-           st.dates().map(pd.Timestamp), st.binary(max_size=1), st.sampled_from([[1.0], [2.0, 3.0]]), st.sampled_from([{"a": 1}, {"a": 2, "b": "x"}]), st.sampled_from([np.nan, "a"])]
+COLUMNS = [st.integers(-5, 5), st.floats(), st.booleans(), st.text(max_size=2), st.sampled_from(["a", None]),
+           st.sampled_from([1, 2.5]), st.sampled_from([1, "a"]), st.sampled_from([True, None]),
+           st.dates().map(pd.Timestamp), st.binary(max_size=1), st.sampled_from([[1.0], [2.0, 3.0]]),
+           st.sampled_from([{"a": 1}, {"a": 2, "b": "x"}]), st.sampled_from([np.nan, "a"])]
 
 
 def outcome(X):
@@ -412,5 +423,6 @@ def outcome(X):
 
 @given(st.data(), st.integers(1, 30), st.lists(st.sampled_from(COLUMNS), min_size=1, max_size=4))
 def test_a_few_rows_have_the_signature_of_all(data, rows, kinds):
-    X = pd.DataFrame({f"column{number}": data.draw(st.lists(kind, min_size=rows, max_size=rows)) for number, kind in enumerate(kinds)})
+    X = pd.DataFrame({f"column{number}": data.draw(st.lists(kind, min_size=rows, max_size=rows)) for number,
+                      kind in enumerate(kinds)})
     assert outcome(models.representative_rows(X)) == outcome(X)

@@ -1,4 +1,5 @@
-"workspace.mlflow_store, models.tracking and models.registry: against SQLite, against the stand-in for Azure ML, and with real processes"
+"""workspace.mlflow_store, models.tracking and models.registry: against SQLite, against the stand-in for Azure ML,
+and with real processes"""
 import os
 import signal
 import socket
@@ -69,7 +70,8 @@ def step(request, tmp_path, monkeypatch):
 
 def python(code: str, *args, **options) -> subprocess.Popen:
     "A process that runs the code"
-    return subprocess.Popen([sys.executable, "-c", code, *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    return subprocess.Popen([sys.executable, "-c", code, *map(str, args)], stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE,
                             text=True, **options)
 
 
@@ -84,7 +86,9 @@ def finish(process: subprocess.Popen) -> str:
 
 
 def test_importing_the_modules_does_not_import_mlflow():
-    code = "import sys, mlops_nb.models.registry; print([m for m in ('mlflow', 'pandas', 'sklearn') if m in sys.modules])"
+    code = (
+        "import sys, mlops_nb.models.registry; print([m for m in ('mlflow', 'pandas', 'sklearn') if m in sys.modules])"
+    )
     assert finish(python(code)).strip() == "[]"
 
 
@@ -105,11 +109,17 @@ print(store.open_run(store.tracking_uri(sys.argv[1]), 'shared', 'run'))"""
     runs = {finish(worker).strip() for worker in workers}
     assert len(runs) == 3
     client = store.make_client(store.tracking_uri(tmp_path))
-    assert {client.get_run(r).info.experiment_id for r in runs} == {client.get_experiment_by_name("shared").experiment_id}
+    assert {client.get_run(r).info.experiment_id
+            for r in runs} == {client.get_experiment_by_name("shared").experiment_id}
 
 
 def test_a_store_whose_creation_was_killed_is_created_again(tmp_path):
-    worker = python("import sys; sys.prefix = sys.argv[1]; from mlops_nb.workspace import mlflow_store as store; store.create_store(store.tracking_uri(sys.argv[1]))", tmp_path)  # with no first one to copy
+    # with no first one to copy
+    worker = python(
+        "import sys; sys.prefix = sys.argv[1]; from mlops_nb.workspace import mlflow_store as store; "
+        "store.create_store(store.tracking_uri(sys.argv[1]))",
+        tmp_path,
+    )
     database = tmp_path / ".mlops" / "mlflow.db"
     while not database.with_suffix(".new").exists():
         assert worker.poll() is None
@@ -128,7 +138,8 @@ def test_an_old_log_of_writes_is_not_played_into_a_new_store(tmp_path):
     (tmp_path / ".mlops" / "mlflow.db").unlink()
     log.write_bytes(old)
     store.create_store(address)
-    with closing(sqlite3.connect(tmp_path / ".mlops" / "mlflow.db")) as db: assert db.execute("SELECT count(*) FROM runs").fetchone() == (0,)
+    with closing(sqlite3.connect(tmp_path / ".mlops" / "mlflow.db")) as db:
+        assert db.execute("SELECT count(*) FROM runs").fetchone() == (0,)
 
 
 def test_processes_that_log_at_once_lose_nothing(tmp_path):
@@ -163,7 +174,8 @@ def test_a_folder_that_mlflow_would_misread_is_refused(tmp_path, name):
 def test_no_connection_stays_open(tmp_path):
     "A forked step must not inherit one"
     store.open_run(store.tracking_uri(tmp_path), "tests", "run")
-    names = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{fd}")]
+    names = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")
+             if os.path.exists(f"/proc/self/fd/{fd}")]
     assert not [n for n in names if n.startswith(str(tmp_path))]
 
 
@@ -189,7 +201,8 @@ def test_ui_refuses_a_taken_port(tmp_path):
 
 def test_ui_serves_and_leaves_nothing_behind(tmp_path):
     port = free_port()
-    code = "import sys; from mlops_nb.workspace import mlflow_store as store; store.serve_ui(sys.argv[1], port=int(sys.argv[2]), open_browser=False)"
+    code = ("import sys; from mlops_nb.workspace import mlflow_store as store; "
+            "store.serve_ui(sys.argv[1], port=int(sys.argv[2]), open_browser=False)")
     process = python(code, tmp_path, port)
     page = b""
     for _ in range(600):
@@ -223,19 +236,23 @@ def test_a_step_logs_to_the_run_of_its_job(step):
     assert run.info.status == "RUNNING"
     assert run.data.params == {"rate": "0.1", "name": "007"}
     assert (run.data.tags["dataset.rows"], run.data.tags["dataset.sha256"]) == ("3", "ab")
-    assert [(one.step, one.value) for one in store.make_client(address).get_metric_history(step, "auc")] == [(1, 0.5), (2, 0.75)]
+    assert [(one.step, one.value) for one in store.make_client(address).get_metric_history(step, "auc")] == [
+        (1, 0.5),
+        (2, 0.75),
+    ]
 
 
 def test_a_failing_cell_leaves_the_run_to_the_runner(local):
     with pytest.raises(ZeroDivisionError), tracking.run():
-        1 / 0
+        _ = 1 / 0
     run = store.make_client(os.environ["MLFLOW_TRACKING_URI"]).get_run(os.environ["MLFLOW_RUN_ID"])
     assert run.info.status == "RUNNING"
 
 
 def test_logging_outside_a_run_is_refused(local):
     calls = [lambda: tracking.log_params({"a": 1}), lambda: tracking.log_metrics({"a": 1}),
-             lambda: tracking.log_dataset({"a": 1}), lambda: tracking.log_figure(Figure(), "a.png"), lambda: tracking.log_text("a", "a.txt")]
+             lambda: tracking.log_dataset({"a": 1}), lambda: tracking.log_figure(Figure(), "a.png"),
+             lambda: tracking.log_text("a", "a.txt")]
     for call in calls:
         with pytest.raises(UserError, match="with run"):
             call()
@@ -269,7 +286,8 @@ def test_an_artifact_path_is_written_once(step, tmp_path):
         tracking.log_figure(Figure(), "plots/deep/a.png")
         tracking.log_figure(Image(b"drawn", format="png"), "plots/deep/b.png")
         tracking.log_text("b", "plots/b.txt")
-        again = [lambda: tracking.log_folder(folder, "report"), lambda: tracking.log_figure(Figure(), "plots/deep/a.png"),
+        again = [lambda: tracking.log_folder(folder, "report"),
+                 lambda: tracking.log_figure(Figure(), "plots/deep/a.png"),
                  lambda: tracking.log_figure(Image(b"again", format="png"), "plots/deep/b.png"),
                  lambda: tracking.log_text("c", "plots/b.txt"), lambda: tracking.log_text("c", "report/a.txt")]
         for call in again:
@@ -287,7 +305,8 @@ def test_the_whole_life_of_a_version(step, tmp_path, request):
     with tracking.run() as run:
         number = registry.register(folder, name, {"auc": 0.7})
     found = registry.list_versions(name)[0]
-    assert (found.version, found.run_id, found.digest, found.tags["auc"]) == (number, run.info.run_id, seal.digest(folder), "0.7")
+    assert (found.version, found.run_id, found.digest,
+            found.tags["auc"]) == (number, run.info.run_id, seal.digest(folder), "0.7")
     assert found.source == f"{run.info.artifact_uri}/model"
     assert registry.find_champion(name) is None
     registry.promote(name, number)
@@ -310,7 +329,8 @@ def test_a_step_that_died_between_upload_and_version_is_retried(step, tmp_path, 
     name = f"died-{request.node.callspec.params['step']}"
     folder = model_folder(tmp_path / "model")
     with monkeypatch.context() as patch, tracking.run(), pytest.raises(KeyboardInterrupt):
-        patch.setattr(mlflow.MlflowClient, "create_model_version", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(mlflow.MlflowClient, "create_model_version", lambda *a,
+                      **k: (_ for _ in ()).throw(KeyboardInterrupt))
         registry.register(folder, name)
     assert registry.list_versions(name) == []
     with tracking.run():
@@ -320,7 +340,8 @@ def test_a_step_that_died_between_upload_and_version_is_retried(step, tmp_path, 
     newer, older = registry.list_versions(name)
     assert older.source.endswith("/model") and newer.source.endswith(f"/model-{newer.digest[:12]}")
     for version, sent in ((newer, other), (older, folder)):
-        assert models.verify(registry.fetch(name, version.version, tmp_path / f"f{version.version}")) == seal.digest(sent)
+        assert models.verify(registry.fetch(name, version.version,
+                                            tmp_path / f"f{version.version}")) == seal.digest(sent)
 
 
 def three_versions(tmp_path: Path, monkeypatch) -> str:
@@ -440,7 +461,12 @@ def test_a_version_whose_opponent_is_gone_is_not_registered(step, tmp_path, requ
     with tracking.run():
         assert registry.register_champion(model_folder(tmp_path / "m1"), name, None) == 1
     job(monkeypatch, address)
-    with tracking.run(), pytest.raises(registry.ChampionChanged, match=r"(?s)has version 1 in charge.*accepted: no champion.*fix: judge it again"):
+    with (
+        tracking.run(),
+        pytest.raises(
+            registry.ChampionChanged, match=r"(?s)has version 1 in charge.*accepted: no champion.*fix: judge it again"
+        ),
+    ):
         registry.register_champion(model_folder(tmp_path / "m2", C=2), name, None)
     assert [v.version for v in registry.list_versions(name)] == [1]
     with tracking.run():
@@ -526,7 +552,8 @@ def test_the_same_log_model_works_on_a_whole_server(azure, monkeypatch):
     import mlflow
     job(monkeypatch, f"http://127.0.0.1:{azure.upstream}")
     with tracking.run():
-        mlflow.sklearn.log_model(LogisticRegression().fit(X, [0, 0, 1, 1]), name="model", pip_requirements=["scikit-learn"])
+        mlflow.sklearn.log_model(LogisticRegression().fit(X, [0, 0, 1, 1]), name="model",
+                                 pip_requirements=["scikit-learn"])
 
 
 def test_our_modules_ask_azure_for_nothing_it_lacks(azure, tmp_path, monkeypatch):
@@ -541,4 +568,5 @@ def test_our_modules_ask_azure_for_nothing_it_lacks(azure, tmp_path, monkeypatch
     registry.fetch("quiet", number, tmp_path / "to")
     asked = azure.seen[start:]
     refused = {path for _, path in asked if any(part in path for part in MISSING)}
-    assert len(asked) > 20 and refused <= {"/api/3.0/mlflow/server-info"}  # MLflow's client itself asks, and bears the 404
+    # MLflow's client itself asks, and bears the 404
+    assert len(asked) > 20 and refused <= {"/api/3.0/mlflow/server-info"}

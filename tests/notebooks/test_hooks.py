@@ -22,7 +22,9 @@ def root(tmp_path_factory):
 def commit(root) -> subprocess.CompletedProcess:
     "What git says"
     command = ["git", "-c", "user.name=test", "-c", "user.email=test@example.com", "commit", "-qam", "A change"]
-    return subprocess.run(command, cwd=root, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(root), "PRE_COMMIT_HOME": str(root.parent / "pre-commit")})
+    return subprocess.run(command, cwd=root, capture_output=True, text=True,
+                          env=os.environ | {"PYTHONPATH": str(root),
+                                            "PRE_COMMIT_HOME": str(root.parent / "pre-commit")})
 
 
 def test_a_lost_tag_and_a_secret_are_refused_and_noise_is_cleaned(root):

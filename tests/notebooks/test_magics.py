@@ -22,7 +22,7 @@ CELLS = {
     "assigned": "learning_rate = 'fast'",
     "table": "%params",
     "component": "%component",
-    "library": f"%stage nbs/api/01_errors.ipynb",
+    "library": "%stage nbs/api/01_errors.ipynb",
 }
 
 
@@ -30,14 +30,16 @@ CELLS = {
 def said():
     "What each cell printed or displayed, by its name"
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in CELLS.values()])
-    NotebookClient(notebook, kernel_name="python3", allow_errors=True, resources={"metadata": {"path": str(ROOT)}}).execute()
+    NotebookClient(notebook, kernel_name="python3", allow_errors=True,
+                   resources={"metadata": {"path": str(ROOT)}}).execute()
     show = lambda output: output.get("text") or output.get("data", {}).get("text/plain") or output.get("evalue", "")
     return {name: "".join(map(show, cell.outputs)) for name, cell in zip(CELLS, notebook.cells)}
 
 
 def by_the_step(*arguments):
     "What the step runner says to the same values"
-    done = subprocess.run([sys.executable, "-m", "mlops_nb.step", STAGE, *arguments], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "mlops_nb.step", STAGE, *arguments], cwd=ROOT, capture_output=True,
+                          text=True)
     assert done.returncode == 2
     return done.stderr.strip()
 

@@ -26,32 +26,38 @@ def call(serving):
 
 def kept(serving, id: str) -> tuple:
     "Inputs and outputs of one request"
-    return tuple([e for e in records(serving.root, "echo", "blue", c) if e["xrequestid"] == id] for c in ("model_inputs", "model_outputs"))
+    return tuple([e for e in records(serving.root, "echo", "blue", c) if e["xrequestid"] == id]
+                 for c in ("model_inputs", "model_outputs"))
 
 
 def test_a_reply_means_that_both_records_are_there(serving, call):
     assert call([{"p": 0.1}, {"p": 0.9}], x_request_id="pair")[0] == 200
     (asked,), (answered,) = kept(serving, "pair")
-    assert asked["data"] == [{"p": 0.1}, {"p": 0.9}] and answered["data"] == [{"probability": 0.1}, {"probability": 0.9}]
+    assert asked["data"] == [{"p": 0.1},
+                             {"p": 0.9}] and answered["data"] == [{"probability": 0.1}, {"probability": 0.9}]
     assert asked["correlationid"] == answered["correlationid"] and asked["id"] != answered["id"]
     assert (asked["type"], answered["type"]) == ("azureml.inference.inputs", "azureml.inference.outputs")
     assert asked["source"].endswith("/onlineEndpoints/echo/deployments/blue") and asked["modelversion"] == "1"
-    assert {*asked} == {"specversion", "id", "source", "type", "datacontenttype", "time", "data", "correlationid", "xrequestid", "modelversion",
+    assert {*asked} == {"specversion", "id", "source", "type", "datacontenttype", "time", "data", "correlationid",
+                        "xrequestid", "modelversion",
                         "collectdatatype", "agent", "contentrange"}
 
 
 def test_the_replay_clock_decides_time_and_folder(serving, call):
     assert call([{}], x_request_id="past", x_mlops_nb_time="2013-07-01T06:30:00+00:00")[0] == 200
     folder = serving.root / ".mlops/collected/echo/blue/model_inputs/2013/07/01/06"
-    assert [json.loads(line)["time"] for path in folder.glob("*.jsonl") for line in path.open()] == ["2013-07-01T06:30:00.000000Z"]
+    assert [json.loads(line)["time"] for path in folder.glob("*.jsonl")
+            for line in path.open()] == ["2013-07-01T06:30:00.000000Z"]
     assert call([{}], x_mlops_nb_time="yesterday")[0] == 400
 
 
 def test_personal_columns_are_hashed_or_dropped(serving, call):
-    for id, name in (("ann", "Ann"), ("ann2", "Ann"), ("bob", "Bob")): call([{"passenger": name, "email": "x@y.org"}], x_request_id=id)
+    for id, name in (("ann", "Ann"), ("ann2", "Ann"), ("bob", "Bob")):
+        call([{"passenger": name, "email": "x@y.org"}], x_request_id=id)
     data = {id: kept(serving, id)[0][0]["data"][0] for id in ("ann", "ann2", "bob")}
     assert data["ann"] == data["ann2"] != data["bob"] and [*data["ann"]] == ["passenger"]
-    assert not any(b"x@y.org" in path.read_bytes() or b"Ann" in path.read_bytes() for path in (serving.root / ".mlops/collected").rglob("*.jsonl"))
+    assert not any(b"x@y.org" in path.read_bytes() or b"Ann" in path.read_bytes()
+                   for path in (serving.root / ".mlops/collected").rglob("*.jsonl"))
     assert (serving.root / ".mlops/collection.key").stat().st_mode & 0o777 == 0o600
 
 
@@ -72,7 +78,8 @@ def test_a_killed_host_loses_no_acknowledged_request(serving, call):
 def test_a_full_disk_is_a_503_and_leaves_no_half_line(serving, call):
     pid = EndpointFolder(serving.root, "echo").host.pid
     call([{}])
-    newest = max((serving.root / ".mlops/collected/echo/blue").rglob("*.jsonl"), key=lambda path: path.stat().st_mtime_ns)
+    newest = max((serving.root / ".mlops/collected/echo/blue").rglob("*.jsonl"),
+                 key=lambda path: path.stat().st_mtime_ns)
     before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (newest.stat().st_size + 2000, before[1]))
     try:
@@ -106,7 +113,8 @@ def test_a_folder_that_was_removed_is_made_again(serving, call):
 def test_a_refused_request_is_an_event_and_no_data(serving, call):
     since = [*serving.events("echo")][-1]["cursor"]
     assert call([{"fail": True}], x_request_id="failed")[0] == 500
-    assert kept(serving, "failed") == ([], []) and [e["request_id"] for e in serving.events("echo", since)] == ["failed"]
+    assert kept(serving, "failed") == ([],
+                                       []) and [e["request_id"] for e in serving.events("echo", since)] == ["failed"]
 
 
 def test_events_from_a_moment_on(serving, call):
@@ -122,8 +130,12 @@ def test_outcomes_join_by_request_id(serving, call):
     file = serving.root / "landed.csv"
     file.write_text("request_id,row,value,time\n007,0,0,2013-07-02T01:00:00Z\n007,1,1,2013-07-02T01:00:00Z\n")
     command = [Path(sys.executable).with_name("mlops-nb"), "outcomes", "echo", file]
-    for _ in range(2): assert subprocess.run(command, cwd=serving.root, capture_output=True, text=True).stdout == "2 outcomes recorded\n"
-    first, second = [json.loads(line) for path in (serving.root / ".mlops/collected/echo/outcomes/2013/07/02/01").glob("*.jsonl") for line in path.open()]
+    for _ in range(2):
+        assert subprocess.run(command, cwd=serving.root, capture_output=True,
+                              text=True).stdout == "2 outcomes recorded\n"
+    first, second = [json.loads(line)
+                     for path in (serving.root / ".mlops/collected/echo/outcomes/2013/07/02/01").glob("*.jsonl")
+                     for line in path.open()]
     assert first["id"] == second["id"] and first["xrequestid"] == "007"
     assert first["data"] == [{"row": 0, "value": 0}, {"row": 1, "value": 1}]
     file.write_text("id,value\n007,1\n")

@@ -44,7 +44,8 @@ def green(serving):
 
 def command(root, *words):
     "A command of the command line in the workspace"
-    return subprocess.run([Path(sys.executable).with_name("mlops-nb"), *words], cwd=root, text=True, capture_output=True)
+    return subprocess.run([Path(sys.executable).with_name("mlops-nb"), *words], cwd=root, text=True,
+                          capture_output=True)
 
 
 # The model and its signature
@@ -62,14 +63,17 @@ def test_answers_equal_the_models_own(serving, flight):
 
 
 MISTAKES = {
-    "not JSON": (b"{", 400, "not JSON"), "empty body": (b"", 400, "not JSON"), "empty batch": ([], 400, "batch is empty"),
+    "not JSON": (b"{", 400, "not JSON"), "empty body": (b"", 400, "not JSON"),
+            "empty batch": ([], 400, "batch is empty"),
     "NaN": (b'[{"carrier": "UA", "hour": NaN, "gust": 1}]', 400, "NaN is not JSON"),
     "Infinity": (b'[{"carrier": "UA", "hour": Infinity, "gust": 1}]', 400, "Infinity is not JSON"),
     "overflow": (b'[{"carrier": "UA", "hour": 1e999, "gust": 1}]', 400, "hour is Infinity"),
     "missing": ([{"carrier": "UA", "gust": 1}], 400, "row 0 lacks hour"),
     "extra": ([FLIGHT, {**FLIGHT, "gate": 1}], 400, "row 1 has 'gate'"),
-    "wrong type": ([{**FLIGHT, "hour": "late"}], 400, 'hour is "late"'), "true": ([{**FLIGHT, "hour": True}], 400, "hour is true"),
-    "null": ([{**FLIGHT, "hour": None}], 400, "hour is null"), "number as text": ([{**FLIGHT, "carrier": 7}], 400, "carrier is 7"),
+    "wrong type": ([{**FLIGHT, "hour": "late"}], 400, 'hour is "late"'),
+            "true": ([{**FLIGHT, "hour": True}], 400, "hour is true"),
+    "null": ([{**FLIGHT, "hour": None}], 400, "hour is null"),
+            "number as text": ([{**FLIGHT, "carrier": 7}], 400, "carrier is 7"),
     "a record": (FLIGHT, 400, "no table"), "rows of lists": ([[1, 2, 3]], 400, "row 0 is not a record"),
     "too deep": (b"[" * 50_000, 400, "nested too deeply"), "not UTF-8": (b'[{"carrier": "\xff"}]', 400, ""),
     "ragged": ({"input_data": {"columns": ["carrier", "hour"], "data": [["UA"]]}}, 400, "data[0]"),
@@ -126,8 +130,12 @@ def test_a_model_with_another_checksum_does_not_start_and_the_old_one_serves_on(
 @pytest.mark.filterwarnings("ignore")
 def test_the_files_are_azures():
     from azure.ai.ml import load_online_deployment, load_online_endpoint
-    endpoint, deployment = load_online_endpoint(FILES / "endpoint.yml"), load_online_deployment(FILES / "deployment.yml")
-    assert (endpoint.name, deployment.endpoint_name, deployment.model) == ("flight-delay", "flight-delay", "flight-delay@latest")
+    endpoint, deployment = (
+        load_online_endpoint(FILES / "endpoint.yml"),
+        load_online_deployment(FILES / "deployment.yml"),
+    )
+    assert (endpoint.name, deployment.endpoint_name,
+            deployment.model) == ("flight-delay", "flight-delay", "flight-delay@latest")
     assert {*deployment.data_collector.collections} == {"model_inputs", "model_outputs"}
 
 
@@ -151,10 +159,13 @@ def test_a_key_is_rotated_while_the_other_one_works(serving, echo):
 def test_no_key_is_written_anywhere_but_to_its_file(serving, echo):
     echo([{}], key="not-a-key")
     home, names = serving.root / ".mlops", [*serving.keys("echo").values()]
-    holding = [path for path in home.rglob("*") if path.is_file() and any(key.encode() in path.read_bytes() for key in names)]
+    holding = [path for path in home.rglob("*") if path.is_file()
+               and any(key.encode() in path.read_bytes() for key in names)]
     assert holding == [home / "endpoints/echo/keys.json"] and holding[0].stat().st_mode & 0o777 == 0o600
-    pids = [EndpointFolder(serving.root, "echo").host.pid, *(one.pid for one in serving.show("echo").deployments.values())]
-    assert not any(key.encode() in Path(f"/proc/{pid}/{part}").read_bytes() for key in names for pid in pids for part in ("cmdline", "environ"))
+    pids = [EndpointFolder(serving.root, "echo").host.pid,
+            *(one.pid for one in serving.show("echo").deployments.values())]
+    assert not any(key.encode() in Path(f"/proc/{pid}/{part}").read_bytes() for key in names for pid in pids
+                   for part in ("cmdline", "environ"))
 
 
 def test_ids_are_echoed(echo):
@@ -165,9 +176,13 @@ def test_ids_are_echoed(echo):
 
 
 def test_everything_listens_on_loopback_only(serving, echo):
-    def listening(table): return [line.split()[1] for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:] if line.split()[3] == "0A"]
+    def listening(table):
+        return [line.split()[1] for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]
+                if line.split()[3] == "0A"]
     port = f"{echo.address.port:04X}"
-    assert [one for one in listening("tcp") if one.endswith(port)] == [f"0100007F:{port}"] and not [one for one in listening("tcp6") if one.endswith(port)]
+    assert [one for one in listening("tcp")
+            if one.endswith(port)] == [f"0100007F:{port}"] and not [one for one in listening("tcp6")
+                                                                    if one.endswith(port)]
     sockets = Path(EndpointFolder(serving.root, "echo").status["sockets"])
     assert sockets.stat().st_mode & 0o777 == 0o700
 
@@ -185,7 +200,8 @@ def test_traffic_moves_under_load_without_a_failed_request(serving, echo, green)
         load.served(50)
     assert not load.errors and {status for status, _, _ in load.replies} == {200}
     late = [name for _, _, name in load.replies[begin:]]
-    assert late.count("blue") <= len(load.threads) < late.count("green")    # only what was under way when the traffic moved
+    # only what was under way when the traffic moved
+    assert late.count("blue") <= len(load.threads) < late.count("green")
     assert {name for _, _, name in load.replies} == {"blue", "green"}
 
 
@@ -199,9 +215,11 @@ def test_a_mirror_gets_copies_and_never_answers(serving, echo, green):
     serving.set_traffic("echo", {"blue": 100}, {"green": 50})
     since = [*serving.events("echo")][-1]["cursor"]
     replies = [echo([{"sleep": 0.01}], x_request_id=f"mirror-{number}") for number in range(60)]
-    copies = until(lambda: (found := [e for e in serving.events("echo", since) if e["mirror"]]) and len(found) > 10 and found)
+    copies = until(lambda: (found := [e for e in serving.events("echo", since) if e["mirror"]]) and len(found) > 10
+                   and found)
     assert {headers["azureml-model-deployment"] for _, _, headers in replies} == {"blue"}
-    assert {e["deployment"] for e in copies} == {"green"} and {e["request_id"] for e in copies} <= {f"mirror-{n}" for n in range(60)}
+    assert {e["deployment"] for e in copies} == {"green"} and {e["request_id"]
+                                                               for e in copies} <= {f"mirror-{n}" for n in range(60)}
     assert 10 < len(copies) < 50
 
 
@@ -229,7 +247,8 @@ def test_a_new_build_takes_over_under_load(serving, echo):
 def test_time_and_places_are_limited(serving, echo):
     text = (serving.root / "deployment.yml").read_text()
     limits = "request_settings: {request_timeout_ms: 700, max_concurrent_requests_per_instance: 1}"
-    (serving.root / "tight.yml").write_text("\n".join(limits if line.startswith("request_settings") else line for line in text.splitlines()).replace("blue", "tight"))
+    (serving.root / "tight.yml").write_text("\n".join(limits if line.startswith("request_settings") else line
+                                                      for line in text.splitlines()).replace("blue", "tight"))
     serving.deploy(serving.root / "endpoint.yml", serving.root / "tight.yml")
     assert echo([{"sleep": 5}], azureml_model_deployment="tight")[0] == 408
     until(lambda: echo([{}], azureml_model_deployment="tight")[0] == 200)
@@ -240,7 +259,8 @@ def test_time_and_places_are_limited(serving, echo):
 
 def test_what_goes_wrong_is_in_the_events(serving, echo):
     since = [*serving.events("echo")][-1]["cursor"]
-    for body, status in (([{"p": 0.3}], 200), ([{"p": 7}], 200), ([{"fail": True}], 500)): assert echo(body)[0] == status
+    for body, status in (([{"p": 0.3}], 200), ([{"p": 7}], 200), ([{"fail": True}], 500)):
+        assert echo(body)[0] == status
     found = [*serving.events("echo", since)]
     assert [(e["status"], e["valid"]) for e in found] == [(200, True), (200, False), (500, False)]
     assert [*serving.events("echo", found[-1]["cursor"])] == [] and all(e["milliseconds"] > 0 for e in found)
@@ -253,7 +273,8 @@ def test_a_killed_deployment_comes_back_and_its_traffic_is_held(serving, echo):
     with Load(echo) as load:
         load.served(20)
         os.kill(serving.show("echo").deployments["blue"].pid, signal.SIGKILL)
-        until(lambda: serving.show("echo").deployments["blue"].restarts == 1 and serving.show("echo").deployments["blue"].state == "Ready")
+        until(lambda: serving.show("echo").deployments["blue"].restarts == 1
+              and serving.show("echo").deployments["blue"].state == "Ready")
         load.served(20)
     assert not load.errors and {status for status, _, _ in load.replies} == {200}
 
@@ -293,7 +314,8 @@ def test_a_deployment_without_traffic_is_not_lost_when_it_cannot_start_at_once(s
 
 
 def test_the_host_outlives_the_shell_and_stops_when_told(serving, tmp_path):
-    pid, children = EndpointFolder(serving.root, "echo").host.pid, [one.pid for one in serving.show("echo").deployments.values()]
+    pid, children = EndpointFolder(serving.root,
+                                   "echo").host.pid, [one.pid for one in serving.show("echo").deployments.values()]
     assert os.getsid(pid) == pid != os.getsid(0)
     assert command(serving.root, "endpoint", "stop", "echo").returncode == 0
     assert not serving.show("echo").running
@@ -315,22 +337,39 @@ def test_commands_speak_json(serving, echo):
 
 def test_telemetry_goes_to_files(serving, flight):
     flight([FLIGHT], x_request_id="traced")
-    def lines(): return [line for path in (serving.root / ".mlops/telemetry/flight-delay").glob("traces-*.jsonl") for line in path.read_text().splitlines() if "traced" in line]
+    def lines():
+        return [line for path in (serving.root / ".mlops/telemetry/flight-delay").glob("traces-*.jsonl")
+                for line in path.read_text().splitlines() if "traced" in line]
     span = json.loads(until(lines)[0])
-    assert span["attributes"]["mlops.deployment"] == "blue" and span["resource"]["attributes"]["service.name"] == "flight-delay"
+    assert (
+        span["attributes"]["mlops.deployment"] == "blue"
+        and span["resource"]["attributes"]["service.name"] == "flight-delay"
+    )
 
 
 def test_telemetry_goes_to_a_receiver_that_the_environment_names(serving, monkeypatch):
     from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
     receiver = Receiver()
-    for name, value in {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.address, "OTEL_METRIC_EXPORT_INTERVAL": "500", "OTEL_BSP_SCHEDULE_DELAY": "200"}.items(): monkeypatch.setenv(name, value)
+    for name, value in {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.address,
+        "OTEL_METRIC_EXPORT_INTERVAL": "500",
+        "OTEL_BSP_SCHEDULE_DELAY": "200",
+    }.items():
+        monkeypatch.setenv(name, value)
     serving.stop("echo")
     serving.start("echo")
     Client(serving, "echo")([{}], traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
-    def spans(): return [s for body in [*receiver.got["/v1/traces"]] for r in ExportTraceServiceRequest.FromString(body).resource_spans for c in r.scope_spans for s in c.spans]
+    def spans():
+        return [s for body in [*receiver.got["/v1/traces"]]
+                for r in ExportTraceServiceRequest.FromString(body).resource_spans for c in r.scope_spans
+                for s in c.spans]
     span = until(lambda: next((s for s in spans() if s.trace_id.hex() == "0af7651916cd43dd8448eb211c80319c"), None))
     attributes = {a.key: a.value for a in span.attributes}
-    assert (attributes["mlops.deployment"].string_value, attributes["http.response.status_code"].int_value) == ("blue", 200)
-    def names(): return {m.name for body in [*receiver.got["/v1/metrics"]] for r in ExportMetricsServiceRequest.FromString(body).resource_metrics for c in r.scope_metrics for m in c.metrics}
+    assert (attributes["mlops.deployment"].string_value,
+            attributes["http.response.status_code"].int_value) == ("blue", 200)
+    def names():
+        return {m.name for body in [*receiver.got["/v1/metrics"]]
+                for r in ExportMetricsServiceRequest.FromString(body).resource_metrics for c in r.scope_metrics
+                for m in c.metrics}
     assert until(lambda: {"http.server.request.duration", "http.server.active_requests"} <= names())

@@ -1,4 +1,5 @@
-"A team's repository that works in the loopback Azure: its workflows are the real ones, its pipeline is one small step, its days are made up"
+"""A team's repository that works in the loopback Azure: its workflows are the real ones, its pipeline is one small
+step, its days are made up"""
 import json
 import random
 from datetime import date, timedelta
@@ -18,7 +19,8 @@ from tests.support.loopback.proxy import Request
 TODAY = date.today()
 DRIFT = TODAY - timedelta(days=40)  # From then on the other carrier is the one that is late
 FIRST, JUDGED, LAST = (f"{TODAY - timedelta(days=n)}" for n in (120, 80, 45))  # The windows of the first training
-LEFT_OUT, NEEDED = ("nbs/", "tests/", "bench/"), ("nbs/deployment/02", "nbs/monitoring/01")  # What no job here needs, but for QA and the tower
+# What no job here needs, but for QA and the tower
+LEFT_OUT, NEEDED = ("nbs/", "tests/", "bench/"), ("nbs/deployment/02", "nbs/monitoring/01")
 PLACES = ("dev", "staging", "production")
 SETTINGS = released.SETTINGS + """\
 [monitoring]
@@ -64,7 +66,7 @@ with tracking.run(), tempfile.TemporaryDirectory() as folder:
     judged, new = settle(meet, lambda judged: register_judged(f"{folder}/model", digest, "flight-delay", judged.verdict.reason, tags(judged), judged.champion and judged.champion.version, rows=rows()))
     write_decision(decision, judged.verdict, judged.verdict.reason, model="flight-delay", version=new, opponent=opponent(judged))
     write_rows(of_champion("flight-delay") or rows(), reference=reference, baseline=baseline)
-'''
+'''  # noqa: E501
 COMMAND = """\
 import sys
 if "--on" in sys.argv:
@@ -91,7 +93,7 @@ jobs:
     component: train.yml
     inputs: {{train_start: "${{{{parent.inputs.train_start}}}}", train_end: "${{{{parent.inputs.train_end}}}}", test_end: "${{{{parent.inputs.test_end}}}}"}}
     outputs: {{decision: "${{{{parent.outputs.decision}}}}", reference: "${{{{parent.outputs.reference}}}}", baseline: "${{{{parent.outputs.baseline}}}}"}}
-"""
+"""  # noqa: E501
 COMPONENT = """\
 $schema: https://azuremlschemas.azureedge.net/latest/commandComponent.schema.json
 type: command
@@ -102,7 +104,7 @@ outputs: {decision: {type: uri_folder}, prepared: {type: uri_folder}, reference:
 code: ../..
 environment: file:../environment/environment.yml
 command: python train.py ${{inputs.train_start}} ${{inputs.train_end}} ${{inputs.test_end}} ${{outputs.decision}} ${{outputs.prepared}} ${{outputs.reference}} ${{outputs.baseline}}
-"""
+"""  # noqa: E501
 ROLLOUT = """\
 alpha: 0.01
 p99_latency_ms: 60000
@@ -160,7 +162,8 @@ create_monitor:
 
 def late(row: dict, day: date) -> float:
     "How likely a flight is late: its carrier counts, until the drift and after it, and the rush hours do"
-    return 0.05 + 0.45 * (row["carrier"] == ("AA" if day < DRIFT else "UA")) + 0.45 * (6 <= row["hour"] < 9 or 16 <= row["hour"] < 20)
+    return 0.05 + 0.45 * (row["carrier"] == ("AA" if day < DRIFT
+                                             else "UA")) + 0.45 * (6 <= row["hour"] < 9 or 16 <= row["hour"] < 20)
 
 
 def flights(draw: random.Random, day: date, n: int, carriers=("AA", "UA")) -> list[dict]:
@@ -178,11 +181,21 @@ def days() -> pd.DataFrame:
 def repository(azure, folder: Path) -> Path:
     "This repository, with the small pipeline in the place of its own"
     root = copy_of(folder, lambda name: name.startswith(LEFT_OUT) and not name.startswith(NEEDED))
-    sections = "".join(f"[{on}]\n" + "".join(f"{key} = {value}\n" for key, value in azure.workspace(on).items()) + f"registry = shared\nendpoint_suffix = {'' if on == 'production' else f'-{on}'}\n" for on in PLACES)
+    sections = "".join(
+        f"[{on}]\n"
+        + "".join(f"{key} = {value}\n" for key, value in azure.workspace(on).items())
+        + f"registry = shared\nendpoint_suffix = {'' if on == 'production' else f'-{on}'}\n"
+        for on in PLACES
+    )
     days().to_csv(root / "days.csv", index=False)
-    deployment = (root / "pipelines/deployment/deployment.yml").read_text().replace('WORKER_COUNT: "2"', 'WORKER_COUNT: "1"')
-    files = {"settings.ini": SETTINGS + sections, "pipelines/training/pipeline.yml": PIPELINE, "pipelines/training/train.yml": COMPONENT, "train.py": TRAIN, "pipelines/monitoring/monitor.yml": MONITOR, "pipelines/deployment/deployment.yml": deployment,
-             "pipelines/deployment/staging.yml": ROLLOUT + "  - {traffic: 100}\n", "pipelines/deployment/rollout.yml": ROLLOUT + "  - {traffic: 50, min_requests: 20}\n  - {traffic: 100}\n"}
+    deployment = (
+        (root / "pipelines/deployment/deployment.yml").read_text().replace('WORKER_COUNT: "2"', 'WORKER_COUNT: "1"')
+    )
+    files = {"settings.ini": SETTINGS + sections, "pipelines/training/pipeline.yml": PIPELINE,
+             "pipelines/training/train.yml": COMPONENT, "train.py": TRAIN, "pipelines/monitoring/monitor.yml": MONITOR,
+             "pipelines/deployment/deployment.yml": deployment,
+             "pipelines/deployment/staging.yml": ROLLOUT + "  - {traffic: 100}\n",
+             "pipelines/deployment/rollout.yml": ROLLOUT + "  - {traffic: 50, min_requests: 20}\n  - {traffic: 100}\n"}
     for name, text in files.items(): (root / name).write_text(text)
     (root / "pipelines/monitoring/retrain.yml").unlink()
     git(root, "add", "--all")
@@ -191,13 +204,17 @@ def repository(azure, folder: Path) -> Path:
 
 
 class Production(released.Callers):
-    "The endpoint in production, and those who call it; some of them fly at midnight, as nobody did on the days of training"
+    """The endpoint in production, and those who call it; some of them fly at midnight, as nobody did on the days of
+    training"""
     def __init__(self, azure):
-        found = next(one for one in azure.state.all("workspaces/onlineEndpoints") if "/workspaces/production/" in one["id"])
+        found = next(one for one in azure.state.all("workspaces/onlineEndpoints")
+                     if "/workspaces/production/" in one["id"])
         self.traffic = found["properties"]["traffic"]
         super().__init__(azure, found["properties"]["scoringUri"], key_pair(azure, found["id"])["primary"], pause=0.1)
 
-    def row(self) -> dict: return {"carrier": self.draw.choice(["AA", "UA"]), "hour": self.draw.choice([0.0, round(self.draw.uniform(5, 23), 2)])}
+    def row(self) -> dict:
+        return {"carrier": self.draw.choice(["AA", "UA"]),
+                "hour": self.draw.choice([0.0, round(self.draw.uniform(5, 23), 2)])}
 
 
 def served(azure, day: str, requests: int = 6, rows: int = 30) -> list[str]:
@@ -207,8 +224,10 @@ def served(azure, day: str, requests: int = 6, rows: int = 30) -> list[str]:
     link.set_tunnel(to.address.hostname, 443)
     for number in range(requests):
         found = flights(draw, TODAY, rows)
-        link.request("POST", to.address.path, json.dumps([{name: row[name] for name in ("carrier", "hour")} for row in found]),
-                     {"Authorization": f"Bearer {to.key}", "Content-Type": "application/json", "x-request-id": f"{day}-{number}"})
+        link.request("POST", to.address.path,
+                     json.dumps([{name: row[name] for name in ("carrier", "hour")} for row in found]),
+                     {"Authorization": f"Bearer {to.key}", "Content-Type": "application/json",
+                      "x-request-id": f"{day}-{number}"})
         reply = link.getresponse()
         assert reply.status == 200, reply.read()
         assert len(json.loads(reply.read())) == rows
@@ -219,9 +238,11 @@ def served(azure, day: str, requests: int = 6, rows: int = 30) -> list[str]:
 
 def worse(root: Path):
     "Commit a model that is better on all days, but fails at midnight, when no flight of these days leaves"
-    hours = 'remainder=make_pipeline(PowerTransformer(method="box-cox"), KBinsDiscretizer(18, encode="onehot-dense", strategy="uniform"))'
+    bins = 'KBinsDiscretizer(18, encode="onehot-dense", strategy="uniform")'
+    hours = f'remainder=make_pipeline(PowerTransformer(method="box-cox"), {bins})'
     changes = {"train.py": (('remainder="passthrough"', hours),),
-               "pipelines/training/pipeline.yml": tuple((old, f"{TODAY - timedelta(days=n)}") for old, n in ((FIRST, 30), (JUDGED, 10), (LAST, 0)))}
+               "pipelines/training/pipeline.yml": tuple((old, f"{TODAY - timedelta(days=n)}") for old,
+                                                        n in ((FIRST, 30), (JUDGED, 10), (LAST, 0)))}
     for name, pairs in changes.items():
         text = (root / name).read_text()
         for old, new in pairs:

@@ -27,7 +27,8 @@ class Azure(BaseHTTPRequestHandler):
             refused = self.refusal()
             self.server.uploaded.update({self.path} if self.command == "PUT" else ())
         if refused:
-            return self.answer(refused, b'{"error": {"code": "UserError", "message": "no such route"}}', "application/json")
+            return self.answer(refused, b'{"error": {"code": "UserError", "message": "no such route"}}',
+                               "application/json")
         upstream = http.client.HTTPConnection("127.0.0.1", self.server.upstream, timeout=60)
         headers = {k: v for k, v in self.headers.items() if k.lower() not in ("host", "connection", "accept-encoding")}
         upstream.request(self.command, self.path, body, headers)
@@ -74,7 +75,8 @@ def azure_like(folder: Path):
     "Run both servers; gives the proxy, whose .url is the tracking address and whose .seen lists the requests"
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
-               "--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", str(folder / "artifacts")]
+               "--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination",
+               str(folder / "artifacts")]
     env = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "PYTEST_"))} | {
         "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with (folder / "server.log").open("w") as log:

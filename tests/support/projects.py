@@ -38,6 +38,7 @@ def command(*words: str, cwd: Path, code: int = 0) -> subprocess.CompletedProces
 def make(project: Path, target: str) -> str:
     "The project's own Makefile, with the packages of this environment instead of a `.venv` of its own"
     env = os.environ | {"PYTHONPATH": str(project), "PYTEST_ADDOPTS": ""}
-    done = subprocess.run(["make", target, f"BIN={BIN}", "READY="], cwd=project, capture_output=True, text=True, timeout=900, env=env)
+    done = subprocess.run(["make", target, f"BIN={BIN}", "READY="], cwd=project, capture_output=True, text=True,
+                          timeout=900, env=env)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-6000:]
     return done.stdout

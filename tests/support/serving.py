@@ -49,7 +49,8 @@ data_collector: {collections: {model_inputs: {enabled: 'true'}, model_outputs: {
 def flights():
     "Features and label of 400 made-up flights; `gust` has holes"
     rng = np.random.default_rng(0)
-    X = pd.DataFrame({"carrier": rng.choice(["AA", "UA"], 400), "hour": rng.uniform(0, 24, 400), "gust": rng.uniform(0, 30, 400)})
+    X = pd.DataFrame({"carrier": rng.choice(["AA", "UA"], 400), "hour": rng.uniform(0, 24, 400),
+                      "gust": rng.uniform(0, 30, 400)})
     X.loc[::3, "gust"] = np.nan
     return X, (X.hour > 14).astype(int)
 
@@ -68,11 +69,14 @@ def register_models(root: Path):
     from mlops_nb.serving.endpoints import use_registry
     X, y = flights()
     codes = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=np.nan)
-    trees = make_pipeline(make_column_transformer((codes, ["carrier"]), remainder="passthrough"), HistGradientBoostingClassifier(max_iter=10))
-    linear = make_pipeline(make_column_transformer((OneHotEncoder(handle_unknown="error"), ["carrier"]), remainder=SimpleImputer()), LogisticRegression())
+    trees = make_pipeline(make_column_transformer((codes, ["carrier"]), remainder="passthrough"),
+                          HistGradientBoostingClassifier(max_iter=10))
+    linear = make_pipeline(make_column_transformer((OneHotEncoder(handle_unknown="error"), ["carrier"]),
+                                                   remainder=SimpleImputer()), LogisticRegression())
     for number, model in enumerate((trees, linear), 1):
         models.save(model.fit(X, y), root / f"model{number}", X_example=X)
-        with use_registry(root), tracking.run(): assert registry.register(root / f"model{number}", "flight-delay") == number
+        with use_registry(root), tracking.run():
+            assert registry.register(root / f"model{number}", "flight-delay") == number
 
 
 def make_workspace(root: Path) -> Path:
@@ -80,7 +84,10 @@ def make_workspace(root: Path) -> Path:
     (root / "code").mkdir(parents=True)
     (root / "code/score.py").write_text(ECHO)
     for name, text in FILES.items(): (root / name).write_text(text)
-    (root / "settings.ini").write_text("[project]\nexperiment = flights\nmodel = flight-delay\n[deployment]\nhash_columns = passenger\ndrop_columns = email\n")
+    (root / "settings.ini").write_text(
+        "[project]\nexperiment = flights\nmodel = flight-delay\n[deployment]\nhash_columns = passenger\ndrop_columns = "
+        "email\n"
+    )
     register_models(root)
     return root
 
@@ -94,9 +101,11 @@ class Client:
     def __call__(self, body, *, path="/score", method="POST", key=None, **headers):
         "Status, what the body means, headers"
         data = body if isinstance(body, (bytes, type(None))) else json.dumps(body).encode()
-        names = {"Content-Type": "application/json", "Authorization": f"Bearer {key or self.key}"} | {k.replace("_", "-"): v for k, v in headers.items()}
+        names = {"Content-Type": "application/json",
+                 "Authorization": f"Bearer {key or self.key}"} | {k.replace("_", "-"): v for k, v in headers.items()}
         names = {k: v for k, v in names.items() if v is not None}
-        link = getattr(self.local, "link", None) or http.client.HTTPConnection(self.address.hostname, self.address.port, timeout=120)
+        link = getattr(self.local, "link",
+                       None) or http.client.HTTPConnection(self.address.hostname, self.address.port, timeout=120)
         self.local.link = link
         try:
             link.request(method, path, data, names)
@@ -113,7 +122,14 @@ class Client:
 class Load:
     "Threads that call without a pause; `with Load(call) as load:`, then `load.replies`"
     def __init__(self, call: Client, threads: int = 4, body=None, **headers):
-        self.call, self.body, self.headers, self.replies, self.errors, self.going = call, body or [{"p": 0.25}], headers, [], [], True
+        self.call, self.body, self.headers, self.replies, self.errors, self.going = (
+            call,
+            body or [{"p": 0.25}],
+            headers,
+            [],
+            [],
+            True,
+        )
         self.threads = [threading.Thread(target=self.work, args=(number,)) for number in range(threads)]
 
     def work(self, number):

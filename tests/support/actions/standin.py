@@ -30,7 +30,9 @@ def copied(source: Path, to: Path):
 def checkout():
     "The commit of the event, or another one; of a foreign repository, an empty folder"
     if given("PATH"): return Path(given("PATH")).mkdir(exist_ok=True)
-    commands = (["init", "-q", "."], ["fetch", "-q", os.environ["STANDIN_PROJECT"], "+refs/heads/*:refs/remotes/origin/*"], ["checkout", "-q", given("REF") or os.environ["GITHUB_SHA"]])
+    commands = (["init", "-q", "."],
+                ["fetch", "-q", os.environ["STANDIN_PROJECT"], "+refs/heads/*:refs/remotes/origin/*"],
+                ["checkout", "-q", given("REF") or os.environ["GITHUB_SHA"]])
     for words in commands: subprocess.run(["git", *words], check=True)
 
 
@@ -44,14 +46,17 @@ def save():
 
 
 def restore():
-    "The key itself, else the newest that begins with one of `restore-keys`; a cached environment is that of the test, or the one that runs this"
+    """The key itself, else the newest that begins with one of `restore-keys`; a cached environment is that of the
+    test, or the one that runs this"""
     if given("PATH") == ".venv":
         Path(".venv").mkdir(exist_ok=True)
         Path(".venv/bin").symlink_to(GITHUB / "bin" if (GITHUB / "bin").exists() else Path(sys.executable).parent)
         return output("cache-hit", "true")
-    known = sorted((path for path in (GITHUB / "cache").glob("*") if path.is_dir()), key=lambda path: path.stat().st_mtime, reverse=True)
+    known = sorted((path for path in (GITHUB / "cache").glob("*") if path.is_dir()),
+                   key=lambda path: path.stat().st_mtime, reverse=True)
     starts = given("RESTORE_KEYS").split()
-    found = next((path for path in known if path.name == given("KEY")), None) or next((path for start in starts for path in known if path.name.startswith(start)), None)
+    found = next((path for path in known if path.name == given("KEY")),
+                 None) or next((path for start in starts for path in known if path.name.startswith(start)), None)
     output("cache-hit", str(bool(found) and found.name == given("KEY")).lower())
     if not found: return
     copied(found, Path(given("PATH")))
@@ -68,10 +73,13 @@ def moved(file: Path, before: str):
 def upload():
     "Hidden files are left out, as GitHub does, unless they are asked for"
     hidden = given("INCLUDE_HIDDEN_FILES") == "true"
-    names = [name for pattern in given("PATH").splitlines() for name in glob.glob(pattern.strip(), recursive=True, include_hidden=hidden)]
+    names = [name for pattern in given("PATH").splitlines()
+             for name in glob.glob(pattern.strip(), recursive=True, include_hidden=hidden)]
     kept = [name for name in names if hidden or not any(part.startswith(".") for part in Path(name).parts)]
     if not kept: print(f"No files were found with the provided path: {given('PATH')}")
-    for name in kept: copied(Path(name), ARTIFACTS / given("NAME") / (name if len(names) > 1 else Path(name).name if Path(name).is_file() else ""))
+    for name in kept:
+        copied(Path(name), ARTIFACTS / given("NAME") / (name if len(names) > 1 else Path(name).name
+                                                        if Path(name).is_file() else ""))
     output("artifact-url", f"https://github.invalid/artifacts/{given('NAME')}")
 
 

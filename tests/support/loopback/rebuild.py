@@ -38,7 +38,8 @@ class Rebuild:
         "The resource that an id, a name with a version, or a registry's address means"
         if match := SHARED.match(reference):
             group = re.match(r".*?/resourceGroups/[^/]+", self.workspace, re.I)[0]
-            base = f"{group}/providers/Microsoft.MachineLearningServices/registries/{match['registry']}/{match['kind']}/{match['name']}"
+            registry = f"{group}/providers/Microsoft.MachineLearningServices/registries/{match['registry']}"
+            base = f"{registry}/{match['kind']}/{match['name']}"
             return self.version(base, match["version"], match["word"] == "labels")
         if match := ASSET.match(reference):
             return self.version(match["id"].rsplit("/", 2)[0], match["version"], match["word"].lower() == "labels")
@@ -91,7 +92,8 @@ class Rebuild:
         # Curated ones are images that Microsoft builds
         if (match := SHARED.match(reference)) and match["registry"] == "azureml":
             name = match["name"]
-            return f"file:{self.write(f'environment-{name}.yml', {'name': name, 'image': f'mcr.microsoft.com/azureml/curated/{name}'})}"
+            document = {"name": name, "image": f"mcr.microsoft.com/azureml/curated/{name}"}
+            return f"file:{self.write(f'environment-{name}.yml', document)}"
         found = self.asset(reference, ("environments",))
         said, name = found["properties"], hashlib.sha256(found["id"].encode()).hexdigest()[:12]
         spec = {"name": name}
