@@ -56,7 +56,7 @@ portable: $(READY) ## Test what needs no POSIX system: the command line, the exp
 	$(BIN)/python -m pytest $(PORTABLE)
 
 schemas: $(READY) ## Read the keys of Azure's YAML from the installed azure-ai-ml into mlops_nb/schemas/azure.json
-	$(BIN)/python -c "from mlops_nb.schemas.tables import update; update()"
+	$(BIN)/python -c "from mlops_nb.azure.sdk import write_tables; write_tables()"
 
 tutorials: $(READY) ## Run every tutorial and how-to, in copies of the project
 	$(BIN)/nbdev-test nbs/docs/howto --n-workers 1

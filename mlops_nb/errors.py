@@ -42,7 +42,8 @@ class StepFailed(MlopsError):
 # %% ../nbs/api/01_errors.ipynb #2c8c9455
 def posix_only() -> UserError:
     "What to say where pipelines, endpoints and monitors cannot run"
-    return UserError("pipelines, endpoints and monitors need Linux or macOS", accepted="on Windows: WSL, or the devcontainer of this repository",
+    return UserError("pipelines, endpoints and monitors need Linux or macOS",
+                     accepted="on Windows: WSL, or the devcontainer of this repository",
                      fix="wsl --install, then clone the project there")
 
 # %% ../nbs/api/01_errors.ipynb #be01e78e

@@ -24,7 +24,9 @@ def hash_file(
     hasher = blake3(max_threads=blake3.AUTO)
     with open(path, "rb") as file:
         if not (size := os.fstat(file.fileno()).st_size): return hasher.hexdigest()
-        if hasattr(os, "posix_fadvise"): os.posix_fadvise(file.fileno(), 0, size, os.POSIX_FADV_WILLNEED)  # the disk reads ahead of the hash
+        if hasattr(os, "posix_fadvise"):
+            # the disk reads ahead of the hash
+            os.posix_fadvise(file.fileno(), 0, size, os.POSIX_FADV_WILLNEED)
     return hasher.update_mmap(path).hexdigest()
 
 # %% ../nbs/api/06_fingerprints.ipynb #76c8e6c8
@@ -44,14 +46,17 @@ class Memory:
         db: sqlite3.Connection,  # Where the table `fingerprints` is kept
     ):
         self.db, self.reads = db, 0
-        db.execute("CREATE TABLE IF NOT EXISTS fingerprints (path TEXT PRIMARY KEY, stamp TEXT NOT NULL, hash TEXT NOT NULL)")
+        db.execute(
+            "CREATE TABLE IF NOT EXISTS fingerprints (path TEXT PRIMARY KEY, stamp TEXT NOT NULL, hash TEXT NOT NULL)"
+        )
 
     def hash(self,
         path: Path,  # An existing file
     ) -> str:  # 64 hexadecimal digits
         "The hash of `path`, read only if it may have changed"
         try: stat = path.stat()
-        except FileNotFoundError: raise UserError(f"{path} does not exist", accepted="an existing file; a link must lead to one") from None
+        except FileNotFoundError:
+            raise UserError(f"{path} does not exist", accepted="an existing file; a link must lead to one") from None
         stamp = f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ino}"
         row = self.db.execute("SELECT stamp, hash FROM fingerprints WHERE path = ?", (str(path),)).fetchone()
         if row and row[0] == stamp: return row[1]
@@ -90,7 +95,9 @@ def snapshot(
     path: Path,  # A file or a folder
 ) -> dict[str, tuple[int, int, int]]:  # Size in bytes, time of change in ns and inode of each file
     "What the file system says of `path`, without reading it"
-    return {str(file): (s.st_size, s.st_mtime_ns, s.st_ino) for file in files(path) if file.exists() for s in [file.stat()]}
+    return {
+        str(file): (s.st_size, s.st_mtime_ns, s.st_ino) for file in files(path) if file.exists() for s in [file.stat()]
+    }
 
 # %% ../nbs/api/06_fingerprints.ipynb #7ae3c19a
 def changed(

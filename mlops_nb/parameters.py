@@ -9,6 +9,7 @@ __all__ = ['ASSETS', 'LITERALS', 'ACCEPTED', 'Asset', 'uri_file', 'uri_folder', 
 # %% ../nbs/api/07_parameters.ipynb #0b312a48
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Optional
 
@@ -40,8 +41,11 @@ class Range:
 # %% ../nbs/api/07_parameters.ipynb #382f3e27
 ASSETS = {c.__name__: c for c in (uri_file, uri_folder, mltable, mlflow_model, custom_model)}
 LITERALS = {"int": "integer", "float": "number", "str": "string", "bool": "boolean"}
-ACCEPTED = ("int, float, str, bool, Literal[\"a\", \"b\"], Annotated[int or float, Range(min, max)], Optional[any of these], "
-            + ", ".join(ASSETS) + ", Output[one of these assets]")
+ACCEPTED = (
+    'int, float, str, bool, Literal["a", "b"], Annotated[int or float, Range(min, max)], Optional[any of these], '
+    + ", ".join(ASSETS)
+    + ", Output[one of these assets]"
+)
 
 # %% ../nbs/api/07_parameters.ipynb #10580f6e
 @dataclass(frozen=True)
@@ -77,7 +81,9 @@ def _number(text: str):
     if "_" in text or not math.isfinite(value := float(text)): raise ValueError
     return value
 
-_readers = {"integer": _integer, "number": _number, "string": str, "boolean": lambda t: {"true": True, "false": False}[t.lower()]}
+def _boolean(text: str): return {"true": True, "false": False}[text.lower()]
+
+_readers: dict[str, Callable[[str], Any]] = {"integer": _integer, "number": _number, "string": str, "boolean": _boolean}
 
 # %% ../nbs/api/07_parameters.ipynb #07f01b5d
 def fits(
@@ -101,7 +107,7 @@ def coerce(
     return value
 
 # %% ../nbs/api/07_parameters.ipynb #761b151c
-_python_types = {"integer": int, "number": (int, float), "boolean": bool}
+_python_types: dict[str, Any] = {"integer": (int,), "number": (int, float), "boolean": (bool,)}
 
 def default_value(
     p: Parameter,   # The declaration
@@ -111,8 +117,9 @@ def default_value(
     if p.optional:
         if value is not None: raise ValueError
         return None
-    if not isinstance(value, _python_types.get(p.type, str)) or (isinstance(value, bool) and p.type != "boolean"): raise ValueError
-    if p.type == "number" and not math.isfinite(value) or p.is_asset and not value or not fits(p, value): raise ValueError
+    if isinstance(value, bool) and p.type != "boolean": raise ValueError
+    if not isinstance(value, _python_types.get(p.type, (str,))) or not fits(p, value): raise ValueError
+    if p.type == "number" and not math.isfinite(value) or p.is_asset and not value: raise ValueError
     return float(value) if p.type == "number" else value
 
 # %% ../nbs/api/07_parameters.ipynb #c4e1d7a9

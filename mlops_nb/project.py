@@ -20,7 +20,8 @@ def project_root(
 ) -> Path:                              # The nearest folder with a settings.ini or a workspace, or else `start`
     "Find the project around a folder"
     start = Path(start or Path.cwd()).resolve()
-    return next((folder for folder in (start, *start.parents) if (folder / "settings.ini").exists() or (folder / LOCAL).is_dir()), start)
+    is_project = lambda folder: (folder / "settings.ini").exists() or (folder / LOCAL).is_dir()
+    return next(filter(is_project, (start, *start.parents)), start)
 
 # %% ../nbs/api/09_project.ipynb #0670b5d6
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Project:
     @property
     def jobs(self) -> Path: return self.local / "jobs"
     @property
-    def datastores(self) -> Path: return self.local / "datastores"              # what azureml://datastores/... means here
+    def datastores(self) -> Path: return self.local / "datastores"              # what azureml://datastores/... means
     @property
     def downloads(self) -> Path: return self.local / "downloads"                # copies of remote data
     @property
@@ -71,7 +72,7 @@ class Project:
     @property
     def monitors(self) -> Path: return self.local / "monitors"
     @property
-    def references(self) -> Path: return self.monitors / "references"           # what a monitor knows of its reference data
+    def references(self) -> Path: return self.monitors / "references"           # reference data of monitors, counted
     @property
     def events_db(self) -> Path: return self.local / "events.db"
     @property

@@ -100,11 +100,11 @@ def test_other_ends_of_a_cell(stage, source, status):
 
 
 def test_half_a_surrogate_pair_is_saved_and_a_failed_write_leaves_nothing(tmp_path):
-    from mlops_nb.notebooks.engine import write_atomically
-    write_atomically(tmp_path/"a.json", json.dumps("\ud800", ensure_ascii=False))
+    from mlops_nb.notebooks.engine import write_notebook
+    write_notebook(tmp_path/"a.json", "\ud800")
     assert json.loads((tmp_path/"a.json").read_text()) == "\ud800"
     (tmp_path/"folder").mkdir()
-    with pytest.raises(OSError): write_atomically(tmp_path/"folder", "text")
+    with pytest.raises(OSError): write_notebook(tmp_path/"folder", {})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "folder"]
 
 

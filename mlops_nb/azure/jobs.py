@@ -28,7 +28,7 @@ from mlops_nb.azure.results import (
 )
 from .staging import StagedJob, stage
 from ..errors import UserError
-from ..jobs.remote import JobDescription, StepDescription
+from ..jobs.report import JobDescription, StepDescription
 from ..schemas.documents import load
 from ..times import format_local, parse_time
 from ..workspace.workspace import DONE, new_id

@@ -19,7 +19,7 @@ from typing import Any, Self
 from .client import Connection, retry, send, status_text
 from .sdk import output_binding, run_details
 from ..files import write_whole
-from ..jobs.remote import StepResults
+from ..jobs.report import StepResults
 from ..models.tracking import artifact_store
 from ..times import now, parse_time
 from ..workspace.workspace import DONE

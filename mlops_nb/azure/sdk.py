@@ -4,9 +4,11 @@
 
 # %% auto #0
 __all__ = ['COLLECTED', 'run_details', 'run_children', 'output_binding', 'load_batch_deployment', 'load_schedule',
-           'download_folder', 'datastore_info', 'Blobs']
+           'download_folder', 'datastore_info', 'Blobs', 'read_schema', 'write_tables']
 
 # %% ../../nbs/api/azure/02_sdk.ipynb #5957689b
+import importlib
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -116,3 +118,37 @@ class Blobs:
 
     def _list(self, prefix: str) -> list[Any]:
         return retry(lambda: list(self.container.list_blobs(name_starts_with=prefix)))
+
+# %% ../../nbs/api/azure/02_sdk.ipynb #4844be1d
+def _type_of(field: Any) -> Any:
+    "Write a field of marshmallow in the small language of the tables"
+    from azure.ai.ml._schema.core import fields as azure
+    from marshmallow import fields
+    if field.dump_only: return "any"
+    name = type(field).__name__
+    if name == "ExperimentalField": return _type_of(field.experimental_field)
+    if isinstance(field, azure.UnionField): return [_type_of(part) for part in field.union_fields]
+    if isinstance(field, fields.Dict): return {"map": _type_of(field.value_field) if field.value_field else "any"}
+    if isinstance(field, fields.List): return {"list": _type_of(field.inner)}
+    if isinstance(field, fields.Nested): return f"@{type(field.schema).__name__}"
+    if words := getattr(field, "allowed_values", None): return "|".join(sorted(str(word).lower() for word in words))
+    plain = {"String": "text", "Integer": "whole", "Float": "number", "Number": "number", "Boolean": "flag",
+             "Raw": "any"}.get(name, name)
+    return f"{plain}?" if field.allow_none else plain
+
+def read_schema(
+    path: str,          # Below `azure.ai.ml._schema`: `job.command_job.CommandJobSchema`
+) -> dict[str, Any]:    # Types by key
+    "Read the keys of a schema of the installed SDK"
+    module, _, name = path.rpartition(".")
+    schema = getattr(importlib.import_module(f"azure.ai.ml._schema.{module}"), name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # marshmallow 4 takes no context; azure-ai-ml asks for marshmallow 3
+        try: fields = schema(context={"base_path": "."}).fields
+        except TypeError: fields = schema().fields
+        return {(field.data_key or key) + "!" * field.required: _type_of(field) for key, field in fields.items()}
+
+def write_tables() -> None:
+    "Write what the installed SDK says into the tables of `schemas`"
+    from mlops_nb.schemas.tables import update
+    update(read_schema)

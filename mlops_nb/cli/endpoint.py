@@ -8,7 +8,7 @@ __all__ = ['find_endpoints', 'default_file', 'deploy', 'endpoint', 'format_endpo
 
 # %% ../../nbs/api/cli/03_endpoint.ipynb #7dbb4320
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,11 +16,11 @@ from .options import find_project, find_remote, json_option, on_option, print_js
 from ..errors import UserError
 
 if TYPE_CHECKING:
-    from mlops_nb.serving.endpoints import Deployment, Endpoint, Endpoints
+    from mlops_nb.serving.endpoints import Deployment, Endpoint
 
 # %% ../../nbs/api/cli/03_endpoint.ipynb #1a310361
-def find_endpoints(on: str | None = None) -> "Endpoints":
-    "Find the endpoints of this machine, or those of a workspace, which are controlled in the same way"
+def find_endpoints(on: str | None = None) -> Any:  # `serving.endpoints.Endpoints`, or the same for a workspace
+    "Find the endpoints of this machine, or of a workspace"
     if on: return find_remote(on).endpoints
     from mlops_nb.serving.endpoints import Endpoints
     return Endpoints(find_project().root)

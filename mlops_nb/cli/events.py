@@ -145,7 +145,8 @@ def watch(every: float, no_tower: bool) -> None:
 # %% ../../nbs/api/cli/07_events.ipynb #f039c48a
 def link_workspace(on: str, folder: Path) -> None:
     "Bring what the tower shows of a workspace: releases beside the events; the monitors' results are of this machine"
-    (folder / ".mlops/releases").symlink_to(find_remote(on).releases.records() / ".mlops/releases")
+    from mlops_nb.project import Project
+    Project(folder).releases.symlink_to(Project(find_remote(on).releases.records()).releases)
     shutil.copyfile(find_project().root / "settings.ini", folder / "settings.ini")
 
 @click.command()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .options import find_project, json_option, on_option, open_ledger, print_result
+from ..contract import VERDICT_FILE
 from ..errors import UserError
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def publish_page(
             with open(path, "a", encoding="utf-8") as file: file.write(f"{lines}\n")
 
 # %% ../../nbs/api/cli/09_github.ipynb #810abc5d
-def last_job() -> dict:
+def last_job() -> Any:
     "Describe the last job of this machine, as `show last --json` prints it"
     from mlops_nb.jobs.report import describe_job
     from mlops_nb.workspace.workspace import Workspace, find_job
@@ -64,13 +65,13 @@ def last_job() -> dict:
 def render_document(document: Any) -> str:
     "Write the page of a document; that of a training job beside the champion of this machine"
     from mlops_nb.github import summaries
-    decision = summaries.read_output(document, "verdict.json") if isinstance(document, dict) else None
+    decision = summaries.read_output(document, VERDICT_FILE) if isinstance(document, dict) else None
     if not decision: return summaries.format_page(document)
     from mlops_nb.jobs.report import describe_job
     from mlops_nb.workspace.workspace import Workspace
     workspace = Workspace(find_project().root)
     rows = workspace.rows("SELECT * FROM jobs ORDER BY created DESC LIMIT 500")
-    jobs = [describe_job(workspace, row) for row in rows]
+    jobs: list[Any] = [describe_job(workspace, row) for row in rows]
     return summaries.format_job(document, summaries.find_champion_metrics(jobs, decision["opponent"]))
 
 @click.command()

@@ -25,7 +25,7 @@ from ..errors import UserError
 from ..plugins import load_plugin, plugins
 
 if TYPE_CHECKING:
-    from mlops_nb.jobs.remote import Jobs
+    from mlops_nb.jobs.report import Jobs
 
 # %% ../../nbs/api/cli/01_main.ipynb #bb3c4d00
 GROUPS = {  # Heading in `mlops-nb --help`, by module
@@ -136,7 +136,7 @@ def run(file: Path, assignments: tuple[str, ...], start: str | None, jobs: int |
         "--detach": detach and "a run on this machine lasts as long as its command"})
     inputs = parse_assignments(assignments)
     if on:
-        sys.exit(run_remote(find_remote(on), find_project(file).root, file, inputs,
+        sys.exit(run_remote(find_remote(on).jobs, find_project(file).root, file, inputs,
                             dry_run=dry_run, detach=detach, name=name, json=as_json))
     sys.exit(run_file(file, inputs, start=start, slots=jobs or 0, isolate=isolate, dry_run=dry_run, json=as_json))
 

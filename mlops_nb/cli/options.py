@@ -61,8 +61,9 @@ def open_ledger(on: str | None, project: "Project | None" = None) -> "AbstractCo
 # %% ../../nbs/api/cli/12_options.ipynb #6db30592
 def read_endpoint_name() -> str:
     "Read the name of the endpoint from the project's endpoint.yml"
+    from mlops_nb.contract import ENDPOINT_FILE
     from mlops_nb.schemas.documents import load
-    return load(find_project().pipelines / "deployment/endpoint.yml")["name"]
+    return load(find_project().pipelines / ENDPOINT_FILE)["name"]
 
 # %% ../../nbs/api/cli/12_options.ipynb #cdeead06
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document for scripts.")

@@ -113,8 +113,8 @@ def release(model: str | None, version: str | None, approve_as: str | None, roll
     project, say = find_project(), echo_to(as_json)
     ask = ask_approval if sys.stdin.isatty() and not as_json else None
     model = model or project.settings.project.model
-    files = [project.root / file for file in (endpoint_file, deployment_file, rollout)]
-    candidate = Candidate(model, version, *files, replay=replay, again=again)
+    candidate = Candidate(model, version, project.root / endpoint_file, project.root / deployment_file,
+                          project.root / rollout, replay, again)
     driver = Driver(approve_as=approve_as, ask=ask, timeout=timeout, poll=poll or (20 if on else 2), say=say)
     outcome = run_release(find_tools(on, model, version, say), candidate, driver)
     if outcome is None: return print_nothing_to_release(find_records(on), project.root / endpoint_file, as_json)

@@ -8,7 +8,6 @@ __all__ = ['init', 'value', 'records', 'score_rows', 'run']
 # %% ../../nbs/deployment/05_batch.ipynb #66eb655c
 import argparse
 import json
-import math
 import os
 import re
 import sys
@@ -27,18 +26,18 @@ def init():
     parser = argparse.ArgumentParser()
     parser.add_argument("--model")      # The model folder
     parser.add_argument("--sha256")     # Its digest in the registry
-    given, _ = parser.parse_known_args(sys.argv[1:])
-    if given.model: os.environ["AZUREML_MODEL_DIR"] = given.model
-    if given.sha256: os.environ["MODEL_SHA256"] = given.sha256
+    options, _ = parser.parse_known_args(sys.argv[1:])
+    if options.model: os.environ["AZUREML_MODEL_DIR"] = options.model
+    if options.sha256: os.environ["MODEL_SHA256"] = options.sha256
     score.init()
 
 # %% ../../nbs/deployment/05_batch.ipynb #1adba3e8
 def value(
-    found,  # Of a table
+    cell,   # Of a table
 ):          # Of JSON
-    "A value as a request would have it"
-    if found is None or found != found: return None
-    return found.isoformat() if hasattr(found, "isoformat") else found
+    "Return a value as a request would have it"
+    if cell is None or cell != cell: return None
+    return cell.isoformat() if hasattr(cell, "isoformat") else cell
 
 # %% ../../nbs/deployment/05_batch.ipynb #d7803bd5
 def records(
@@ -47,8 +46,9 @@ def records(
     "The rows of a table as requests have them"
     names = [field.name for field in score.FIELDS if field.name in table]
     if lost := [field.name for field in score.FIELDS if field.required and field.name not in table]:
-        raise errors.UserError(f"the table lacks {', '.join(lost)}", accepted=f"the columns {', '.join(f.name for f in score.FIELDS)}")
-    columns = [[value(found) for found in table[name].astype(object).tolist()] for name in names]
+        accepted = f"the columns {', '.join(field.name for field in score.FIELDS)}"
+        raise errors.UserError(f"the table lacks {', '.join(lost)}", accepted=accepted)
+    columns = [[value(cell) for cell in table[name].astype(object).tolist()] for name in names]
     return [dict(zip(names, row)) for row in zip(*columns)]
 
 # %% ../../nbs/deployment/05_batch.ipynb #ec3b7bed
@@ -68,4 +68,5 @@ def run(
 ) -> list[str]:             # A JSON line for each row: file, row, and the answer or `error`
     "Score the parts of a mini-batch"
     answered = ((Path(path).name, score_rows(records(parts.read_table(path)))) for path in mini_batch)
-    return [json.dumps({"file": file, "row": number, **answer}) for file, answers in answered for number, answer in enumerate(answers)]
+    return [json.dumps({"file": file, "row": number, **answer})
+            for file, answers in answered for number, answer in enumerate(answers)]

@@ -12,11 +12,12 @@ import os
 import sys
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 # %% ../../nbs/deployment/01_score.ipynb #fe3383e3
 if __name__ == "entry_module": sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import mlops_nb.errors as errors
-import mlops_nb.models.saving as models
+import mlops_nb.models.saving as saving
 import mlops_nb.models.signature as signature
 
 # %% ../../nbs/deployment/01_score.ipynb #ad6f8309
@@ -24,18 +25,22 @@ def model_folder(
     root: str | Path,  # AZUREML_MODEL_DIR
 ) -> Path:             # The folder with the MLmodel file
     "Find the one model below a folder"
-    found = sorted({path.parent for depth in ("", "*/", "*/*/", "*/*/*/") for path in Path(root).glob(f"{depth}MLmodel")})
-    if len(found) == 1: return found[0]
-    raise errors.UserError(f"{len(found)} models in {root}", accepted="one folder with an MLmodel file", fix="set AZUREML_MODEL_DIR to the folder of one model")
+    depths = ("", "*/", "*/*/", "*/*/*/")
+    folders = sorted({path.parent for depth in depths for path in Path(root).glob(f"{depth}MLmodel")})
+    if len(folders) == 1: return folders[0]
+    raise errors.UserError(f"{len(folders)} models in {root}", accepted="one folder with an MLmodel file",
+                           fix="set AZUREML_MODEL_DIR to the folder of one model")
 
 # %% ../../nbs/deployment/01_score.ipynb #fe364563
-MODEL, FIELDS, NAMES = None, (), ()
+MODEL: Any = None       # Azure's contract: a script keeps its model in a global, which `init` sets in each worker
+FIELDS: list[signature.Field] = []
+NAMES: tuple[str, ...] = ()
 
 def init():
     "Load the model; called once in each worker"
     global MODEL, FIELDS, NAMES
     folder = model_folder(os.environ["AZUREML_MODEL_DIR"])
-    MODEL = models.load(folder, os.environ.get("MODEL_SHA256") or None)
+    MODEL = saving.load(folder, os.environ.get("MODEL_SHA256") or None)
     FIELDS, _ = signature.read_signature(folder)
     NAMES = _output_names(MODEL)
     warm_up(folder)
@@ -49,7 +54,8 @@ def warm_up(
     example = folder / "serving_input_example.json"
     if not example.is_file(): return
     table = json.loads(example.read_text(encoding="utf-8"))["dataframe_split"]
-    predict(frame({name: [row[place] for row in table["data"]] for place, name in enumerate(table["columns"])}))
+    columns = zip(*table["data"])
+    predict(frame({name: [*column] for name, column in zip(table["columns"], columns)}))
 
 # %% ../../nbs/deployment/01_score.ipynb #acca27ad
 def _output_names(
@@ -63,13 +69,15 @@ def _output_names(
 def predict(
     X,             # A DataFrame
 ) -> list[dict]:   # One for each row
-    "What the model says"
+    "Return the model's answers"
     if not hasattr(MODEL, "predict_proba"): return [{"prediction": value} for value in MODEL.predict(X).tolist()]
     answers = MODEL.predict_proba(X).tolist()
-    return [{"probability": p[1]} for p in answers] if NAMES == ("probability",) else [dict(zip(NAMES, p)) for p in answers]
+    if NAMES == ("probability",): return [{"probability": p[1]} for p in answers]
+    return [dict(zip(NAMES, p)) for p in answers]
 
 # %% ../../nbs/deployment/01_score.ipynb #080a44ed
-DTYPES = {"double": "float64", "float": "float32", "string": "object", "boolean": "bool", "long": "int64", "integer": "int32", "datetime": "datetime64[ns]"}
+DTYPES = {"double": "float64", "float": "float32", "string": "object", "boolean": "bool", "long": "int64",
+          "integer": "int32", "datetime": "datetime64[ns]"}
 REFUSALS = ("unknown categor", "contains NaN", "contains missing", "contains infinity")
 
 def frame(
@@ -77,8 +85,10 @@ def frame(
 ):
     "A DataFrame with the types of the training data; columns with nulls keep them as NaN or None"
     import pandas as pd
-    holes = lambda field: field.type in ("boolean", "long", "integer") and None in columns[field.name]
-    series = {f.name: pd.Series(columns[f.name], dtype="object" if holes(f) else DTYPES.get(f.type)) for f in FIELDS}
+    def dtype_of(field: signature.Field) -> str | None:
+        has_holes = field.type in ("boolean", "long", "integer") and None in columns[field.name]
+        return "object" if has_holes else DTYPES.get(field.type)
+    series = {field.name: pd.Series(columns[field.name], dtype=dtype_of(field)) for field in FIELDS}
     return pd.DataFrame(series, copy=False)
 
 # %% ../../nbs/deployment/01_score.ipynb #c5248e0a
@@ -87,13 +97,13 @@ def collectors() -> tuple:  # For what was asked, for what was answered; empty w
     "Azure's collectors, one set for each worker"
     if not any(name.startswith("AZUREML_MDC_") for name in os.environ): return ()
     from azureml.ai.monitoring import Collector
-    lost = lambda error: logging.getLogger(__name__).warning("not collected: %s", error)
-    return tuple(Collector(name=name, on_error=lost) for name in ("model_inputs", "model_outputs"))
+    def warn(error) -> None: logging.getLogger(__name__).warning("not collected: %s", error)
+    return tuple(Collector(name=name, on_error=warn) for name in ("model_inputs", "model_outputs"))
 
 # %% ../../nbs/deployment/01_score.ipynb #d96f37af
 def collect(
     X,                  # A DataFrame: what was asked
-    said: list,         # What was answered, a dictionary for each row
+    answers: list[dict],    # What was answered, one for each row
     request_id: str,    # A new one if empty
 ):
     "Hand a request and its answer to Azure's collector"
@@ -102,7 +112,8 @@ def collect(
     from azureml.ai.monitoring.context import BasicCorrelationContext
     personal = os.environ.get("COLLECT_WITHOUT", "").split(",")
     context = BasicCorrelationContext(id=request_id)
-    for collector, table in zip(collectors(), (X.drop(columns=personal, errors="ignore"), pd.DataFrame(said))): collector.collect(table, context)
+    tables = (X.drop(columns=personal, errors="ignore"), pd.DataFrame(answers))
+    for collector, table in zip(collectors(), tables): collector.collect(table, context)
 
 # %% ../../nbs/deployment/01_score.ipynb #1724a28a
 def answer(
@@ -112,14 +123,16 @@ def answer(
 ) -> list[dict]:
     "Check, predict, collect; `Refused` where it is the caller's mistake"
     if content_type.partition(";")[0].strip().lower() != "application/json":
-        raise signature.InvalidRequest(f"the content type is {content_type or 'missing'}", "Content-Type: application/json", status=415)
+        what = f"the content type is {content_type or 'missing'}"
+        raise signature.InvalidRequest(what, "Content-Type: application/json", status=415)
     X = frame(signature.check(signature.rows(signature.parse(raw)), FIELDS))
-    try: said = predict(X)
+    try: answers = predict(X)
     except ValueError as error:
         if not any(mark in str(error) for mark in REFUSALS): raise
-        raise signature.InvalidRequest(f"the model cannot take this: {str(error).splitlines()[0]}", "values like those of its training data") from None
-    collect(X, said, request_id)
-    return said
+        what = f"the model cannot take this: {str(error).splitlines()[0]}"
+        raise signature.InvalidRequest(what, "values like those of its training data") from None
+    collect(X, answers, request_id)
+    return answers
 
 # %% ../../nbs/deployment/01_score.ipynb #d6f1a668
 def run(

@@ -37,8 +37,9 @@ def create_data(
     "Register data or a model with a copy of its content"
     name, file = spec["name"], spec.file
     if not spec.get("path"):
-        raise UserError(f"{kind} {name} has no path", accepted="path: a file, a folder or an address", file=file, line=1)
-    path = locate(workspace, str(spec["path"]), Path(file).resolve().parent)
+        accepted = "path: a file, a folder or an address"
+        raise UserError(f"{kind} {name} has no path", accepted=accepted, file=file, line=1)
+    path = locate(workspace, str(spec["path"]), spec.folder.resolve())
     content = fingerprint(path, workspace.memory)
     copy = workspace.folder/"assets"/kind/name/content[:16]/path.name
     if not copy.exists(): copy_whole(path, copy)
@@ -60,14 +61,15 @@ def snapshot(
     made.pop("additional_includes", None)
     for key in ("task", "environment", "component", "trial"):
         if isinstance(spec.get(key), dict): made[key] = snapshot(spec[key], base, folder/key, files)
-        elif file := local_file(spec.get(key), base): made[key] = snapshot(files.load(file), file.parent, folder/key, files)
+        elif file := local_file(spec.get(key), base):
+            made[key] = snapshot(files.load(file), file.parent, folder/key, files)
     if conda := local_file(spec.get("conda_file"), base): made["conda_file"] = dict(files.load(conda))
     if isinstance(spec.get("build"), dict):
         made["build"] = {**spec["build"], "path": str(shutil.copytree(base/spec["build"]["path"], folder/"context"))}
-    if "jobs" in spec: made["jobs"] = {name: snapshot(node, base, folder/name, files) for name, node in spec["jobs"].items()}
+    if "jobs" in spec:
+        made["jobs"] = {name: snapshot(node, base, folder/name, files) for name, node in spec["jobs"].items()}
     return made
 
-# %% ../../nbs/api/jobs/12_create.ipynb #b7f754b2
 def local_file(
     reference: object,  # What a file says of an environment or a component
     base: Path,
@@ -76,7 +78,6 @@ def local_file(
     if not isinstance(reference, str) or reference.startswith("azureml:"): return None
     return (base/reference.removeprefix("file:")).resolve()
 
-# %% ../../nbs/api/jobs/12_create.ipynb #e33ace0d
 def _copy_code(component: Component, target: Path) -> str:
     "The code of a component with what its ignore file lets through and what it includes"
     target.mkdir(parents=True)
@@ -103,7 +104,6 @@ def make_relative(value: Any, folder: Path) -> Any:
     if isinstance(value, list): return [make_relative(item, folder) for item in value]
     return os.path.relpath(value, folder) if isinstance(value, str) and value.startswith(f"{folder}{os.sep}") else value
 
-# %% ../../nbs/api/jobs/12_create.ipynb #b647c475
 def create_declaration(
     workspace: Workspace,
     kind: str,  # `component` or `environment`
@@ -114,14 +114,15 @@ def create_declaration(
     name, folder = spec["name"], workspace.folder/"assets"/kind/spec["name"]
     part = folder/f".{os.getpid()}.part"
     try:
-        copy = snapshot(spec, Path(spec.file).resolve().parent, part, files)
+        copy = snapshot(spec, spec.folder.resolve(), part, files)
         write_yaml(make_relative(copy, part), part/f"{kind}.yml")
         content = fingerprint(part, workspace.memory)
         kept = folder/content[:16]
         if not kept.exists(): part.rename(kept)
     finally: shutil.rmtree(part, ignore_errors=True)
-    version, path = str(spec.get("version") or ""), str(kept/f"{kind}.yml")
-    return register_asset(workspace, RegisteredAsset(kind, name, version, spec.get("type", kind), path, content, asset_info(spec)))
+    version, type_, path = str(spec.get("version") or ""), spec.get("type", kind), str(kept/f"{kind}.yml")
+    asset = RegisteredAsset(kind, name, version, type_, path, content, asset_info(spec))
+    return register_asset(workspace, asset)
 
 # %% ../../nbs/api/jobs/12_create.ipynb #eb44f80f
 def create(
@@ -136,7 +137,10 @@ def create(
     if kind is None and (kind_of(spec) or "") in JOBS:
         raise UserError("this is a job, which is run and not created", fix=f"mlops-nb run {file}", file=file)
     if kind is None:
-        raise UserError("the file declares nothing that can be registered", accepted="a data, model, component or environment YAML",
+        raise UserError("the file declares nothing that can be registered",
+                        accepted="a data, model, component or environment YAML",
                         fix="begin it with Azure's $schema line", file=file)
-    if not spec.get("name"): raise UserError("it has no name", accepted="name: letters, digits, - and _", file=file, line=1)
-    return create_data(workspace, kind, spec) if kind in ("data", "model") else create_declaration(workspace, kind, spec, files)
+    if not spec.get("name"):
+        raise UserError("it has no name", accepted="name: letters, digits, - and _", file=file, line=1)
+    if kind in ("data", "model"): return create_data(workspace, kind, spec)
+    return create_declaration(workspace, kind, spec, files)

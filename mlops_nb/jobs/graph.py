@@ -23,7 +23,6 @@ class Literal:
     "Text that stands in the job file"
     text: str
 
-# %% ../../nbs/api/jobs/01_graph.ipynb #f9ba7606
 @dataclass(frozen=True)
 class Data:
     "Data named by the job file: a path, a URL, or an asset"
@@ -32,17 +31,14 @@ class Data:
     base: Path  # The folder of the file that names it: relative paths start here
     mode: str = "ro_mount"
 
-# %% ../../nbs/api/jobs/01_graph.ipynb #f3022de4
 @dataclass(frozen=True)
 class FromStep:
     "The output of another step"
     step: str
     port: str
 
-# %% ../../nbs/api/jobs/01_graph.ipynb #9907240a
 Source = Literal | Data | FromStep
 
-# %% ../../nbs/api/jobs/01_graph.ipynb #3714e678
 @dataclass(frozen=True)
 class Destination:
     "Where an output goes, and the asset that it becomes"
@@ -52,8 +48,7 @@ class Destination:
     name: str | None = None  # Name of the asset to register
     version: str | None = None  # Version of the asset; None is the next one
 
-# %% ../../nbs/api/jobs/01_graph.ipynb #31109cf2
-ARTIFACTS = "default_artifacts"  # type of an output `artifacts:` of which nothing is said: the step's working folder, as on Azure
+ARTIFACTS = "default_artifacts"  # type of an output `artifacts:` of which nothing is said: its working folder
 
 # %% ../../nbs/api/jobs/01_graph.ipynb #9a539263
 @dataclass(frozen=True)
@@ -72,7 +67,6 @@ class Step:
         "Names of the steps whose outputs it takes"
         return {source.step for source in self.inputs.values() if isinstance(source, FromStep)}
 
-# %% ../../nbs/api/jobs/01_graph.ipynb #6311aa82
 @dataclass(frozen=True)
 class Job:
     "A job file, ready to run"
@@ -110,7 +104,6 @@ def read_source(
     if "${{parent." in text.replace(" ", ""): text = substitute(text, lambda parts: text_of(scope.get(parts[-1])))
     return Literal(text) if type is None or type in LITERAL_TYPES else Data(text, type, base)
 
-# %% ../../nbs/api/jobs/01_graph.ipynb #52c4734b
 def text_of(
     source: Source | None,  # A value of the surrounding scope
 ) -> str | None:  # Its text
@@ -148,7 +141,8 @@ class Surroundings:
         "Where each input of a node comes from"
         given = node.get("inputs") or {}
         declared = {} if component.spec is node else component.input_ports
-        sources = {name: self._source(name, port, given, component) for name, port in {**given_ports(given, Position(node)), **declared}.items()}
+        ports = {**given_ports(given, Position(node)), **declared}
+        sources = {name: self._source(name, port, given, component) for name, port in ports.items()}
         return {name: source for name, source in sources.items() if source is not None}
 
     def _source(self, name: str, port: Port, given: dict, component: Component) -> Source | None:
@@ -162,7 +156,8 @@ class Surroundings:
     ) -> dict[str, Destination]:
         "Where each output of a node goes"
         given = node.get("outputs") or {}
-        return {name: read_output(given.get(name), declared, self.outputs) for name, declared in {**given, **component.outputs}.items()}
+        declared = {**given, **component.outputs}
+        return {name: read_output(given.get(name), port, self.outputs) for name, port in declared.items()}
 
 # %% ../../nbs/api/jobs/01_graph.ipynb #e127030c
 def apply_overrides(
@@ -170,11 +165,10 @@ def apply_overrides(
     node: dict,  # The node that uses it
 ) -> dict:  # The component as this node runs it
     "What a node may say differently from its component"
-    keys = ("environment", "resources", "distribution", "mini_batch_size", "mini_batch_error_threshold", "error_threshold",
-            "retry_settings", "max_concurrency_per_instance", "logging_level")
+    keys = ("environment", "resources", "distribution", "mini_batch_size", "mini_batch_error_threshold",
+            "error_threshold", "retry_settings", "max_concurrency_per_instance", "logging_level")
     return {**spec, **{key: node[key] for key in keys if key in node and node is not spec}}
 
-# %% ../../nbs/api/jobs/01_graph.ipynb #f77acd3f
 def sweep_settings(
     node: dict,  # A sweep node or job
 ) -> dict:  # What the search is made of
@@ -182,7 +176,6 @@ def sweep_settings(
     keys = ("search_space", "objective", "sampling_algorithm", "limits", "early_termination")
     return {key: node[key] for key in keys if key in node}
 
-# %% ../../nbs/api/jobs/01_graph.ipynb #e74a571d
 def read_output(
     given: object,  # What a node says of the output: nothing, a binding, or a mapping
     declared: object,  # What the component says of it
@@ -210,8 +203,8 @@ def read_step(
     if "artifacts" in declared and not declared["artifacts"]: outputs["artifacts"] = Destination(ARTIFACTS)
     variables = {**(component.spec.get("environment_variables") or {}), **(node.get("environment_variables") or {})}
     limits = {**(component.spec.get("limits") or {}), **(node.get("limits") or {})}
-    return Step(name, replace(component, spec=apply_overrides(component.spec, node)),
-                {key: source for key, source in around.sources(node, component).items() if key not in searched}, outputs,
+    inputs = {key: source for key, source in around.sources(node, component).items() if key not in searched}
+    return Step(name, replace(component, spec=apply_overrides(component.spec, node)), inputs, outputs,
                 {key: literal(value) for key, value in variables.items()},
                 sweep=sweep_settings(node) if "search_space" in node else None,
                 timeout=None if "search_space" in node else limits.get("timeout"))
@@ -222,19 +215,20 @@ def splice(
     around: Surroundings,  # What they may name
 ) -> tuple[dict[str, Step], dict[tuple[str, str], FromStep]]:  # Steps, and who writes the outputs of spliced nodes
     "The flat steps of a pipeline"
-    steps, writers = {}, {}
+    steps: dict[str, Step] = {}
+    writers: Writers = {}
     for key, node in jobs.items():
         component, name = read_component(node, around.base, around.files), around.prefix + key
         if component.kind != "pipeline":
             steps[name] = read_step(name, node, component, around)
             continue
-        inner = Surroundings(component.base, around.files, around.sources(node, component), around.destinations(node, component), f"{name}.")
+        sources, destinations = around.sources(node, component), around.destinations(node, component)
+        inner = Surroundings(component.base, around.files, sources, destinations, f"{name}.")
         inner_steps, inner_writers = splice(component.spec["jobs"], inner)
         exports = {(name, port): writer for port, writer in read_exports(component.spec["jobs"], inner.prefix).items()}
         steps, writers = {**steps, **inner_steps}, {**writers, **inner_writers, **exports}
     return steps, writers
 
-# %% ../../nbs/api/jobs/01_graph.ipynb #73686473
 def read_exports(
     jobs: dict,  # Nodes of a pipeline
     prefix: str = "",  # In front of their names
@@ -244,7 +238,6 @@ def read_exports(
             for port, value in (node.get("outputs") or {}).items()
             if (bound := binding(value)) and bound[:2] == ("parent", "outputs")}
 
-# %% ../../nbs/api/jobs/01_graph.ipynb #1cee7af6
 Writers = dict[tuple[str, str], FromStep]  # For an output of a spliced pipeline, the output of a step that it is
 
 def _writer(value: FromStep, writers: Writers) -> FromStep:
@@ -265,15 +258,16 @@ def read_job(
     "Read a job file into a graph"
     files, base = files or Files(), Path(file).resolve().parent
     spec = dict(files.load(file))
-    spec["inputs"] = {**(spec.get("inputs") or {}), **{key: _given(spec, key, value) for key, value in (inputs or {}).items()}}
+    replaced = {name: _replace_input(spec, name, value) for name, value in (inputs or {}).items()}
+    spec["inputs"] = {**(spec.get("inputs") or {}), **replaced}
     if isinstance(spec.get("component"), str): return _pipeline(Path(file), _called(spec, base, files), base, files)
-    if node_kind(spec) == "pipeline" or "jobs" in spec: return _pipeline(Path(file), component_of(spec, base), base, files)
+    if node_kind(spec) == "pipeline" or "jobs" in spec:
+        return _pipeline(Path(file), component_of(spec, base), base, files)
     component = read_component(spec, base, files)
     step = read_step("trial" if "search_space" in spec else "job", spec, component, Surroundings(base, files))
-    kind = "sweep" if "search_space" in spec else node_kind(spec)
-    return Job(kind, Path(file), spec, {step.name: step}, {name: FromStep(step.name, name) for name in step.outputs})
+    return Job(node_kind(spec), Path(file), spec, {step.name: step},
+               {name: FromStep(step.name, name) for name in step.outputs})
 
-# %% ../../nbs/api/jobs/01_graph.ipynb #67e9df15
 def _called(spec: dict, base: Path, files: Files) -> Component:
     "The pipeline component that a job calls, with the job's own settings and inputs"
     component = read_component(spec, base, files)
@@ -283,9 +277,11 @@ def _called(spec: dict, base: Path, files: Files) -> Component:
 def _pipeline(file: Path, pipeline: Component, base: Path, files: Files) -> Job:
     "The graph of a pipeline, its steps in an order in which they could run"
     given, jobs = pipeline.inputs, pipeline.spec["jobs"]
-    inputs = {name: read_source(given[name], port.type, base, {}) for name, port in given_ports(given, Position(given)).items()}
+    ports = given_ports(given, Position(given))
+    inputs = {name: read_source(given[name], port.type, base, {}) for name, port in ports.items()}
     outputs = {name: read_output(value, value, {}) for name, value in pipeline.outputs.items()}
-    around = Surroundings(pipeline.base, files, {name: source for name, source in inputs.items() if source is not None}, outputs)
+    scope = {name: source for name, source in inputs.items() if source is not None}
+    around = Surroundings(pipeline.base, files, scope, outputs)
     steps, writers = splice(jobs, around)
     steps = {name: replace(step, inputs={key: _final(source, writers) for key, source in step.inputs.items()})
              for name, step in steps.items()}
@@ -294,7 +290,7 @@ def _pipeline(file: Path, pipeline: Component, base: Path, files: Files) -> Job:
     return Job("pipeline", file, pipeline.spec, {name: steps[name] for name in order}, exports)
 
 # %% ../../nbs/api/jobs/01_graph.ipynb #c610bbdc
-def _given(spec: dict, name: str, value: object) -> object:
+def _replace_input(spec: dict, name: str, value: object) -> object:
     "An input of the file with its value replaced"
     old = (spec.get("inputs") or {}).get(name)
     return {**old, "path": value} if isinstance(old, dict) and "path" in old else value

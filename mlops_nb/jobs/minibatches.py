@@ -16,78 +16,94 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
-# %% ../../nbs/api/jobs/08_minibatches.ipynb #b973001e
-UNITS = {"b": 1, "kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30}
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 # %% ../../nbs/api/jobs/08_minibatches.ipynb #60de58de
+UNITS = {"kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30, "b": 1}
+
+
 def parse_size(
     text: object,  # `mini_batch_size`: a number of files, or `10kb`
 ) -> tuple[int, str]:  # The number and `files` or `bytes`
     "What `mini_batch_size` means"
-    plain = str(text or 1).strip().lower()
-    unit = next((unit for unit in ("kb", "mb", "gb", "b") if plain.endswith(unit)), "")
-    return max(1, int(float(plain.removesuffix(unit)) * UNITS.get(unit, 1))), "bytes" if unit else "files"
+    size = str(text or 1).strip().lower()
+    unit = next((unit for unit in UNITS if size.endswith(unit)), "")
+    return max(1, int(float(size.removesuffix(unit)) * UNITS.get(unit, 1))), "bytes" if unit else "files"
 
 # %% ../../nbs/api/jobs/08_minibatches.ipynb #0bf4c715
 def cut_files(
     folder: Path,  # The input
-    given: object,  # `mini_batch_size`
+    size: object,  # `mini_batch_size`
 ) -> list[list[str]]:  # Paths of each mini-batch
     "The files of a folder in mini-batches, in a fixed order"
     paths = sorted(str(path) for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else [str(folder)]
-    number, unit = parse_size(given)
+    number, unit = parse_size(size)
     if unit == "files": return [paths[start:start + number] for start in range(0, len(paths), number)]
-    batches, room = [], 0
+    batches: list[list[str]] = []
+    room = 0
     for path in paths:
-        if not batches or room <= 0: batches, room = [*batches, []], number
+        if room <= 0:
+            batches.append([])
+            room = number
         batches[-1].append(path)
         room -= os.path.getsize(path)
     return batches
 
 # %% ../../nbs/api/jobs/08_minibatches.ipynb #c2993060
+def _table_files(folder: Path, paths: list[dict]) -> list[Path]:
+    "The files that an MLTable names"
+    files: list[Path] = []
+    for entry in paths:
+        (kind, text), = entry.items()
+        name = str(text).removeprefix("./")
+        if kind == "pattern": files += sorted(folder.glob(name))
+        elif kind == "file": files.append(folder/name)
+        else: files += sorted(path for path in (folder/name).rglob("*") if path.is_file())
+    return files
+
+
+def _read(path: Path, reading: dict[str, dict]) -> "DataFrame":
+    "One file of an MLTable"
+    import pandas as pd
+    if "read_parquet" in reading: return pd.read_parquet(path)
+    if "read_json_lines" in reading: return pd.read_json(path, lines=True)
+    options = reading.get("read_delimited", {})
+    header = None if options.get("header") in ("no_header", False) else 0
+    delimiter, encoding = options.get("delimiter", ","), options.get("encoding", "utf8")
+    return pd.read_csv(path, sep=delimiter, encoding=encoding, header=header)
+
+
 def read_mltable(
     folder: Path,  # Holds the file `MLTable`
-):  # -> pandas.DataFrame
+) -> "DataFrame":
     "The table of an MLTable folder"
     import pandas as pd
     import yaml
     spec = yaml.safe_load((folder/"MLTable").read_text(encoding="utf-8"))
-    how = {kind: options or {} for step in spec.get("transformations") or [] for kind, options in (step.items() if isinstance(step, dict) else [(step, {})])}
-    parts = [_read(pd, path, how) for path in _table_files(folder, spec.get("paths") or [])]
+    reading: dict[str, dict] = {}
+    for step in spec.get("transformations") or []:
+        reading |= {kind: options or {} for kind, options in step.items()} if isinstance(step, dict) else {step: {}}
+    parts = [_read(path, reading) for path in _table_files(folder, spec.get("paths") or [])]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
-
-# %% ../../nbs/api/jobs/08_minibatches.ipynb #f50ec50f
-def _table_files(folder: Path, paths: list) -> list[Path]:
-    "The files that an MLTable names"
-    found = []
-    for entry in paths:
-        (kind, name), = entry.items()
-        name = str(name).removeprefix("./")
-        found += sorted(folder.glob(name)) if kind == "pattern" else [folder/name] if kind == "file" else sorted(p for p in (folder/name).rglob("*") if p.is_file())
-    return found
-
-# %% ../../nbs/api/jobs/08_minibatches.ipynb #38d54535
-def _read(pd, path: Path, how: dict):
-    "One file of an MLTable"
-    if "read_parquet" in how: return pd.read_parquet(path)
-    if "read_json_lines" in how: return pd.read_json(path, lines=True)
-    options = how.get("read_delimited", {})
-    header = None if options.get("header") in ("no_header", False) else 0
-    return pd.read_csv(path, sep=options.get("delimiter", ","), encoding=options.get("encoding", "utf8"), header=header)
 
 # %% ../../nbs/api/jobs/08_minibatches.ipynb #99f15a75
 def cut_table(
-    table,  # pandas.DataFrame
-    given: object,  # `mini_batch_size`: rows, or bytes in memory
+    table: "DataFrame",
+    size: object,  # `mini_batch_size`: rows, or bytes in memory
     keys: list[str],  # `partition_keys`; each combination is a mini-batch
-) -> list:  # Tables
+) -> list["DataFrame"]:
     "A table in mini-batches"
     if keys: return [part for _, part in table.groupby(keys, sort=True)]
-    number, unit = parse_size(given)
-    rows = number if unit == "files" else max(1, int(number * len(table) / max(1, table.memory_usage(deep=True).sum())))
+    number, unit = parse_size(size)
+    if unit == "files": rows = number
+    else: rows = max(1, int(number * len(table) / max(1, table.memory_usage(deep=True).sum())))
     return [table.iloc[start:start + rows] for start in range(0, len(table), rows)]
 
 # %% ../../nbs/api/jobs/08_minibatches.ipynb #c857c890
@@ -102,56 +118,61 @@ def claim_batches(
         except FileExistsError: continue
         yield number
 
-# %% ../../nbs/api/jobs/08_minibatches.ipynb #0e4a7920
-class _Timeout:
-    "Raise TimeoutError in the main thread after some seconds"
-    def __init__(self, seconds: int): self.seconds = seconds
-    def __enter__(self):
-        if self.seconds and hasattr(signal, "SIGALRM"):
-            signal.signal(signal.SIGALRM, self.ring)
-            signal.alarm(self.seconds)
-    def __exit__(self, *_):
-        if self.seconds and hasattr(signal, "SIGALRM"): signal.alarm(0)
-    def ring(self, *_): raise TimeoutError(f"the mini-batch took more than {self.seconds} s")
-
 # %% ../../nbs/api/jobs/08_minibatches.ipynb #624faf41
 def result_lines(
-    result: object,  # What `run` returned: a list or a pandas.DataFrame
+    result: Any,  # What `run` returned: a list or a pandas.DataFrame
 ) -> list[str]:  # A line for each element; a table's columns are parted by blanks, as Azure does
     "The lines that a mini-batch adds to the output"
     if hasattr(result, "to_csv"): return result.to_csv(sep=" ", header=False, index=False).splitlines()
     return [str(item) for item in result] if result is not None else []
 
 # %% ../../nbs/api/jobs/08_minibatches.ipynb #2d56f05f
+@contextmanager
+def _time_limit(seconds: int) -> Iterator[None]:
+    "Raise TimeoutError in the main thread after some seconds"
+    def ring(*_): raise TimeoutError(f"the mini-batch took more than {seconds} s")
+    if not seconds or not hasattr(signal, "SIGALRM"):
+        yield
+        return
+    signal.signal(signal.SIGALRM, ring)
+    signal.alarm(seconds)
+    try: yield
+    finally: signal.alarm(0)
+
+
 def run_batch(
-    run,  # The entry script's function
-    batch: object,  # A list of paths or a table
+    run: Callable,  # The entry script's function
+    batch: Any,  # A list of paths or a table
     retries: int,
     timeout: int,  # Seconds; 0 is none
-) -> dict:  # `result_lines`, `items`, `done`, `error`
+) -> dict:  # `lines`, `items`, `done`, `error`
     "Run one mini-batch, again if it fails"
-    for left in range(retries, -1, -1):
+    error = ""
+    for _ in range(retries + 1):
         try:
-            with _Timeout(timeout): result = run(batch)
-            return {"lines": result_lines(result), "items": len(batch), "done": len(result) if result is not None else 0, "error": None}
-        except Exception as error:
+            with _time_limit(timeout): result = run(batch)
+            done = len(result) if result is not None else 0
+            return {"lines": result_lines(result), "items": len(batch), "done": done, "error": None}
+        except Exception as problem:
             traceback.print_exc()
-            if not left: return {"lines": [], "items": len(batch), "done": 0, "error": f"{type(error).__name__}: {error}"}
+            error = f"{type(problem).__name__}: {problem}"
+    return {"lines": [], "items": len(batch), "done": 0, "error": error}
 
 # %% ../../nbs/api/jobs/08_minibatches.ipynb #b1205568
 def bind_context(
-    run,  # The entry script's function of one or two arguments
-):
+    run: Callable,  # The entry script's function of one or two arguments
+) -> Callable:
     "A function of the mini-batch alone"
     return (lambda batch: run(batch, None)) if len(inspect.signature(run).parameters) > 1 else run
 
 # %% ../../nbs/api/jobs/08_minibatches.ipynb #b2dc90f9
 def import_entry(
     path: Path,  # The entry script
-):  # The module
+) -> ModuleType:
     "Import the entry script as Azure does, with its folder on the search path"
     sys.path.insert(0, str(path.parent))
     spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None: raise ImportError(f"{path} is no Python module")
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
     spec.loader.exec_module(module)
@@ -161,7 +182,7 @@ def import_entry(
 def run_batches(
     plan: dict,  # entry, arguments, batches or table, results, retries, timeout, level
 ):
-    "All that one process of a parallel step does"
+    "Work on the mini-batches that fall to this process of a parallel step"
     logging.basicConfig(level=plan["level"], format="%(asctime)s %(levelname)s %(message)s", stream=sys.stdout)
     sys.argv = [plan["entry"], *plan["arguments"]]
     module, results = import_entry(Path(plan["entry"]).resolve()), Path(plan["results"])
@@ -170,17 +191,20 @@ def run_batches(
     if hasattr(module, "init"): module.init()
     for number in claim_batches(results, len(batches)):
         started = time.time()
-        done = run_batch(run, batches[number], plan["retries"], plan["timeout"])
+        result = run_batch(run, batches[number], plan["retries"], plan["timeout"])
+        result["seconds"] = time.time() - started
         part = results/f".{number:05d}.part"
-        part.write_text(json.dumps({**done, "seconds": time.time() - started}), encoding="utf-8")
+        part.write_text(json.dumps(result), encoding="utf-8")
         part.replace(results/f"{number:05d}.json")
-        print(f"mini-batch {number + 1} of {len(batches)}: {done['done']} of {done['items']} items, {time.time() - started:.2f} s", flush=True)
+        share = f"{result['done']} of {result['items']} items, {result['seconds']:.2f} s"
+        print(f"mini-batch {number + 1} of {len(batches)}: {share}", flush=True)
     if hasattr(module, "shutdown"): module.shutdown()
 
-# %% ../../nbs/api/jobs/08_minibatches.ipynb #906f6df8
-WORKER_COMMAND = """python -c 'import runpy, sys; runpy.run_path(sys.argv[1])["work_on"](sys.argv[2])'"""  # then this module's file, and the plan's
 
-# %% ../../nbs/api/jobs/08_minibatches.ipynb #3830d7fa
+# Followed by this module's file, and the plan's.
+WORKER_COMMAND = """python -c 'import runpy, sys; runpy.run_path(sys.argv[1])["work_on"](sys.argv[2])'"""
+
+
 def work_on(
     plan: str,  # Path of a JSON file
 ):
@@ -194,9 +218,11 @@ def gather(
     allowed: int,  # `mini_batch_error_threshold`: failed mini-batches that are put up with; -1 is any number
 ) -> str | None:  # Why the step failed, or None
     "Put the lines of all mini-batches together, in order"
-    done = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("[0-9]*.json"))]
+    batches = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("[0-9]*.json"))]
     if target and target.is_dir(): target = target/"parallel_run_step.txt"
     if target:
-        with open(target, "w", encoding="utf-8") as file: file.writelines(f"{line}\n" for one in done for line in one["lines"])
-    failed = [one["error"] for one in done if one["error"]]
-    return f"{len(failed)} of {len(done)} mini-batches failed; the first: {failed[0]}" if failed and -1 < allowed < len(failed) else None
+        with open(target, "w", encoding="utf-8") as file:
+            for batch in batches: file.writelines(f"{line}\n" for line in batch["lines"])
+    errors = [batch["error"] for batch in batches if batch["error"]]
+    if not -1 < allowed < len(errors): return None
+    return f"{len(errors)} of {len(batches)} mini-batches failed; the first: {errors[0]}"

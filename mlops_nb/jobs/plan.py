@@ -29,7 +29,6 @@ class LookupResult:
     key: str | None  # None where a step before it has to run first
     result: dict | None = None  # The remembered result
 
-# %% ../../nbs/api/jobs/02_plan.ipynb #52d5606f
 @dataclass
 class Plan:
     "A job and how it shall run"
@@ -51,7 +50,6 @@ class Plan:
     @property
     def reuses(self) -> bool: return self.job.kind == "pipeline" and not self.job.settings.get("force_rerun")
 
-# %% ../../nbs/api/jobs/02_plan.ipynb #6d2b0eff
 def component_files(workspace: Workspace) -> Files:
     "The files of one command, registered components of this workspace among them"
     return Files(lambda reference: Path(find_asset(workspace, ("component",), reference).path))
@@ -72,14 +70,16 @@ def make_plan(
     from mlops_nb.jobs.environments import choose_interpreter
     files = files or component_files(workspace)
     job = read_job(file, inputs, files)
-    if start and start not in job.steps: raise UserError(f"there is no step {start!r}", accepted=", ".join(job.steps), file=file)
+    if start and start not in job.steps:
+        raise UserError(f"there is no step {start!r}", accepted=", ".join(job.steps), file=file)
     force = {start, *followers(job, start)} if start else set()
-    chosen = {name: choose_interpreter(workspace, step.component, isolate, say, files.load) for name, step in job.steps.items()}
+    chosen = {name: choose_interpreter(workspace, step.component, isolate, say, files.load)
+              for name, step in job.steps.items()}
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     python = {name: interpreter for name, (interpreter, _) in chosen.items()}
-    return Plan(job, slots or cores, python, {name: content for name, (_, content) in chosen.items()}, force, inputs or {}, files)
+    environments = {name: content for name, (_, content) in chosen.items()}
+    return Plan(job, slots or cores, python, environments, force, inputs or {}, files)
 
-# %% ../../nbs/api/jobs/02_plan.ipynb #301e87c4
 def followers(
     job: Job,
     name: str,  # A step
@@ -93,7 +93,6 @@ def followers(
 # %% ../../nbs/api/jobs/02_plan.ipynb #9c6ef920
 REGISTRY = "model registry"
 
-# %% ../../nbs/api/jobs/02_plan.ipynb #e13d3444
 def hash_other_reads(
     workspace: Workspace,
     step: Step,
@@ -112,14 +111,12 @@ def hash_registry(workspace: Workspace) -> str:
     rows = registry_rows(tracking_uri(workspace.root))
     return hash_json(rows) if rows else ""
 
-# %% ../../nbs/api/jobs/02_plan.ipynb #3b457854
 def is_registry_unchanged(workspace: Workspace, step: Step, found: str) -> bool:
     "Is the registry as a step that depends on it left it?"
     if (step.component.spec.get("tags") or {}).get("reads") != REGISTRY: return True
     rows = workspace.rows("SELECT registry FROM results WHERE key = ?", found)
     return bool(rows) and rows[0]["registry"] == hash_registry(workspace)
 
-# %% ../../nbs/api/jobs/02_plan.ipynb #6ed1143b
 def lookup_step(
     workspace: Workspace,
     plan: Plan,
@@ -147,14 +144,14 @@ def keep_own_result(
     if own["status"] != "Completed" or own["key"] != finding.key: return finding
     return LookupResult(finding.key, find_result(workspace, own["key"]))
 
-# %% ../../nbs/api/jobs/02_plan.ipynb #09a01598
 def survey(
     workspace: Workspace,
     plan: Plan,
 ) -> dict[str, LookupResult]:  # For each step, in order
     "What is known of every step without running any; a plan is surveyed once"
     if plan.findings is not None: return plan.findings
-    plan.findings, outputs = {}, {}
+    outputs: dict[str, dict] = {}
+    plan.findings = {}
     for name, step in plan.job.steps.items():
         finding = lookup_step(workspace, plan, step, outputs) if step.needs <= outputs.keys() else LookupResult(None)
         if finding.result: outputs[name] = finding.result["outputs"]
@@ -168,6 +165,7 @@ def find_unchanged_job(
 ) -> str | None:  # A job's id; None where something has to run
     "The finished job that this one would only repeat"
     if not plan.reuses or plan.force: return None
-    last = workspace.rows("SELECT id, status FROM jobs WHERE signature = ? ORDER BY created DESC LIMIT 1", plan.signature)
+    query = "SELECT id, status FROM jobs WHERE signature = ? ORDER BY created DESC LIMIT 1"
+    last = workspace.rows(query, plan.signature)
     if not last or last[0]["status"] != "Completed": return None
     return last[0]["id"] if all(finding.result for finding in survey(workspace, plan).values()) else None

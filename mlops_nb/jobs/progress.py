@@ -10,10 +10,10 @@ __all__ = ['MARKS', 'View', 'format_duration', 'LineView', 'first_line', 'step_d
 import sys
 import time
 from dataclasses import dataclass
-from datetime import datetime
 from typing import IO, Protocol
 
 from .graph import Job
+from ..times import now
 
 # %% ../../nbs/api/jobs/10_progress.ipynb #e2626134
 class View(Protocol):
@@ -27,7 +27,7 @@ class View(Protocol):
 MARKS = {"NotStarted": ("·", "dim"), "Running": ("▶", "cyan"), "Completed": ("✓", "green"), "Failed": ("✗", "red"),
          "Canceled": ("■", "yellow")}
 
-# %% ../../nbs/api/jobs/10_progress.ipynb #697d7e15
+
 def format_duration(
     seconds: float,
 ) -> str:  # `0.4 s`, `12 s`, `3 min 05 s`
@@ -50,7 +50,8 @@ class LineView:
         took = ""
         if status == "Running": self.started[step] = time.time()
         elif step in self.started: took = f"in {format_duration(time.time() - self.started.pop(step))}"
-        words = [f"{datetime.now():%H:%M:%S}", MARKS[status][0], step.ljust(self.width), status, took, first_line(note)]
+        clock = f"{now().astimezone():%H:%M:%S}"
+        words = [clock, MARKS[status][0], step.ljust(self.width), status, took, first_line(note)]
         print(" ".join(word for word in words if word), file=self.out, flush=True)
 
 

@@ -18,6 +18,9 @@ from ..errors import UserError
 from .plan import component_files, find_unchanged_job, make_plan, survey
 from .progress import choose_view
 from mlops_nb.jobs.report import (
+    JobDescription,
+    Jobs,
+    RemoteJobs,
     describe_intention,
     describe_job,
     dump,
@@ -28,7 +31,6 @@ from mlops_nb.jobs.report import (
 )
 from ..project import project_root
 from ..schemas.components import Files
-from .remote import JobDescription, Jobs, RemoteJobs
 from ..workspace.workspace import DONE, Workspace, close_dead_jobs, find_job, list_steps
 
 # %% ../../nbs/api/jobs/14_run.ipynb #791cee08
@@ -51,8 +53,9 @@ def run_file(
     if not dry_run and not workspace.folder.is_dir(): workspace = Workspace(root)
     plan = make_plan(workspace, file, values, start=start, slots=slots, isolate=isolate, files=files, say=say)
     if dry_run:
-        findings = survey(workspace, plan).items()
-        return print_plans(plan.job.file, {name: describe_intention(plan, name, finding) for name, finding in findings}, json)
+        findings = survey(workspace, plan)
+        plans = {name: describe_intention(plan, name, finding) for name, finding in findings.items()}
+        return print_plans(plan.job.file, plans, json)
     if id := find_unchanged_job(workspace, plan): return report_job(workspace, id, 0, json, fresh=False)
     from mlops_nb.jobs.environments import report_all_differences
     from mlops_nb.jobs.runner import run
@@ -120,7 +123,6 @@ def interrupt_event() -> Iterator[threading.Event]:
     try: yield event
     finally: signal.signal(signal.SIGINT, before)
 
-# %% ../../nbs/api/jobs/14_run.ipynb #09213b2c
 def follow_job(
     workspace: Jobs,
     id: str,
@@ -143,7 +145,7 @@ def follow_job(
 
 # %% ../../nbs/api/jobs/14_run.ipynb #e53c1de7
 class LocalJobs:
-    "The jobs of this machine: `jobs.remote.Jobs`"
+    "The jobs of this machine: `jobs.report.Jobs`"
     name = "local"
     def __init__(self, workspace: Workspace | None = None):
         self.workspace = workspace or Workspace()
@@ -162,13 +164,16 @@ class LocalJobs:
         rows = list_steps(self.workspace, job["id"])
         if step not in rows: raise UserError(f"job {job['id']} has no step {step!r}", accepted=", ".join(rows))
         log = self.workspace.step_folder(rows[step]["reused"] or job["id"], step)/"std_log.txt"
-        if not log.exists() and not follow: raise UserError(f"{step} of {job['id']} has no log: it is {rows[step]['status']}")
-        yield from read_growing(log, lambda: not follow or list_steps(self.workspace, job["id"])[step]["status"] in DONE)
+        if not log.exists() and not follow:
+            raise UserError(f"{step} of {job['id']} has no log: it is {rows[step]['status']}")
+        def is_over() -> bool: return not follow or list_steps(self.workspace, job["id"])[step]["status"] in DONE
+        yield from read_growing(log, is_over)
 
     def cancel(self, id: str) -> str:
         "Ask a job to stop; its runner hears of it within a second"
         job = find_job(self.workspace, id)
-        if job["status"] in DONE: raise UserError(f"job {job['id']} has ended: {job['status']}", accepted="a job that runs")
+        if job["status"] in DONE:
+            raise UserError(f"job {job['id']} has ended: {job['status']}", accepted="a job that runs")
         self.workspace.update("jobs", {"id": job["id"]}, status="CancelRequested")
         return f"asked {job['id']} to stop"
 

@@ -15,25 +15,26 @@ import timeit
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
+from ..contract import MONITORED, PREPARE, TEST_END, TRAINED_UNTIL, VERDICT_FILE
 from ..errors import UserError
-from . import registry, seal
-from . import saving as models
+from . import registry, saving, seal
 from .gate import GateCheck, Interval, Verdict, judge
 
 # %% ../../nbs/api/models/09_champion.ipynb #331fc603
 def load_champion(
     name: str,  # The registered model
-) -> tuple:     # The version and its pipeline; (None, None) if there is no champion
+) -> tuple[registry.Version | None, Any]:    # The version and its pipeline; (None, None) if there is no champion
     "Fetch the version in charge, verified against the digest in the registry"
     version = registry.find_champion(name)
     if version is None: return None, None
     with tempfile.TemporaryDirectory() as folder:
-        return version, models.load(registry.fetch(name, version.version, Path(folder) / "model"), version.digest)
+        return version, saving.load(registry.fetch(name, version.version, Path(folder) / "model"), version.digest)
 
 # %% ../../nbs/api/models/09_champion.ipynb #95b68489
 def unseen_rows(
@@ -41,12 +42,13 @@ def unseen_rows(
     version,           # The champion's version, or None
 ) -> np.ndarray:       # True for rows that may be judged
     "Rows after the end of the champion's training"
-    end = (version.tags if version else {}).get("train_end")
+    end = (version.tags if version else {}).get(TRAINED_UNTIL)
     fair = np.ones(len(day), bool) if end is None else (pd.to_datetime(day) >= pd.Timestamp(end)).to_numpy()
     if fair.any(): return fair
-    raise UserError(f"champion {version.name}:{version.version} was trained up to {end}, this window ends {day.max():%Y-%m-%d}",
+    champion = f"champion {version.name}:{version.version}"
+    raise UserError(f"{champion} was trained up to {end}, this window ends {day.max():%Y-%m-%d}",
                     accepted="a window that is later than the champion's training",
-                    fix="--set inputs.test_end to a later day, with newer data")
+                    fix=f"--set inputs.{TEST_END} to a later day, with newer data")
 
 # %% ../../nbs/api/models/09_champion.ipynb #5f0ebda1
 def champion_columns(
@@ -56,8 +58,10 @@ def champion_columns(
 ) -> pd.DataFrame:
     "The columns that the champion was trained on"
     if missing := sorted(set(champion.feature_names_in_) - set(part.columns)):
-        raise UserError(f"champion {version.name}:{version.version} needs {', '.join(missing)}, which `prepare` no longer makes",
-                        accepted="all features of the champion", fix="make them until a model without them is champion")
+        name = f"champion {version.name}:{version.version}"
+        raise UserError(f"{name} needs {', '.join(missing)}, which `{PREPARE}` no longer makes",
+                        accepted="all features of the champion",
+                        fix="make them until a model without them is champion")
     return part[list(champion.feature_names_in_)]
 
 # %% ../../nbs/api/models/09_champion.ipynb #18d36c5f
@@ -99,7 +103,7 @@ def judge_challenger(
     name: str,                # The registered model
     loss: pd.Series,          # The challenger's loss of each row of the test window
     losses_of: Callable,      # Given the champion's pipeline and version, its loss of each of these rows
-    baseline: np.ndarray,     # The loss of knowing nothing, for each of these rows: the opponent where there is no champion
+    baseline: np.ndarray,     # The loss of knowing nothing, for each row: the opponent where there is no champion
     day: pd.Series,           # Of each row: what the bootstrap draws
     slices: Mapping,          # Name of a dimension to one label per row
     **demanded,               # limits, and the challenger's calibration_error and latency_ms
@@ -108,22 +112,24 @@ def judge_challenger(
     version, champion = load_champion(name)
     fair, losses = unseen_rows(day, version), losses_of(champion, version) if version else baseline
     cut = {dimension: np.asarray(labels)[fair] for dimension, labels in slices.items()}
-    verdict = judge(np.asarray(loss)[fair], np.asarray(losses)[fair], day[fair], slices=cut, **demanded)
+    days = day[fair].to_numpy()
+    verdict = judge(np.asarray(loss)[fair], np.asarray(losses)[fair], days, slices=cut, **demanded)
     return Comparison(verdict, version, int(fair.sum()), day[fair].nunique())
 
 # %% ../../nbs/api/models/09_champion.ipynb #38c63fa9
 def judge_and_promote(
-    meet,            # Judges against the champion of now and returns `Comparison`
-    replace,         # Given an accepted `Comparison`: registers the challenger, puts it in charge and returns its version
+    meet: Callable[[], Comparison],     # Judges against the champion of now and returns `Comparison`
+    replace: Callable[[Comparison], int],   # Registers an accepted challenger and promotes it
     tries: int = 3,  # A champion that changes each time is left to a person
-) -> tuple:          # The last `Comparison`; the new version, None if the challenger was refused
+) -> tuple[Comparison, int | None]:   # The last one; the new version, None if the challenger was refused
     "Judge until the verdict is about the champion in charge"
-    for left in reversed(range(tries)):
-        judged = meet()
-        if not judged.verdict.accepted: return judged, None
-        try: return judged, replace(judged)
+    while True:
+        tries -= 1
+        comparison = meet()
+        if not comparison.verdict.accepted: return comparison, None
+        try: return comparison, replace(comparison)
         except registry.ChampionChanged:
-            if not left: raise
+            if not tries: raise
 
 # %% ../../nbs/api/models/09_champion.ipynb #bff11d22
 def register_judged(
@@ -135,7 +141,7 @@ def register_judged(
     instead_of: int | None,  # The champion that it was judged against; None: the baseline
     rows: dict | None = None,   # From `pack_rows`; kept with the model
     judged: Comparison | None = None,   # Kept with the model for `read_decision`
-    again: str | Path | None = None,  # The same recipe, fitted on the days of judgement too: registered instead of `model`
+    again: str | Path | None = None,  # The recipe fitted on the days of judgement too: registered instead
 ) -> int:               # The new version, which is the champion from now on
     "Register the judged model with its card and put it in charge, if its opponent still is"
     with tempfile.TemporaryDirectory() as folder:
@@ -144,7 +150,8 @@ def register_judged(
         if judged: seal.add_file(copy, "judged.json", _as_text(judged))
         seal.add_file(copy, "model_card.md", card)
         for part, content in (rows or {}).items(): seal.add_file(copy, f"{part}.parquet", content)
-        return registry.register_champion(copy, name, instead_of, tags | {"judged_sha256": digest, "fitted": "again" if again else "judged"})
+        fitted = {"judged_sha256": digest, "fitted": "again" if again else "judged"}
+        return registry.register_champion(copy, name, instead_of, tags | fitted)
 
 # %% ../../nbs/api/models/09_champion.ipynb #ch000002
 def read_decision(
@@ -162,8 +169,10 @@ def read_decision(
 def _as_text(judged: Comparison) -> str:
     "A verdict as JSON"
     verdict, slices = judged.verdict, judged.verdict.slices
-    return json.dumps(dict(checks=[asdict(check) for check in verdict.checks], interval=asdict(verdict.interval), rows=judged.rows, days=judged.days,
-                           slices=slices.to_dict("split"), named=slices.index.name, champion=judged.champion and judged.champion.version), default=float)
+    facts = {"checks": [asdict(check) for check in verdict.checks], "interval": asdict(verdict.interval),
+             "rows": judged.rows, "days": judged.days, "slices": slices.to_dict("split"), "named": slices.index.name,
+             "champion": judged.champion and judged.champion.version}
+    return json.dumps(facts, default=float)
 
 def _from_text(text: str, name: str) -> Comparison:
     "The verdict again"
@@ -185,7 +194,7 @@ def write_decision(
     folder.mkdir(parents=True, exist_ok=True)
     checks = [dict(name=c.name, value=c.shown, limit=c.limit, passed=c.passed, why=c.why) for c in verdict.checks]
     decision = dict(accepted=verdict.accepted, reason=verdict.reason, **facts, checks=checks)
-    (folder / "verdict.json").write_text(json.dumps(decision, indent=2))
+    (folder / VERDICT_FILE).write_text(json.dumps(decision, indent=2))
     (folder / "model_card.md").write_text(card)
     return decision
 
@@ -213,7 +222,7 @@ def read_champion_rows(
     if version is None: return None
     with tempfile.TemporaryDirectory() as folder:
         found = registry.fetch(name, version.version, Path(folder) / "model")
-        files = [found / f"{part}.parquet" for part in ("reference", "baseline")]
+        files = [found / f"{part}.parquet" for part in MONITORED]
         return {path.stem: path.read_bytes() for path in files} if all(path.exists() for path in files) else None
 
 # %% ../../nbs/api/models/09_champion.ipynb #dr123602

@@ -21,7 +21,7 @@ class Predictor:
         self.served, self.feature_names_in_ = served, names
 
     def answers(self, X):
-        "What the flavour says of the rows of a DataFrame: an array, one row for each"
+        "Return the answers of the flavour: an array, one row for each of X"
         import numpy as np
         return np.asarray(self.served.predict(X[list(self.feature_names_in_)]), float).reshape(len(X), -1)
 
@@ -42,8 +42,9 @@ class Classifier(Predictor):
     def predict_proba(self, X):
         "Probabilities: one row for each row of X, one column for each class"
         import numpy as np
-        said = self.answers(X)
-        return np.hstack([1 - said, said]) if said.shape[1] == 1 and len(self.classes_) == 2 else said
+        answers = self.answers(X)
+        if answers.shape[1] == 1 and len(self.classes_) == 2: return np.hstack([1 - answers, answers])
+        return answers
 
     def predict(self, X): return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
@@ -56,9 +57,11 @@ def _header(
     path = folder / "MLmodel"
     found = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if "python_function" not in (found.get("flavors") or {}):
-        raise UserError("the MLmodel file names no model that can be loaded", accepted="a folder written by mlops_nb.models.saving.save, or by a flavour of MLflow", file=path)
+        accepted = "a folder written by mlops_nb.models.saving.save, or by a flavour of MLflow"
+        raise UserError("the MLmodel file names no model that can be loaded", accepted=accepted, file=path)
     if not (found.get("signature") or {}).get("inputs"):
-        raise UserError("the model has no signature", accepted="named columns", fix="save_model(..., signature=infer_signature(X, answers))", file=path)
+        raise UserError("the model has no signature", accepted="named columns",
+                        fix="save_model(..., signature=infer_signature(X, answers))", file=path)
     return found
 
 def open_flavor(
@@ -72,17 +75,19 @@ def open_flavor(
 
 # %% ../../nbs/api/models/06_flavors.ipynb #9588fbeb
 def adopt(
-    folder: Path | str,  # A folder that `save_model` of any flavour wrote, with a signature; a classifier names `metadata={"classes": [...]}`
+    folder: Path | str,  # What `save_model` of any flavour wrote; a classifier names `metadata={"classes": [...]}`
     X,                   # A DataFrame of a few rows like those of training
 ) -> str:
     "Seal a model of any flavour and return its digest; refuses one whose answers are not what they should be"
     import numpy as np
     model = open_flavor(folder)
-    if not hasattr(model, "predict_proba"): said, fit = model.predict(X), True
+    if not hasattr(model, "predict_proba"): answers = model.predict(X)
     else:
-        said = model.predict_proba(X)
-        fit = said.shape[1] == len(model.classes_) and said.min() >= 0 and bool(np.allclose(said.sum(axis=1), 1, atol=1e-5))
-    if not fit: raise UserError(f"the model's answers are no probabilities of {len(model.classes_)} classes: {said[0]}", accepted="one column for each class, or for two classes the probability of the second",
-                                fix="let the model end with a softmax or a sigmoid")
-    if not np.isfinite(said).all(): raise UserError("the model answers with numbers that are not finite", fix="train it again")
+        answers, n = model.predict_proba(X), len(model.classes_)
+        if answers.shape[1] != n or answers.min() < 0 or not np.allclose(answers.sum(axis=1), 1, atol=1e-5):
+            raise UserError(f"the model's answers are no probabilities of {n} classes: {answers[0]}",
+                            accepted="one column for each class, or for two classes the probability of the second",
+                            fix="let the model end with a softmax or a sigmoid")
+    if not np.isfinite(answers).all():
+        raise UserError("the model answers with numbers that are not finite", fix="train it again")
     return seal(folder)

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from contextlib import nullcontext
 from dataclasses import dataclass
-from datetime import UTC, datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from ..errors import UserError
@@ -96,7 +96,8 @@ def _upload(
             return path
         if _uploaded(info, path) == digest:
             return path
-    raise UserError(f"the artifact {own} of this run was uploaded in part", accepted=digest, fix="register in a new run")
+    raise UserError(f"the artifact {own} of this run was uploaded in part", accepted=digest,
+                    fix="register in a new run")
 
 # %% ../../nbs/api/models/07_registry.ipynb #c7cfc2b7
 def _uploaded(
@@ -116,7 +117,8 @@ def fetch(
     "Download a version, verify it against the digest in the registry, and put it there"
     found, to = _find(name, version), Path(to)
     if to.exists() and any(to.iterdir()):
-        raise UserError(f"{to} is not empty", accepted="a new or empty folder", fix="remove it, or fetch to another folder")
+        raise UserError(f"{to} is not empty", accepted="a new or empty folder",
+                        fix="remove it, or fetch to another folder")
     with tempfile.TemporaryDirectory() as aside:
         got = Path(mlflow().artifacts.download_artifacts(f"models:/{name}/{found.version}", dst_path=aside))
         (got / "registered_model_meta").unlink(missing_ok=True)
@@ -134,7 +136,8 @@ def _find(
     for found in known:
         if str(found.version) == str(version):
             return found
-    raise UserError(f"{name} has no version {version}", accepted=", ".join(str(v.version) for v in known) or "no version yet")
+    numbers = ", ".join(str(other.version) for other in known)
+    raise UserError(f"{name} has no version {version}", accepted=numbers or "no version yet")
 
 # %% ../../nbs/api/models/07_registry.ipynb #90379720
 def tag_version(
@@ -219,9 +222,9 @@ def _promote(
 def promote(
     name: str,                         # A registered model
     version: int | str,                # The version to put in charge; an older one is a rollback
-    instead_of: int | str | None = ANY_CHAMPION,  # The champion it was judged against, None if there was none; by default it was not judged
+    instead_of: int | str | None = ANY_CHAMPION,  # The champion it was judged against, None: no champion
 ) -> None:
-    "Make a version the champion and retire the others; `ChampionChanged` if another one is in charge than `instead_of`"
+    "Make a version the champion and retire the others; `ChampionChanged` if another is in charge than `instead_of`"
     chosen = _find(name, version)
     with _exclusive():
         _promote(name, chosen.version, instead_of)

@@ -14,6 +14,7 @@ import shutil
 import sys
 import tempfile
 import warnings
+from collections.abc import Collection
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -23,11 +24,14 @@ from ..errors import MlopsError, UserError
 from .seal import read_manifest, seal, verify
 
 # %% ../../nbs/api/models/05_saving.ipynb #ab73c364
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+def _disable_telemetry() -> None:
+    "Let MLflow send nothing: to be called before it is imported"
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 # %% ../../nbs/api/models/05_saving.ipynb #b84edecb
 TRUSTED = (
-    "builtins.object", "collections.OrderedDict", "functools.partial", "lightgbm.basic.Booster", "lightgbm.sklearn.LGBMClassifier",
+    "builtins.object", "collections.OrderedDict", "functools.partial", "lightgbm.basic.Booster",
+    "lightgbm.sklearn.LGBMClassifier",
     "lightgbm.sklearn.LGBMRegressor", "numpy.dtype", "numpy.mean", "scipy._lib.array_api_compat.numpy._aliases.asarray",
     "scipy.interpolate._bsplines.BSpline", "sklearn._loss.loss.HalfTweedieLossIdentity",
     "sklearn.calibration._CalibratedClassifier", "sklearn.calibration._SigmoidCalibration",
@@ -40,9 +44,11 @@ TRUSTED = (
     "sklearn.gaussian_process.kernels.RBF", "sklearn.metrics._dist_metrics.EuclideanDistance64",
     "sklearn.metrics._scorer._PassthroughScorer", "sklearn.model_selection._split.KFold",
     "sklearn.model_selection._split.StratifiedKFold", "sklearn.model_selection._split.TimeSeriesSplit",
-    "sklearn.multiclass._ConstantPredictor", "sklearn.neighbors._ball_tree.BallTree", "sklearn.neighbors._kd_tree.KDTree",
+    "sklearn.multiclass._ConstantPredictor", "sklearn.neighbors._ball_tree.BallTree",
+    "sklearn.neighbors._kd_tree.KDTree",
     "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
-    "sklearn.neural_network._stochastic_optimizers.SGDOptimizer", "sklearn.tree._tree.Tree", "sklearn.utils._bunch.Bunch",
+    "sklearn.neural_network._stochastic_optimizers.SGDOptimizer", "sklearn.tree._tree.Tree",
+    "sklearn.utils._bunch.Bunch",
     "sklearn.utils.validation.check_array",
 )
 
@@ -62,11 +68,12 @@ def _allowed(
 
 # %% ../../nbs/api/models/05_saving.ipynb #e76ac6c2
 def _renumber(
-    schema: bytes,     # The archive's schema.json
-    files: list[str],  # Names of the other files in the archive
+    schema: bytes,          # The archive's schema.json
+    files: Collection[str], # Names of the other files in the archive
 ) -> tuple[bytes, dict[str, str]]:
     "The schema with running numbers for object ids and file names; the new name of each file"
-    ids, names = {}, {}
+    ids: dict[int, int] = {}
+    names: dict[str, str] = {}
     def number(node):
         if isinstance(node.get("__id__"), int):
             node["__id__"] = ids.setdefault(node["__id__"], len(ids))
@@ -83,7 +90,8 @@ def canonical(
     out = io.BytesIO()
     with ZipFile(io.BytesIO(data)) as old, ZipFile(out, "w") as new:
         schema, names = _renumber(old.read("schema.json"), set(old.namelist()))
-        for name, content in [("schema.json", schema), *((names[n], old.read(n)) for n in sorted(names, key=names.get))]:
+        files = [(names[n], old.read(n)) for n in sorted(names, key=lambda n: names[n])]
+        for name, content in [("schema.json", schema), *files]:
             info = ZipInfo(name)
             info.create_system = 3
             new.writestr(info, content)
@@ -119,8 +127,8 @@ def _conda(
 # %% ../../nbs/api/models/05_saving.ipynb #7c9f814a
 def representative_rows(
     X,  # DataFrame: rows of training
-):      # DataFrame: of each column the first value of each type, and the first hole; all rows where Python's objects are no text or truth value
-    "The rows that say as much of the columns as all of them"
+):      # DataFrame: of each column the first value of each type, and the first hole; all rows where objects are odd
+    "Choose rows that say as much of the columns as all of them"
     rows = set()
     for _, column in X.items():
         kinds = column.map(type).where(column.notna()) if column.dtype == object else column.isna()
@@ -145,14 +153,16 @@ def _serialise(
             return "cloudpickle", cloudpickle.dumps(model), None
         if isinstance(error, UserError):
             raise
-        raise UserError(f"skops cannot store {type(model).__name__}: {error}", accepted="an estimator made of importable types",
-                        fix="change the estimator, or pass allow_pickle=True: loading it will then run its code") from error
+        raise UserError(f"skops cannot store {type(model).__name__}: {error}",
+                        accepted="an estimator made of importable types",
+                        fix="change the estimator, or pass allow_pickle=True: loading it will then run its code",
+                        ) from error
 
 # %% ../../nbs/api/models/05_saving.ipynb #5e8b10d3
 def _write(
     model,             # A fitted estimator
     folder: Path,      # Where to write; must not exist
-    X,                 # A DataFrame of rows like those of training: a column without holes here must have a value when served
+    X,                 # A DataFrame of rows like those of training: a column without holes must have a value
     example,           # The rows to keep
     predict_fn: str,   # The method that predicts
     stored: tuple,     # What `_serialise` returned
@@ -161,15 +171,18 @@ def _write(
     "Write the MLflow folder, then put the canonical bytes and their size in it"
     from unittest.mock import patch
 
+    _disable_telemetry()
     import mlflow.sklearn
     from mlflow.models import Model, infer_signature
     kind, data, types = stored
-    header = Model(model_uuid=hashlib.sha256(data).hexdigest()[:32], utc_time_created="1970-01-01 00:00:00")
+    uuid = hashlib.sha256(data).hexdigest()[:32]
+    header = Model(model_uuid=uuid, utc_time_created="1970-01-01 00:00:00")
     with warnings.catch_warnings(), patch("mlflow.utils.environment.warn_dependency_requirement_mismatches"):
         warnings.simplefilter("ignore")
         signature = infer_signature(representative_rows(X), getattr(model, predict_fn)(example))
-        mlflow.sklearn.save_model(model, folder, mlflow_model=header, serialization_format=kind, skops_trusted_types=types,
-                                  signature=signature, input_example=example, pyfunc_predict_fn=predict_fn, **options)
+        mlflow.sklearn.save_model(model, folder, mlflow_model=header, serialization_format=kind,
+                                  skops_trusted_types=types, signature=signature, input_example=example,
+                                  pyfunc_predict_fn=predict_fn, **options)
     target = folder / header.flavors["sklearn"]["pickled_model"]
     header.model_size_bytes += len(data) - target.stat().st_size
     target.write_bytes(data)
@@ -190,7 +203,7 @@ def save(
     model,                      # A fitted scikit-learn estimator or pipeline
     folder: Path | str,         # A new or empty folder
     *,
-    X_example,                  # DataFrame: rows of training; their holes say which columns may be null, and five of them are kept
+    X_example,                  # DataFrame: rows of training; their holes say what may be null; five are kept
     trusted=(),                 # Full names of types to trust besides TRUSTED
     metadata=None,              # dict, kept in the MLmodel file
     predict_fn: str = "",       # The method served; default: predict_proba where there is one, else predict
@@ -203,7 +216,8 @@ def save(
     stored = _serialise(model, trusted, allow_pickle)
     with tempfile.TemporaryDirectory() as aside:
         build = Path(aside) / "model"
-        _write(model, build, X_example, example, predict_fn, stored, metadata=metadata, conda_env=_conda(extra_requirements))
+        _write(model, build, X_example, example, predict_fn, stored, metadata=metadata,
+               conda_env=_conda(extra_requirements))
         value = seal(build)
         _try(build, stored[0], example, getattr(model, predict_fn)(example))
         shutil.copytree(build, folder, dirs_exist_ok=True)
@@ -217,14 +231,16 @@ def _try(
     expected,      # What the model in memory predicts for them
 ) -> None:
     "Refuse a model that predicts something else, or nothing, once it is served by MLflow"
-    import mlflow.pyfunc
     import numpy as np
+    _disable_telemetry()
+    import mlflow.pyfunc
     if kind != "skops":
         return
     try:
         served = mlflow.pyfunc.load_model(str(folder), suppress_warnings=True).predict(example)
     except Exception as error:
-        raise UserError(f"MLflow cannot serve the model: {error}", accepted="columns of numbers, strings, booleans or dates",
+        raise UserError(f"MLflow cannot serve the model: {error}",
+                        accepted="columns of numbers, strings, booleans or dates",
                         fix="make categories in a step of the pipeline, from columns of strings") from error
     if not np.array_equal(np.asarray(expected), np.asarray(served)):
         raise MlopsError("the saved model predicts something else than the model in memory; it was not saved")
@@ -233,14 +249,14 @@ def _try(
 def _flavor(
     folder: Path,  # A verified model folder
 ) -> tuple[Path | None, str]:
-    "The estimator's file and its format, as the MLmodel file states them; no file where the model is of another flavour"
+    "Read the estimator's file and its format from the MLmodel file; no file where the model is of another flavour"
     import yaml
     flavors = yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8")).get("flavors") or {}
     if "sklearn" not in flavors: return None, "model of another flavour"
     flavor = flavors["sklearn"]
     if flavor.get("pickled_model") not in read_manifest(folder):
-        raise UserError("the MLmodel file names no scikit-learn model", accepted="a folder written by mlops_nb.models.saving.save",
-                        file=folder / "MLmodel")
+        raise UserError("the MLmodel file names no scikit-learn model",
+                        accepted="a folder written by mlops_nb.models.saving.save", file=folder / "MLmodel")
     return folder / flavor["pickled_model"], flavor.get("serialization_format", "pickle")
 
 # %% ../../nbs/api/models/05_saving.ipynb #72d1e808
@@ -249,16 +265,16 @@ def load(
     digest: str | None = None,  # The digest recorded when it was saved; needed for a pickled model
     trusted=(),                 # Full names of types to trust besides TRUSTED
 ):
-    "Verify the folder, then read the estimator; what was stored by skops is never unpickled; other [flavors](06_flavors.ipynb) are asked through MLflow"
+    "Verify the folder, then read the estimator; what skops stored is never unpickled; other flavours are MLflow's"
     verify(folder, digest)
     path, kind = _flavor(Path(folder))
-    if kind == "skops":
+    if path and kind == "skops":
         import skops.io
         data = path.read_bytes()
         return skops.io.loads(data, trusted=_allowed(data, trusted))
     if digest is None:
-        raise UserError(f"{path or folder} is a {kind}, which runs code when it is loaded", accepted="a model whose digest you recorded",
-                        fix="load(folder, digest=...)")
+        raise UserError(f"{path or folder} is a {kind}, which runs code when it is loaded",
+                        accepted="a model whose digest you recorded", fix="load(folder, digest=...)")
     if not path:
         from mlops_nb.models.flavors import open_flavor
         return open_flavor(folder)

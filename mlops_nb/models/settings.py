@@ -16,7 +16,7 @@ from ..parameters import Range
 class GateSettings:
     "What a challenger must show before it replaces the champion"
     section: ClassVar[str] = "gates"
-    min_improvement: Annotated[float, Range(0)] = 0.0           # The bound of the mean loss difference must be below minus this
+    min_improvement: Annotated[float, Range(0)] = 0.0           # The mean loss difference's bound is below minus this
     confidence: Annotated[float, Range(0.5, 0.9999)] = 0.95     # Of every bound
     bootstrap: Annotated[int, Range(100)] = 2000                # Resamples
     max_slice_regression: Annotated[float, Range(0)] = 0.02     # No slice may surely be worse by more, in units of loss

@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import UserError
+from ..errors import MlopsError, UserError
 
 # %% ../../nbs/api/models/02_signature.ipynb #a4e6d0fe
 @dataclass(frozen=True)
@@ -25,19 +25,21 @@ class Field:
 # %% ../../nbs/api/models/02_signature.ipynb #f7f366ed
 def read_signature(
     folder: str | Path,  # A model folder, with an MLmodel file
-) -> tuple:              # The fields, and the shape of what comes out: [-1, 2] are two probabilities for each row
+) -> tuple[list[Field], list[int]]:     # The fields, and the shape of the answer: [-1, 2] are two probabilities
     "Read the signature"
     import yaml
     path = Path(folder) / "MLmodel"
-    found = (yaml.safe_load(path.read_text(encoding="utf-8")).get("signature") or {})
-    columns = json.loads(found.get("inputs") or "[]")
+    signature = yaml.safe_load(path.read_text(encoding="utf-8")).get("signature") or {}
+    columns = json.loads(signature.get("inputs") or "[]")
     if not columns or not all("name" in column for column in columns):
-        raise UserError("the model has no signature with named columns", fix="save it with mlops_nb.models.saving.save", file=path)
-    first = (json.loads(found.get("outputs") or "[]") or [{}])[0]
-    return [Field(c["name"], c["type"], c.get("required", True)) for c in columns], first.get("tensor-spec", {}).get("shape", [-1])
+        raise UserError("the model has no signature with named columns",
+                        fix="save it with mlops_nb.models.saving.save", file=path)
+    output = (json.loads(signature.get("outputs") or "[]") or [{}])[0]
+    fields = [Field(column["name"], column["type"], column.get("required", True)) for column in columns]
+    return fields, output.get("tensor-spec", {}).get("shape", [-1])
 
 # %% ../../nbs/api/models/02_signature.ipynb #3522c171
-class InvalidRequest(Exception):
+class InvalidRequest(MlopsError):
     "A request that is not what the model takes; the caller's mistake"
     def __init__(self,
         message: str,       # What is wrong, with the place
@@ -45,7 +47,8 @@ class InvalidRequest(Exception):
         status: int = 400,  # Of the reply
     ):
         super().__init__(message)
-        self.status, self.body = status, {"error": {"code": {415: "UnsupportedMediaType"}.get(status, "BadRequest"), "message": message, "accepted": accepted}}
+        code = "UnsupportedMediaType" if status == 415 else "BadRequest"
+        self.status, self.body = status, {"error": {"code": code, "message": message, "accepted": accepted}}
 
 # %% ../../nbs/api/models/02_signature.ipynb #47794e5f
 FORMS = '{"input_data": {"columns": [...], "index": [...], "data": [[...], ...]}} or a list of records'
@@ -58,12 +61,15 @@ def _split(
     columns, data = table.get("columns"), table.get("data")
     if table.keys() - {"columns", "index", "data"} or not isinstance(columns, list) or not isinstance(data, list):
         raise InvalidRequest("input_data needs columns and data, and may have index", FORMS)
-    if not all(isinstance(name, str) for name in columns): raise InvalidRequest("columns holds something else than names", "names of columns")
+    if not all(isinstance(name, str) for name in columns):
+        raise InvalidRequest("columns holds something else than names", "names of columns")
     if len({*columns}) < len(columns): raise InvalidRequest("columns names a column twice", "each column once")
     for number, row in enumerate(data):
         if not isinstance(row, list) or len(row) != len(columns):
-            raise InvalidRequest(f"data[{number}] is not a list of {len(columns)} values", "one value for each of columns")
-    if len(table.get("index", data)) != len(data): raise InvalidRequest("index and data differ in length", "one entry of index for each row")
+            what = f"data[{number}] is not a list of {len(columns)} values"
+            raise InvalidRequest(what, "one value for each of columns")
+    if len(table.get("index", data)) != len(data):
+        raise InvalidRequest("index and data differ in length", "one entry of index for each row")
     return [dict(zip(columns, row)) for row in data]
 
 # %% ../../nbs/api/models/02_signature.ipynb #a9746f92
@@ -72,12 +78,12 @@ def rows(
 ) -> list[dict]:      # One dictionary for each row
     "The rows of a request, in any accepted form"
     table = body.get("input_data") if isinstance(body, dict) and body.keys() == {"input_data"} else body
-    found = _split(table) if isinstance(table, dict) and table is not body else table
-    if not isinstance(found, list): raise InvalidRequest("no table in the request", FORMS)
-    if not found: raise InvalidRequest("the batch is empty", "at least one row")
-    for number, row in enumerate(found):
+    records = _split(table) if isinstance(table, dict) and table is not body else table
+    if not isinstance(records, list): raise InvalidRequest("no table in the request", FORMS)
+    if not records: raise InvalidRequest("the batch is empty", "at least one row")
+    for number, row in enumerate(records):
         if not isinstance(row, dict): raise InvalidRequest(f"row {number} is not a record", FORMS)
-    return found
+    return records
 
 # %% ../../nbs/api/models/02_signature.ipynb #1772c434
 LIMITS = {"integer": 2**31, "long": 2**63}  # whole numbers are below, in absolute value
@@ -98,8 +104,9 @@ def _date(value) -> bool:
     except ValueError: return False
 
 # %% ../../nbs/api/models/02_signature.ipynb #85eb9bc2
-ACCEPTED_VALUES = {"boolean": "true or false", "integer": "a whole number of 32 bits", "long": "a whole number of 64 bits", "float": "a finite number",
-        "double": "a finite number", "string": "text", "datetime": "a date in ISO 8601, such as 2013-07-01T06:00"}
+ACCEPTED_VALUES = {"boolean": "true or false", "integer": "a whole number of 32 bits",
+                   "long": "a whole number of 64 bits", "float": "a finite number", "double": "a finite number",
+                   "string": "text", "datetime": "a date in ISO 8601, such as 2013-07-01T06:00"}
 
 def fits(
     value,        # From JSON
@@ -120,7 +127,9 @@ def _names(
     if missing := [name for name, field in fields.items() if field.required and name not in row]:
         raise InvalidRequest(f"row {number} lacks {', '.join(missing)}", f"the columns {', '.join(fields)}")
     if extra := [name for name in row if name not in fields]:
-        raise InvalidRequest(f"row {number} has {', '.join(map(repr, extra[:10]))}, which the model does not take", f"the columns {', '.join(fields)}")
+        names = ", ".join(map(repr, extra[:10]))
+        what = f"row {number} has {names}, which the model does not take"
+        raise InvalidRequest(what, f"the columns {', '.join(fields)}")
 
 # %% ../../nbs/api/models/02_signature.ipynb #65f90d0f
 def check(
@@ -148,9 +157,10 @@ def _constant(text):
 # %% ../../nbs/api/models/02_signature.ipynb #021f83d5
 def _depth(value) -> int:
     "How deep containers are nested"
-    level, layer = 0, [value]
+    level, layer = 0, [value] if isinstance(value, (dict, list)) else []
     while layer and level <= MAX_DEPTH:
-        layer = [v for one in layer if isinstance(one, (dict, list)) for v in (one.values() if isinstance(one, dict) else one) if isinstance(v, (dict, list))]
+        members = (member for outer in layer for member in (outer.values() if isinstance(outer, dict) else outer))
+        layer = [member for member in members if isinstance(member, (dict, list))]
         level += 1
     return level
 
@@ -158,30 +168,37 @@ def _depth(value) -> int:
 def parse(
     raw: str | bytes,  # The body of a request
 ):
-    "What a JSON body means; `InvalidRequest` where it is not JSON, or nested too deeply"
+    "Read a JSON body; `InvalidRequest` where it is not JSON, or nested too deeply"
+    too_deep = InvalidRequest("the JSON is nested too deeply", f"at most {MAX_DEPTH} levels")
     try: value = json.loads(raw, parse_constant=_constant)
-    except RecursionError: raise InvalidRequest("the JSON is nested too deeply", f"at most {MAX_DEPTH} levels") from None
+    except RecursionError: raise too_deep from None
     except ValueError as error: raise InvalidRequest(f"the body is not JSON: {error}", FORMS) from None
-    if _depth(value) > MAX_DEPTH: raise InvalidRequest("the JSON is nested too deeply", f"at most {MAX_DEPTH} levels")
+    if _depth(value) > MAX_DEPTH: raise too_deep
     return value
 
 # %% ../../nbs/api/models/02_signature.ipynb #bda517c2
-SWAGGER_TYPES = {"boolean": {"type": "boolean"}, "integer": {"type": "integer", "format": "int32"}, "long": {"type": "integer", "format": "int64"},
-         "float": {"type": "number", "format": "float"}, "double": {"type": "number", "format": "double"}, "string": {"type": "string"},
-         "datetime": {"type": "string", "format": "date-time"}}
+SWAGGER_TYPES = {"boolean": {"type": "boolean"}, "string": {"type": "string"},
+                 "integer": {"type": "integer", "format": "int32"}, "long": {"type": "integer", "format": "int64"},
+                 "float": {"type": "number", "format": "float"}, "double": {"type": "number", "format": "double"},
+                 "datetime": {"type": "string", "format": "date-time"}}
 
 # %% ../../nbs/api/models/02_signature.ipynb #45a1c87a
 def _record(fields: list[Field]) -> dict:
     "The schema of one row"
-    columns = {f.name: {**SWAGGER_TYPES.get(f.type, {"type": "string"}), **({} if f.required else {"x-nullable": True})} for f in fields}
-    return {"type": "object", "properties": columns, "required": [f.name for f in fields if f.required], "additionalProperties": False}
+    def describe(field: Field) -> dict:
+        nullable = {} if field.required else {"x-nullable": True}
+        return {**SWAGGER_TYPES.get(field.type, {"type": "string"}), **nullable}
+    required = [field.name for field in fields if field.required]
+    return {"type": "object", "properties": {field.name: describe(field) for field in fields}, "required": required,
+            "additionalProperties": False}
 
 # %% ../../nbs/api/models/02_signature.ipynb #d33ad14c
 def _answer(shape: list) -> dict:
     "The schema of one row of the reply"
     if len(shape) < 2: return {"type": "object", "properties": {"prediction": {}}}
-    if shape[1] == 2: return {"type": "object", "properties": {"probability": {"type": "number", "minimum": 0, "maximum": 1}}}
-    return {"type": "object", "additionalProperties": {"type": "number", "minimum": 0, "maximum": 1}}
+    probability = {"type": "number", "minimum": 0, "maximum": 1}
+    if shape[1] == 2: return {"type": "object", "properties": {"probability": probability}}
+    return {"type": "object", "additionalProperties": probability}
 
 # %% ../../nbs/api/models/02_signature.ipynb #4df8cd9f
 def swagger(
@@ -191,13 +208,20 @@ def swagger(
     version: str,         # Of the model
 ) -> dict:
     "A Swagger 2.0 document"
-    rows = {"type": "array", "minItems": 1, "items": _record(fields)}
-    names = {"type": "array", "items": {"type": "string", "enum": [f.name for f in fields]}}
-    table = {"type": "object", "required": ["columns", "data"], "properties": {"columns": names, "index": {"type": "array", "items": {}}, "data": {"type": "array", "items": {"type": "array", "items": {}}}}}
-    body = {"description": "A list of records, or {\"input_data\": SplitTable}", "name": "input", "in": "body", "required": True, "schema": {"$ref": "#/definitions/ServiceInput"}}
-    replies = {"200": {"description": "One record for each row", "schema": {"$ref": "#/definitions/ServiceOutput"}}, "default": {"description": "What was wrong", "schema": {"$ref": "#/definitions/Error"}}}
-    error = {"type": "object", "properties": {"error": {"type": "object", "properties": {k: {"type": "string"} for k in ("code", "message", "accepted")}}}}
-    return {"swagger": "2.0", "info": {"title": title, "version": version}, "consumes": ["application/json"], "produces": ["application/json"],
-            "securityDefinitions": {"Bearer": {"type": "apiKey", "name": "Authorization", "in": "header"}}, "security": [{"Bearer": []}],
+    def array(items: dict, **more) -> dict: return {"type": "array", **more, "items": items}
+    def definition(name: str) -> dict: return {"$ref": f"#/definitions/{name}"}
+    names = array({"type": "string", "enum": [field.name for field in fields]})
+    table = {"type": "object", "required": ["columns", "data"],
+             "properties": {"columns": names, "index": array({}), "data": array(array({}))}}
+    body = {"description": "A list of records, or {\"input_data\": SplitTable}", "name": "input", "in": "body",
+            "required": True, "schema": definition("ServiceInput")}
+    replies = {"200": {"description": "One record for each row", "schema": definition("ServiceOutput")},
+               "default": {"description": "What was wrong", "schema": definition("Error")}}
+    details = {"type": "object", "properties": {name: {"type": "string"} for name in ("code", "message", "accepted")}}
+    return {"swagger": "2.0", "info": {"title": title, "version": version}, "consumes": ["application/json"],
+            "produces": ["application/json"], "security": [{"Bearer": []}],
+            "securityDefinitions": {"Bearer": {"type": "apiKey", "name": "Authorization", "in": "header"}},
             "paths": {"/score": {"post": {"operationId": "score", "parameters": [body], "responses": replies}}},
-            "definitions": {"ServiceInput": rows, "SplitTable": table, "ServiceOutput": {"type": "array", "items": _answer(shape)}, "Error": error}}
+            "definitions": {"ServiceInput": array(_record(fields), minItems=1), "SplitTable": table,
+                            "ServiceOutput": array(_answer(shape)),
+                            "Error": {"type": "object", "properties": {"error": details}}}}

@@ -21,15 +21,11 @@ def mlflow():
     configure_mlflow()
     import mlflow as package
     if not package.is_tracking_uri_set():
-        package.set_tracking_uri(sqlite_uri(_root() / ".mlops" / "sample" / "mlflow" / "mlflow.db"))
+        from mlops_nb.project import Project
+        package.set_tracking_uri(sqlite_uri(Project.find().sample / "mlflow" / "mlflow.db"))
     create_store(package.get_tracking_uri())
     return package
 
-
-def _root() -> Path:
-    "The project around the current folder"
-    here = Path.cwd()
-    return next((folder for folder in (here, *here.parents) if (folder / "pyproject.toml").is_file()), here)
 
 # %% ../../nbs/api/models/04_tracking.ipynb #a4f12ddd
 @contextmanager

@@ -23,7 +23,7 @@ class Cell:
     tags: tuple[str, ...] = ()  # Its tags
     metadata: dict = field(default_factory=dict, compare=False)     # All its metadata
 
-# %% ../../nbs/api/notebooks/01_cells.ipynb #f2cd1c8e
+
 @dataclass(frozen=True)
 class Notebook:
     "A notebook file, read and not run"
@@ -34,28 +34,32 @@ class Notebook:
     @property
     def purpose(self) -> str: return self._line("> ")
     @property
-    def code(self) -> list[Cell]: return [c for c in self.cells if c.kind == "code"]
-    def _line(self, mark):
-        lines = (l for c in self.cells if c.kind == "markdown" for l in c.source.splitlines())
-        return next((l.removeprefix(mark).strip() for l in lines if l.startswith(mark)), "")
-    def place(self, cell: Cell) -> str:
+    def code(self) -> list[Cell]: return [cell for cell in self.cells if cell.kind == "code"]
+
+    def _line(self, mark: str) -> str:
+        "The rest of the first line of prose that begins with `mark`"
+        lines = (line for cell in self.cells if cell.kind == "markdown" for line in cell.source.splitlines())
+        return next((line.removeprefix(mark).strip() for line in lines if line.startswith(mark)), "")
+
+    def position(self, cell: Cell) -> str:
         "The file and cell, for a message"
         return f"{self.path}:cell {cell.number}"
 
 # %% ../../nbs/api/notebooks/01_cells.ipynb #50684076
-def _cell(number, raw):
-    source, meta = raw.get("source", ""), raw.get("metadata", {})
-    return Cell(number, raw["cell_type"], "".join(source), tuple(meta.get("tags", ())), meta)
+def _cell(number: int, raw: dict) -> Cell:
+    source, metadata = raw.get("source", ""), raw.get("metadata", {})
+    return Cell(number, raw["cell_type"], "".join(source), tuple(metadata.get("tags", ())), metadata)
 
 def read_notebook(
     path: Path | str,   # An .ipynb file
 ) -> Notebook:
-    "Reads a notebook; refuses what is not one"
+    "Read a notebook; refuse what is not one"
     accepted = "a Jupyter .ipynb file of format 4"
     try: raw = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError: raise UserError("there is no such notebook", file=path) from None
-    except (OSError, ValueError) as e: raise UserError(f"not readable as a notebook: {e}", accepted=accepted, file=path) from None
-    try: return Notebook(Path(path), tuple(_cell(i, c) for i, c in enumerate(raw["cells"], 1)))
+    except (OSError, ValueError) as error:
+        raise UserError(f"not readable as a notebook: {error}", accepted=accepted, file=path) from None
+    try: return Notebook(Path(path), tuple(_cell(number, cell) for number, cell in enumerate(raw["cells"], 1)))
     except (KeyError, TypeError, AttributeError):
         raise UserError("not a notebook: it has no cells", accepted=accepted, file=path) from None
 
@@ -64,11 +68,12 @@ def run_heading(
     nb: Notebook,   # Any notebook
 ) -> Cell | None:   # The markdown cell that holds the heading
     "The cell with the heading `## Run`, None when there is none"
-    found = [c for c in nb.cells if c.kind == "markdown" and re.search(r"^## Run[ \t]*$", c.source, re.M)]
-    if len(found) > 1: raise UserError("a second `## Run`", accepted="one heading `## Run`", file=nb.place(found[1]))
-    return found[0] if found else None
+    prose = [cell for cell in nb.cells if cell.kind == "markdown"]
+    heads = [cell for cell in prose if re.search(r"^## Run[ \t]*$", cell.source, re.M)]
+    if len(heads) > 1: raise UserError("a second `## Run`", accepted="one heading `## Run`", file=nb.position(heads[1]))
+    return heads[0] if heads else None
 
-# %% ../../nbs/api/notebooks/01_cells.ipynb #5a11775a
+
 def split_at_run(
     nb: Notebook,                           # A stage notebook
 ) -> tuple[list[Cell], list[Cell]]:         # Code cells above, code cells below
@@ -77,7 +82,8 @@ def split_at_run(
     if head is None:
         raise UserError("no heading `## Run`", accepted="library cells, then `## Run`, then the job",
                         fix="put a markdown cell `## Run` before the cells of the job", file=nb.path)
-    return [c for c in nb.code if c.number < head.number], [c for c in nb.code if c.number > head.number]
+    library = [cell for cell in nb.code if cell.number < head.number]
+    return library, [cell for cell in nb.code if cell.number > head.number]
 
 # %% ../../nbs/api/notebooks/01_cells.ipynb #dfe4f042
 def parameters_cell(
@@ -85,21 +91,23 @@ def parameters_cell(
 ) -> Cell:
     "The one cell tagged `parameters`, which stands below `## Run`"
     _, job = split_at_run(nb)
-    found = [c for c in nb.code if "parameters" in c.tags]
-    if not found:
+    tagged = [cell for cell in nb.code if "parameters" in cell.tags]
+    if not tagged:
         raise UserError("no cell is tagged `parameters`", accepted="one tagged cell below `## Run`",
                         fix="tag the cell in Jupyter: Property Inspector, Cell Tags, `parameters`", file=nb.path)
-    if len(found) > 1: raise UserError("a second cell tagged `parameters`", accepted="one such cell", file=nb.place(found[1]))
-    if found[0] not in job:
-        raise UserError("the parameters stand above `## Run`", accepted="one tagged cell below `## Run`", file=nb.place(found[0]))
-    return found[0]
+    if len(tagged) > 1:
+        raise UserError("a second cell tagged `parameters`", accepted="one such cell", file=nb.position(tagged[1]))
+    if tagged[0] not in job:
+        raise UserError("the parameters stand above `## Run`", accepted="one tagged cell below `## Run`",
+                        file=nb.position(tagged[0]))
+    return tagged[0]
 
 # %% ../../nbs/api/notebooks/01_cells.ipynb #d63b2e59
 def is_stage(
     nb: Notebook,   # Any notebook
 ) -> bool:
     "Whether the notebook means to be a step: it has the heading, or the tag, or both"
-    return run_heading(nb) is not None or any("parameters" in c.tags for c in nb.code)
+    return run_heading(nb) is not None or any("parameters" in cell.tags for cell in nb.code)
 
 # %% ../../nbs/api/notebooks/01_cells.ipynb #c6bb43f3
 def python_source(

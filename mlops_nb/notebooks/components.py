@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['SCHEMA', 'GENERATED', 'describe_port', 'step_command', 'component_name', 'describe_component', 'component_path',
-           'Folded', 'component_yaml', 'list_notebooks', 'list_stages', 'check_unique_names', 'closure', 'is_exported',
-           'module_closure', 'list_imports']
+           'Folded', 'component_yaml', 'list_notebooks', 'list_stages', 'check_unique_names', 'imported_names',
+           'module_files', 'follow_imports', 'closure', 'list_imports', 'is_exported', 'module_closure']
 
 # %% ../../nbs/api/notebooks/03_components.ipynb #6b31fff8
 import ast
 import os
 import re
-from functools import lru_cache
+from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -27,10 +28,10 @@ def describe_port(
     p: Parameter,   # A line of the parameters cell
 ) -> dict:          # The YAML of an input or output
     "An input or output as a component YAML has it"
-    default = None if p.is_asset else p.default
-    found = dict(type=p.type, description=p.help, optional=p.optional or None, default=default, min=p.min, max=p.max,
-                 enum=p.enum and [*p.enum])
-    return {k: v for k, v in found.items() if v is not None}
+    default, enum = None if p.is_asset else p.default, p.enum and [*p.enum]
+    fields = dict(type=p.type, description=p.help, optional=p.optional or None, default=default, min=p.min, max=p.max,
+                  enum=enum)
+    return {name: value for name, value in fields.items() if value is not None}
 
 # %% ../../nbs/api/notebooks/03_components.ipynb #e8f8f6c8
 def step_command(
@@ -38,7 +39,7 @@ def step_command(
     params: list[Parameter],    # Its interface
 ) -> str:
     "The command line of the step"
-    def argument(p):
+    def argument(p: Parameter) -> str:
         text = f"--{p.name} '${{{{{p.kind}s.{p.name}}}}}'"
         return f"$[[{text}]]" if p.optional else text
     return " ".join([f"python -m mlops_nb.step {notebook}", *map(argument, params)])
@@ -50,7 +51,8 @@ def component_name(
     "`04_train.ipynb` is the component `train`"
     name = re.sub(r"^\d+_", "", notebook.stem).lower()
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-        raise UserError(f"its component would be called {name!r}", accepted="letters, digits and _", fix="rename it", file=notebook)
+        raise UserError(f"its component would be called {name!r}", accepted="letters, digits and _", fix="rename it",
+                        file=notebook)
     return name
 
 # %% ../../nbs/api/notebooks/03_components.ipynb #01e6cce0
@@ -65,17 +67,19 @@ def describe_component(
     "The component of a stage notebook"
     params, path = read_parameters(nb), nb.path.relative_to(root).as_posix()
     here, name = component_path(nb.path, root, settings).parent, component_name(nb.path)
+    def from_here(path: Path) -> str: return os.path.relpath(path, here).replace(os.sep, "/")
     ports = {kind: {p.name: describe_port(p) for p in params if p.kind == kind} for kind in ("input", "output")}
     marks = parameters_cell(nb).tags
-    reads = {"reads": mark.removeprefix("reads-").replace("-", " ") for mark in marks if mark.startswith("reads-")}
+    reads = [mark.removeprefix("reads-").replace("-", " ") for mark in marks if mark.startswith("reads-")]
+    tags = {"notebook": path, **({"reads": reads[-1]} if reads else {})}
     return {"$schema": SCHEMA, "type": "command", "name": name, "version": version,
             "display_name": nb.title or name, "description": nb.purpose,
-            "is_deterministic": "not-deterministic" not in marks, "tags": {"notebook": path, **reads},
-            "inputs": ports["input"], "outputs": ports["output"], "code": os.path.relpath(root, here).replace(os.sep, "/"),
-            "environment": "file:" + os.path.relpath(root/settings.project.environment, here).replace(os.sep, "/"),
+            "is_deterministic": "not-deterministic" not in marks, "tags": tags,
+            "inputs": ports["input"], "outputs": ports["output"], "code": from_here(root),
+            "environment": f"file:{from_here(root/settings.project.environment)}",
             "command": Folded(step_command(path, params))}
 
-# %% ../../nbs/api/notebooks/03_components.ipynb #5a62c9b3
+
 def component_path(
     notebook: Path,         # A stage notebook
     root: Path,             # Root of the repository
@@ -85,21 +89,31 @@ def component_path(
     folder = notebook.parent.relative_to(root/settings.project.notebooks)
     return root/settings.project.pipelines/folder/"components"/f"{component_name(notebook)}.yml"
 
-# %% ../../nbs/api/notebooks/03_components.ipynb #387faf4d
-class Folded(str): "Text that YAML writes over several lines"
-class _Dumper(yaml.SafeDumper): pass
-_Dumper.add_representer(Folded, lambda d, text: d.represent_scalar("tag:yaml.org,2002:str", str(text), style=">"))
+# %% ../../nbs/api/notebooks/03_components.ipynb #02ea659f
+class Folded(str):
+    "Text that YAML writes over several lines"
+
+
+class _Dumper(yaml.SafeDumper):
+    "Writes a component"
+
+
+def _represent_folded(dumper: yaml.SafeDumper, text: Folded) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", str(text), style=">")
+
+
+_Dumper.add_representer(Folded, _represent_folded)
 
 GENERATED = "# Generated from {} by `mlops-nb export`. Do not edit.\n"
 
-# %% ../../nbs/api/notebooks/03_components.ipynb #02ea659f
+
 def component_yaml(
-    found: dict,    # From `describe_component`
+    component: dict,    # From `describe_component`
 ) -> str:
     "The text of the component's file"
-    body = {k: v for k, v in found.items() if v not in ({}, "")}
+    body = {key: value for key, value in component.items() if value not in ({}, "")}
     text = yaml.dump(body, Dumper=_Dumper, sort_keys=False, width=110, allow_unicode=True)
-    return GENERATED.format(found["tags"]["notebook"]) + text
+    return GENERATED.format(component["tags"]["notebook"]) + text
 
 # %% ../../nbs/api/notebooks/03_components.ipynb #dad335b2
 def list_notebooks(
@@ -108,9 +122,10 @@ def list_notebooks(
 ) -> list[Path]:
     "Every notebook of the project, as nbdev finds them: nothing hidden, nothing private"
     top = root/settings.project.notebooks
-    return sorted(p for p in top.rglob("*.ipynb") if not any(part[0] in "_." for part in p.relative_to(top).parts))
+    paths = top.rglob("*.ipynb")
+    return sorted(path for path in paths if not any(part[0] in "_." for part in path.relative_to(top).parts))
 
-# %% ../../nbs/api/notebooks/03_components.ipynb #2682b61e
+
 def list_stages(
     root: Path,             # Root of the repository
     settings: Settings,     # Names of the project
@@ -120,81 +135,102 @@ def list_stages(
 
 # %% ../../nbs/api/notebooks/03_components.ipynb #a1704332
 def check_unique_names(
-    found: list[Notebook],      # Stage notebooks
+    stages: list[Notebook],
 ) -> None:
-    "Two components of one name would overwrite each other in a workspace"
-    seen = {}
-    for nb in found:
+    "Refuse two components of one name, which would overwrite each other in a workspace"
+    paths: dict[str, Path] = {}
+    for nb in stages:
         name = component_name(nb.path)
-        if name in seen:
-            raise UserError(f"{name} is also the component of {seen[name]}", accepted="one name for each component",
+        if name in paths:
+            raise UserError(f"{name} is also the component of {paths[name]}", accepted="one name for each component",
                             fix=f"rename {nb.path.name}", file=nb.path)
-        seen[name] = nb.path
+        paths[name] = nb.path
 
 # %% ../../nbs/api/notebooks/03_components.ipynb #e933b140
-def _statements(tree):
+def _statements(tree: ast.AST) -> Iterator[ast.AST]:
     "Every statement, also inside functions, classes and branches; an import is never inside an expression"
     rest = [tree]
     while rest:
         yield (node := rest.pop())
         for part in ("body", "orelse", "finalbody", "handlers", "cases"): rest.extend(getattr(node, part, ()))
 
-def _names(tree, package):
-    "Dotted names that a module imports; `package` resolves the relative ones"
+
+def imported_names(
+    text: str,              # Python
+    file: Path,             # For messages
+    package: list[str],     # Which resolves the relative names
+) -> Iterator[str]:         # Dotted names of modules, and of what is taken from them
+    "What a module imports"
+    try: tree = ast.parse(text)
+    except SyntaxError as error:
+        raise UserError(f"not Python: {error.msg}: {(error.text or '').strip()}", file=file) from None
     for node in _statements(tree):
-        if isinstance(node, ast.Import): yield from (a.name for a in node.names)
+        if isinstance(node, ast.Import): yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            up = package[:len(package) - node.level + 1] if node.level else []
-            base = ".".join([*up, *filter(None, [node.module])])
+            above = package[:len(package) - node.level + 1] if node.level else []
+            base = ".".join([*above, *filter(None, [node.module])])
             yield base
-            yield from (f"{base}.{a.name}" for a in node.names)
+            yield from (f"{base}.{alias.name}" for alias in node.names)
 
 # %% ../../nbs/api/notebooks/03_components.ipynb #61daac17
-def _files(root, name):
+def module_files(root: Path, name: str) -> Iterator[Path]:
     "Files that importing `name` runs: the packages on the way and the module, if they are in the repository"
     parts = name.split(".")
-    for i in range(1, len(parts) + 1):
-        stem = root.joinpath(*parts[:i])
-        yield from (f for f in (stem/"__init__.py", stem.with_suffix(".py")) if f.is_file())
+    for depth in range(1, len(parts) + 1):
+        stem = root.joinpath(*parts[:depth])
+        yield from (file for file in (stem/"__init__.py", stem.with_suffix(".py")) if file.is_file())
 
-# %% ../../nbs/api/notebooks/03_components.ipynb #00f15374
-@lru_cache(maxsize=None)
-def _imported(file: Path, root: Path, stamp: int) -> frozenset:
+
+@cache
+def _imported(file: Path, root: Path, stamp: int) -> frozenset[str]:
     "What a module of the repository imports; parsed once while it does not change"
-    return frozenset(_names(_tree(file.read_text(encoding="utf-8"), file), [*file.relative_to(root).parent.parts]))
+    return frozenset(imported_names(file.read_text(encoding="utf-8"), file, [*file.relative_to(root).parent.parts]))
 
-# %% ../../nbs/api/notebooks/03_components.ipynb #2b5ac90e
-def _follow(root: Path, names: set) -> tuple[set, set]:
+
+def follow_imports(root: Path, names: Iterable[str]) -> tuple[set[Path], set[str]]:
     "The files of the repository behind some imports, and every name that they import"
-    new, found, ours = set(names), set(), {name.removesuffix(".py") for name in os.listdir(root)}
+    names = set(names)
+    new, reached, ours = set(names), set[Path](), {name.removesuffix(".py") for name in os.listdir(root)}
     while new:
-        files = {f for name in new if name.partition(".")[0] in ours for f in _files(root, name)} - found
-        found |= files
-        new = {n for f in files for n in _imported(f, root, f.stat().st_mtime_ns)} - names
+        local = [name for name in new if name.partition(".")[0] in ours]
+        files = {file for name in local for file in module_files(root, name)} - reached
+        reached |= files
+        new = {name for file in files for name in _imported(file, root, file.stat().st_mtime_ns)} - names
         names |= new
-    return found, names
+    return reached, names
 
 # %% ../../nbs/api/notebooks/03_components.ipynb #835da0d3
-def _reach(root: Path, notebook: Path) -> tuple[set, set]:
+def _follow_job(root: Path, notebook: Path) -> tuple[set[Path], set[str]]:
     "The files that a notebook's job runs, and every name that it and they import"
-    cells = [python_source(c) for c in split_at_run(read_notebook(notebook))[1]]
-    return _follow(root, {"mlops_nb.step", "mlops_nb.notebooks.engine", *(n for text in cells for n in _names(_tree(text, notebook), []))})
+    texts = [python_source(cell) for cell in split_at_run(read_notebook(notebook))[1]]
+    names = {name for text in texts for name in imported_names(text, notebook, [])}
+    return follow_imports(root, {"mlops_nb.step", "mlops_nb.notebooks.engine", *names})
 
-# %% ../../nbs/api/notebooks/03_components.ipynb #1763c983
+
 def closure(
     root: Path | str,       # Root of the repository, the step's code folder
     notebook: Path | str,   # A stage notebook
 ) -> list[Path]:            # Sorted, all under `root`
     "The notebook and every module of the repository that its job imports, directly or not"
     root, notebook = Path(root).absolute(), Path(notebook).absolute()
-    return sorted({notebook, *_reach(root, notebook)[0]})
+    return sorted({notebook, *_follow_job(root, notebook)[0]})
+
+
+def list_imports(
+    root: Path | str,       # Root of the repository
+    notebook: Path | str,   # A stage notebook
+) -> set[str]:              # Dotted names of modules, and of what is taken from them
+    "Everything that the job of a notebook imports, directly or not"
+    return _follow_job(Path(root).absolute(), Path(notebook).absolute())[1]
 
 # %% ../../nbs/api/notebooks/03_components.ipynb #7e245f09
 def is_exported(
     script: Path,           # A Python file
 ) -> bool:
     "Whether nbdev has written it"
-    return script.suffix == ".py" and script.is_file() and "# AUTOGENERATED! DO NOT EDIT!" in script.read_text(encoding="utf-8")[:2000]
+    if script.suffix != ".py" or not script.is_file(): return False
+    return "# AUTOGENERATED! DO NOT EDIT!" in script.read_text(encoding="utf-8")[:2000]
+
 
 def module_closure(
     root: Path,             # Root of the repository, the code folder
@@ -202,17 +238,4 @@ def module_closure(
 ) -> list[Path]:            # Sorted, all under `root`
     "The module and every other one of the repository that it imports, directly or not"
     name = ".".join(script.relative_to(root).with_suffix("").parts)
-    return sorted({script, *_follow(root, {name})[0]})
-
-# %% ../../nbs/api/notebooks/03_components.ipynb #eae527e3
-def list_imports(
-    root: Path | str,       # Root of the repository
-    notebook: Path | str,   # A stage notebook
-) -> set[str]:              # Dotted names of modules, and of what is taken from them
-    "Everything that the job of a notebook imports, directly or not"
-    return _reach(Path(root).absolute(), Path(notebook).absolute())[1]
-
-# %% ../../nbs/api/notebooks/03_components.ipynb #d3a614ee
-def _tree(text, file):
-    try: return ast.parse(text)
-    except SyntaxError as e: raise UserError(f"not Python: {e.msg}: {(e.text or '').strip()}", file=file) from None
+    return sorted({script, *follow_imports(root, {name})[0]})

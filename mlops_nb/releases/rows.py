@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..contract import LABELLED_FILE, ROLES_FILE
 from ..errors import UserError
 
 # %% ../../nbs/api/releases/07_rows.ipynb #8c4cf746
@@ -65,9 +66,9 @@ def read_labelled(
 ) -> tuple[pd.DataFrame, pd.Series, pd.Series | None]:  # The model's columns; labels; days, where something says them
     "Read recent rows whose outcome is known"
     folder = Path(folder)
-    roles, table = json.loads((folder / "columns.json").read_text()), pd.read_parquet(folder / "test.parquet")
+    roles, table = json.loads((folder / ROLES_FILE).read_text()), pd.read_parquet(folder / LABELLED_FILE)
     if missing := [name for name in (*names, roles["label"]) if name not in table]:
-        raise UserError(f"{folder / 'test.parquet'} lacks {', '.join(missing)}",
+        raise UserError(f"{folder / LABELLED_FILE} lacks {', '.join(missing)}",
                         accepted=f"the columns {', '.join(names)} and the label")
     day = roles.get("day") if roles.get("day") in table else None
     recent = (table.sort_values(day, kind="stable") if day else table).tail(rows).reset_index(drop=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import Finding, UserError
-from ..jobs.remote import Assets, RemoteJobs, Schedules
+from ..jobs.report import Assets, RemoteJobs, Schedules
 from ..settings import load_settings
 
 if TYPE_CHECKING:

@@ -314,7 +314,7 @@ def _event_record(row: sqlite3.Row) -> EventRecord:
 class Ledger:
     "Where it is written down which breach led to what"
     folder: Path                                # Holds .mlops/events.db
-    keep: Callable[[], None] = lambda: None     # Makes durable what was written; refuses where somebody else has written in the meantime
+    keep: Callable[[], None] = lambda: None     # Makes durable what was written, or refuses: somebody else wrote too
 
 # %% ../../nbs/api/retraining/02_events.ipynb #e249c5c7
 def handle(

@@ -39,14 +39,14 @@ from mlops_nb.schemas.values import (
     mapping,
     text,
     text_matching,
-    text_or_null,
     whole_within,
 )
 
 # %% ../../nbs/api/schemas/07_assets.ipynb #9afb3a48
 _content = {"path": LocalPath("a file or folder", Path.exists)}
 data = azure_table("DataSchema", "data", asset_kinds | _content | {
-    "type": OneOf(("uri_file", "uri_folder", "mltable")), "properties": anything}, ("name", "path"), rules=(check_path_form,))
+    "type": OneOf(("uri_file", "uri_folder", "mltable")), "properties": anything}, ("name", "path"),
+    rules=(check_path_form,))
 model = azure_table("ModelSchema", "model", asset_kinds | _content | {
     "default_deployment_template": mapping, "allowed_deployment_templates": ListOf(mapping)}, ("name", "path"),
     also={"auto_delete_setting": asset_kinds["auto_delete_setting"]})
@@ -57,9 +57,11 @@ _pattern = azure_table("RecurrencePatternSchema", "schedule", {
     "hours": numbers_within(0, 23), "minutes": numbers_within(0, 59), "month_days": numbers_within(1, 31),
     "week_days": Either("days of the week", (week_day, ListOf(week_day)))})
 trigger = ByType("trigger", {
-    "cron": azure_table("CronTriggerSchema", "cron trigger", _times | {"expression": Cron()}, ("expression",), rules=(check_end,)),
+    "cron": azure_table("CronTriggerSchema", "cron trigger", _times | {"expression": Cron()}, ("expression",),
+                        rules=(check_end,)),
     "recurrence": azure_table("RecurrenceTriggerSchema", "recurrence trigger", _times | {
-        "interval": whole_within(1, 1000), "schedule": _pattern}, ("frequency", "interval"), rules=(check_frequency, check_end))})
+        "interval": whole_within(1, 1000), "schedule": _pattern}, ("frequency", "interval"),
+        rules=(check_frequency, check_end))})
 _job = LocalPath("a job file, or azureml:JOB", Path.is_file)
 _scheduled = job_kinds | run_kinds | {"job": _job, "type": text, "settings": settings}
 create_job = ByType("create_job", {
@@ -77,7 +79,6 @@ endpoint_name = text_matching(r"[A-Za-z](?:[A-Za-z0-9\-]{1,30}[A-Za-z0-9])",
                       "3 to 32 letters, digits or - that start with a letter and do not end with -")
 _percent = MapOf(whole_within(0, 100))
 
-# %% ../../nbs/api/schemas/07_assets.ipynb #2c27330e
 def check_traffic(
     value: dict,        # An endpoint
     position: Position,     # Where it stands
@@ -85,21 +86,22 @@ def check_traffic(
     "Traffic of more than 100 %, a mirror of more than 50 % or to several deployments"
     traffic, mirror = value.get("traffic") or {}, value.get("mirror_traffic") or {}
     if (total := sum(map(int, traffic.values()))) > 100:
-        yield position.at(value, "traffic").problem(f"traffic adds up to {total} %", "at most 100 %", "lower one of the deployments")
+        yield position.at(value, "traffic").problem(f"traffic adds up to {total} %", "at most 100 %",
+                                                    "lower one of the deployments")
     if any(int(share) > 50 for share in mirror.values()):
-        yield position.at(value, "mirror_traffic").problem(f"mirror_traffic is {max(map(int, mirror.values()))} %", "at most 50 %",
+        yield position.at(value, "mirror_traffic").problem(f"mirror_traffic is {max(map(int, mirror.values()))} %",
+                                                           "at most 50 %",
                                                         "write 50 or less")
     if len(mirror) > 1: yield position.at(value, "mirror_traffic").problem(f"mirror_traffic names {', '.join(mirror)}",
                                                                         "one deployment", "keep one of them")
 
-# %% ../../nbs/api/schemas/07_assets.ipynb #739262e5
 def check_size(
     value: dict,        # An online deployment
     position: Position,     # Where it stands
 ) -> Iterator[Problem]:
     "A managed deployment without the size of its machines"
-    if value.get("type",
-                 "managed") == "managed" and "instance_type" not in value and "kubernetes" not in str(value.get("$schema")):
+    managed = value.get("type", "managed") == "managed" and "kubernetes" not in str(value.get("$schema"))
+    if managed and "instance_type" not in value:
         yield position.problem("online deployment needs 'instance_type'", "a size of virtual machine",
                             "add `instance_type: Standard_DS3_v2`")
 
@@ -114,7 +116,8 @@ _probe = azure_table("LivenessProbeSchema", "probe")
 _deployed = _online | {"endpoint_name": endpoint_name, "model": _model, "code_configuration": _code,
                        "environment": environment_value, "environment_variables": variables}
 deployment = azure_table("ManagedOnlineDeploymentSchema", "online deployment", _deployed | {
-    "instance_count": whole_within(0, 1000), "data_collector": mapping, "scale_settings": mapping, "liveness_probe": _probe,
+    "instance_count": whole_within(0, 1000), "data_collector": mapping, "scale_settings": mapping,
+    "liveness_probe": _probe,
     "readiness_probe": _probe, "request_settings": azure_table("RequestSettingsSchema", "request_settings")},
     ("name", "endpoint_name"), rules=(check_size,), also={"resources": mapping})
 
@@ -126,7 +129,6 @@ _batch_settings = azure_table("ModelBatchDeploymentSettingsSchema", "settings", 
     "retry_settings": azure_table("BatchRetrySettingsSchema", "retry_settings"),
     "logging_level": OneOf(("debug", "info", "warning")), "environment_variables": variables})
 
-# %% ../../nbs/api/schemas/07_assets.ipynb #90cd2b6f
 batch_deployment = azure_table("ModelBatchDeploymentSchema", "model batch deployment", _deployed | {
     "type": OneOf(("model",)), "compute": reference, "settings": _batch_settings, "resources": resources},
     ("name", "endpoint_name", "compute"), also={"creation_context": anything, "provisioning_state": text})

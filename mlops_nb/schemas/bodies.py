@@ -25,13 +25,13 @@ def check_brackets(
     "Brackets without their other half, and expressions that are none"
     for opens, closes in (("$[[", "]]"), ("${{", "}}")):
         if any(closes not in part for part in text.split(opens)[1:]):
-            yield position.problem(f"{position.name}: {opens} without {closes}", f"{opens} ... {closes}", f"close it with {closes}")
+            yield position.problem(f"{position.name}: {opens} without {closes}", f"{opens} ... {closes}",
+                                   f"close it with {closes}")
     for match in re.finditer(r"\$\{\{.*?\}\}", text, re.S):
         if not EXPRESSION.fullmatch(match[0]):
             yield position.problem(f"{position.name}: {match[0]} is not an expression", "${{inputs.NAME}} and the like",
                                 "names of letters, digits, _ and dots")
 
-# %% ../../nbs/api/schemas/11_bodies.ipynb #9f407a8a
 def check_command(
     text: str,              # A command, program arguments, or the value of an environment variable
     position: Position,     # Where it stands
@@ -43,7 +43,8 @@ def check_command(
     for parts in references(OPTIONAL.sub("", text)):
         port = heads["inputs"].get(".".join(parts[1:])) if parts[0] == "inputs" else None
         if isinstance(port, Port) and port.may_be_unset:
-            yield position.problem(f"{position.name} uses {'.'.join(parts)}, which is optional", "an optional input between $[[ and ]]",
+            yield position.problem(f"{position.name} uses {'.'.join(parts)}, which is optional",
+                                   "an optional input between $[[ and ]]",
                                 f"write $[[--{parts[-1]} ${{{{{'.'.join(parts)}}}}}]]")
 
 # %% ../../nbs/api/schemas/11_bodies.ipynb #cc68f95e
@@ -52,10 +53,12 @@ def _names_something(parts: tuple, position: Position, heads: dict) -> Iterator[
     written, ports = "${{" + ".".join(parts) + "}}", heads.get(parts[0])
     if parts in (("name",), ("default_datastore",)): return
     if ports is None:
-        yield position.problem(f"{position.name}: {written} names nothing", ", ".join("${{%s.NAME}}" % head for head in heads),
+        yield position.problem(f"{position.name}: {written} names nothing",
+                               ", ".join(f"${{{{{head}.NAME}}}}" for head in heads),
                             suggest(parts[0], heads))
     elif ".".join(parts[1:]) not in ports:
-        yield position.problem(f"{position.name}: {written} names nothing", f"{parts[0]}: {', '.join(ports) or 'there are none'}",
+        yield position.problem(f"{position.name}: {written} names nothing",
+                               f"{parts[0]}: {', '.join(ports) or 'there are none'}",
                             suggest(parts[-1], ports))
 
 # %% ../../nbs/api/schemas/11_bodies.ipynb #48daed45
@@ -78,16 +81,15 @@ class AnyPort(dict):
     "Ports of which nothing is known: any name is one of them"
     def __contains__(self, name): return True
 
-# %% ../../nbs/api/schemas/11_bodies.ipynb #b5bf47cb
 def _task(task: dict, position: Position, heads: dict, files: Files) -> Iterator[Problem]:
     "The task of a parallel step: its arguments, its entry script, its environment"
     if isinstance(task.get("program_arguments"), str):
         yield from check_command(task["program_arguments"], position.at(task, "program_arguments"), heads)
     folder, script = local_path(task.get("code"), position.folder), task.get("entry_script")
     if folder and folder.is_dir() and isinstance(script, str) and not (folder/script).is_file():
-        yield position.at(task, "entry_script").problem(f"{position.name}.entry_script: {script} is not in {task['code']}",
-                                                     f"a file in {task['code']}",
-                                                     suggest(script, [p.name for p in folder.iterdir()]))
+        what = f"{position.name}.entry_script: {script} is not in {task['code']}"
+        names = [path.name for path in folder.iterdir()]
+        yield position.at(task, "entry_script").problem(what, f"a file in {task['code']}", suggest(script, names))
     yield from check_environment(task, position, files)
 
 # %% ../../nbs/api/schemas/11_bodies.ipynb #a6f002ba
@@ -99,13 +101,12 @@ def check_environment(
     "The environment file that is named, and the conda file inside"
     value, at = doc.get("environment"), position.at(doc, "environment")
     if isinstance(value, str) and value.startswith("file:"):
-        value = yield from load_checked(local_path(value, position.folder), at, files)
+        value = yield from load_checked(local_path(value, position.folder) or Path(value), at, files)
         if value is None: return
         at = Position(value, name="", folder=value.folder)
         yield from ref.inline_environment.check(value, at)
     if isinstance(value, dict): yield from check_conda(value.get("conda_file"), at, files)
 
-# %% ../../nbs/api/schemas/11_bodies.ipynb #103ad9d8
 def check_conda(
     value,                  # A conda file: its path or content
     position: Position,     # Where its environment stands
@@ -115,18 +116,21 @@ def check_conda(
     path = local_path(value, position.folder)
     if path is not None and path.is_file(): value = yield from load_checked(path, position, files)
     if isinstance(value, dict) and not isinstance(value.get("dependencies"), list):
-        yield Position(value).problem("the conda file has no list of dependencies", "dependencies: [python=3.11, pip, {pip: [...]}]",
+        yield Position(value).problem("the conda file has no list of dependencies",
+                                      "dependencies: [python=3.11, pip, {pip: [...]}]",
                                    "add `dependencies:`")
     for item in as_mapping(value).get("dependencies") or []:
         if isinstance(item, dict) and "pip" in item and not isinstance(item["pip"], list):
-            yield Position(item, "pip").problem(f"pip is {format_value(item['pip'])}", "a list of requirements", "start each one with `- `")
+            yield Position(item, "pip").problem(f"pip is {format_value(item['pip'])}", "a list of requirements",
+                                                "start each one with `- `")
 
 # %% ../../nbs/api/schemas/11_bodies.ipynb #09387f09
 def load_checked(path: Path, position: Position, files: Files) -> Generator[Problem, None, Document | None]:
     "The document at a path; its parse errors become problems"
     if not path.is_file():
         beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        yield position.problem(f"{position.name}: {path} does not exist", "a YAML file", suggest(path.name, beside) or "check the path")
+        yield position.problem(f"{position.name}: {path} does not exist", "a YAML file",
+                               suggest(path.name, beside) or "check the path")
         return None
     try: doc = files.load(path)
     except UserError as e:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from ..errors import UserError
 from .documents import Document, load
@@ -21,10 +22,10 @@ from .values import Position, as_mapping, local_path
 
 # %% ../../nbs/api/schemas/09_components.ipynb #667c0ac9
 JOBS = ("pipeline job", "command job", "sweep job")
-KINDS = (*JOBS, "command component", "parallel component", "pipeline component", "data", "environment", "model", "schedule",
+KINDS = (*JOBS, "command component", "parallel component", "pipeline component", "data", "environment", "model",
+         "schedule",
          "monitor schedule", "online endpoint", "online deployment", "batch endpoint", "model batch deployment")
 
-# %% ../../nbs/api/schemas/09_components.ipynb #e37ee1b8
 def kind_of(
     doc: dict,              # A document
 ) -> str | None:            # One of `KINDS`, `azure` (only Azure runs it), `other` resources, None where nothing tells
@@ -44,8 +45,8 @@ def _kind_by_keys(doc: dict) -> str | None:
     if "trigger" in doc: return _kind_of_schedule(doc)
     if "endpoint_name" in doc: return "online deployment"
     if "traffic" in doc or "auth_mode" in doc: return "online endpoint"
-    implied = next((kind for key, kind in (("jobs", "pipeline"), ("trial", "sweep"), ("command", "command")) if key in doc), None)
-    kind = doc.get("type", implied)
+    implied = (("jobs", "pipeline"), ("trial", "sweep"), ("command", "command"))
+    kind = doc.get("type", next((kind for key, kind in implied if key in doc), None))
     if kind in AZURE_ONLY: return "azure"
     if kind == "parallel": return "parallel component"
     if kind in ("command", "pipeline", "sweep"): return f"{kind} component" if _declares_ports(doc) else f"{kind} job"
@@ -62,7 +63,8 @@ def _declares_ports(doc: dict) -> bool:
     "Whether the inputs of a document are declared, as a component's are, and not given"
     ports = [port for port in as_mapping(doc.get("inputs")).values() if isinstance(port, dict)]
     return bool({"version", "is_deterministic"} & doc.keys()) or any(
-        port.get("type") in LITERAL_TYPES or "optional" in port or not {"path", "value"} & port.keys() for port in ports)
+        port.get("type") in LITERAL_TYPES or "optional" in port or not {"path", "value"} & port.keys()
+        for port in ports)
 
 # %% ../../nbs/api/schemas/09_components.ipynb #7a3e73a4
 def asset_kind(
@@ -81,17 +83,17 @@ class Port:
     position: Position              # Where it is declared, or given
     type: str | None = None         # A literal or asset type; None where it is not known
     declared: dict | None = None    # Its declaration in a component
-    value: object = None            # The literal that a job gives
+    value: Any = None               # The literal that a job gives
 
     @property
-    def default(self) -> object:
+    def default(self) -> Any:
         "The value where nobody gives one"
         return self.declared.get("default") if self.declared else None
 
     @property
     def optional(self) -> bool:
         "Whether it may be without a value"
-        return bool(self.declared) and str(self.declared.get("optional", False)).lower() == "true"
+        return self.declared is not None and str(self.declared.get("optional", False)).lower() == "true"
 
     @property
     def required(self) -> bool:
@@ -103,7 +105,6 @@ class Port:
         "Optional, and without a default: a command must have it between `$[[` and `]]`"
         return self.optional and self.default is None
 
-# %% ../../nbs/api/schemas/09_components.ipynb #5aa26da6
 def declared_ports(
     ports: object,          # The `inputs` or `outputs` of a component
     position: Position,     # Where they stand
@@ -123,7 +124,8 @@ def given_ports(
 def _given_port(value: object, position: Position) -> Port:
     "The port of one value"
     if isinstance(value, dict) and "value" in value: value = value["value"]
-    if isinstance(value, dict): return Port(position, None if binding(value.get("path")) else str(value.get("type", "uri_folder")))
+    if isinstance(value, dict):
+        return Port(position, None if binding(value.get("path")) else str(value.get("type", "uri_folder")))
     if value is None: return Port(position, "uri_folder")
     kinds = ((bool, "boolean"), (int, "integer"), (float, "number"), (str, "string"))
     kind = next((kind for cls, kind in kinds if isinstance(value, cls)), None)
@@ -134,7 +136,7 @@ def _given_port(value: object, position: Position) -> Port:
 class Component:
     "What a step executes, what it takes and what it gives"
     kind: str               # `command`, `parallel` or `pipeline`
-    spec: dict              # The component, or the part of a job that says the same; empty where it is registered elsewhere
+    spec: dict  # The component, or the part of a job that says the same; empty where it is registered elsewhere
     base: Path              # Folder of the file it stands in: relative paths start here
     name: str = ""
 
@@ -149,7 +151,9 @@ class Component:
     @property
     def code(self) -> str | None: return self.spec.get("code") or (self.spec.get("task") or {}).get("code")
     @property
-    def environment(self) -> str | dict | None: return self.spec.get("environment") or (self.spec.get("task") or {}).get("environment")
+    def environment(self) -> str | dict | None:
+        "As the component has it: a reference, or an environment that is written inline"
+        return self.spec.get("environment") or (self.spec.get("task") or {}).get("environment")
     @property
     def deterministic(self) -> bool: return self.spec.get("is_deterministic", True)
 
@@ -163,7 +167,8 @@ def component_of(
     base: Path,             # Where its relative paths start
 ) -> Component:
     "The component that a mapping declares"
-    return Component(str(spec.get("type", "pipeline" if "jobs" in spec else "command")), spec, base, spec.get("name", ""))
+    return Component(str(spec.get("type", "pipeline" if "jobs" in spec else "command")), spec, base,
+                     spec.get("name", ""))
 
 def node_kind(
     node: dict,                             # A node of a pipeline, or a job

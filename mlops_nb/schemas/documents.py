@@ -7,6 +7,7 @@ __all__ = ['Map', 'Seq', 'Document', 'position_of', 'mistake', 'load', 'parse']
 
 # %% ../../nbs/api/schemas/01_documents.ipynb #4a0b0728
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -25,7 +26,6 @@ class Map(dict):
         super().__init__(items)
         self.file, self.line, self.lines = file, line, lines or {}
 
-# %% ../../nbs/api/schemas/01_documents.ipynb #2f54f0d5
 class Seq(list):
     "A YAML sequence: a list that knows its `file`, its `line` and, in `lines`, the line of each position"
     def __init__(self,
@@ -38,13 +38,12 @@ class Seq(list):
         super().__init__(items)
         self.file, self.line, self.lines = file, line, lines or {}
 
-# %% ../../nbs/api/schemas/01_documents.ipynb #29729064
 class Document(Map):
     "The mapping at the top of a YAML file"
     @property
     def folder(self) -> Path:
         "The folder of the file: relative paths in a document start here"
-        return Path(self.file).parent
+        return Path(self.file or ".").parent
 
 # %% ../../nbs/api/schemas/01_documents.ipynb #67ad59af
 def position_of(
@@ -55,7 +54,6 @@ def position_of(
     line = getattr(container, "line", None)
     return getattr(container, "file", None), getattr(container, "lines", {}).get(key, line)
 
-# %% ../../nbs/api/schemas/01_documents.ipynb #23fc3843
 def mistake(
     what: str,              # What is wrong, with the offending value
     container=None,         # The `Map` or `Seq` that holds it
@@ -84,13 +82,13 @@ def _read(
                                               fix=_near(path / "?")) from None
     except OSError as e: raise UserError(f"cannot read {path}: {e.strerror}", accepted="a readable YAML file") from None
 
-# %% ../../nbs/api/schemas/01_documents.ipynb #f44b4b60
 def _near(
     path: Path,     # A path that does not exist
 ) -> str:           # A hint for the message
     "The YAML files that stand where a missing one was looked for"
     folder = path.parent
-    if not folder.is_dir(): return f"the folder {folder} does not exist either: check the spelling, or start from another folder"
+    if not folder.is_dir():
+        return f"the folder {folder} does not exist either: check the spelling, or start from another folder"
     names = sorted(p.name for p in folder.iterdir() if p.suffix in (".yml", ".yaml"))
     return f"choose one of {', '.join(names[:8])}" if names else f"there is no YAML file in {folder}"
 
@@ -98,8 +96,10 @@ def _near(
 _hints = {
     "mapping values are not allowed": ("one `key: value` per line; text with a colon stands in quotes",
                                        "put the value in quotes, or move the second key to a line of its own"),
-    "did not find expected key": ("keys of one mapping start in the same column", "line up this line with its neighbours"),
-    "did not find expected '-'": ("items of one list start in the same column", "line up this line with its neighbours"),
+    "did not find expected key": ("keys of one mapping start in the same column",
+                                  "line up this line with its neighbours"),
+    "did not find expected '-'": ("items of one list start in the same column",
+                                  "line up this line with its neighbours"),
     "cannot start any token": ("a value that starts with @, ` or % stands in quotes", "put the value in quotes"),
     "unexpected end of stream": ("quotes and brackets are closed", "close the quote or bracket that was opened above"),
     "expected a single document": ("one document per file", "split the file at the line `---`"),
@@ -108,7 +108,6 @@ _hints = {
     "control characters": ("printable text", "delete the character"),
 }
 
-# %% ../../nbs/api/schemas/01_documents.ipynb #dc45ee82
 def _unparsable(
     error: yaml.YAMLError,  # What PyYAML said
     path: Path,             # The file
@@ -123,7 +122,8 @@ def _unparsable(
                          ("valid YAML", "compare with a file that works"))
     if "\t" in row[:len(row) - len(row.lstrip())] or (mark and row[mark.column:mark.column + 1] == "\t"):
         says, accepted, fix = "a tab where YAML wants spaces", "indentation with spaces", "replace the tab by spaces"
-    return UserError(f"not valid YAML: {says}", accepted=accepted, fix=fix, file=path, line=mark.line + 1 if mark else None)
+    return UserError(f"not valid YAML: {says}", accepted=accepted, fix=fix, file=path,
+                     line=mark.line + 1 if mark else None)
 
 # %% ../../nbs/api/schemas/01_documents.ipynb #19b175e0
 class _Builder:
@@ -132,19 +132,23 @@ class _Builder:
         loader,         # A PyYAML loader that holds the text
         file: Path,     # The file, as messages name it
     ):
-        self.loader, self.file, self.made, self.open = loader, file, {}, set()
+        self.loader, self.file = loader, file
+        self.built: dict[int, Any] = {}     # Value of each node, by the node's identity
+        self.open: set[int] = set()         # Nodes that are being built, each inside the one before it
 
-    def fail(self, node, what, accepted, fix): raise UserError(what, accepted=accepted, fix=fix, file=self.file, line=_line(node))
+    def fail(self, node, what, accepted, fix):
+        "Raise an error that points to a node"
+        raise UserError(what, accepted=accepted, fix=fix, file=self.file, line=_line(node))
 
     def build(self, node):
         "The value of a node; an anchor used twice gives the same object twice"
         if id(node) in self.open: self.fail(node, "an anchor that contains itself", "anchors without cycles",
                                             "remove the inner alias")
-        if id(node) not in self.made:
+        if id(node) not in self.built:
             self.open.add(id(node))
-            self.made[id(node)] = self.make(node)
+            self.built[id(node)] = self.make(node)
             self.open.discard(id(node))
-        return self.made[id(node)]
+        return self.built[id(node)]
 
     def make(self, node):
         "A container with positions, or whatever PyYAML makes of a scalar"
@@ -164,11 +168,11 @@ class _Builder:
         "A mapping and the line of each key, merges included"
         self.refuse_duplicates(node)
         self.loader.flatten_mapping(node)
-        made = Map(file=self.file, line=_line(node))
+        mapping = Map(file=self.file, line=_line(node))
         for key_node, value_node in node.value:
             key = self.key(key_node)
-            made[key], made.lines[key] = self.build(value_node), _line(key_node)
-        return made
+            mapping[key], mapping.lines[key] = self.build(value_node), _line(key_node)
+        return mapping
 
     def key(self, node):
         "A key: text, or a number or truth value as PyYAML reads it"
@@ -202,7 +206,6 @@ def load(
     path = Path(path)
     return parse(_read(path), path)
 
-# %% ../../nbs/api/schemas/01_documents.ipynb #5c82e070
 def parse(
     text: str,              # The content of a YAML file
     file: str | Path,       # The name of the file, for messages and relative paths
@@ -217,6 +220,7 @@ def parse(
     except RecursionError: raise UserError("nested too deeply", accepted="fewer than 300 levels", file=file) from None
     finally: loader and loader.dispose()
     if isinstance(top, Map): return Document(top, file=file, line=top.line, lines=top.lines)
-    found = "the file is empty" if top is None else f"the file holds a {type(top).__name__.lower()} at its top"
-    raise UserError(found, accepted="a mapping: lines of the form `key: value`", fix="compare with a file that works", file=file,
+    what = "the file is empty" if top is None else f"the file holds a {type(top).__name__.lower()} at its top"
+    raise UserError(what, accepted="a mapping: lines of the form `key: value`", fix="compare with a file that works",
+                    file=file,
                     line=_line(node) if node else 1)

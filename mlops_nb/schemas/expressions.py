@@ -15,7 +15,6 @@ from ..errors import UserError
 EXPRESSION = re.compile(r"\$\{\{\s*([A-Za-z_][\w.\-]*)\s*\}\}")
 OPTIONAL = re.compile(r"\$\[\[(.*?)\]\]", re.S)
 
-# %% ../../nbs/api/schemas/02_expressions.ipynb #7a089454
 def references(
     text: str,  # Any text of a job file
 ) -> Iterator[tuple[str, ...]]:  # The parts of each expression: `("inputs", "rate")`
@@ -44,9 +43,9 @@ def substitute(
 ) -> str:  # The text with values in place of expressions
     "Replace each expression by its value and drop `$[[ ]]` blocks that lean on an unset one"
     def value(match: re.Match) -> str:
-        found = lookup(tuple(match[1].split(".")))
-        if found is None: raise UserError(f"{match[0]} has no value", fix="give the input a value, or put it between $[[ and ]]")
-        return found
+        text = lookup(tuple(match[1].split(".")))
+        if text is not None: return text
+        raise UserError(f"{match[0]} has no value", fix="give the input a value, or put it between $[[ and ]]")
 
     def block(match: re.Match) -> str:
         return match[1] if all(lookup(parts) is not None for parts in references(match[1])) else ""

@@ -24,6 +24,7 @@ from .tables import azure_keys, azure_table
 from mlops_nb.schemas.values import (
     ByType,
     Either,
+    Kind,
     ListOf,
     LocalPath,
     MapOf,
@@ -52,8 +53,10 @@ from mlops_nb.schemas.values import (
 # %% ../../nbs/api/schemas/06_jobs.ipynb #cfe1837d
 _name = r"[A-Za-z0-9][\w.\-]{0,254}"
 asset_name = text_matching(_name, "1 to 255 letters, digits, - _ or . that start with a letter or digit")
-job_name = text_matching(r"[A-Za-z0-9][\w\-]{0,254}", "1 to 255 letters, digits, - or _ that start with a letter or digit")
-component_name = text_matching(r"[a-z][a-z\d_]{0,254}", "1 to 255 lower-case letters, digits or _ that start with a letter")
+job_name = text_matching(r"[A-Za-z0-9][\w\-]{0,254}",
+                         "1 to 255 letters, digits, - or _ that start with a letter or digit")
+component_name = text_matching(r"[a-z][a-z\d_]{0,254}",
+                               "1 to 255 lower-case letters, digits or _ that start with a letter")
 
 def ports_of(
     kind: Any,      # The kind of each value
@@ -63,12 +66,12 @@ def ports_of(
 
 # %% ../../nbs/api/schemas/06_jobs.ipynb #9e880133
 _read_only = {key: anything for key in ("$schema", "id", "creation_context")}
-job_kinds = {"name": job_name, "experiment_name": job_name, "compute": text}
+job_kinds: dict[str, Kind] = {"name": job_name, "experiment_name": job_name, "compute": text}
 _auto_delete = Shape("auto_delete_setting", {
     "condition": OneOf(("created_greater_than", "last_accessed_greater_than")), "value": text})
-asset_kinds = _read_only | {"name": asset_name, "version": version, "tags": MapOf(anything), "auto_delete_setting": _auto_delete}
+asset_kinds = _read_only | {"name": asset_name, "version": version, "tags": MapOf(anything),
+                            "auto_delete_setting": _auto_delete}
 
-# %% ../../nbs/api/schemas/06_jobs.ipynb #b1334aa2
 def _by_type(schema: str, title: str, **kinds: Any) -> Shape:
     "A table that is chosen by its type"
     return azure_table(schema, title, {"type": text, **kinds}, ())
@@ -80,12 +83,14 @@ identity = ByType("identity", {"managed": _managed, "managed_identity": _managed
 _service = _by_type("JobServiceSchema", "service")
 service = ByType("service", {**dict.fromkeys(("jupyter_lab", "vs_code", "custom", "tracking", "studio"), _service),
                              "ssh": _by_type("SshJobServiceSchema", "ssh service"),
-                             "tensor_board": _by_type("TensorBoardJobServiceSchema", "tensor_board service")}, default="custom")
+                             "tensor_board": _by_type("TensorBoardJobServiceSchema", "tensor_board service")},
+                             default="custom")
 resources = azure_table("JobResourceConfigurationSchema", "resources", {
     "docker_args": Either("text, or a list of texts", (text, ListOf(text)))})
 _queue = azure_table("QueueSettingsSchema", "queue_settings")
 _distribution = ByType("distribution", {
-    "pytorch": _by_type("PyTorchDistributionSchema", "distribution"), "mpi": _by_type("MPIDistributionSchema", "distribution"),
+    "pytorch": _by_type("PyTorchDistributionSchema", "distribution"),
+    "mpi": _by_type("MPIDistributionSchema", "distribution"),
     "tensorflow": _by_type("TensorFlowDistributionSchema", "distribution"),
     "ray": _by_type("RayDistributionSchema", "distribution")})
 job_kinds |= {"identity": identity, "services": MapOf(service)}
@@ -97,7 +102,8 @@ def check_source(
 ) -> Iterator[Problem]:
     "Neither an image nor a build context, both of them, or packages without an image to put them in"
     if "image" in value and "build" in value:
-        yield position.at(value, "build").problem(f"{position.name or 'the environment'} has image and build", "one of them",
+        yield position.at(value, "build").problem(f"{position.name or 'the environment'} has image and build",
+                                                  "one of them",
                                                "remove one of them")
     if "image" not in value and "build" not in value:
         yield position.problem(f"{position.name or 'the environment'} has neither image nor build",
@@ -108,17 +114,17 @@ def check_source(
                                                     "conda_file with image",
                                                     "install the packages in the Dockerfile")
 
-# %% ../../nbs/api/schemas/06_jobs.ipynb #9e9a7f7c
 _routes = ("liveness_route", "readiness_route", "scoring_route")
 environment_kinds = asset_kinds | {
-    "conda_file": Either("a conda file, or its content", (LocalPath("a conda file", Path.is_file, remote=False), mapping)),
+    "conda_file": Either("a conda file, or its content",
+                         (LocalPath("a conda file", Path.is_file, remote=False), mapping)),
     "build": azure_table("BuildContextSchema", "build", {"path": LocalPath("a folder with a Dockerfile", Path.is_dir)}),
     "inference_config": azure_table("InferenceConfigSchema", "inference_config",
                                     dict.fromkeys(_routes, azure_table("RouteSchema", "route")), _routes)}
 environment = azure_table("EnvironmentSchema", "environment", environment_kinds, rules=(check_source,))
-inline_environment = azure_table("AnonymousEnvironmentSchema", "inline environment", environment_kinds, rules=(check_source,))
+inline_environment = azure_table("AnonymousEnvironmentSchema", "inline environment", environment_kinds,
+                                 rules=(check_source,))
 
-# %% ../../nbs/api/schemas/06_jobs.ipynb #1cae6744
 reference = Scalar("a reference such as azureml:name:version, azureml:name@latest or azureml://registries/...",
                     lambda v: isinstance(v, str) and v.startswith("azureml:") and len(v) > 8, 'write "azureml:{}"')
 _file_reference = Scalar("file: and a path", lambda v: isinstance(v, str) and v.startswith("file:"))
@@ -131,7 +137,6 @@ variables = MapOf(literal, key=r"[^\s=][^=]*", says="a name without = that is no
 ASSET_TYPES = ("uri_file", "uri_folder", "mltable", "mlflow_model", "custom_model", "triton_model")
 LITERAL_TYPES = ("string", "number", "integer", "boolean")
 
-# %% ../../nbs/api/schemas/06_jobs.ipynb #f3efa32a
 def check_path_form(
     value: dict,        # An input that names a path
     position: Position,     # Where it stands
@@ -145,18 +150,19 @@ def check_path_form(
                                               "uri_file for a file, uri_folder for a folder",
                                               f"write `type: {'uri_folder' if path.is_dir() else 'uri_file'}`")
 
-# %% ../../nbs/api/schemas/06_jobs.ipynb #98124e50
 _asset_type = OneOf(ASSET_TYPES)
 
 def _data_input(schema: str) -> Shape:
     "An input of data or of a model, with the modes that its type allows"
     path = LocalPath("a file or folder", Path.exists, True)
-    return azure_table(schema, "input", {"type": _asset_type, "path": path, "path_on_compute": text}, (), rules=(check_path_form,))
+    return azure_table(schema, "input", {"type": _asset_type, "path": path, "path_on_compute": text}, (),
+                       rules=(check_path_form,))
 
 _literal_input = Shape("literal input", {"value": literal}, ("value",))
 _asset_input = ByType("input", {**dict.fromkeys(ASSET_TYPES, _data_input("DataInputSchema")),
                                 "mltable": _data_input("MLTableInputSchema")}, default="uri_folder")
-job_input = Either("a number, text, true or false, or a mapping with type and path", (literal, _literal_input, _asset_input))
+job_input = Either("a number, text, true or false, or a mapping with type and path",
+                   (literal, _literal_input, _asset_input))
 job_output = azure_table("OutputSchema", "output", {"name": asset_name, "version": version}, without=("$schema",))
 _nothing = Scalar("nothing", lambda v: v is None)
 _bound_output = Scalar("${{parent.outputs.NAME}}, or nothing",
@@ -184,7 +190,6 @@ def check_bounds(
         yield position.at(value, "min_value").problem(f"{position.name}: min_value {low} is not below max_value {high}",
                                                    "min_value < max_value", "swap them")
 
-# %% ../../nbs/api/schemas/06_jobs.ipynb #eb457a58
 _point = Scalar("a number or text", lambda v: isinstance(v, (str, int, float)) and not isinstance(v, bool),
                 'put it in quotes: "{}"')
 _positive = Scalar("a number above 0", lambda v: is_number(v) and float(v) > 0)
@@ -199,8 +204,10 @@ def _distribution_table(name: str, schema: str) -> Shape:
     return azure_table(schema, name, kinds, tuple(keys), rules=(check_bounds,) if "min_value" in keys else ())
 
 _distributions = {name: _distribution_table(name, schema) for name, schema in (
-    ("uniform", "UniformSchema"), ("loguniform", "UniformSchema"), ("quniform", "QUniformSchema"), ("qloguniform", "QUniformSchema"),
-    ("normal", "NormalSchema"), ("lognormal", "NormalSchema"), ("qnormal", "QNormalSchema"), ("qlognormal", "QNormalSchema"),
+    ("uniform", "UniformSchema"), ("loguniform", "UniformSchema"), ("quniform", "QUniformSchema"),
+    ("qloguniform", "QUniformSchema"),
+    ("normal", "NormalSchema"), ("lognormal", "NormalSchema"), ("qnormal", "QNormalSchema"),
+    ("qlognormal", "QNormalSchema"),
     ("randint", "RandintSchema"))}
 _nested = ByType("a choice's parameter", dict(_distributions))
 _nested_value = MapOf(Either("a number, text, or a distribution", (_point, _nested)))
@@ -218,7 +225,8 @@ def check_trials(
     total, at_once = value["max_total_trials"], value.get("max_concurrent_trials", 1)
     if is_whole(total) and is_whole(at_once) and int(at_once) > int(total):
         yield position.at(value, "max_concurrent_trials").problem(
-            f"{position.name}: max_concurrent_trials {at_once} is more than max_total_trials {total}", "at most max_total_trials",
+            f"{position.name}: max_concurrent_trials {at_once} is more than max_total_trials {total}",
+            "at most max_total_trials",
             f"write `max_concurrent_trials: {total}`")
 
 # %% ../../nbs/api/schemas/06_jobs.ipynb #3e2207ac
@@ -234,13 +242,14 @@ def check_sampling(
     for name, spec in space.items():
         if kind in _samples and isinstance(spec, dict) and spec["type"].lower() not in _samples[kind]:
             yield position.at(value, "search_space").at(space, name).problem(
-                f"{kind} sampling cannot draw {name} from {spec['type']}", f"{', '.join(_samples[kind])} with {kind} sampling",
+                f"{kind} sampling cannot draw {name} from {spec['type']}",
+                f"{', '.join(_samples[kind])} with {kind} sampling",
                 "use random sampling, or another distribution")
 
-# %% ../../nbs/api/schemas/06_jobs.ipynb #694a1d7f
 _algorithm = Either("random, grid, bayesian, or a mapping with type", (
     OneOf(("random", "grid", "bayesian")), ByType("sampling_algorithm", {
-        "random": _by_type("RandomSamplingAlgorithmSchema", "random sampling", logbase=Either("a number or text", (number, text))),
+        "random": _by_type("RandomSamplingAlgorithmSchema", "random sampling",
+                           logbase=Either("a number or text", (number, text))),
         "grid": _by_type("GridSamplingAlgorithmSchema", "grid sampling"),
         "bayesian": _by_type("BayesianSamplingAlgorithmSchema", "bayesian sampling")})))
 _interval = {"type": text, "evaluation_interval": whole_or_null, "delay_evaluation": whole_or_null}
@@ -249,10 +258,12 @@ _early_termination = ByType("early_termination", {
     "bandit": azure_table("BanditPolicySchema", "bandit", _bandit, ()),
     "median_stopping": azure_table("MedianStoppingPolicySchema", "median_stopping", _interval, ()),
     "truncation_selection": azure_table("TruncationSelectionPolicySchema", "truncation_selection",
-                                        _interval | {"truncation_percentage": whole_within(1, 99)}, ("truncation_percentage",))})
+                                        _interval | {"truncation_percentage": whole_within(1, 99)},
+                                        ("truncation_percentage",))})
 _trials = {"max_total_trials": whole_within(1, 1000), "max_concurrent_trials": whole_within(1, 1000)}
 _sweep_kinds = {
-    "sampling_algorithm": _algorithm, "search_space": MapOf(search_space), "queue_settings": _queue, "resources": resources,
+    "sampling_algorithm": _algorithm, "search_space": MapOf(search_space), "queue_settings": _queue,
+    "resources": resources,
     "objective": azure_table("SweepObjectiveSchema", "objective"), "early_termination": _early_termination,
     "limits": azure_table("SweepJobLimitsSchema", "limits of a sweep", _trials, rules=(check_trials,))}
 _trial = azure_table("ParameterizedCommandSchema", "trial", run_kinds, ("command", "environment"))
@@ -262,9 +273,12 @@ sweep_job = azure_table("SweepJobSchema", "sweep job", job_kinds | _sweep_kinds 
 # %% ../../nbs/api/schemas/06_jobs.ipynb #b578d52c
 score_task = azure_table("ComponentParallelTaskSchema", "task", {
     "code": code, "environment": environment_value}, ("type", "environment"))
-_batch_size = text_matching(r"\d+([kKmMgG][bB])*", 'text: a number of rows or files, or bytes such as "10mb"', 'put it in quotes: "{}"')
-_parallel_kinds = {"task": score_task, "mini_batch_size": _batch_size, "partition_keys": ListOf(text), "resources": resources,
-                   "retry_settings": azure_table("RetrySettingsSchema", "retry_settings", {"timeout": whole, "max_retries": whole})}
+_batch_size = text_matching(r"\d+([kKmMgG][bB])*", 'text: a number of rows or files, or bytes such as "10mb"',
+                            'put it in quotes: "{}"')
+_parallel_kinds = {"task": score_task, "mini_batch_size": _batch_size, "partition_keys": ListOf(text),
+                   "resources": resources,
+                   "retry_settings": azure_table("RetrySettingsSchema", "retry_settings",
+                                                 {"timeout": whole, "max_retries": whole})}
 
 # %% ../../nbs/api/schemas/06_jobs.ipynb #cc456e7c
 component_file = LocalPath("a component file, or azureml:name:version", Path.is_file)
@@ -277,12 +291,14 @@ command_node = azure_table("PipelineCommandJobSchema", "command node", _command_
 sweep_node = azure_table("SweepSchema", "sweep node", _node_kinds | _sweep_kinds | {"trial": _component},
                          ("trial", "objective", "limits"), rules=(check_sampling,), unknown="ignored")
 _parallel_node = _node_kinds | _parallel_kinds | {"environment_variables": replace(variables, kind=text)}
-parallel_component_node = azure_table("ParallelSchema", "parallel node", _parallel_node | {"component": _component, "identity": identity},
+parallel_component_node = azure_table("ParallelSchema", "parallel node",
+                                      _parallel_node | {"component": _component, "identity": identity},
                                       unknown="ignored")
-parallel_node = azure_table("PipelineParallelJobSchema", "parallel node", _parallel_node | {"environment": environment_value}, ("task",))
-pipeline_node = azure_table("PipelineSchema", "pipeline node", _node_kinds | {"component": component_file}, unknown="ignored")
+parallel_node = azure_table("PipelineParallelJobSchema", "parallel node",
+                            _parallel_node | {"environment": environment_value}, ("task",))
+pipeline_node = azure_table("PipelineSchema", "pipeline node", _node_kinds | {"component": component_file},
+                            unknown="ignored")
 
-# %% ../../nbs/api/schemas/06_jobs.ipynb #597c4d7f
 AZURE_ONLY = ("spark", "automl", "import", "data_transfer", "if_else", "do_while", "parallel_for")
 NODE_TYPES = ("command", "sweep", "parallel", "pipeline", *AZURE_ONLY)
 _jobs = MapOf(mapping, r"[a-z_][a-z\d_]*", "lower-case letters, digits and _ that start with a letter", least=1)
@@ -304,18 +320,20 @@ pipeline_job = azure_table("PipelineJobSchema", "pipeline job", job_kinds | {
 # %% ../../nbs/api/schemas/06_jobs.ipynb #43b2db92
 _modes = OneOf(("ro_mount", "rw_mount", "mount", "download", "upload", "direct", "eval_mount", "eval_download", "link"))
 _parameter = azure_table("ParameterSchema", "input", {
-    "type": OneOf(LITERAL_TYPES), "default": literal, "min": number, "max": number, "enum": ListOf(text, least=1)}, ("type",))
-_port = azure_table("InputPortSchema", "input", {"type": OneOf(("path", *ASSET_TYPES)), "mode": _modes}, ("type",), without=("default",))
+    "type": OneOf(LITERAL_TYPES), "default": literal, "min": number, "max": number, "enum": ListOf(text, least=1)},
+    ("type",))
+_port = azure_table("InputPortSchema", "input", {"type": OneOf(("path", *ASSET_TYPES)), "mode": _modes}, ("type",),
+                    without=("default",))
 _out_port = azure_table("OutputPortSchema", "output", {
     "type": OneOf((*LITERAL_TYPES, "path", *ASSET_TYPES)), "mode": _modes}, ("type",))
 component_input = ByType("an input of a component", {**dict.fromkeys(LITERAL_TYPES, _parameter),
                                                      **dict.fromkeys(("path", *ASSET_TYPES), _port)})
 
-# %% ../../nbs/api/schemas/06_jobs.ipynb #a69d1af8
 _declared = asset_kinds | {"name": component_name, "tags": MapOf(text), "inputs": ports_of(component_input),
                            "outputs": ports_of(_out_port)}
 _unnamed = _declared | {"name": anything, "version": anything, "tags": mapping}
-_command = run_kinds | {"additional_includes": ListOf(LocalPath("a file or folder", Path.exists)), "properties": mapping}
+_command = run_kinds | {"additional_includes": ListOf(LocalPath("a file or folder", Path.exists)),
+                        "properties": mapping}
 _variables = {"environment_variables": variables}
 command_component = azure_table("CommandComponentSchema", "command component", _declared | _command,
                                 ("name", "command", "environment"), unknown="ignored")
@@ -323,9 +341,11 @@ inline_component = azure_table("AnonymousCommandComponentSchema", "command compo
                                _unnamed | _command, unknown="ignored")
 parallel_component = azure_table("ParallelComponentSchema", "parallel component", _declared | _parallel_kinds,
                                  ("name", "type", "task"), also=_variables, unknown="ignored")
-inline_parallel_component = azure_table("AnonymousParallelComponentSchema", "parallel component", _unnamed | _parallel_kinds,
+inline_parallel_component = azure_table("AnonymousParallelComponentSchema", "parallel component",
+                                        _unnamed | _parallel_kinds,
                                         ("type", "task"), also=_variables, unknown="ignored")
 pipeline_component = azure_table("PipelineComponentSchema", "pipeline component", _declared | {"jobs": _jobs},
                                  ("name", "type", "jobs"), unknown="ignored")
-inline_pipeline_component = azure_table("_AnonymousPipelineComponentSchema", "pipeline component", _unnamed | {"jobs": _jobs},
+inline_pipeline_component = azure_table("_AnonymousPipelineComponentSchema", "pipeline component",
+                                        _unnamed | {"jobs": _jobs},
                                         ("jobs",), unknown="ignored")

@@ -16,7 +16,6 @@ from mlops_nb.schemas.values import (
     LocalPath,
     MapOf,
     OneOf,
-    Position,
     Shape,
     anything,
     text,
@@ -25,31 +24,39 @@ from mlops_nb.schemas.values import (
 )
 
 # %% ../../nbs/api/schemas/08_monitors.ipynb #58ef9376
-_duration = text_matching(r"(?i)P(?=.)(\d+W)?(\d+D)?(T(?=.)(\d+H)?(\d+M)?(\d+S)?)?|default", "a duration such as P7D or PT12H")
-_window = azure_table("BaselineDataRangeSchema", "data_window", dict.fromkeys(("lookback_window_size", "lookback_window_offset"), _duration))
-_input = Shape("input_data", {"type": OneOf(ASSET_TYPES), "path": LocalPath("a file or folder", binds=False), "mode": text}, ("path",))
+_duration = text_matching(r"(?i)P(?=.)(\d+W)?(\d+D)?(T(?=.)(\d+H)?(\d+M)?(\d+S)?)?|default",
+                          "a duration such as P7D or PT12H")
+_window = azure_table("BaselineDataRangeSchema", "data_window",
+                      dict.fromkeys(("lookback_window_size", "lookback_window_offset"), _duration))
+_input = Shape("input_data", {"type": OneOf(ASSET_TYPES), "path": LocalPath("a file or folder", binds=False),
+                              "mode": text}, ("path",))
 _data = {"input_data": _input, "data_window": _window}
 production_data = azure_table("ProductionDataSchema", "production_data", _data, ("input_data",))
-reference_data = azure_table("ReferenceDataSchema", "reference_data", _data, ("input_data",), without=("target_column_name",))
+reference_data = azure_table("ReferenceDataSchema", "reference_data", _data, ("input_data",),
+                             without=("target_column_name",))
 
 # %% ../../nbs/api/schemas/08_monitors.ipynb #ea613f54
-_top = azure_table("MonitorFeatureFilterSchema", "features", {"top_n_feature_importance": whole}, ("top_n_feature_importance",))
-_features = Either("all_features, a list of names, or top_n_feature_importance", (OneOf(("all_features",)), ListOf(text, 1), _top))
-_signal = {"type": text, "properties": MapOf(text), "production_data": production_data, "reference_data": reference_data,
+_top = azure_table("MonitorFeatureFilterSchema", "features", {"top_n_feature_importance": whole},
+                   ("top_n_feature_importance",))
+_features = Either("all_features, a list of names, or top_n_feature_importance",
+                   (OneOf(("all_features",)), ListOf(text, 1), _top))
+_signal = {"type": text, "properties": MapOf(text), "production_data": production_data,
+           "reference_data": reference_data,
            "features": _features, "feature_type_override": MapOf(OneOf(("numerical", "categorical"))),
            "data_segment": azure_table("DataSegmentSchema", "data_segment")}
 
 def _thresholds(schema: str, **parts: str) -> Shape:
     "Thresholds of a signal: a number for each measure"
     return azure_table(schema, "metric_thresholds", {
-        part: azure_table(name, f"metric_thresholds.{part}") for part, name in parts.items()}, without=("threshold", "data_type"))
+        part: azure_table(name, f"metric_thresholds.{part}") for part, name in parts.items()},
+        without=("threshold", "data_type"))
 
-# %% ../../nbs/api/schemas/08_monitors.ipynb #0df859ac
 _drift = _thresholds("DataDriftMetricThresholdSchema", numerical="NumericalDriftMetricsSchema",
                      categorical="CategoricalDriftMetricsSchema")
 _quality = _thresholds("DataQualityMetricThresholdSchema", numerical="DataQualityMetricsNumericalSchema",
                        categorical="DataQualityMetricsCategoricalSchema")
-_performance = _thresholds("ModelPerformanceMetricThresholdSchema", classification="ModelPerformanceClassificationThresholdsSchema",
+_performance = _thresholds("ModelPerformanceMetricThresholdSchema",
+                           classification="ModelPerformanceClassificationThresholdsSchema",
                            regression="ModelPerformanceRegressionThresholdsSchema")
 _attribution = _thresholds("FeatureAttributionDriftMetricThresholdSchema")
 
@@ -58,14 +65,16 @@ def _signal_table(schema: str, title: str, thresholds: Shape, required: tuple[st
     "The table of a signal"
     return azure_table(schema, f"{title} signal", _signal | {"metric_thresholds": thresholds} | kinds, required)
 
-_generated = ("type", "alert_enabled", "properties", "production_data", "metric_thresholds", "connection", "connection_id",
+_generated = ("type", "alert_enabled", "properties", "production_data", "metric_thresholds", "connection",
+              "connection_id",
               "component_id", "input_data", "inputs", "sampling_rate")
 signal = ByType("monitoring signal", {
     "data_drift": _signal_table("DataDriftSignalSchema", "data drift", _drift),
     "prediction_drift": _signal_table("PredictionDriftSignalSchema", "prediction drift", _drift),
     "data_quality": _signal_table("DataQualitySignalSchema", "data quality", _quality),
     "feature_attribution_drift": _signal_table(
-        "FeatureAttributionDriftSignalSchema", "feature attribution drift", _attribution, ("production_data", "reference_data"),
+        "FeatureAttributionDriftSignalSchema", "feature attribution drift", _attribution,
+        ("production_data", "reference_data"),
         production_data=ListOf(production_data, 1)),
     "model_performance": _signal_table("ModelPerformanceSignalSchema", "model performance", _performance,
                                        ("production_data", "reference_data", "metric_thresholds")),

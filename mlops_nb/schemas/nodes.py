@@ -23,17 +23,17 @@ from .values import Position, Problem, as_mapping, is_expression, suggest
 @dataclass(frozen=True)
 class Visit:
     "What one validation has seen so far"
-    files: Files                                                    # The files of this command
-    checked: dict[Path, Document | None] = field(default_factory=dict)  # Component files; None for one that cannot be read
-    names: dict[tuple, Path] = field(default_factory=dict)          # Name and version of each component, and the file that has it
-    open: list[Path] = field(default_factory=list)                  # Files that are being checked, each inside the one before it
+    files: Files                                                        # The files of this command
+    checked: dict[Path, Document | None] = field(default_factory=dict)  # Component files; None: it cannot be read
+    names: dict[tuple, Path | None] = field(default_factory=dict)       # The file of each name and version
+    open: list[Path] = field(default_factory=list)                      # Files that are being checked, outermost first
 
 # %% ../../nbs/api/schemas/12_nodes.ipynb #96fc3260
 def resolve_component(
     value,                  # What a node names: a path, `azureml:name:version`, or a mapping
     position: Position,     # Where it stands
     visit: Visit,           # What this validation has seen
-) -> Generator[Problem, None, Component | None]:  # Without a `spec` where it is registered elsewhere, None where it cannot be read
+) -> Generator[Problem, None, Component | None]:  # Its `spec` is empty where it is elsewhere; None: it cannot be read
     "Read and check the component of a node"
     if isinstance(value, dict):
         yield from check_component(value, position, visit)
@@ -42,7 +42,8 @@ def resolve_component(
     if path is None: return component_of({}, position.folder)
     key = path.resolve()
     if key in visit.open:
-        yield position.problem(f"{position.name}: {value} contains itself", "components without a cycle", "name another component")
+        yield position.problem(f"{position.name}: {value} contains itself", "components without a cycle",
+                               "name another component")
     if key in visit.open or not key.is_file(): return None
     if key not in visit.checked: yield from _check_file(path, position, visit)
     doc = visit.checked[key]
@@ -57,8 +58,10 @@ def _check_file(path: Path, position: Position, visit: Visit) -> Iterator[Proble
     visit.open.remove(key)
 
 # %% ../../nbs/api/schemas/12_nodes.ipynb #0747d0d2
-_registered_tables = {"command": ref.command_component, "pipeline": ref.pipeline_component, "parallel": ref.parallel_component}
-_inline_tables = {"command": ref.inline_component, "pipeline": ref.inline_pipeline_component, "parallel": ref.inline_parallel_component}
+_registered_tables = {"command": ref.command_component, "pipeline": ref.pipeline_component,
+                      "parallel": ref.parallel_component}
+_inline_tables = {"command": ref.inline_component, "pipeline": ref.inline_pipeline_component,
+                  "parallel": ref.inline_parallel_component}
 
 def check_component(
     doc: dict,              # A component
@@ -100,7 +103,6 @@ class Scope:
     outputs: dict               # The ports of its outputs
     nodes: dict                 # Each node's output ports
 
-# %% ../../nbs/api/schemas/12_nodes.ipynb #a446acf1
 def check_node(
     value: dict,                # A node
     position: Position,     # Where it stands
@@ -120,16 +122,18 @@ def check_node(
 
 def _keys(kind: str, value: dict, position: Position, component: Component | None) -> Iterator[Problem]:
     "The type of a node, and its keys"
-    if kind in ref.AZURE_ONLY: yield position.problem(f"{position.name} is of type {kind}, which runs on Azure only", kind="azure_only")
+    if kind in ref.AZURE_ONLY: yield position.problem(f"{position.name} is of type {kind}, which runs on Azure only",
+                                                      kind="azure_only")
     elif kind not in ref.NODE_TYPES:
-        yield position.at(value, "type").problem(f"{position.name}.type is {kind!r}", "one of " + ", ".join(ref.NODE_TYPES),
+        yield position.at(value, "type").problem(f"{position.name}.type is {kind!r}",
+                                                 "one of " + ", ".join(ref.NODE_TYPES),
                                               suggest(kind, ref.NODE_TYPES))
     else:
         table = _node_table(kind, value)
         yield from table.check(value, replace(position, bindable=table is not ref.command_node))
     if component and component.spec and kind in ("command", "parallel", "pipeline") and component.kind != kind:
-        yield position.at(value, "type").problem(f"{position.name} is of type {kind}, and its component is a {component.kind} component",
-                                              f"type: {component.kind}", f"write `type: {component.kind}`")
+        what = f"{position.name} is of type {kind}, and its component is a {component.kind} component"
+        yield position.at(value, "type").problem(what, f"type: {component.kind}", f"write `type: {component.kind}`")
 
 # %% ../../nbs/api/schemas/12_nodes.ipynb #6d905b2d
 def _node_table(kind: str, value: dict):
@@ -149,17 +153,18 @@ def find_port(
 ) -> tuple:                     # The port (None where it is not known), and None or (what is accepted, the fix)
     "The port that an expression of a node names"
     match parts:
-        case ("parent", ("inputs" | "outputs") as side, *name): ports = scope.inputs if side == "inputs" else scope.outputs
+        case ("parent", ("inputs" | "outputs") as side,
+              *name): ports = scope.inputs if side == "inputs" else scope.outputs
         case ("parent", "jobs", step, "outputs", *name) if step in scope.nodes: ports = scope.nodes[step]
-        case ("parent", "jobs", step, *_): return None, (f"a step: {', '.join(scope.nodes)}", suggest(step, scope.nodes))
+        case ("parent", "jobs", step, *_): return None, (f"a step: {', '.join(scope.nodes)}",
+                                                         suggest(step, scope.nodes))
         case ("name",) | ("default_datastore",): return None, None
         case _: return None, ("${{parent.inputs.NAME}} or ${{parent.jobs.STEP.outputs.NAME}}",
                               f"write ${{{{parent.{'.'.join(parts)}}}}}" if parts[0] in ("inputs", "outputs", "jobs")
                               else suggest(parts[0], ["parent"]))
-    name = ".".join(name)
-    return ports.get(name), None if name in ports else (", ".join(ports) or "there are none", suggest(name, ports))
+    key = ".".join(name)
+    return ports.get(key), None if key in ports else (", ".join(ports) or "there are none", suggest(key, ports))
 
-# %% ../../nbs/api/schemas/12_nodes.ipynb #68133751
 def check_bindings(
     value: dict,            # A node
     position: Position,     # Where it stands
@@ -174,7 +179,6 @@ def check_bindings(
 
 _own = ("command", "component", "trial", "task", "type", "environment", "input_data", "environment_variables")
 
-# %% ../../nbs/api/schemas/12_nodes.ipynb #cc23dc15
 def _texts(value, position: Position, holder=None) -> Iterator[tuple]:
     "Each text with an expression inside a value, and its position"
     if isinstance(value, str) and is_expression(value): yield position, value
@@ -190,11 +194,13 @@ def check_untyped(
     "Inputs of an inline step bound to an output that no file declares"
     for name, item in as_mapping(value.get("inputs")).items():
         match binding(item.get("path") if isinstance(item, dict) else item):
-            case ("parent", "jobs", step, "outputs", output) if step in scope.nodes and scope.nodes[step].get(output) is None:
+            case ("parent", "jobs", step, "outputs",
+                  output) if step in scope.nodes and scope.nodes[step].get(output) is None:
                 if output in scope.nodes[step]:
+                    what = f"the type of {output!r} is not known: the component of {step!r} is not here"
                     yield position.at(value, "inputs").at(value["inputs"], name).problem(
-                        f"{position.name}.inputs.{name}: the type of {output!r} is not known: the component of {step!r} is not here",
-                        "an output that its step lists", f"add `outputs: {{{output}: {{type: uri_folder}}}}` to {step}")
+                        f"{position.name}.inputs.{name}: {what}", "an output that its step lists",
+                        f"add `outputs: {{{output}: {{type: uri_folder}}}}` to {step}")
 
 # %% ../../nbs/api/schemas/12_nodes.ipynb #179907b2
 def check_call(
@@ -205,20 +211,23 @@ def check_call(
 ) -> Iterator[Problem]:
     "A call that its component would refuse"
     inputs, space = as_mapping(value.get("inputs")), as_mapping(value.get("search_space"))
-    for key, ports in (("inputs", component.input_ports), ("outputs", component.output_ports), ("search_space", component.input_ports)):
+    for key, ports in (("inputs", component.input_ports), ("outputs", component.output_ports),
+                       ("search_space", component.input_ports)):
         for name in as_mapping(value.get(key)):
             if name not in ports:
-                yield position.at(value, key).at(value[key], name).problem(f"{position.name}.{key}: {_title(component)} has no {name!r}",
-                                                                        ", ".join(ports) or "none",
-                                                                        suggest(name, ports) or "remove it")
+                at, what = position.at(value, key).at(value[key], name), f"{_title(component)} has no {name!r}"
+                yield at.problem(f"{position.name}.{key}: {what}", ", ".join(ports) or "none",
+                                 suggest(name, ports) or "remove it")
     for name, port in component.input_ports.items():
         if port.required and inputs.get(name) is None and name not in space:
-            yield position.at(value, "inputs" if inputs else position.key).problem(
-                f"{position.name}: the input {name!r} of {_title(component)} is not given", f"{name}: {port.type}",
-                                                                             f"add `{name}:` to its inputs")
-        elif name in inputs: yield from _argument(inputs[name], port, position.at(value, "inputs").at(inputs, name), scope)
-    for name in space.keys() & component.input_ports.keys(): yield from _candidates(space[name], component.input_ports[name],
-                                                                          position.at(value, "search_space").at(space, name))
+            what = f"{position.name}: the input {name!r} of {_title(component)} is not given"
+            at = position.at(value, "inputs" if inputs else position.key)
+            yield at.problem(what, f"{name}: {port.type}", f"add `{name}:` to its inputs")
+        elif name in inputs: yield from _argument(inputs[name], port, position.at(value, "inputs").at(inputs, name),
+                                                  scope)
+    for name in space.keys() & component.input_ports.keys():
+        at = position.at(value, "search_space").at(space, name)
+        yield from _candidates(space[name], component.input_ports[name], at)
 
 # %% ../../nbs/api/schemas/12_nodes.ipynb #4da3cd19
 def _title(component: Component) -> str:
@@ -231,16 +240,17 @@ def _argument(value, port: Port, position: Position, scope: Scope) -> Iterator[P
     if parts:
         giver, _ = find_port(parts, scope)
         if giver: yield from check_connection(giver, port, position)
-    elif isinstance(value, dict) and "value" not in value: yield from check_connection(Port(position, value.get("type", "uri_folder")),
-        port, position)
-    elif not is_expression(value): yield from check_literal(value["value"] if isinstance(value, dict) else value, port, position)
+    elif isinstance(value, dict) and "value" not in value:
+        yield from check_connection(Port(position, value.get("type", "uri_folder")), port, position)
+    elif not is_expression(value):
+        yield from check_literal(value["value"] if isinstance(value, dict) else value, port, position)
 
-# %% ../../nbs/api/schemas/12_nodes.ipynb #88842f35
 def _candidates(spec, port: Port, position: Position) -> Iterator[Problem]:
     "Values of a search space that the trial's input refuses"
     if not isinstance(spec, dict): return
     values = [(spec.get(key), position.at(spec, key)) for key in ("min_value", "max_value") if key in spec]
-    values += [(value, position.at(spec, "values")) for value in spec.get("values") or [] if not isinstance(value, dict)]
+    values += [(value, position.at(spec, "values"))
+               for value in spec.get("values") or [] if not isinstance(value, dict)]
     for value, at in values:
         if not str(spec.get("type", "")).startswith("log"): yield from check_literal(value, port, at)
 
@@ -253,7 +263,8 @@ def check_pipeline(
 ) -> Iterator[Problem]:
     "The problems of every node, then the cycles"
     jobs = as_mapping(doc.get("jobs"))
-    nodes = {name: (value, position.at(doc, "jobs").at(jobs, name)) for name, value in jobs.items() if isinstance(value, dict)}
+    nodes = {name: (value, position.at(doc, "jobs").at(jobs, name))
+             for name, value in jobs.items() if isinstance(value, dict)}
     components: dict[str, Component | None] = {}
     for name, (value, at) in nodes.items():
         key = "trial" if "trial" in value else "component"
@@ -264,27 +275,27 @@ def check_pipeline(
     for name, (value, at) in nodes.items(): yield from check_node(value, at, components[name], scope, visit.files)
     yield from check_cycles(nodes)
 
-# %% ../../nbs/api/schemas/12_nodes.ipynb #1fe0bed0
 def _outputs(value: dict, position: Position, component: Component | None) -> dict:
-    "The output ports of a node; any name will do where its component is registered elsewhere, or its type is Azure's alone"
+    "The output ports of a node; any name will do where its component is not here, or its type is Azure's alone"
     if component and component.spec: return component.output_ports
     own = own_ports(value, position)["outputs"]
     return AnyPort(own) if "component" in value or "trial" in value or node_kind(value) in ref.AZURE_ONLY else own
 
-# %% ../../nbs/api/schemas/12_nodes.ipynb #697224f7
 def needed_nodes(
     value: dict,            # A node
 ) -> set:                   # Names of nodes
     "The nodes whose outputs a node takes"
     texts = (text for _, text in _texts({k: v for k, v in value.items() if k not in _own}, Position(value)))
-    return {parts[2] for text in texts for parts in references(text) if parts[:2] == ("parent", "jobs") and len(parts) > 2}
+    return {parts[2] for text in texts for parts in references(text) if parts[:2] == ("parent",
+                                                                                      "jobs") and len(parts) > 2}
 
 # %% ../../nbs/api/schemas/12_nodes.ipynb #7bae1e04
 def check_cycles(
     nodes: dict,            # Name of each node, with the node and its position
 ) -> Iterator[Problem]:
     "Nodes that wait for each other"
-    open_, done = [], set()
+    open_: list[str] = []
+    done: set[str] = set()
 
     def visit(name):
         "Depth first; a node that is met while it is open closes a cycle"
@@ -296,5 +307,6 @@ def check_cycles(
 
     for name in nodes:
         for path in visit(name):
-            yield nodes[path[0]][1].problem(f"the steps wait for each other: {' -> '.join(path)}", "steps without a cycle",
+            yield nodes[path[0]][1].problem(f"the steps wait for each other: {' -> '.join(path)}",
+                                            "steps without a cycle",
                                             "remove one of these bindings")

@@ -6,43 +6,45 @@
 __all__ = ['check_literal', 'check_declaration', 'is_compatible', 'check_connection']
 
 # %% ../../nbs/api/schemas/10_ports.ipynb #bcde9191
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from .components import Port
 from .jobs import ASSET_TYPES, LITERAL_TYPES
 from .values import Position, Problem, format_value, is_flag, is_number, is_whole
 
 # %% ../../nbs/api/schemas/10_ports.ipynb #5fe88364
-_fits = {"integer": (is_whole, "a whole number"), "number": (is_number, "a number"), "boolean": (is_flag, "true or false"),
+_fits: dict[str, tuple[Callable[[Any], bool], str]] = {
+         "integer": (is_whole, "a whole number"), "number": (is_number, "a number"),
+         "boolean": (is_flag, "true or false"),
          "string": (lambda v: isinstance(v, (str, int, float)) and not isinstance(v, bool), "text")}
 
-# %% ../../nbs/api/schemas/10_ports.ipynb #c679cdfb
 def check_literal(
-    value,              # A literal
+    value: Any,         # A literal
     port: Port,         # Where it shall go
     position: Position,     # Where the literal stands
 ) -> Iterator[Problem]:
     "Wrong type, out of bounds, or not one of the enumerated values"
     if value is None or not port.declared or port.type is None: return
+    what = f"{position.name} is {format_value(value)}"
     if port.type in ASSET_TYPES:
         if not isinstance(value, str):
-            yield position.problem(f"{position.name} is {format_value(value)}, for an input of type {port.type}",
-                                "a mapping with type and path", f"`type: {port.type}` and `path:`")
+            yield position.problem(f"{what}, for an input of type {port.type}", "a mapping with type and path",
+                                   f"`type: {port.type}` and `path:`")
         return
     fits, says = _fits.get(port.type, (lambda v: True, ""))
-    if not fits(value): yield position.problem(f"{position.name} is {format_value(value)}, for an input of type {port.type}", says,
-                                            _quotes(value, port))
-    else: yield from _in_bounds(value, port, position)
+    if fits(value): yield from _in_bounds(value, port, position)
+    else: yield position.problem(f"{what}, for an input of type {port.type}", says, _advice(value, port.type, says))
 
-# %% ../../nbs/api/schemas/10_ports.ipynb #26e5c8ff
-def _quotes(value, port: Port) -> str:
+def _advice(value: object, type_: str, says: str) -> str:
     "The hint for a literal of the wrong type"
-    return f'put it in quotes: "{value}"' if port.type == "string" else f"write {says}" if (says := _fits[port.type][1]) else ""
+    return f'put it in quotes: "{value}"' if type_ == "string" else f"write {says}"
 
 # %% ../../nbs/api/schemas/10_ports.ipynb #f96551f1
-def _in_bounds(value, port: Port, position: Position) -> Iterator[Problem]:
+def _in_bounds(value: Any, port: Port, position: Position) -> Iterator[Problem]:
     "A literal of the right type that is too small, too great, or not among the enumerated ones"
-    low, high, words = (port.declared.get(key) for key in ("min", "max", "enum"))
+    declared: Any = port.declared or {}
+    low, high, words = (declared.get(key) for key in ("min", "max", "enum"))
     numeric = port.type in ("integer", "number")
     if numeric and is_number(low) and float(value) < float(low):
         yield position.problem(f"{position.name} is {value}, below the minimum {low}", f"at least {low}",
@@ -50,23 +52,26 @@ def _in_bounds(value, port: Port, position: Position) -> Iterator[Problem]:
     if numeric and is_number(high) and float(value) > float(high):
         yield position.problem(f"{position.name} is {value}, above the maximum {high}", f"at most {high}",
                             f"lower it to {high}, or raise max")
-    if words and str(value) not in map(str, words) and not (numeric
-                                                            and any(is_number(w) and float(w) == float(value) for w in words)):
-        yield position.problem(f"{position.name} is {value!r}", "one of " + ", ".join(map(str, words)), "choose one of them")
+    same_number = numeric and any(is_number(word) and float(word) == float(value) for word in words or [])
+    if words and str(value) not in map(str, words) and not same_number:
+        yield position.problem(f"{position.name} is {value!r}", "one of " + ", ".join(map(str, words)),
+                               "choose one of them")
 
 # %% ../../nbs/api/schemas/10_ports.ipynb #8f238d9f
 def check_declaration(
     port: Port,         # An input of a component
 ) -> Iterator[Problem]:
     "A minimum above the maximum, bounds of text, a default that its own port refuses"
-    spec, position = port.declared, port.position
+    position = port.position
+    spec: Any = port.declared or {}
     low, high = spec.get("min"), spec.get("max")
     if (low is not None or high is not None) and port.type not in ("integer", "number"):
         key = "min" if low is not None else "max"
         yield position.at(spec, key).problem(f"{position.name} is of type {port.type} and has {key}",
                                           "min and max with integer or number", f"remove {key}")
     elif is_number(low) and is_number(high) and float(low) > float(high):
-        yield position.at(spec, "min").problem(f"{position.name}: min {low} is above max {high}", "min <= max", "swap them")
+        yield position.at(spec, "min").problem(f"{position.name}: min {low} is above max {high}", "min <= max",
+                                               "swap them")
     else: yield from check_literal(spec.get("default"), port, position.at(spec, "default"))
 
 # %% ../../nbs/api/schemas/10_ports.ipynb #6ebf29b6
@@ -76,10 +81,10 @@ def is_compatible(
 ) -> bool:
     "Whether one type may go where the other is asked for"
     if source is None or target is None or source == target: return True
-    if source in LITERAL_TYPES and target in LITERAL_TYPES: return target == "string" or (source, target) == ("integer", "number")
+    if source in LITERAL_TYPES and target in LITERAL_TYPES: return target == "string" or (source, target) == ("integer",
+                                                                                                              "number")
     return (source in LITERAL_TYPES) == (target in LITERAL_TYPES)
 
-# %% ../../nbs/api/schemas/10_ports.ipynb #26e0e9a4
 def check_connection(
     source: Port,           # The port that gives
     target: Port,           # The port that takes
@@ -89,8 +94,9 @@ def check_connection(
     if source.value is not None:
         yield from check_literal(source.value, target, source.position)
     elif not is_compatible(source.type, target.type):
-        yield position.problem(f"{position.name} binds {source.type} ({source.position.name}) to an input of type {target.type}",
-                            f"something of type {target.type}", f"bind another port, or change the type of {source.position.name}")
+        giver = source.position.name
+        yield position.problem(f"{position.name} binds {source.type} ({giver}) to an input of type {target.type}",
+                               f"something of type {target.type}", f"bind another port, or change the type of {giver}")
     elif source.may_be_unset and target.required:
         yield position.problem(f"{position.name} binds {source.position.name}, which is optional, to a required input",
                             "a required input, or one with a default",

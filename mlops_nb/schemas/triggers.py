@@ -16,11 +16,11 @@ from zoneinfo import ZoneInfo
 
 from .tables import azure_tables
 from .values import OneOf, Position, Problem, Scalar, is_whole, suggest
+from ..times import parse_time
 
 # %% ../../nbs/api/schemas/05_triggers.ipynb #2c7ddd7a
 TIME_ZONES = tuple(azure_tables()["time_zones"])
 
-# %% ../../nbs/api/schemas/05_triggers.ipynb #88c485ab
 class TimeZone:
     "A time zone by its Windows name"
     says = "a Windows time zone such as 'UTC' or 'W. Europe Standard Time'"
@@ -29,14 +29,14 @@ class TimeZone:
         "A problem unless Azure knows the name"
         if value in TIME_ZONES: return
         advice = suggest(value, TIME_ZONES) or "choose one of azure.ai.ml.constants.TimeZone"
-        if "/" in str(value): advice = "Azure takes Windows names, not IANA's: see the page 'CLI (v2) schedule YAML schema'"
+        if "/" in str(value):
+            advice = "Azure takes Windows names, not IANA's: see the page 'CLI (v2) schedule YAML schema'"
         yield position.problem(f"{position.name} is {value!r}", self.says, advice)
 
 # %% ../../nbs/api/schemas/05_triggers.ipynb #fa85fb63
 _days = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 _fields = (("minutes", 0, 59), ("hours", 0, 23), ("days", 1, 31), ("months", 1, 12), ("days of the week", 0, 6))
 
-# %% ../../nbs/api/schemas/05_triggers.ipynb #f26a75c3
 def _in_field(
     item: str,          # One item of a field: `*`, `5`, `1-5`, `*/10`, `mon-fri`
     low: int,           # The least number
@@ -49,7 +49,6 @@ def _in_field(
     numbers = [str(_days.index(e[:3])) if high == 6 and e[:3] in _days else e for e in ends]
     return all(n.isdigit() and low <= int(n) <= high for n in numbers) and numbers == sorted(numbers, key=int)
 
-# %% ../../nbs/api/schemas/05_triggers.ipynb #a2a09a12
 class Cron:
     "A cron expression of five fields"
     says = "five fields: minutes hours * * days-of-the-week"
@@ -58,16 +57,17 @@ class Cron:
         "Malformed fields, numbers out of range, and the two fields that Azure ignores"
         parts = value.split() if isinstance(value, str) else []
         if len(parts) != 5:
-            yield position.problem(f"{position.name} is {value!r}", self.says, 'for instance "15 6 * * 1": Mondays at 6:15')
+            yield position.problem(f"{position.name} is {value!r}", self.says,
+                                   'for instance "15 6 * * 1": Mondays at 6:15')
             return
         for part, (name, low, high) in zip(parts, _fields):
             if not all(_in_field(item, low, high) for item in part.split(",")):
                 yield position.problem(f"{position.name} has {part!r} for {name}",
                                     f"*, numbers from {low} to {high}, ranges 1-5, lists 1,3 or steps */2")
             elif name in ("days", "months") and part != "*":
-                yield position.problem(f"{position.name} has {part!r} for {name}, which Azure ML ignores: it would run as if it were *",
-                                    f"* for {name}",
-                                    "use a trigger of type recurrence, with schedule.month_days for days of the month")
+                what = f"{position.name} has {part!r} for {name}, which Azure ML ignores: it would run as if it were *"
+                fix = "use a trigger of type recurrence, with schedule.month_days for days of the month"
+                yield position.problem(what, f"* for {name}", fix)
 
 # %% ../../nbs/api/schemas/05_triggers.ipynb #1fd6ca68
 def numbers_within(
@@ -79,7 +79,6 @@ def numbers_within(
     return Scalar(says, lambda v: v != [] and all(is_whole(n) and low <= int(n) <= high
                                                   for n in (v if isinstance(v, list) else [v])))
 
-# %% ../../nbs/api/schemas/05_triggers.ipynb #bdb8d85a
 def check_frequency(
     value: dict,        # A recurrence trigger
     position: Position,     # Where it stands
@@ -92,7 +91,6 @@ def check_frequency(
                                                   f"frequency: {needs}",
                                                   f"write `frequency: {needs}`, or remove {key}")
 
-# %% ../../nbs/api/schemas/05_triggers.ipynb #5d08fc05
 def check_end(
     value: dict,        # A trigger
     position: Position,     # Where it stands
@@ -100,10 +98,10 @@ def check_end(
     "An end before the start"
     start, end = (str(value.get(key, "")).replace(" ", "T") for key in ("start_time", "end_time"))
     if start and end and end <= start:
-        yield position.at(value, "end_time").problem(f"{position.name}.end_time {end} is not after start_time {start}", "a later time",
+        yield position.at(value, "end_time").problem(f"{position.name}.end_time {end} is not after start_time {start}",
+                                                     "a later time",
                                                   "swap them, or remove end_time")
 
-# %% ../../nbs/api/schemas/05_triggers.ipynb #4f144d14
 MOMENT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?")
 moment = Scalar("a time such as 2026-03-01T06:00:00", lambda v: bool(MOMENT.fullmatch(str(v))))
 week_day = OneOf(("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"))
@@ -130,7 +128,6 @@ def _cron_number(value: object) -> str:
     day = str(value).lower()
     return str((week_day.words.index(day) + 1) % 7) if day in week_day.words else str(value)
 
-# %% ../../nbs/api/schemas/05_triggers.ipynb #6d900f6a
 def _expression(trigger: dict) -> str | None:
     "The cron expression of a trigger; None for a recurrence in equal steps"
     if str(trigger["type"]).lower() == "cron": return trigger["expression"]
@@ -155,7 +152,6 @@ def _counts(
     week = (days + start.weekday()) // 7
     return {"day": days, "week": week, "month": months}.get(str(trigger["frequency"]).lower(), 0) % interval == 0
 
-# %% ../../nbs/api/schemas/05_triggers.ipynb #8726cee1
 def _steps(trigger: dict, start: datetime, after: datetime) -> Iterator[datetime]:
     "Equal steps from a start: minutes and hours as time passes, days and longer by the calendar"
     frequency, interval = str(trigger["frequency"]).lower(), int(trigger.get("interval", 1))
@@ -174,7 +170,6 @@ def _steps(trigger: dict, start: datetime, after: datetime) -> Iterator[datetime
         yield tick if by_clock else tick.replace(tzinfo=start.tzinfo)
         count += 1
 
-# %% ../../nbs/api/schemas/05_triggers.ipynb #416c0141
 def _month_later(start: datetime, months: int) -> datetime:
     "The same day some months later, or the last day of a shorter month"
     year, month = divmod(start.year * 12 + start.month - 1 + months, 12)
@@ -184,8 +179,7 @@ def _month_later(start: datetime, months: int) -> datetime:
 # %% ../../nbs/api/schemas/05_triggers.ipynb #2f430b09
 def _moment(value: object, zone: ZoneInfo) -> datetime:
     "A time of a trigger: with an offset of its own, or in the trigger's time zone"
-    time = value if isinstance(value, datetime) else datetime.fromisoformat(str(value).replace("Z", "+00:00"))
-    return time.astimezone(zone) if time.tzinfo else time.replace(tzinfo=zone)
+    return parse_time(value if isinstance(value, datetime) else str(value), zone).astimezone(zone)
 
 # %% ../../nbs/api/schemas/05_triggers.ipynb #a2959ce9
 def fire_times(

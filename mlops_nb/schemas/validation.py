@@ -17,7 +17,7 @@ import mlops_nb.schemas.assets as assets
 import mlops_nb.schemas.jobs as ref
 from ..errors import UserError
 from .bodies import check_body, check_conda, check_environment, load_checked
-from .components import JOBS, KINDS, Files, kind_of
+from .components import JOBS, Files, kind_of
 from .documents import Document, Map
 from .monitors import monitor
 from mlops_nb.schemas.nodes import (
@@ -40,7 +40,8 @@ def warn(text: str):
 TABLES = {
     "pipeline job": ref.pipeline_job, "command job": ref.command_job, "sweep job": ref.sweep_job,
     "command component": ref.command_component, "parallel component": ref.parallel_component,
-    "pipeline component": ref.pipeline_component, "data": assets.data, "environment": ref.environment, "model": assets.model,
+    "pipeline component": ref.pipeline_component, "data": assets.data, "environment": ref.environment,
+    "model": assets.model,
     "schedule": assets.schedule, "monitor schedule": monitor, "online endpoint": assets.endpoint,
     "online deployment": assets.deployment, "batch endpoint": assets.batch_endpoint,
     "model batch deployment": assets.batch_deployment}
@@ -62,7 +63,6 @@ def check_job_parts(
         yield from check_body(as_mapping(doc["trial"]), position.at(doc, "trial"), searched, visit.files)
     else: yield from check_body(doc, position, ports, visit.files)
 
-# %% ../../nbs/api/schemas/13_validation.ipynb #609154f7
 def check_schedule(
     doc: dict,              # A schedule
     position: Position,     # Where it stands
@@ -70,17 +70,18 @@ def check_schedule(
 ) -> Iterator[Problem]:
     "The job that a schedule runs, and the inputs that it changes"
     value = doc.get("create_job")
-    name, at = (value, position) if isinstance(value, str) else (as_mapping(value).get("job"), position.at(doc, "create_job"))
+    name, at = (value, position) if isinstance(value, str) else (as_mapping(value).get("job"),
+                                                                 position.at(doc, "create_job"))
     path = local_path(name, position.folder)
     if path is None or not path.is_file(): return
     job = yield from load_checked(path, at, visit.files)
     if job is None: return
     yield from check_document(job, visit)
-    known = as_mapping(job.get("inputs"))
-    for key in as_mapping(as_mapping(value).get("inputs")):
+    known, changed = as_mapping(job.get("inputs")), as_mapping(as_mapping(value).get("inputs"))
+    for key in changed:
         if key not in known:
             accepted = ", ".join(known) or "it has none"
-            yield at.at(value["inputs"], key).problem(f"the job {name} has no input {key!r}", accepted, suggest(key, known))
+            yield at.at(changed, key).problem(f"the job {name} has no input {key!r}", accepted, suggest(key, known))
 
 # %% ../../nbs/api/schemas/13_validation.ipynb #5e103da9
 def check_document(
@@ -89,7 +90,7 @@ def check_document(
 ) -> Iterator[Problem]:
     "The problems of a document of any kind"
     kind, position = kind_of(doc), Position(doc, folder=doc.folder)
-    visit.open.append(Path(doc.file).resolve())
+    visit.open.append(Path(doc.file or ".").resolve())
     bad = list(find_nul(doc, position))
     yield from bad
     if bad: return
@@ -101,7 +102,6 @@ def check_document(
         yield from TABLES[kind].check(doc, position)
         yield from _beyond(kind, doc, position, visit)
 
-# %% ../../nbs/api/schemas/13_validation.ipynb #5f532c1e
 def _beyond(kind: str, doc: Document, position: Position, visit: Visit) -> Iterator[Problem]:
     "What the tables cannot say"
     if kind.endswith("job"): yield from check_job_parts(doc, position, visit)
@@ -124,9 +124,9 @@ def _read(name: str, value: str):
     try: return yaml.safe_load(value)
     except (yaml.YAMLError, ValueError):
         raise UserError(f"inputs.{name} is {value!r}, which YAML cannot read", accepted="a number, text, true or false",
-                        fix=f"--set 'inputs.{name}=VALUE', where text with brackets or quotes stands in quotes of its own") from None
+                        fix=f"--set 'inputs.{name}=VALUE', "
+                            "where text with brackets or quotes stands in quotes of its own") from None
 
-# %% ../../nbs/api/schemas/13_validation.ipynb #739a1b84
 def replace_inputs(
     doc: Document,          # A job
     inputs: dict,           # Names of its inputs, and new values
@@ -151,7 +151,8 @@ def validate(
     try: doc = files.load(path)
     except UserError as e: return [Problem(e.what, e.accepted, e.fix, e.file, e.line)]
     known, position = as_mapping(doc.get("inputs")), Position(doc).at(doc, "inputs")
-    unknown = [position.problem(f"there is no input {name!r} to set", ", ".join(known) or "the job has none", suggest(name, known))
+    unknown = [position.problem(f"there is no input {name!r} to set", ", ".join(known) or "the job has none",
+                                suggest(name, known))
                for name in inputs or {} if name not in known]
     asked = replace_inputs(doc, parse_inputs(doc, inputs)) if inputs and not unknown else doc
     problems = dict.fromkeys(check_document(asked, Visit(files)))
@@ -178,9 +179,9 @@ def check_file(
 
 # %% ../../nbs/api/schemas/13_validation.ipynb #7c6f3dd4
 _created = {"schedule": "schedule", "monitor schedule": "schedule", "online endpoint": "online-endpoint",
-            "online deployment": "online-deployment", "batch endpoint": "batch-endpoint", "model batch deployment": "batch-deployment"}
+            "online deployment": "online-deployment", "batch endpoint": "batch-endpoint",
+            "model batch deployment": "batch-deployment"}
 
-# %% ../../nbs/api/schemas/13_validation.ipynb #2355de13
 def check_job(
     path: str | Path,               # A YAML file
     inputs: dict | None = None,     # New values for its inputs; text as from the command line

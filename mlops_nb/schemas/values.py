@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['anything', 'text', 'text_or_null', 'whole', 'whole_or_null', 'number', 'number_or_null', 'flag', 'version', 'literal',
-           'mapping', 'Problem', 'Position', 'suggest', 'format_value', 'is_expression', 'as_mapping', 'Scalar',
+           'mapping', 'Problem', 'Position', 'suggest', 'format_value', 'is_expression', 'as_mapping', 'Kind', 'Scalar',
            'is_whole', 'is_number', 'is_flag', 'whole_within', 'text_matching', 'OneOf', 'MapOf', 'ListOf', 'Shape',
            'find_nul', 'local_path', 'LocalPath', 'Either', 'ByType']
 
@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, Protocol
 
 from ..errors import UserError
 from .documents import Map, position_of
@@ -24,12 +25,13 @@ class Problem:
     what: str                           # What is wrong, with the offending value
     accepted: str = ""                  # What would have been accepted
     fix: str = ""                       # What to do about it
-    file: Path | None = None            # The file that holds it
+    file: Path | str | None = None            # The file that holds it
     line: int | None = None             # Its line, counted from 1
     kind: str = "error"                 # `error`; `ignored`: Azure skips it; `azure_only`: right, but not for a laptop;
                                         # `not_made_yet`: right, but what it names is still to be made
 
-    def __str__(self): return str(UserError(self.what, accepted=self.accepted, fix=self.fix, file=self.file, line=self.line))
+    def __str__(self) -> str:
+        return str(UserError(self.what, accepted=self.accepted, fix=self.fix, file=self.file, line=self.line))
 
 # %% ../../nbs/api/schemas/03_values.ipynb #444faf1e
 @dataclass(frozen=True)
@@ -42,15 +44,14 @@ class Position:
     bindable: bool = False              # Whether an expression may stand for it
 
     def at(self, container, key) -> "Position":
-        "The place of a key of a container that stands here"
+        "The position of a key of a container that stands here"
         return replace(self, container=container, key=key, name=f"{self.name}.{key}" if self.name else str(key))
 
     def problem(self, what: str, accepted: str = "", fix: str = "", kind: str = "error") -> Problem:
-        "A problem at this place"
+        "A problem at this position"
         file, line = position_of(self.container, self.key)
         return Problem(what, accepted, fix, file, line, kind)
 
-# %% ../../nbs/api/schemas/03_values.ipynb #3432d3ca
 def suggest(
     name,               # What was written
     names,              # What could have been meant
@@ -65,25 +66,27 @@ def format_value(
     value,              # Any value of a document
 ) -> str:               # Short enough for one line
     "A value as messages show it"
-    text = "empty" if value is None else repr(dict(value) if isinstance(value, Map) else list(value) if isinstance(value, list)
-                                              else value)
+    if isinstance(value, Map): value = dict(value)
+    if isinstance(value, list): value = list(value)
+    text = "empty" if value is None else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
-# %% ../../nbs/api/schemas/03_values.ipynb #0c3acc59
 def is_expression(
     value,              # Any value of a document
 ) -> bool:
     "Whether text holds an expression, whose value is not known yet"
     return isinstance(value, str) and "${{" in value
 
-# %% ../../nbs/api/schemas/03_values.ipynb #7424279d
 def as_mapping(
     value,              # Any value of a document
 ) -> dict:              # Empty where it is none: the tables have said so already
     "A value as a mapping"
     return value if isinstance(value, dict) else {}
 
-# %% ../../nbs/api/schemas/03_values.ipynb #97ce33b8
+class Kind(Protocol):
+    "What a value may be"
+    def check(self, value: Any, position: Position) -> Iterator[Problem]: ...  # Yields what is wrong with it
+
 @dataclass(frozen=True)
 class Scalar:
     "A value without parts"
@@ -91,16 +94,17 @@ class Scalar:
     fits: Callable                      # Whether a value is of this kind
     fix: str = ""                       # A hint; `{}` stands for the value
 
-    def check(self, value, place: Position) -> Iterator[Problem]:
+    def check(self, value, position: Position) -> Iterator[Problem]:
         "A problem unless the value fits, or an expression stands in for it"
-        if self.fits(value) or (place.bindable and is_expression(value)): return
-        yield place.problem(f"{place.name} is {format_value(value)}", self.says, self.fix.format(value) if value is not None else "")
+        if self.fits(value) or (position.bindable and is_expression(value)): return
+        yield position.problem(f"{position.name} is {format_value(value)}", self.says,
+                            self.fix.format(value) if value is not None else "")
 
 # %% ../../nbs/api/schemas/03_values.ipynb #82d3c033
-def is_whole(value) -> bool:
+def is_whole(value: object) -> bool:
     "A whole number, or text that reads as one: Azure takes both"
-    return not isinstance(value, bool) and (isinstance(value, int)
-                                            or (isinstance(value, str) and bool(re.fullmatch(r"[+-]?\d+", value))))
+    if isinstance(value, str): return re.fullmatch(r"[+-]?\d+", value) is not None
+    return isinstance(value, int) and not isinstance(value, bool)
 
 def is_number(value) -> bool:
     "A finite number, or text that reads as one"
@@ -112,7 +116,6 @@ def is_flag(value) -> bool:
     "True or false, also as text"
     return isinstance(value, bool) or (isinstance(value, str) and value.lower() in ("true", "false"))
 
-# %% ../../nbs/api/schemas/03_values.ipynb #a6152c53
 anything = Scalar("any value", lambda v: v is not None)
 text = Scalar("text", lambda v: isinstance(v, str), 'put it in quotes: "{}"')
 text_or_null = Scalar("text", lambda v: v is None or isinstance(v, str), 'put it in quotes: "{}"')
@@ -122,10 +125,10 @@ number = Scalar("a number", is_number)
 number_or_null = Scalar("a number", lambda v: v is None or is_number(v))
 flag = Scalar("true or false", is_flag)
 version = Scalar("text or a number", lambda v: isinstance(v, (str, int, float)), 'put it in quotes: "{}"')
-literal = Scalar("a number, text, true or false", lambda v: isinstance(v, (str, int, float)) and v == v, 'put it in quotes: "{}"')
+literal = Scalar("a number, text, true or false", lambda v: isinstance(v, (str, int, float)) and v == v,
+                 'put it in quotes: "{}"')
 mapping = Scalar("a mapping", lambda v: isinstance(v, dict))
 
-# %% ../../nbs/api/schemas/03_values.ipynb #310d2502
 def whole_within(low: int, high: int) -> Scalar:
     "A whole number between two bounds, both included"
     return Scalar(f"a whole number from {low} to {high}", lambda v: is_whole(v) and low <= int(v) <= high)
@@ -140,47 +143,50 @@ class OneOf:
     "One of a few words; case does not matter to Azure"
     words: tuple                        # The words
 
-    def check(self, value, place: Position) -> Iterator[Problem]:
+    def check(self, value, position: Position) -> Iterator[Problem]:
         "A problem unless the value is one of the words"
-        if (isinstance(value, str) and value.lower() in self.words) or (place.bindable and is_expression(value)): return
-        yield place.problem(f"{place.name} is {format_value(value)}", "one of " + ", ".join(self.words), suggest(value, self.words))
+        if (isinstance(value, str) and value.lower() in self.words) or (position.bindable
+                                                                        and is_expression(value)): return
+        yield position.problem(f"{position.name} is {format_value(value)}", "one of " + ", ".join(self.words),
+                            suggest(value, self.words))
 
 # %% ../../nbs/api/schemas/03_values.ipynb #2359fe6a
 @dataclass(frozen=True)
 class MapOf:
     "A mapping whose keys are chosen by the user"
-    kind: object                                # The kind of each value
+    kind: Kind                                  # The kind of each value
     key: str = r"\S.*"                          # The form of a key
     says: str = "text"                          # The form of a key, in words
     least: int = 0                              # Fewest keys
 
-    def check(self, value, place: Position) -> Iterator[Problem]:
+    def check(self, value, position: Position) -> Iterator[Problem]:
         "The problems of all keys and values"
         if not isinstance(value, dict):
-            yield place.problem(f"{place.name} is {format_value(value)}", "a mapping: `name: value`",
+            yield position.problem(f"{position.name} is {format_value(value)}", "a mapping: `name: value`",
                                 "" if value else "remove the line, or fill it")
             return
-        if len(value) < self.least: yield place.problem(f"{place.name} is empty", f"at least {self.least}: `name: ...`", "fill it")
+        if len(value) < self.least: yield position.problem(f"{position.name} is empty",
+                                                           f"at least {self.least}: `name: ...`",
+                                                        "fill it")
         for key, item in value.items():
             if not (isinstance(key, str) and re.fullmatch(self.key, key)):
-                yield place.at(value, key).problem(f"{place.name} holds the name {key!r}", self.says,
+                yield position.at(value, key).problem(f"{position.name} holds the name {key!r}", self.says,
                                                    "rename it" if isinstance(key, str) else f'write "{key}"')
-            yield from self.kind.check(item, place.at(value, key))
+            yield from self.kind.check(item, position.at(value, key))
 
-# %% ../../nbs/api/schemas/03_values.ipynb #faa3105a
 @dataclass(frozen=True)
 class ListOf:
     "A list"
-    kind: object                                # The kind of each item
+    kind: Kind                                  # The kind of each item
     least: int = 0                              # Fewest items
 
-    def check(self, value, place: Position) -> Iterator[Problem]:
+    def check(self, value, position: Position) -> Iterator[Problem]:
         "The problems of all items"
         if not isinstance(value, list) or len(value) < self.least:
-            yield place.problem(f"{place.name} is {format_value(value)}",
+            yield position.problem(f"{position.name} is {format_value(value)}",
                                 "a list" + (f" of at least {self.least}" if self.least else ""))
             return
-        for i, item in enumerate(value): yield from self.kind.check(item, place.at(value, i))
+        for i, item in enumerate(value): yield from self.kind.check(item, position.at(value, i))
 
 # %% ../../nbs/api/schemas/03_values.ipynb #75aba853
 @dataclass(frozen=True)
@@ -189,54 +195,59 @@ class Shape:
     title: str                                      # What the table describes
     keys: dict                                      # Each key and the kind of its value
     required: tuple = ()                            # Keys that must be there
-    rules: tuple = field(default=(), repr=False)    # Functions of (value, place) that yield further problems
+    rules: tuple = field(default=(), repr=False)    # Functions of (value, position) that yield further problems
     kind: str = "error"                             # What an unknown key is: `error`, or `ignored` as Azure skips it
 
-    def check(self, value, place: Position) -> Iterator[Problem]:
+    def check(self, value, position: Position) -> Iterator[Problem]:
         "Unknown keys, missing keys, the problems of each value, then of their combination"
         if not isinstance(value, dict):
-            yield place.problem(f"{place.name} is {format_value(value)}", f"a mapping with {', '.join(list(self.keys)[:6])}")
+            yield position.problem(f"{position.name} is {format_value(value)}",
+                                f"a mapping with {', '.join(list(self.keys)[:6])}")
             return
-        found = [*self._unknown(value, place), *self._missing(value, place)]
-        for key in value.keys() & self.keys.keys(): found += self.keys[key].check(value[key], place.at(value, key))
-        yield from found
-        if not found:
-            for rule in self.rules: yield from rule(value, place)
+        problems = [*self._unknown(value, position), *self._missing(value, position)]
+        for key in value.keys() & self.keys.keys(): problems += self.keys[key].check(value[key],
+                                                                                     position.at(value, key))
+        yield from problems
+        if not problems:
+            for rule in self.rules: yield from rule(value, position)
 
-    def _unknown(self, value, place):
+    def _unknown(self, value, position):
         "Keys that are not in the table"
         for key in value:
             if key not in self.keys:
                 known = ", ".join(sorted(k for k, kind in self.keys.items() if kind is not anything))
-                yield place.at(value, key).problem(f"{self.title} has no key {key!r}", known,
+                yield position.at(value, key).problem(f"{self.title} has no key {key!r}", known,
                                                    suggest(key, self.keys) or "remove it", self.kind)
 
-    def _missing(self, value, place):
+    def _missing(self, value, position):
         "Keys that must be there"
         for key in self.required:
-            if key not in value: yield place.problem(f"{place.name or 'the file'}: {self.title} needs {key!r}",
-                                                     f"{key}: {_says(self.keys[key])}",
-                                                     f"add `{key}:`")
+            if key in value: continue
+            yield position.problem(f"{position.name or 'the file'}: {self.title} needs {key!r}",
+                                f"{key}: {_says(self.keys[key])}", f"add `{key}:`")
 
 # %% ../../nbs/api/schemas/03_values.ipynb #59a52370
 def _says(
     kind,               # Any kind
 ) -> str:               # In words
     "What a kind accepts, for the message about a missing key"
-    return getattr(kind, "says", None) or getattr(kind, "title", None) or ", ".join(getattr(kind, "words", ())) or "a value"
+    words = ", ".join(getattr(kind, "words", ()))
+    return getattr(kind, "says", None) or getattr(kind, "title", None) or words or "a value"
 
 # %% ../../nbs/api/schemas/03_values.ipynb #65d2e826
 def find_nul(
     value,              # A document, or a part of one
-    place: Position,       # Where it stands
+    position: Position,       # Where it stands
 ) -> Iterator[Problem]:
     "Texts and keys with the character NUL"
     if isinstance(value, str) and "\0" in value:
-        yield place.problem(f"{place.name} is {format_value(value)}", "text without the character NUL", "remove \\0")
+        yield position.problem(f"{position.name} is {format_value(value)}", "text without the character NUL",
+                               "remove \\0")
     for key, item in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
         if "\0" in str(key):
-            yield place.at(value, key).problem(f"{place.name or 'the file'} has the key {key!r}", "text without the character NUL", "remove \\0")
-        else: yield from find_nul(item, place.at(value, key))
+            yield position.at(value, key).problem(f"{position.name or 'the file'} has the key {key!r}",
+                                               "text without the character NUL", "remove \\0")
+        else: yield from find_nul(item, position.at(value, key))
 
 # %% ../../nbs/api/schemas/03_values.ipynb #8a7b3ae2
 def local_path(
@@ -250,16 +261,15 @@ def local_path(
     return None if remote else folder / value.removeprefix("//")
 
 # %% ../../nbs/api/schemas/03_values.ipynb #75709c26
-def _missing(place: Position, value, path: Path, says: str) -> Problem:
+def _missing(position: Position, value, path: Path, says: str) -> Problem:
     "What is said of a path where there is nothing"
     beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
     made_here = ".mlops" in Path(str(value).removeprefix("file:")).parts and not path.exists()
-    return place.problem(f"{place.name}: {value} {'is of the wrong kind' if path.exists() else 'does not exist'}",
-                         f"{says}; a relative path starts at {place.folder}",
+    return position.problem(f"{position.name}: {value} {'is of the wrong kind' if path.exists() else 'does not exist'}",
+                         f"{says}; a relative path starts at {position.folder}",
                          suggest(path.name, beside) or ("make sample" if made_here else "check the path"),
                          "not_made_yet" if made_here else "error")
 
-# %% ../../nbs/api/schemas/03_values.ipynb #c10ac3c0
 @dataclass(frozen=True)
 class LocalPath:
     "A path; where it is local, it must exist"
@@ -268,12 +278,12 @@ class LocalPath:
     binds: bool = False                 # Whether an expression may stand for it, or be part of it
     remote: bool = True                 # Whether it may be a reference or URL
 
-    def check(self, value, place: Position) -> Iterator[Problem]:
+    def check(self, value, position: Position) -> Iterator[Problem]:
         "A problem where a local path is missing"
         if not isinstance(value, str) or not value or (is_expression(value) and not self.binds):
-            yield place.problem(f"{place.name} is {format_value(value)}", self.says)
-        path = local_path(value, place.folder) if self.remote else place.folder/str(value)
-        if path is not None and not self.test(path): yield _missing(place, value, path, self.says)
+            yield position.problem(f"{position.name} is {format_value(value)}", self.says)
+        path = local_path(value, position.folder) if self.remote else position.folder/str(value)
+        if path is not None and not self.test(path): yield _missing(position, value, path, self.says)
 
 # %% ../../nbs/api/schemas/03_values.ipynb #88eb709c
 @dataclass(frozen=True)
@@ -282,18 +292,22 @@ class Either:
     says: str                           # What is accepted, in words
     kinds: tuple                        # The kinds, the most common last
 
-    def check(self, value, place: Position) -> Iterator[Problem]:
+    def check(self, value, position: Position) -> Iterator[Problem]:
         "Nothing if one kind fits, else the problems of the kind that comes nearest"
-        found = [list(kind.check(value, place)) for kind in self.kinds]
-        if not all(found): return
-        near = (Shape, ByType, MapOf) if isinstance(value, dict) else ListOf if isinstance(value,
-            list) else LocalPath if isinstance(value, str) else ()
-        told = [problems for kind, problems in zip(self.kinds, found) if isinstance(kind, near)]
-        if told: yield from min(told, key=len)
+        answers = [list(kind.check(value, position)) for kind in self.kinds]
+        if not all(answers): return
+        near = [problems for kind, problems in zip(self.kinds, answers) if isinstance(kind, _kinds_near(value))]
+        if near: yield from min(near, key=len)
         else:
-            fix = next((kind.fix for kind in self.kinds if isinstance(kind, Scalar) and kind.fix),
-                       "") if value is not None else ""
-            yield place.problem(f"{place.name} is {format_value(value)}", self.says, fix.format(value))
+            fixes = [kind.fix for kind in self.kinds if isinstance(kind, Scalar) and kind.fix and value is not None]
+            fix = fixes[0].format(value) if fixes else ""
+            yield position.problem(f"{position.name} is {format_value(value)}", self.says, fix)
+
+def _kinds_near(value: object) -> tuple[type, ...]:
+    "The kinds that somebody means who writes such a value"
+    if isinstance(value, dict): return (Shape, ByType, MapOf)
+    if isinstance(value, list): return (ListOf,)
+    return (LocalPath,) if isinstance(value, str) else ()
 
 # %% ../../nbs/api/schemas/03_values.ipynb #dff507a8
 @dataclass(frozen=True)
@@ -303,13 +317,16 @@ class ByType:
     tables: dict                        # A type and its table
     default: str | None = None          # The type where none is written
 
-    def check(self, value, place: Position) -> Iterator[Problem]:
+    def check(self, value, position: Position) -> Iterator[Problem]:
         "The problems that the table of this type finds"
         if not isinstance(value, dict):
-            yield place.problem(f"{place.name} is {format_value(value)}", f"a mapping: {self.title}")
+            yield position.problem(f"{position.name} is {format_value(value)}", f"a mapping: {self.title}")
             return
         kind = value.get("type", self.default)
         table = self.tables.get(kind.lower()) if isinstance(kind, str) else None
-        if table is not None: yield from table.check(value, place)
-        elif "type" in value: yield from OneOf(tuple(self.tables)).check(kind, replace(place, bindable=False).at(value, "type"))
-        else: yield place.problem(f"{place.name}: {self.title} needs 'type'", "one of " + ", ".join(self.tables), "add `type:`")
+        if table is not None: yield from table.check(value, position)
+        elif "type" in value:
+            at = replace(position, bindable=False).at(value, "type")
+            yield from OneOf(tuple(self.tables)).check(kind, at)
+        else: yield position.problem(f"{position.name}: {self.title} needs 'type'", "one of " + ", ".join(self.tables),
+                                  "add `type:`")

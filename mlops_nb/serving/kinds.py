@@ -20,10 +20,12 @@ def endpoint_files(
     root: str | Path,                   # The project
     settings: Settings | None = None,   # Its settings.ini, when it was read already
 ) -> tuple[Path, Path]:                 # endpoint.yml and deployment.yml
-    "The files of the kind that settings.ini names"
+    "Return the files of the kind that settings.ini names"
     settings = settings or load_settings(root)
     kind = settings.section(DeploymentSettings).kind
-    if kind not in FOLDERS: raise UserError(f"[deployment] kind is {kind!r}", accepted=" or ".join(FOLDERS), file=Path(root) / "settings.ini")
+    if kind not in FOLDERS:
+        raise UserError(f"[deployment] kind is {kind!r}", accepted=" or ".join(FOLDERS),
+                        file=Path(root) / "settings.ini")
     folder = Path(root) / settings.project.pipelines / "deployment" / FOLDERS[kind]
     return folder / "endpoint.yml", folder / "deployment.yml"
 
@@ -31,19 +33,20 @@ def endpoint_files(
 @dataclass(frozen=True)
 class WorkspaceFiles:
     "What azure-ai-ml's loaders take to make an endpoint in a workspace"
-    endpoint: Path      # load_online_endpoint(endpoint, params_override=overrides)
-    deployment: Path    # load_online_deployment(deployment)
-    overrides: list     # [{"compute": "azureml:NAME"}] on Kubernetes
+    endpoint: Path              # load_online_endpoint(endpoint, params_override=overrides)
+    deployment: Path            # load_online_deployment(deployment)
+    overrides: list[dict]       # [{"compute": "azureml:NAME"}] on Kubernetes
 
-# %% ../../nbs/api/serving/04_kinds.ipynb #9ab19440
 def workspace_files(
     root: str | Path,   # The project
     workspace: str,     # staging or production
 ) -> WorkspaceFiles:
-    "The files for a workspace, and what differs there"
+    "Return the files for a workspace, and what differs there"
     settings = load_settings(root)
-    endpoint, deployment = endpoint_files(root, settings)
-    if settings.section(DeploymentSettings).kind == "managed": return WorkspaceFiles(endpoint, deployment, [])
-    cluster = getattr(settings.section(DeploymentSettings), f"{workspace}_cluster", "")
-    if not cluster: raise UserError(f"[deployment] {workspace}_cluster is not set", accepted="the name under which the cluster is attached to the workspace", file=Path(root) / "settings.ini")
-    return WorkspaceFiles(endpoint, deployment, [{"compute": f"azureml:{cluster}"}])
+    deployment = settings.section(DeploymentSettings)
+    files = endpoint_files(root, settings)
+    if deployment.kind == "managed": return WorkspaceFiles(*files, [])
+    cluster = getattr(deployment, f"{workspace}_cluster", "")
+    if cluster: return WorkspaceFiles(*files, [{"compute": f"azureml:{cluster}"}])
+    raise UserError(f"[deployment] {workspace}_cluster is not set", file=Path(root) / "settings.ini",
+                    accepted="the name under which the cluster is attached to the workspace")

@@ -8,6 +8,7 @@ __all__ = ['FILES', 'prepare_workspace', 'rehearse']
 # %% ../../nbs/api/serving/12_rehearsal.ipynb #39e1d6a7
 import shutil
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def prepare_workspace(
     root: Path,     # A new folder
     model: Path,    # A sealed model folder
     name: str,      # Of the deployment
-):
+) -> None:
     "Make a workspace in which the model is registered"
     package = Path(registry.__file__).parents[1]
     shutil.copytree(package, root / "code" / package.name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -43,7 +44,7 @@ def prepare_workspace(
 def rehearse(
     model: str | Path,      # A sealed model folder
     name: str = "blue",     # Of the deployment
-):                          # Yields the scoring URI and the key
+) -> Iterator[tuple[str, str]]:     # The scoring URI and the key
     "Serve a model on this machine until the block ends"
     with tempfile.TemporaryDirectory(prefix="mlops-nb-rehearsal-") as folder:
         root = Path(folder)

@@ -9,15 +9,18 @@ __all__ = ['TRIES', 'PAUSE', 'choose_deployment', 'choose_mirrors', 'RejectedReq
 # %% ../../nbs/api/serving/07_routing.ipynb #c1c4a36d
 import asyncio
 import random
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from ..errors import MlopsError
+from .collection import Collector
 from .specification import Spec
 
 # %% ../../nbs/api/serving/07_routing.ipynb #83b7bea6
 def choose_deployment(
-    shares: dict,           # Percent by deployment
-    draw: random.Random,    # Where chance comes from
-) -> str | None:            # None if nothing has traffic
+    shares: dict[str, int],     # Percent by deployment
+    draw: random.Random,        # Where chance comes from
+) -> str | None:                # None if nothing has traffic
     "Draw a deployment by its share"
     point = draw.random() * sum(shares.values())
     for name, share in shares.items():
@@ -25,16 +28,15 @@ def choose_deployment(
         if point < 0: return name
     return None
 
-# %% ../../nbs/api/serving/07_routing.ipynb #4b77c6ca
 def choose_mirrors(
-    shares: dict,         # Percent of the traffic that is copied, by deployment
+    shares: dict[str, int],     # Percent of the traffic that is copied, by deployment
     draw: random.Random,
 ) -> list[str]:
-    "The deployments that get a copy of this request"
+    "Draw the deployments that get a copy of this request"
     return [name for name, share in shares.items() if draw.random() * 100 < share]
 
 # %% ../../nbs/api/serving/07_routing.ipynb #936cc268
-class RejectedRequest(Exception):
+class RejectedRequest(MlopsError):
     "The host's own refusal of a request"
     def __init__(self,
         status: int,            # HTTP
@@ -44,19 +46,24 @@ class RejectedRequest(Exception):
         retry: int = 0,         # Seconds to wait before another try
     ):
         super().__init__(message)
-        self.status, self.retry, self.body = status, retry, {"error": {"code": code, "message": message, **({"accepted": accepted} if accepted else {})}}
+        self.status, self.retry = status, retry
+        self.body = {"error": {"code": code, "message": message, **({"accepted": accepted} if accepted else {})}}
 
 # %% ../../nbs/api/serving/07_routing.ipynb #c78baea1
 @dataclass
 class Backend:
     "A running build of a deployment, as the router sees it"
     spec: Spec
-    socket: str                         # Where its inference server listens
-    collector: object = None            # Keeps what it is asked and answers
-    describe: object = None             # Makes its /swagger.json
+    socket: str                                         # Where its inference server listens
+    collector: Collector | None = None                  # Keeps what it is asked and answers
+    describe: Callable[[], dict] | None = None          # Makes its /swagger.json
     ready: asyncio.Event = field(default_factory=asyncio.Event)
-    pending: int = 0                    # Requests that wait or are worked on
+    pending: int = 0                                    # Requests that wait or are worked on
+
     def __post_init__(self): self.turns = asyncio.Semaphore(self.spec.concurrency)
+
+    @property
+    def most_pending(self) -> int: return 2 * self.spec.concurrency
 
 # %% ../../nbs/api/serving/07_routing.ipynb #f8d48c93
 class Slot:
@@ -65,20 +72,23 @@ class Slot:
 
     async def __aenter__(self):
         target = self.target
-        if target.ready.is_set() and target.pending >= 2 * target.spec.concurrency:
-            raise RejectedRequest(429, "TooManyRequests", f"{target.spec.name} has {target.pending} requests already", f"at most {2 * target.spec.concurrency} at a time", retry=1)
+        if target.ready.is_set() and target.pending >= target.most_pending:
+            raise RejectedRequest(429, "TooManyRequests", f"{target.spec.name} has {target.pending} requests already",
+                                  f"at most {target.most_pending} at a time", retry=1)
         target.pending += 1
         try: await self.wait()
         except BaseException:
             target.pending -= 1
             raise
 
-    async def wait(self):
-        "Until the deployment is there and it is our turn"
+    async def wait(self) -> None:
+        "Wait until the deployment is there and it is our turn"
         await self.target.ready.wait()
-        queue = self.target.spec.queue_ms
-        try: await asyncio.wait_for(self.target.turns.acquire(), None if queue is None else queue / 1000)
-        except TimeoutError: raise RejectedRequest(429, "QueueTimeout", f"no turn within max_queue_wait_ms ({queue})", retry=1) from None
+        queue_ms = self.target.spec.queue_ms
+        try: await asyncio.wait_for(self.target.turns.acquire(), None if queue_ms is None else queue_ms / 1000)
+        except TimeoutError:
+            what = f"no turn within max_queue_wait_ms ({queue_ms})"
+            raise RejectedRequest(429, "QueueTimeout", what, retry=1) from None
 
     async def __aexit__(self, *error):
         self.target.turns.release()
@@ -89,10 +99,9 @@ class Slot:
 class HttpReply:
     "What an inference server answered"
     status: int
-    headers: dict   # By lower-case name
+    headers: dict[str, str]     # By lower-case name
     body: bytes
 
-# %% ../../nbs/api/serving/07_routing.ipynb #a07e33e7
 def read_reply(
     answer: bytes,  # Everything that came
 ) -> HttpReply:
@@ -100,34 +109,35 @@ def read_reply(
     head, gap, body = answer.partition(b"\r\n\r\n")
     first, *lines = head.decode("latin-1").split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    if not gap or int(headers.get("content-length", len(body))) != len(body): raise ConnectionError("the answer broke off")
+    if not gap or int(headers.get("content-length", len(body))) != len(body):
+        raise ConnectionError("the answer broke off")
     return HttpReply(int(first.split(" ", 2)[1]), headers, body)
 
 # %% ../../nbs/api/serving/07_routing.ipynb #0569f191
 async def fetch_reply(
-    socket: str,         # Where the inference server listens
-    body: bytes | None = None,  # What is posted; None for a GET
+    socket: str,                                # Where the inference server listens
+    body: bytes | None = None,                  # What is posted; None for a GET
     path: str = "/",
-    headers=(),          # Pairs of name and value
+    headers: Iterable[tuple[str, str]] = (),    # Pairs of name and value
 ) -> HttpReply:
     "Put one request to an inference server; ConnectionError or FileNotFoundError if it is not there"
     reader, writer = await asyncio.open_unix_connection(socket)
     try:
-        lines = [f"{'GET' if body is None else 'POST'} {path} HTTP/1.0", "Host: localhost", f"Content-Length: {len(body or b'')}", *(f"{k}: {v}" for k, v in headers)]
+        lines = [f"{'GET' if body is None else 'POST'} {path} HTTP/1.0", "Host: localhost",
+                 f"Content-Length: {len(body or b'')}", *(f"{name}: {value}" for name, value in headers)]
         writer.write("\r\n".join(lines).encode("latin-1", "replace") + b"\r\n\r\n" + (body or b""))
         return read_reply(await reader.read())
     finally: writer.close()
 
-# %% ../../nbs/api/serving/07_routing.ipynb #54e84764
+# %% ../../nbs/api/serving/07_routing.ipynb #de3cb79a
 TRIES, PAUSE = 3, 0.05  # how often a request is put, and seconds before it is put again
 
-# %% ../../nbs/api/serving/07_routing.ipynb #de3cb79a
 async def forward(
     target: Backend,
     body: bytes,
-    headers,          # Pairs of name and value
+    headers: Iterable[tuple[str, str]],     # Pairs of name and value
 ) -> HttpReply:
-    "The answer of a deployment, through its restarts"
+    "Get the answer of a deployment, through its restarts"
     broken = 0
     while broken < TRIES:
         await target.ready.wait()

@@ -16,10 +16,10 @@ from ..parameters import Range
 class DeploymentSettings:
     "Where a model is served, what it may keep of what it is asked, and what QA asks of it"
     section: ClassVar[str] = "deployment"
-    hash_columns: str = ""                                  # Personal columns of which only a keyed hash is collected, with commas between them
-    drop_columns: str = ""                                  # Personal columns that are not collected, with commas between them
-    kind: str = "managed"                                   # managed or kubernetes: which endpoint.yml and deployment.yml are used
-    staging_cluster: str = ""                               # Kubernetes: the cluster, as it is attached to the staging workspace
+    hash_columns: str = ""                                  # Personal columns, collected as a keyed hash; with commas
+    drop_columns: str = ""                                  # Personal columns that are not collected; with commas
+    kind: str = "managed"                                   # managed or kubernetes: which endpoint.yml is used
+    staging_cluster: str = ""                               # Kubernetes: the cluster's name in the staging workspace
     production_cluster: str = ""                            # Kubernetes: the cluster of the production workspace
     qa_golden_rows: Annotated[int, Range(1, 100000)] = 200  # Rows on which endpoint and model must agree to 1e-9
     qa_requests: Annotated[int, Range(1, 1000000)] = 200    # Requests of QA's load

@@ -8,28 +8,31 @@ __all__ = ['read_endpoint', 'Spec', 'parse_model_reference', 'read_deployment']
 # %% ../../nbs/api/serving/02_specification.ipynb #c0ad1195
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ..errors import UserError
 from ..schemas.documents import Document, load, mistake
 
 # %% ../../nbs/api/serving/02_specification.ipynb #8e0241cf
 def read_endpoint(
-    file: str | Path,  # An online endpoint YAML
-) -> Document:         # name, traffic, mirror_traffic, ...
+    file: str | Path,   # An online endpoint YAML
+) -> Document:          # name, traffic, mirror_traffic, ...
     "Read an endpoint, checked"
-    found = _checked(file, "traffic", "auth_mode")
-    if found.get("auth_mode", "key") != "key":
-        raise mistake(f"auth_mode {found['auth_mode']} needs Azure's tokens", found, "auth_mode", accepted="key, on this machine")
-    return found
+    endpoint = _read_checked(file, "traffic", "auth_mode")
+    mode = endpoint.get("auth_mode", "key")
+    if mode == "key": return endpoint
+    raise mistake(f"auth_mode {mode} needs Azure's tokens", endpoint, "auth_mode", accepted="key, on this machine")
 
-# %% ../../nbs/api/serving/02_specification.ipynb #eab3ef2d
-def _checked(file, *marks) -> Document:
-    "A valid document of the kind that has one of these keys"
+def _read_checked(
+    file: str | Path,
+    *keys: str,     # Of which a document of the right kind has one
+) -> Document:
+    "Read a valid document of a kind"
     from mlops_nb.schemas.validation import check_file
     check_file(Path(file))
-    found = load(Path(file))
-    if not any(mark in found for mark in marks): raise UserError("not the file that is needed here", accepted=f"a YAML file with {' or '.join(marks)}", file=file)
-    return found
+    document = load(Path(file))
+    if any(key in document for key in keys): return document
+    raise UserError("not the file that is needed here", accepted=f"a YAML file with {' or '.join(keys)}", file=file)
 
 # %% ../../nbs/api/serving/02_specification.ipynb #b579c136
 @dataclass(frozen=True)
@@ -51,46 +54,58 @@ class Spec:
     replay: bool = False                # Whether a request may say what time it is
 
 # %% ../../nbs/api/serving/02_specification.ipynb #8066d273
-def _limits(document: Document) -> dict:
-    "request_settings and the numbers of processes"
-    asked, instances = document.get("request_settings") or {}, int(document.get("instance_count", 1))
-    workers = str((document.get("environment_variables") or {}).get("WORKER_COUNT", 1))
+def _limits(document: Document) -> dict[str, Any]:
+    "Read request_settings and the numbers of processes"
+    settings, variables = document.get("request_settings") or {}, document.get("environment_variables") or {}
+    workers, instances = str(variables.get("WORKER_COUNT", 1)), max(1, int(document.get("instance_count", 1)))
     if not workers.isdigit() or not 1 <= int(workers) <= 64:
-        raise mistake(f"WORKER_COUNT is {workers}", document["environment_variables"], "WORKER_COUNT", accepted="1 to 64")
-    each, wait = int(asked.get("max_concurrent_requests_per_instance", 1)), asked.get("max_queue_wait_ms")
-    return dict(workers=max(1, instances) * int(workers), concurrency=max(1, instances) * each, timeout_ms=int(asked.get("request_timeout_ms", 5000)),
-                queue_ms=None if wait is None else int(wait))
+        raise mistake(f"WORKER_COUNT is {workers}", variables, "WORKER_COUNT", accepted="1 to 64")
+    wait = settings.get("max_queue_wait_ms")
+    return {"workers": instances * int(workers), "timeout_ms": int(settings.get("request_timeout_ms", 5000)),
+            "concurrency": instances * int(settings.get("max_concurrent_requests_per_instance", 1)),
+            "queue_ms": None if wait is None else int(wait)}
 
 # %% ../../nbs/api/serving/02_specification.ipynb #ac6f3b8f
-def _collected(document: Document) -> dict:
-    "data_collector"
-    asked, known = document.get("data_collector") or {}, ("model_inputs", "model_outputs")
-    collections, rate = asked.get("collections") or {}, asked.get("sampling_rate", 1.0)
+def _collected(document: Document) -> dict[str, Any]:
+    "Read data_collector"
+    settings, known = document.get("data_collector") or {}, ("model_inputs", "model_outputs")
+    collections, rate = settings.get("collections") or {}, settings.get("sampling_rate", 1.0)
     enabled = [name for name, one in collections.items() if str((one or {}).get("enabled")).lower() == "true"]
-    if unknown := [name for name in enabled if name not in known]: raise mistake(f"collection {unknown[0]} is made by your own code on Azure", collections, unknown[0], accepted=", ".join(known))
-    if str(asked.get("rolling_rate", "hour")).lower() != "hour": raise mistake(f"rolling_rate {asked['rolling_rate']}", asked, "rolling_rate", accepted="hour: the monitors read folders of hours")
-    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 <= rate <= 1: raise mistake(f"sampling_rate {rate}", asked, "sampling_rate", accepted="0 to 1")
-    return dict(collections=tuple(enabled), sampling=float(rate))
+    for name in enabled:
+        if name not in known:
+            what = f"collection {name} is made by your own code on Azure"
+            raise mistake(what, collections, name, accepted=", ".join(known))
+    if str(settings.get("rolling_rate", "hour")).lower() != "hour":
+        what, accepted = f"rolling_rate {settings['rolling_rate']}", "hour: the monitors read folders of hours"
+        raise mistake(what, settings, "rolling_rate", accepted=accepted)
+    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 <= rate <= 1:
+        raise mistake(f"sampling_rate {rate}", settings, "sampling_rate", accepted="0 to 1")
+    return {"collections": tuple(enabled), "sampling": float(rate)}
 
 # %% ../../nbs/api/serving/02_specification.ipynb #e86d61ad
 def parse_model_reference(
-    reference: str,  # azureml:flight-delay:3, azureml:flight-delay@latest or flight-delay:3
-) -> tuple:          # Name and version; None for the latest
-    "Which registered model is meant"
+    reference: str,             # azureml:flight-delay:3, azureml:flight-delay@latest or flight-delay:3
+) -> tuple[str, str | None]:    # Name and version; None for the latest
+    "Read which registered model is meant"
     name, mark, version = reference.removeprefix("azureml:").partition("@" if "@" in reference else ":")
     if not name or "/" in name or (mark and not version) or (mark == "@" and version != "latest"):
-        raise UserError(f"{reference} names no registered model", accepted="azureml:NAME:VERSION or azureml:NAME@latest")
+        accepted = "azureml:NAME:VERSION or azureml:NAME@latest"
+        raise UserError(f"{reference} names no registered model", accepted=accepted)
     return name, None if version in ("", "latest") else version
 
 # %% ../../nbs/api/serving/02_specification.ipynb #f68ff9c4
 def read_deployment(
-    file: str | Path,  # An online deployment YAML
-) -> tuple:            # The document; fields of `Spec` that it decides; the code folder
+    file: str | Path,                   # An online deployment YAML
+) -> tuple[Document, dict, Path]:       # The document; fields of `Spec` that it decides; the code folder
     "Read a deployment, checked"
-    found = _checked(file, "endpoint_name")
-    code = found.get("code_configuration")
-    if not code: raise mistake("no code_configuration", found, accepted="code and scoring_script", fix="add `code_configuration:` with both")
-    folder = (found.folder / str(code["code"]).removeprefix("file:")).resolve()
-    if not (folder / code["scoring_script"]).is_file(): raise mistake(f"no {code['scoring_script']} in {folder}", code, "scoring_script", accepted="a path inside of the code folder")
-    variables = {name: str(value) for name, value in (found.get("environment_variables") or {}).items()}
-    return found, dict(name=found["name"], script=code["scoring_script"], environment=variables, **_limits(found), **_collected(found)), folder
+    document = _read_checked(file, "endpoint_name")
+    code = document.get("code_configuration")
+    if not code:
+        raise mistake("no code_configuration", document, accepted="code and scoring_script",
+                      fix="add `code_configuration:` with both")
+    folder, script = (document.folder / str(code["code"]).removeprefix("file:")).resolve(), code["scoring_script"]
+    if not (folder / script).is_file():
+        raise mistake(f"no {script} in {folder}", code, "scoring_script", accepted="a path inside of the code folder")
+    variables = {name: str(value) for name, value in (document.get("environment_variables") or {}).items()}
+    settings = {"name": document["name"], "script": script, "environment": variables}
+    return document, settings | _limits(document) | _collected(document), folder

@@ -6,16 +6,19 @@
 __all__ = ['docs']
 
 # %% ../../nbs/api/site/09_cli.ipynb #85f0293b
-import json as json_module
+import json
 
 import click
 
+from ..cli.options import find_project, json_option
+
 # %% ../../nbs/api/site/09_cli.ipynb #b4ff05e0
 @click.command()
-@click.option("--serve", is_flag=True, help="Serve the site on this machine, and follow the notebooks as they are saved.")
+@click.option("--serve", is_flag=True,
+              help="Serve the site on this machine, and follow the notebooks as they are saved.")
 @click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="For --serve.")
-@click.option("--json", is_flag=True, help="Print one JSON document for scripts.")
-def docs(serve, port, json):
+@json_option
+def docs(serve: bool, port: int, as_json: bool) -> None:
     """Make the site of this project from its notebooks, in the folder _docs.
 
     \b
@@ -24,8 +27,7 @@ def docs(serve, port, json):
 
     Links that lead nowhere, and anything that a page would load from another host, are errors.
     """
-    from mlops_nb.project import project_root
     from mlops_nb.site import build
-    if serve: return build.serve(project_root(), port, click.echo)
-    made = build.build(project_root())
-    click.echo(json_module.dumps(made) if json else f"{made['pages']} pages in {made['folder']}, {made['seconds']} s")
+    if serve: return build.serve(find_project(), port, click.echo)
+    site = build.build(find_project())
+    click.echo(json.dumps(site) if as_json else f"{site['pages']} pages in {site['folder']}, {site['seconds']} s")

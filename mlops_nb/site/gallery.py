@@ -25,47 +25,53 @@ class Exhibit:
     source: Path  # Where it lies
     target: str  # Where it goes, seen from the site
 
-# %% ../../nbs/api/site/07_gallery.ipynb #d369f345
+# %% ../../nbs/api/site/07_gallery.ipynb #ef447449
+REPORTS = {"Releases": "releases/*/*.html", "Tower": "tower/*.html", "Monitors": "monitors/*/*.html"}
+
 def list_executed_pages(
     workspace: Workspace,  # Of the project
 ) -> list[Exhibit]:
-    "The pages of the last completed job of each name, in the order of its steps"
-    rows = workspace.rows("SELECT id, name, MAX(created) FROM jobs WHERE status = 'Completed' GROUP BY name ORDER BY name")
-    found = [(row["name"], step, page) for row in rows for step, page in executed_notebooks(workspace, row["id"]).items()]
-    return [Exhibit(job, step, page, f"gallery/{job}/{step}.html") for job, step, page in found if page.suffix == ".html"]
-
-# %% ../../nbs/api/site/07_gallery.ipynb #ef447449
-REPORTS = {"Releases": "releases/*/*.html", "Tower": "tower/*.html", "Monitors": "monitors/*/*.html"}
+    "List the pages of the last completed job of each name, in the order of its steps"
+    query = "SELECT id, name, MAX(created) FROM jobs WHERE status = 'Completed' GROUP BY name ORDER BY name"
+    exhibits = []
+    for job in workspace.rows(query):
+        for step, page in executed_notebooks(workspace, job["id"]).items():
+            target = f"gallery/{job['name']}/{step}.html"
+            if page.suffix == ".html": exhibits.append(Exhibit(job["name"], step, page, target))
+    return exhibits
 
 def list_reports(
     folder: Path,  # The workspace
     most: int = 12,  # Of each group, the latest
 ) -> list[Exhibit]:
-    "Pages that are not those of a step"
-    found = []
+    "List the pages that are not those of a step"
+    exhibits = []
     for group, pattern in REPORTS.items():
-        pages = sorted(folder.glob(pattern), key=lambda p: p.stat().st_mtime)[-most:]
-        found += [Exhibit(group, p.relative_to(folder).with_suffix("").as_posix(), p, f"gallery/{p.relative_to(folder).as_posix()}") for p in pages]
-    return found
+        for page in sorted(folder.glob(pattern), key=lambda path: path.stat().st_mtime)[-most:]:
+            name = page.relative_to(folder)
+            exhibits.append(Exhibit(group, name.with_suffix("").as_posix(), page, f"gallery/{name.as_posix()}"))
+    return exhibits
 
 # %% ../../nbs/api/site/07_gallery.ipynb #6a11e0ab
 def without_local_links(
     page: bytes,  # HTML of an exhibit
 ) -> bytes:
-    "The page without links to files of the workspace"
+    "Take the links to files of the workspace out of a page"
     return re.sub(rb'<a href="(?![a-z]+:|#)[^"]*"[^>]*>(.*?)</a>', rb"\1", page, flags=re.S)
 
 # %% ../../nbs/api/site/07_gallery.ipynb #3a647780
 def list_exhibits(
     root: Path | None = None,  # Of the project; found from the current folder by default
 ) -> list[Exhibit]:
-    "All that there is to show"
+    "List all that there is to show"
     workspace = Workspace(root or project_root(), make=False)
     return [*list_executed_pages(workspace), *list_reports(workspace.folder)]
 
-def show_gallery() -> Markdown:
-    "The exhibits as lists of links"
-    groups = {}
-    for e in list_exhibits(): groups.setdefault(e.group, []).append(f'- <a href="{e.target}">{e.title}</a>')
+def show_gallery(root: Path | None = None) -> Markdown:
+    "Show the exhibits as lists of links"
+    groups: dict[str, list[str]] = {}
+    for exhibit in list_exhibits(root):
+        groups.setdefault(exhibit.group, []).append(f'- <a href="{exhibit.target}">{exhibit.title}</a>')
     if not groups: return Markdown("Nothing has run here yet. Give the command `make loop`, and build the site again.")
-    return Markdown("\n\n".join(f"## {group[0].upper()}{group[1:]}\n\n" + "\n".join(lines) for group, lines in groups.items()))
+    sections = [f"## {group[0].upper()}{group[1:]}\n\n" + "\n".join(lines) for group, lines in groups.items()]
+    return Markdown("\n\n".join(sections))

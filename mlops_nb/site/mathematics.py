@@ -10,19 +10,19 @@ import re
 
 from latex2mathml.converter import convert
 
-# %% ../../nbs/api/site/01_mathematics.ipynb #1d31f8c6
+# %% ../../nbs/api/site/01_mathematics.ipynb #ef6031d7
 FORMULA = re.compile(r"""(?P<code>(?P<ticks>`+)[^`].*?(?P=ticks)(?!`))
     | \$\$(?P<block>.+?)\$\$ | (?<![\\\w$])\$(?P<inline>[^\s$`](?:[^$`]*?[^\s$\\`])?)\$(?![\d$])""", re.X | re.S)
 
-def _drawn(found):
-    if found["code"]: return found["code"]
-    block = found["block"]
-    text = convert((block or found["inline"]).strip(), display="block" if block else "inline").replace("\n", " ")
-    return f'\n\n<div class="formula" tabindex="0" role="region" aria-label="Formula">{text}</div>\n\n' if block else text
+def _to_mathml(match: re.Match[str]) -> str:
+    "Replace a formula; return code as it is"
+    if match["code"]: return match["code"]
+    if match["inline"]: return convert(match["inline"].strip(), display="inline").replace("\n", " ")
+    formula = convert(match["block"].strip(), display="block").replace("\n", " ")
+    return f'\n\n<div class="formula" tabindex="0" role="region" aria-label="Formula">{formula}</div>\n\n'
 
-# %% ../../nbs/api/site/01_mathematics.ipynb #ef6031d7
 def render_formulas(
     text: str,  # Markdown without fences
 ) -> str:
-    "The same with MathML in the place of formulas"
-    return FORMULA.sub(_drawn, text)
+    "Put MathML in the place of formulas"
+    return FORMULA.sub(_to_mathml, text)

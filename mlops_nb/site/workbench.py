@@ -13,39 +13,37 @@ import sys
 import tempfile
 from pathlib import Path
 
-from ..project import project_root
-from ..settings import load_settings
+from ..project import Project
 
 # %% ../../nbs/api/site/06_workbench.ipynb #8285fe8f
 def copy_project(
-    root: Path,  # Of a project
-    to: Path,  # A folder that does not exist yet
+    project: Project,
+    target: Path,  # A folder that does not exist yet
 ) -> Path:
-    "What a project needs to run, without its workspace"
-    project = load_settings(root).project
-    for name in (project.notebooks, project.package, project.pipelines, "tests"):
-        if (root/name).is_dir(): shutil.copytree(root/name, to/name, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"))
+    "Copy what a project needs to run, without its workspace"
+    names, ignored = project.settings.project, shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
+    for name in (names.notebooks, names.package, names.pipelines, "tests"):
+        if not (project.root / name).is_dir(): continue
+        shutil.copytree(project.root / name, target / name, ignore=ignored)
     for name in ("settings.ini", "pyproject.toml", "Makefile", "README.md", ".amlignore"):
-        if (root/name).is_file(): shutil.copy(root/name, to)
-    return to
-
-# %% ../../nbs/api/site/06_workbench.ipynb #47c96c71
-def remove_copy(
-    place: Path,  # Where the process may be
-    here: Path,  # Where it came from
-) -> None:
-    "Goes back, and removes what was copied"
-    os.chdir(here)
-    shutil.rmtree(place, ignore_errors=True)
+        if (project.root / name).is_file(): shutil.copy(project.root / name, target)
+    return target
 
 # %% ../../nbs/api/site/06_workbench.ipynb #7dfea1e7
-def workbench(
-    root: Path | None = None,  # Of the project; found from the current folder by default
+def remove_copy(
+    folder: Path,  # Where the process may be
+    before: Path,  # Where it came from
 ) -> None:
-    "Makes the copy, goes there, and puts this Python's commands first on the path"
-    root = Path(root or project_root())
-    to = copy_project(root, Path(tempfile.mkdtemp(prefix="tutorial-"))/"project")
-    atexit.register(remove_copy, to.parent, Path.cwd())
-    os.chdir(to)
+    "Go back, and remove what was copied"
+    os.chdir(before)
+    shutil.rmtree(folder, ignore_errors=True)
+
+def workbench(
+    project: Project | None = None,  # By default the one around the current folder
+) -> None:
+    "Make the copy, go there, and put this Python's commands first on the path"
+    copy = copy_project(project or Project.find(), Path(tempfile.mkdtemp(prefix="tutorial-")) / "project")
+    atexit.register(remove_copy, copy.parent, Path.cwd())
+    os.chdir(copy)
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     os.environ.pop("IN_TEST", None)

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tests.support.azure.small import MLOPS, placed, small  # noqa: F401
+from tests.support.azure.small import MLOPS, placed
 from tests.support.loopback.tokens import encoded
 
 pytestmark = pytest.mark.long
@@ -18,7 +18,8 @@ SUBJECT = "repo:team/flights:environment:production"
 
 
 class GitHub(BaseHTTPRequestHandler):
-    "The endpoint that a job with `id-token: write` may ask: each answer is a new token, which is good for a few seconds"
+    """The endpoint that a job with `id-token: write` may ask: each answer is a new token, which is good for a few
+    seconds"""
     asked, broken = [], 0
 
     def do_GET(self):
@@ -26,7 +27,8 @@ class GitHub(BaseHTTPRequestHandler):
         self.asked.append(time.time())
         if len(self.asked) == GitHub.broken: return self.send_error(503)
         audience = parse_qs(urlsplit(self.path).query)["audience"][0]
-        claims = {"iss": "https://token.actions.githubusercontent.com", "sub": SUBJECT, "aud": audience, "jti": str(len(self.asked)), "exp": int(time.time()) + 8}
+        claims = {"iss": "https://token.actions.githubusercontent.com", "sub": SUBJECT, "aud": audience,
+                  "jti": str(len(self.asked)), "exp": int(time.time()) + 8}
         body = json.dumps({"count": 1, "value": f"{encoded({'typ': 'JWT'})}.{encoded(claims)}.{encoded({})}"}).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
@@ -44,17 +46,20 @@ def runner(azure, tmp_path):
     GitHub.asked.clear()
     GitHub.broken = 0
     azure.tokens.subject = SUBJECT
-    env = {name: value for name, value in {**os.environ, **azure.env}.items() if name not in ("AZURE_CLIENT_SECRET", "AZURE_TOKEN_CREDENTIALS")}
-    yield env | {"ACTIONS_ID_TOKEN_REQUEST_URL": f"http://127.0.0.1:{server.server_port}/token?api-version=2.0", "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "of-this-job", "RUNNER_TEMP": str(tmp_path)}
+    env = {name: value for name, value in {**os.environ, **azure.env}.items()
+           if name not in ("AZURE_CLIENT_SECRET", "AZURE_TOKEN_CREDENTIALS")}
+    yield env | {"ACTIONS_ID_TOKEN_REQUEST_URL": f"http://127.0.0.1:{server.server_port}/token?api-version=2.0",
+                 "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "of-this-job", "RUNNER_TEMP": str(tmp_path)}
     server.shutdown()
     server.server_close()
 
 
-def test_a_run_that_outlives_its_tokens_asks_github_again(azure, small, runner):  # noqa: F811
+def test_a_run_that_outlives_its_tokens_asks_github_again(azure, small, runner):
     placed(azure, small, {})
     (small / "code/first.py").write_text("import time\ntime.sleep(25)\n" + (small / "code/first.py").read_text())
     azure.tokens.lifetime, GitHub.broken = 10, 2
-    done = subprocess.run([*MLOPS, "run", "pipeline.yml", "--on", "dev", "--json"], cwd=small, env=runner, capture_output=True, text=True, timeout=400)
+    done = subprocess.run([*MLOPS, "run", "pipeline.yml", "--on", "dev", "--json"], cwd=small, env=runner,
+                          capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr[-4000:]
     told = json.loads(done.stdout)
     assert told["status"] == "Completed" and (small / f".mlops/azure/dev/jobs/{told['id']}").is_dir()
@@ -62,8 +67,9 @@ def test_a_run_that_outlives_its_tokens_asks_github_again(azure, small, runner):
     assert len(azure.state.all("workspaces/jobs")) == 1
 
 
-def test_a_workflow_that_azure_does_not_trust_is_told_what_azure_said(azure, small, runner):  # noqa: F811
+def test_a_workflow_that_azure_does_not_trust_is_told_what_azure_said(azure, small, runner):
     placed(azure, small, {})
     azure.tokens.subject = "repo:team/another:ref:refs/heads/main"
-    done = subprocess.run([*MLOPS, "jobs", "--on", "dev"], cwd=small, env=runner, capture_output=True, text=True, timeout=200)
+    done = subprocess.run([*MLOPS, "jobs", "--on", "dev"], cwd=small, env=runner, capture_output=True, text=True,
+                          timeout=200)
     assert done.returncode == 2 and "AADSTS700213" in done.stderr and SUBJECT in done.stderr, done.stderr

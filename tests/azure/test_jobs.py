@@ -1,6 +1,5 @@
 "Jobs of the unmodified SDK: they run, stream, and leave what Azure's leave"
 from tests.support.azure.clients import run, sdk
-from tests.support.azure.small import small  # noqa: F401
 
 
 def test_a_pipeline_runs_streams_and_gives_back_its_outputs(azure, small):
@@ -12,7 +11,8 @@ client.jobs.download(first.name, download_path="first", all=True)
 children = {one.display_name: one.status for one in client.jobs.list(parent_job_name=job.name)}
 client.jobs.download(job.name, output_name="result", download_path="back")
 client.jobs.download(job.name, all=True, download_path="whole")
-tell({"status": client.jobs.get(job.name).status, "children": children, "asset": client.data.get("greeting", label="latest").path})
+asset = client.data.get("greeting", label="latest").path
+tell({"status": client.jobs.get(job.name).status, "children": children, "asset": asset})
 """, small)
     assert end["status"] == "Completed" and end["children"] == {"first": "Completed", "second": "Completed"}
     assert (small / "back/named-outputs/result/text.txt").read_text() == "hellohello"
@@ -21,7 +21,8 @@ tell({"status": client.jobs.get(job.name).status, "children": children, "asset":
 
 
 def test_a_binding_to_what_is_not_there_is_refused_when_the_job_is_submitted(azure, small):
-    (small / "pipeline.yml").write_text((small / "pipeline.yml").read_text().replace("jobs.first.outputs.out", "jobs.first.outputs.other"))
+    (small / "pipeline.yml").write_text((small / "pipeline.yml").read_text().replace("jobs.first.outputs.out",
+                                                                                     "jobs.first.outputs.other"))
     done = run(azure, 'client.jobs.create_or_update(load_job("pipeline.yml"), skip_validation=True)', small)
     assert done.returncode and "has no output other" in done.stderr and not azure.executions
 
@@ -35,11 +36,14 @@ def test_a_file_that_was_not_uploaded_fails_its_step(azure, small):
 
 def test_a_sweep_and_a_step_that_tracks_through_azureml_mlflow(azure, small):
     azure.portable = True
-    (small / "code/trial.py").write_text("import sys, mlflow\nwith mlflow.start_run(): mlflow.log_metric('loss', (float(sys.argv[1]) - 2) ** 2)\n")
+    (small / "code/trial.py").write_text("import sys, mlflow\nwith mlflow.start_run(): mlflow.log_metric('loss', "
+                                         "(float(sys.argv[1]) - 2) ** 2)\n")
     end = sdk(azure, """
 from azure.ai.ml.entities import Environment
 from azure.ai.ml.sweep import Choice
-step = command(code="code", command="python trial.py ${{inputs.x}}", inputs={"x": 1.0}, environment=Environment(image="mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu20.04"), compute="serverless")
+image = Environment(image="mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu20.04")
+step = command(code="code", command="python trial.py ${{inputs.x}}", inputs={"x": 1.0}, environment=image,
+               compute="serverless")
 sweep = step(x=Choice([1, 2])).sweep(primary_metric="loss", goal="minimize", sampling_algorithm="grid")
 sweep.set_limits(max_total_trials=2, max_concurrent_trials=1)
 job = wait(client.jobs.create_or_update(sweep, experiment_name="sweep"))
@@ -73,7 +77,8 @@ from azure.ai.ml.entities import RegistryRegionDetails
 schedule = JobSchedule(name="weekly", trigger=CronTrigger(expression="0 6 * * 1"), create_job=load_job("pipeline.yml"))
 made = client.schedules.begin_create_or_update(schedule).result()
 started = client.schedules.trigger("weekly")
-client.registries.begin_create(Registry(name="shared", location="eastus", replication_locations=[RegistryRegionDetails(location="eastus")])).result()
+regions = [RegistryRegionDetails(location="eastus")]
+client.registries.begin_create(Registry(name="shared", location="eastus", replication_locations=regions)).result()
 model = client.models.create_or_update(Model(name="flight-delay", version="3", path="model", type="custom_model"))
 client.models.share("flight-delay", "3", share_with_name="flight-delay", share_with_version="3", registry_name="shared")
 registry = MLClient(EnvironmentCredential(), registry_name="shared")
@@ -82,5 +87,6 @@ straight = registry.models.create_or_update(Model(name="straight", version="1", 
 tell([made.is_enabled, registry.models.get("flight-delay", "3").version, started.job_name, straight.version])
 """, small)
     enabled, version, job, straight = said
-    assert enabled and (version, straight) == ("3", "1") and next((small / "there").rglob("MLmodel")).read_text() == "flavors: {}\n"
+    assert enabled and (version, straight) == ("3", "1")
+    assert next((small / "there").rglob("MLmodel")).read_text() == "flavors: {}\n"
     assert job in [one["name"] for one in azure.state.all("workspaces/jobs")]

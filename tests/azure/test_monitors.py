@@ -1,4 +1,5 @@
-"Monitors and events of a workspace: Azure runs the monitor, a breach comes by Event Grid or is read back, and it is acted on once"
+"""Monitors and events of a workspace: Azure runs the monitor, a breach comes by Event Grid or is read back, and it is
+acted on once"""
 import json
 import os
 import signal
@@ -8,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from mlops_nb.retraining.events import AZURE_TAG
 
-from tests.support.azure.small import MLOPS, command, small  # noqa: F401
-from tests.support.azure.watched import NOW, SCRIPT, collect, watched  # noqa: F401
+from tests.support.azure.small import MLOPS, command
+from tests.support.azure.watched import NOW, SCRIPT, collect
 
 HANDLE = ("events", "handle", "-", "--on", "dev", "--no-release", "--json")
 
@@ -22,44 +23,55 @@ def due(azure, name: str = "watch"):
     return run
 
 
-def retrainings(azure) -> list: return [one["name"] for one in azure.state.all("workspaces/jobs") if one["name"].startswith("retrain-")]
+def retrainings(azure) -> list:
+    return [one["name"] for one in azure.state.all("workspaces/jobs") if one["name"].startswith("retrain-")]
 
 
 def breaches(azure) -> list: return [event for event in azure.events if AZURE_TAG in event["data"]["runTags"]]
 
 
-def test_a_breach_that_azure_finds_retrains_once_however_often_it_is_told(azure, watched):  # noqa: F811
+def test_a_breach_that_azure_finds_retrains_once_however_often_it_is_told(azure, watched):
     made = json.loads(command(azure, watched, "schedule", "apply", "monitor.yml", "--on", "dev", "--json"))
-    assert made["frozen"] == ["azureml:reference@latest"] and made["left_out"] == ["drift.numerical.population_stability_index"]
+    assert made["frozen"] == ["azureml:reference@latest"]
+    assert made["left_out"] == ["drift.numerical.population_stability_index"]
     collect(azure, shift=2.0)
     due(azure)
-    performance, drift = (next(one for one in breaches(azure) if f"'{name}'" in one["data"]["runTags"][AZURE_TAG]) for name in ("performance", "drift"))
+    performance, drift = (next(one for one in breaches(azure) if f"'{name}'" in one["data"]["runTags"][AZURE_TAG])
+                          for name in ("performance", "drift"))
     assert '"metric_name": "accuracy", "threshold_value": 0.7' in performance["data"]["runTags"][AZURE_TAG]
 
     with ThreadPoolExecutor(2) as pool:  # Event Grid delivers at least once, and here twice at the same time
-        said = [*pool.map(lambda _: subprocess.run([*MLOPS, *HANDLE], cwd=watched, env={**os.environ, **azure.env}, input=json.dumps([performance]), capture_output=True, text=True), range(2))]
-    assert 0 in {one.returncode for one in said} and all(one.returncode == 0 or "another handler has decided" in one.stderr for one in said), [one.stderr[-2000:] for one in said]
+        said = [*pool.map(lambda _: subprocess.run([*MLOPS, *HANDLE], cwd=watched, env={**os.environ, **azure.env},
+                                                   input=json.dumps([performance]), capture_output=True, text=True),
+                          range(2))]
+    assert 0 in {one.returncode for one in said} and all(one.returncode == 0
+                                                         or "another handler has decided" in one.stderr
+                                                         for one in said), [one.stderr[-2000:] for one in said]
     assert len(retrainings(azure)) == 1
 
     again, = json.loads(command(azure, watched, *HANDLE, stdin=json.dumps(performance)))
-    assert (again["action"], again["status"]) == ("retrain", "done") and again["outcome"]["job"] == retrainings(azure)[0] and "Refused: not better" in again["outcome"]["reason"]
+    assert (again["action"], again["status"]) == ("retrain", "done")
+    assert again["outcome"]["job"] == retrainings(azure)[0] and "Refused: not better" in again["outcome"]["reason"]
     assert again["result"]["signals"]["performance"]["rows"][0]["metric"] == "accuracy"
     later, = json.loads(command(azure, watched, *HANDLE, stdin=json.dumps([drift])))
-    assert (later["action"], later["status"]) == ("none", "done") and "breach of data_drift without harm" in later["reason"]
+    assert (later["action"], later["status"]) == ("none", "done")
+    assert "breach of data_drift without harm" in later["reason"]
 
     read = json.loads(command(azure, watched, "events", "pull", "--on", "dev", "--json"))
     assert {(one["breach"], one["action"]) for one in read} == {(again["breach"], "retrain"), (later["breach"], "none")}
     assert "no monitor of dev has found a breach" in command(azure, watched, "events", "pull", "--on", "dev")
-    assert len(json.loads(command(azure, watched, "events", "--on", "dev", "--json"))) == 4 and len(retrainings(azure)) == 1
+    assert len(json.loads(command(azure, watched, "events", "--on", "dev", "--json"))) == 4
+    assert len(retrainings(azure)) == 1
 
 
-def test_a_handler_that_is_killed_while_azure_retrains_is_followed_by_one_that_finds_its_job(azure, watched):  # noqa: F811
+def test_a_handler_that_is_killed_while_azure_retrains_is_followed_by_one_that_finds_its_job(azure, watched):
     command(azure, watched, "schedule", "apply", "monitor.yml", "--on", "dev")
     (watched / "code/judge.py").write_text(SCRIPT % 8)
     collect(azure)
     due(azure)
     assert command(azure, watched, "events", "pull", "--on", "dev").count("pending") == 1
-    handler = subprocess.Popen([*MLOPS, "events", "handle", "--on", "dev", "--no-release"], cwd=watched, env={**os.environ, **azure.env}, start_new_session=True)
+    handler = subprocess.Popen([*MLOPS, "events", "handle", "--on", "dev", "--no-release"], cwd=watched,
+                               env={**os.environ, **azure.env}, start_new_session=True)
     while not retrainings(azure) and handler.poll() is None: time.sleep(0.2)
     os.killpg(handler.pid, signal.SIGKILL)
     handler.wait()
@@ -68,13 +80,16 @@ def test_a_handler_that_is_killed_while_azure_retrains_is_followed_by_one_that_f
     assert (row["status"], row["outcome"]["job"]) == ("done", retrainings(azure)[0]) and len(retrainings(azure)) == 1
 
 
-def test_the_window_that_a_workspace_collected_is_judged_here_with_the_limits_of_chance(azure, watched):  # noqa: F811
-    assert "echo has collected nothing in dev" in command(azure, watched, "monitor", "monitor.yml", "--on", "dev", code=2)
+def test_the_window_that_a_workspace_collected_is_judged_here_with_the_limits_of_chance(azure, watched):
+    assert "echo has collected nothing in dev" in command(azure, watched, "monitor", "monitor.yml", "--on", "dev",
+                                                          code=2)
     collect(azure, shift=2.0, wrong=0.05)
     at = ("monitor", "monitor.yml", "--on", "dev", "--at", f"{NOW:%Y-%m-%dT%H:00:00Z}", "--json")
     found = json.loads(command(azure, watched, *at))
-    assert found["rows"] == 400 and found["breach"] and {name: one["verdict"] for name, one in found["signals"].items()} == {"drift": "breach", "performance": "ok"}
+    assert found["rows"] == 400 and found["breach"]
+    assert {name: one["verdict"] for name, one in found["signals"].items()} == {"drift": "breach", "performance": "ok"}
     assert json.loads(command(azure, watched, *at))["signals"] == found["signals"]
     rows = json.loads(command(azure, watched, "events", "--on", "dev", "--json"))
-    assert [(one["action"], one["deliveries"]) for one in rows] == [("pending", 2)] and rows[0]["result"]["endpoint"] == "echo"
+    assert [(one["action"], one["deliveries"]) for one in rows] == [("pending", 2)]
+    assert rows[0]["result"]["endpoint"] == "echo"
     assert not retrainings(azure), "a monitor judges; the handler acts"

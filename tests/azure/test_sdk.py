@@ -6,12 +6,14 @@ import pytest
 
 from tests.support import ROOT
 
-PRIVATE = re.compile(r"azure\.ai\.ml[\w.]*\._|\._(runs_operations|load_functions|artifacts|restclient|to_rest_object|from_rest_object)\b"
+PRIVATE = re.compile(r"azure\.ai\.ml[\w.]*\._|\._(runs_operations|load_functions|artifacts|restclient|to_rest_object|"
+                     r"from_rest_object)\b"
                      r"|\"_(data|component)\"")
 
 
 def test_only_one_module_names_private_parts():
-    files = [file for file in sorted((ROOT / "mlops_nb").rglob("*.py")) if file.name != "_modidx.py" and "templates" not in file.parts]
+    files = [file for file in sorted((ROOT / "mlops_nb").rglob("*.py")) if file.name != "_modidx.py"
+             and "templates" not in file.parts]
     found = {file.relative_to(ROOT).as_posix() for file in files if PRIVATE.search(file.read_text(encoding="utf-8"))}
     assert found == {"mlops_nb/azure/sdk.py"}
 
@@ -26,17 +28,21 @@ def test_run_history_answers_for_a_run_and_for_what_is_below_it():
 
 def test_an_output_of_a_node_knows_where_it_goes():
     from azure.ai.ml import load_job
+
     from mlops_nb.azure.sdk import output_binding
     job = load_job(ROOT / "pipelines/training/pipeline.yml")
     bindings = {output_binding(output) for node in job.jobs.values() for output in node.outputs.values()}
     assert {f"${{{{parent.outputs.{name}}}}}" for name in job.outputs} <= bindings
 
 
-@pytest.mark.parametrize("loader, name", [("load_schedule", "JobSchedule"), ("load_batch_deployment", "ModelBatchDeployment")])
+@pytest.mark.parametrize("loader, name", [("load_schedule", "JobSchedule"),
+                                          ("load_batch_deployment", "ModelBatchDeployment")])
 def test_files_are_loaded_that_no_public_loader_reads(loader, name, tmp_path):
     from mlops_nb.azure import sdk
-    texts = {"load_schedule": 'name: weekly\ntrigger: {type: cron, expression: "0 6 * * 1"}\ncreate_job: azureml:train:1\n',
-             "load_batch_deployment": "type: model\nname: blue\nendpoint_name: echo\nmodel: azureml:flight-delay:1\ncompute: azureml:cpu\n"}
+    texts = {"load_schedule": 'name: weekly\ntrigger: {type: cron, expression: "0 6 * * 1"}\ncreate_job: '
+                              'azureml:train:1\n',
+             "load_batch_deployment": "type: model\nname: blue\nendpoint_name: echo\nmodel: azureml:flight-delay:1\n"
+                                      "compute: azureml:cpu\n"}
     (tmp_path / "file.yml").write_text(texts[loader])
     assert type(getattr(sdk, loader)(tmp_path / "file.yml")).__name__ == name
 
@@ -44,4 +50,5 @@ def test_files_are_loaded_that_no_public_loader_reads(loader, name, tmp_path):
 def test_datastores_are_opened_and_read_by_the_functions_that_the_sdk_itself_uses():
     from azure.ai.ml._artifacts._artifact_utilities import download_artifact_from_aml_uri, get_datastore_info
     assert [*inspect.signature(get_datastore_info).parameters][:2] == ["operations", "name"]
-    assert [*inspect.signature(download_artifact_from_aml_uri).parameters] == ["uri", "destination", "datastore_operation"]
+    assert [*inspect.signature(download_artifact_from_aml_uri).parameters] == ["uri", "destination",
+                                                                               "datastore_operation"]

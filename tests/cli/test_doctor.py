@@ -36,13 +36,15 @@ def az(project, monkeypatch, *lines):
     script.chmod(0o755)
     monkeypatch.setenv("PATH", f"{project / 'bin'}{os.pathsep}{os.environ['PATH']}")
     settings = (project / "settings.ini").read_text()
-    filled = settings.replace("[dev]\nsubscription_id =\nresource_group =\nworkspace =", "[dev]\nsubscription_id = s\nresource_group = g\nworkspace = w")
+    filled = settings.replace("[dev]\nsubscription_id =\nresource_group =\nworkspace =",
+                              "[dev]\nsubscription_id = s\nresource_group = g\nworkspace = w")
     (project / "settings.ini").write_text(filled)
 
 
 def test_a_package_that_differs_from_the_lock_is_missing_with_the_command_that_mends_it(project):
     assert found(project)["packages"].ok
-    (project / "requirements.lock").write_text("click==0.1 \\\n    --hash=sha256:00\nnot-there==1.0\nnot-needed==1.0 ; sys_platform == 'none'\n")
+    lock = "click==0.1 \\\n    --hash=sha256:00\nnot-there==1.0\nnot-needed==1.0 ; sys_platform == 'none'\n"
+    (project / "requirements.lock").write_text(lock)
     one = found(project)["packages"]
     assert one.mark == "fails" and "2 differ" in one.found and "not-there not installed instead of 1.0" in one.found
     assert one.fix.endswith("make setup")
@@ -53,7 +55,8 @@ def test_a_damaged_database_and_broken_settings_are_missing(project):
     (project / ".mlops/workspace.db").write_bytes(b"not a database, but long enough to look like one" * 100)
     (project / "settings.ini").write_text("[project]\nexperiment = e\nmodle = m\n")
     seen = found(project)
-    assert seen["workspace"].found == "damaged: .mlops/workspace.db" and seen["workspace"].fix.startswith("mv .mlops/workspace.db")
+    assert seen["workspace"].found == "damaged: .mlops/workspace.db"
+    assert seen["workspace"].fix.startswith("mv .mlops/workspace.db")
     assert seen["settings"].mark == "fails" and "did you mean model?" in seen["settings"].found
 
 
@@ -79,7 +82,8 @@ def test_azure_is_not_asked_without_on(project, monkeypatch):
 
 
 def test_with_on_a_workspace_is_needed(project):
-    assert "names no workspace" in found(project, "staging")["staging"].found and "[staging]" in found(project, "staging")["staging"].fix
+    one = found(project, "staging")["staging"]
+    assert "names no workspace" in one.found and "[staging]" in one.fix
 
 
 def test_nobody_logged_in(project, monkeypatch):
@@ -103,7 +107,8 @@ def test_the_keys_of_json_are_those_that_are_documented(tmp_path):
     (tmp_path / "data.yml").write_text("name: table\ntype: uri_file\npath: table.csv\n")
     (tmp_path / "job.yml").write_text("type: command\ncommand: echo hello\nenvironment: azureml:none@latest\n")
     said = {name: json.loads(command(*words, "--json", cwd=tmp_path).stdout) for name, words in {
-        "create": ["create", "data.yml"], "run": ["run", "job.yml"], "show": ["show", "last"], "jobs": ["jobs"]}.items()}
+        "create": ["create", "data.yml"], "run": ["run", "job.yml"], "show": ["show", "last"],
+        "jobs": ["jobs"]}.items()}
     for name, value in said.items():
         one = value[0] if isinstance(value, list) else value
         assert one.keys() == JSON_KEYS[name].keys(), name
@@ -123,10 +128,10 @@ def commands(group=main, above=("mlops-nb",)):
         else: yield " ".join([*above, name]), found
 
 
-OWN = ("mlops_nb.",)
+OURS = [(words, one) for words, one in commands() if one.callback.__module__.startswith("mlops_nb.")]
 
 
-@pytest.mark.parametrize("words, found", [(words, one) for words, one in commands() if one.callback.__module__.startswith(OWN)])
+@pytest.mark.parametrize("words, found", OURS)
 def test_every_command_has_an_example_of_itself(words, found):
     assert f"\n{words}" in (found.help or "").replace("    ", ""), f"{words} --help has no example"
     assert all(p.help for p in found.params if isinstance(p, click.Option))

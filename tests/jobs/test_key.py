@@ -42,7 +42,8 @@ def test_it_changes_with_what_the_result_depends_on(base, change):
 @pytest.mark.parametrize("change", [
     lambda step, values: (changed(step, display_name="Other", description="x", version="9", tags={"a": "b"}), values),
     lambda step, values: (replace(step, name="renamed", timeout=9.0), values),
-    lambda step, values: (replace(step, outputs={"model": Destination(path="azureml://datastores/a/paths/b", name="kept")}), values),
+    lambda step, values: (replace(step, outputs={"model": Destination(path="azureml://datastores/a/paths/b",
+                                                                      name="kept")}), values),
     lambda step, values: (step, {**values, "data": Value("/elsewhere", "f" * 64)}),
     lambda step, values: (step, dict(reversed(values.items()))),
 ])
@@ -62,12 +63,14 @@ def test_it_changes_with_the_code_and_not_with_what_is_ignored(base):
     assert step_key(workspace, step, values, "env") != before
 
 
-@given(st.dictionaries(st.text(min_size=1, max_size=5), st.text(max_size=5), max_size=4), st.dictionaries(st.text(min_size=1, max_size=5), st.text(max_size=5), max_size=4))
+@given(st.dictionaries(st.text(min_size=1, max_size=5), st.text(max_size=5), max_size=4),
+       st.dictionaries(st.text(min_size=1, max_size=5), st.text(max_size=5), max_size=4))
 def test_two_sets_of_literals_share_a_key_only_if_they_are_equal(first, second):
     import tempfile
     from pathlib import Path
     root = Path(tempfile.mkdtemp())
     workspace, step = Workspace(root), Step("s", Component("command", {"command": "true"}, root), {}, {})
-    keys = [step_key(workspace, step, {name: Value(text, text) for name, text in values.items()}, "env") for values in (first, second)]
+    keys = [step_key(workspace, step, {name: Value(text, text) for name, text in values.items()}, "env")
+            for values in (first, second)]
     workspace.db.close()
     assert (keys[0] == keys[1]) == (first == second)

@@ -130,9 +130,13 @@ def test_the_sample_runs_stages_in_order_and_ends_at_the_first_that_fails(projec
 def test_windows_is_told_what_it_needs(project, monkeypatch):
     from mlops_nb.errors import UserError
     from mlops_nb.jobs.launcher import LauncherClient
-    without = "import sys\nsys.modules['fcntl'] = None\nfrom mlops_nb.cli.main import main\nmain(prog_name='mlops-nb')"
-    done = subprocess.run([sys.executable, "-c", without, "releases"], cwd=project.root, text=True, capture_output=True)
-    assert done.returncode == 2 and "need Linux or macOS" in done.stderr and "WSL" in done.stderr and "Traceback" not in done.stderr
+    file = pipeline(project, {"first": ["seen = 1", WRITE]})
+    windows = ("import sys, filelock, sysconfig, mlops_nb.jobs.runner\nfrom mlops_nb.cli.main import main\n"
+               "sysconfig.get_config_vars()\nsys.platform = 'win32'\n"
+               f"main(['run', {str(file)!r}], prog_name='mlops-nb')")
+    done = subprocess.run([sys.executable, "-c", windows], cwd=project.root, text=True, capture_output=True)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "need Linux or macOS" in done.stderr and "WSL" in done.stderr
     monkeypatch.setattr(sys, "platform", "win32")
     with pytest.raises(UserError, match="need Linux or macOS"): LauncherClient()
 

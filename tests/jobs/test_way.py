@@ -14,7 +14,9 @@ from tests.jobs.test_runner import empty_store, project  # noqa: F401 (the fixtu
 SPY = """
 import json, sys
 opened, looked_up = [], []
-sys.addaudithook(lambda event, args: event == "open" and str(args[0]).endswith((".yml", ".yaml")) and opened.append(str(args[0])))
+def hear(event, args):
+    if event == "open" and str(args[0]).endswith((".yml", ".yaml")): opened.append(str(args[0]))
+sys.addaudithook(hear)
 import mlops_nb.jobs.plan as plan
 original = plan.lookup_step
 def lookup_step(workspace, planned, step, *rest):
@@ -49,13 +51,15 @@ INNER = """
     jobs: {last: {component: write.yml, inputs: {word: last, before: "${{parent.inputs.before}}"}}}
 """
 FILES = {"job.yml": JOB, "write.yml": WRITE, "inner.yml": INNER,
-         "environment.yml": "    name: here\n    image: ubuntu\n    conda_file: conda.yml\n", "conda.yml": "    dependencies: [python]\n"}
+         "environment.yml": "    name: here\n    image: ubuntu\n    conda_file: conda.yml\n",
+         "conda.yml": "    dependencies: [python]\n"}
 
 
 def watched(project, *words: str, code: int = 0):  # noqa: F811
     "How often a command opened each YAML file, and how often it looked up each step"
     env = {**os.environ, "MLOPS_NB_FORK": "0"}
-    done = subprocess.run([sys.executable, "-c", SPY, *words], cwd=project.root, env=env, text=True, capture_output=True)
+    done = subprocess.run([sys.executable, "-c", SPY, *words], cwd=project.root, env=env, text=True,
+                          capture_output=True)
     assert done.returncode == code, done.stdout + done.stderr
     opened, looked_up = json.loads(re.search(r"SEEN (.*)", done.stderr)[1])
     return collections.Counter(os.path.basename(path) for path in opened), collections.Counter(looked_up)
@@ -71,11 +75,12 @@ ONCE, STEPS = dict.fromkeys(FILES, 1), ["first", "second", "inner.last"]
 
 
 def test_a_command_reads_each_file_once_and_looks_up_each_step_once(written):
-    assert watched(written, "run", "job.yml", "--dry-run") == (ONCE, {"first": 1})  # the others need what is not made yet
+    assert watched(written, "run", "job.yml", "--dry-run") == (ONCE, {"first": 1})  # the others need what it makes
     assert watched(written, "run", "job.yml") == (ONCE, dict.fromkeys(STEPS, 1))
     assert watched(written, "run", "job.yml") == (ONCE, dict.fromkeys(STEPS, 1))  # unchanged
     assert watched(written, "run", "job.yml", "--dry-run") == (ONCE, dict.fromkeys(STEPS, 1))
-    assert watched(written, "run", "job.yml", "--set", "inputs.word=bye") == (ONCE, dict.fromkeys(STEPS, 1))  # all run again
+    changed = watched(written, "run", "job.yml", "--set", "inputs.word=bye")
+    assert changed == (ONCE, dict.fromkeys(STEPS, 1))  # all run again
 
 
 def test_what_changes_while_a_job_runs_counts_when_a_step_begins(project):  # noqa: F811
@@ -107,7 +112,8 @@ def test_registering_and_checking_read_each_file_once(written):
 
 def test_a_registered_component_is_found_with_one_workspace(written, monkeypatch):
     written.call("create", "write.yml")
-    written.write("job.yml", JOB.replace("component: write.yml", "component: azureml:write@latest").replace("      inner:", "      # inner:"))
+    written.write("job.yml", JOB.replace("component: write.yml",
+                                         "component: azureml:write@latest").replace("      inner:", "      # inner:"))
     from mlops_nb.jobs import run
     opened = []
     class Counted(run.Workspace):

@@ -36,11 +36,15 @@ def test_lines_are_those_of_the_file(content, blank):
 
 
 broken = [
-    ("a:\n\tb: 1\n", 2, "tab"), ("a: 1\n\tb: 2\n", 2, "tab"), ("a: 1\na: 2\n", 2, "twice"), ("a:\n  b: 1\n  b: 2\n", 3, "twice"),
-    ("a:\n    b: 1\n  c: 2\n", 3, "line up"), ("a: b: c\n", 1, "quotes"), ("a: @x\n", 1, "quotes"), ("a: 'x\n", 2, "close"),
+    ("a:\n\tb: 1\n", 2, "tab"), ("a: 1\n\tb: 2\n", 2, "tab"), ("a: 1\na: 2\n", 2, "twice"),
+    ("a:\n  b: 1\n  b: 2\n", 3, "twice"),
+    ("a:\n    b: 1\n  c: 2\n", 3, "line up"), ("a: b: c\n", 1, "quotes"), ("a: @x\n", 1, "quotes"),
+    ("a: 'x\n", 2, "close"),
     ("a: [1, 2\n", 2, "not valid YAML"), ("a: *x\n", 1, "anchor"), ("", 1, "empty"), ("# only a comment\n", 1, "empty"),
-    ("just text\n", 1, "mapping"), ("- 1\n", 1, "mapping"), ("a: !!python/object:os.system {}\n", 1, "tag"), ("a: 2013-13-01\n", 1, "date"),
-    ("a: &x {b: *x}\n", 1, "itself"), ("a: 1\n---\nb: 1\n", 2, "one document"), ("a: \x01\n", None, "printable"), ("{a: 1, {b: 2}: 3}\n", 1, "key"),
+    ("just text\n", 1, "mapping"), ("- 1\n", 1, "mapping"), ("a: !!python/object:os.system {}\n", 1, "tag"),
+    ("a: 2013-13-01\n", 1, "date"),
+    ("a: &x {b: *x}\n", 1, "itself"), ("a: 1\n---\nb: 1\n", 2, "one document"), ("a: \x01\n", None, "printable"),
+    ("{a: 1, {b: 2}: 3}\n", 1, "key"),
     ("a: {<<: 3}\n", 1, "not valid YAML"), ("a: 1\n" + "b: " + "[" * 5000 + "]" * 5000, None, "deep"),
 ]
 
@@ -63,7 +67,8 @@ def test_bytes_that_are_not_utf8(tmp_path):
 
 def test_paths_that_hold_no_document(tmp_path):
     (tmp_path / "train.yml").write_text("a: 1")
-    for path, words in [("trian.yml", "choose one of train.yml"), ("no/such.yml", "does not exist either"), ("", "is a folder"),
+    for path, words in [("trian.yml", "choose one of train.yml"), ("no/such.yml", "does not exist either"),
+                        ("", "is a folder"),
                         ("train.yml/x", "cannot read")]:
         with pytest.raises(UserError, match=words): load(tmp_path / path)
 
@@ -90,6 +95,7 @@ def test_containers_are_dicts_and_lists():
 
 
 def test_the_import_is_light():
-    code = "import yaml, time; t = time.perf_counter(); import mlops_nb.schemas.documents; print(time.perf_counter() - t)"
+    code = ("import yaml, time; start = time.perf_counter(); import mlops_nb.schemas.documents; "
+            "print(time.perf_counter() - start)")
     assert min(float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
                for _ in range(3)) < 0.05

@@ -26,7 +26,8 @@ def test_every_expression_becomes_exactly_its_value(parts, known, end):
 
 @given(names, values)
 def test_values_are_not_expanded_again(name, value):
-    assert substitute(f"${{{{ inputs.{name} }}}}", {("inputs", name): "${{inputs." + name + "}}" + value}.get) == "${{inputs." + name + "}}" + value
+    assert substitute(f"${{{{ inputs.{name} }}}}",
+                      {("inputs", name): "${{inputs." + name + "}}" + value}.get) == "${{inputs." + name + "}}" + value
 
 
 @given(plain, names, names, plain)

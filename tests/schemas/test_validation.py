@@ -1,4 +1,4 @@
-"Validation: it refuses every mutation in a table, accepts only what azure-ai-ml accepts, and its tables are azure-ai-ml's"
+"Validation refuses every mutation in a table and accepts only what azure-ai-ml accepts; its tables are azure-ai-ml's"
 import copy
 import importlib
 import logging
@@ -40,7 +40,8 @@ def azure(path):
     import azure.ai.ml as ml
     from azure.ai.ml.entities._load_functions import load_model_batch_deployment, load_schedule
     kind = kind_of(load(path)) or ""
-    loaders = {"data": ml.load_data, "environment": ml.load_environment, "model": ml.load_model, "schedule": load_schedule,
+    loaders = {"data": ml.load_data, "environment": ml.load_environment, "model": ml.load_model,
+               "schedule": load_schedule,
                "monitor schedule": load_schedule,
                "online endpoint": ml.load_online_endpoint, "online deployment": ml.load_online_deployment,
                "batch endpoint": ml.load_batch_endpoint, "model batch deployment": load_model_batch_deployment}
@@ -56,27 +57,31 @@ def errors(path, *args):
     return [p for p in validate(path, *args) if p.kind == "error"]
 
 
-@pytest.mark.parametrize("path", [p for p in FILES + PROJECT if kind_of(load(p)) not in ("other", "azure")], ids=lambda p: p.name)
+@pytest.mark.parametrize("path", [p for p in FILES + PROJECT if kind_of(load(p)) not in ("other", "azure")],
+                         ids=lambda p: p.name)
 def test_both_accept_every_good_file(path):
     assert [str(p) for p in validate(path) if p.kind != "azure_only"] == []
     assert azure(path) is None
 
 
-# Each row: file, text in it, what replaces the text, words of the message, and the line where it is reported, counted from the replaced text
+# Each row: file, text in it, what replaces the text, words of the message, and the line where it is reported, counted
+# from the replaced text
 MUTATIONS = [
     # unknown keys
     ("command.yml", "compute: azureml:cluster", "computee: azureml:cluster", "did you mean 'compute'?", 0),
     ("command.yml", "limits: {timeout: 600}", "limits: {timeot: 600}", "did you mean 'timeout'?", 0),
     ("command.yml", "instance_count: 2", "instance_cout: 2", "did you mean 'instance_count'?", 0),
     ("command.yml", "mode: download", "moode: download", "did you mean 'mode'?", 0),
-    ("command.yml", "{type: uri_file, mode: rw_mount}", "{type: uri_file, modus: rw_mount}", "output has no key 'modus'", 0),
+    ("command.yml", "{type: uri_file, mode: rw_mount}", "{type: uri_file, modus: rw_mount}",
+     "output has no key 'modus'", 0),
     ("command.yml", "queue_settings: {job_tier", "queue_settings: {tier", "has no key 'tier'", 0),
     ("train.yml", "is_deterministic: true", "deterministic: true", "did you mean 'is_deterministic'?", 0),
     ("train.yml", "min: 0, max: 1}", "minimum: 0, max: 1}", "has no key 'minimum'", 0),
     ("train.yml", "report: {type: uri_file}", "report: {type: uri_file, path: x}", "output has no key 'path'", 0),
     ("pipeline.yml", "force_rerun: true", "force_run: true", "did you mean 'force_rerun'?", 0),
     ("pipeline.yml", "limits: {timeout: 100}", "limit: {timeout: 100}", "did you mean 'limits'?", 0),
-    ("pipeline.yml", "    resources: {instance_count: 1}", "    resource: {instance_count: 1}", "did you mean 'resources'?", 0),
+    ("pipeline.yml", "    resources: {instance_count: 1}", "    resource: {instance_count: 1}",
+     "did you mean 'resources'?", 0),
     ("pipeline.yml", "max_total_trials: 4", "max_total_trials: 4, max_trials: 3", "has no key 'max_trials'", 0),
     ("pipeline.yml", "comment", "comment", "", None),
     ("sweep.yml", "max_value: -1}", "max_value: -1, step: 2}", "loguniform has no key 'step'", 0),
@@ -97,7 +102,8 @@ MUTATIONS = [
     ("score.yml", "  type: run_function\n", "", "needs 'type'", None),
     ("data.yml", "name: flights\n", "", "needs 'name'", None),
     ("model.yml", "path: source\n", "", "needs 'path'", None),
-    ("environment.yml", "image: mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu22.04\n", "", "neither image nor build", None),
+    ("environment.yml", "image: mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu22.04\n", "", "neither image nor build",
+     None),
     ("recurrence.yml", "  interval: 1\n", "", "needs 'interval'", None),
     ("pipeline.yml", "type: pipeline\ndisplay", "display", "needs 'type'", None),
     ("pipeline.yml", "    trial: train.yml\n", "", "needs", None),
@@ -124,8 +130,10 @@ MUTATIONS = [
     ("pipeline.yml", "default_compute: azureml:cluster", "default_compute: cluster", 'azureml:NAME, or serverless', 0),
     ("score.yml", 'mini_batch_size: "2"', "mini_batch_size: 2", "put it in quotes", 0),
     ("endpoint.yml", "name: flights-endpoint", "name: fl", "3 to 32 letters", 0),
-    ("sweep.yml", "type: random, seed: 1, rule: sobol", "type: grid", "grid sampling cannot draw rate from loguniform", 2),
-    ("pipeline.yml", "{type: uniform, min_value: 0.1", "{type: loguniform, min_value: 0.1", "bayesian sampling cannot draw rate", 0),
+    ("sweep.yml", "type: random, seed: 1, rule: sobol", "type: grid", "grid sampling cannot draw rate from loguniform",
+     2),
+    ("pipeline.yml", "{type: uniform, min_value: 0.1", "{type: loguniform, min_value: 0.1",
+     "bayesian sampling cannot draw rate", 0),
     # literals and declarations
     ("train.yml", "default: 0.1, min: 0", "default: 1.5, min: 0", "above the maximum 1", 0),
     ("train.yml", "default: 10, min: 1", "default: 0, min: 1", "below the minimum 1", 0),
@@ -144,12 +152,15 @@ MUTATIONS = [
     ("pipeline.yml", "min_value: 0.1, max_value: 0.9", "min_value: 0.1, max_value: 1.9", "above the maximum 1", 0),
     # bindings
     ("pipeline.yml", "rate: ${{parent.inputs.rate}}", "rate: ${{parent.inputs.rte}}", "did you mean 'rate'?", 0),
-    ("pipeline.yml", "      flights: ${{parent.jobs.prepare.outputs.prepared}}\n      rate", "      flights: ${{parent.jobs.prepar.outputs.prepared}}\n      rate",
+    ("pipeline.yml", "      flights: ${{parent.jobs.prepare.outputs.prepared}}\n      rate",
+     "      flights: ${{parent.jobs.prepar.outputs.prepared}}\n      rate",
      "did you mean 'prepare'?", 0),
-    ("pipeline.yml", "      flights: ${{parent.jobs.prepare.outputs.prepared}}\n      rate", "      flights: ${{parent.jobs.prepare.outputs.prepard}}\n      rate",
+    ("pipeline.yml", "      flights: ${{parent.jobs.prepare.outputs.prepared}}\n      rate",
+     "      flights: ${{parent.jobs.prepare.outputs.prepard}}\n      rate",
      "did you mean 'prepared'?", 0),
     ("pipeline.yml", "rate: ${{parent.inputs.rate}}", "rate: ${{inputs.rate}}", "write ${{parent.inputs.rate}}", 0),
-    ("pipeline.yml", "rate: ${{parent.inputs.rate}}", "rate: ${{parent.inputs.flights}}", "binds uri_folder (inputs.flights) to an input of type number", 0),
+    ("pipeline.yml", "rate: ${{parent.inputs.rate}}", "rate: ${{parent.inputs.flights}}",
+     "binds uri_folder (inputs.flights) to an input of type number", 0),
     ("pipeline.yml", "model: ${{parent.outputs.model}}", "model: ${{parent.outputs.modl}}", "did you mean 'model'?", 0),
     ("pipeline.yml", "compute: ${{parent.inputs.node}}", "compute: ${{parent.inputs.nod}}", "did you mean 'node'?", 0),
     ("pipeline.yml", "cp -r ${{inputs.flights}}", "cp -r ${{inputs.flight}}", "did you mean 'flights'?", 0),
@@ -161,27 +172,36 @@ MUTATIONS = [
     ("command.yml", "${{inputs.rows}}", "${{inputs.rows", "${{ without }}", 0),
     ("sweep.yml", "${{search_space.depth}}", "${{search_space.deep}}", "names nothing", 0),
     ("sweep.yml", "${{search_space.depth}}", "${{search_spice.depth}}", "did you mean 'search_space'?", 0),
-    ("train.yml", "$[[--champion ${{inputs.champion}}]]", "--champion ${{inputs.champion}}", "an optional input between $[[ and ]]", None),
+    ("train.yml", "$[[--champion ${{inputs.champion}}]]", "--champion ${{inputs.champion}}",
+     "an optional input between $[[ and ]]", None),
     ("train.yml", "${{inputs.champion}}]]", "${{inputs.champion}}", "$[[ without ]]", None),
     ("train.yml", "${{inputs.trees}}", "${{inputs.tree}}", "did you mean 'trees'?", None),
     ("score.yml", "--model ${{inputs.model}}", "--model ${{inputs.mdl}}", "did you mean 'model'?", 0),
     ("nested.yml", "rate: ${{parent.inputs.rate}}", "rate: ${{parent.inputs.champion}}", "binds mlflow_model", 0),
-    ("nested.yml", "flights: {type: uri_folder}", "flights: {type: uri_folder, optional: true}", "is optional, to a required input", 10),
+    ("nested.yml", "flights: {type: uri_folder}", "flights: {type: uri_folder, optional: true}",
+     "is optional, to a required input", 10),
     # calls
     ("pipeline.yml", "      trees: 20", "      tres: 20", "did you mean 'trees'?", 0),
-    ("pipeline.yml", "      model: ${{parent.outputs.model}}\n", "      modl: ${{parent.outputs.model}}\n", "did you mean 'model'?", 0),
-    ("pipeline.yml", "      flights: ${{parent.jobs.prepare.outputs.prepared}}\n      rate", "      rate", "the input 'flights' of the component 'train' is not given", None),
+    ("pipeline.yml", "      model: ${{parent.outputs.model}}\n", "      modl: ${{parent.outputs.model}}\n",
+     "did you mean 'model'?", 0),
+    ("pipeline.yml", "      flights: ${{parent.jobs.prepare.outputs.prepared}}\n      rate", "      rate",
+     "the input 'flights' of the component 'train' is not given", None),
     ("pipeline.yml", "      rate: {type: uniform", "      rat: {type: uniform", "did you mean 'rate'?", 0),
-    ("called.yml", "  flights: {type: uri_folder, path: data}\n", "", "the input 'flights' of the component 'nested' is not given", None),
+    ("called.yml", "  flights: {type: uri_folder, path: data}\n", "",
+     "the input 'flights' of the component 'nested' is not given", None),
     ("cron.yml", "inputs: {rate: 0.4}", "inputs: {rte: 0.4}", "has no input 'rte'", 0),
-    ("pipeline.yml", "    type: parallel\n    component", "    type: command\n    component", "its component is a parallel component", 0),
-    ("pipeline.yml", "    type: parallel\n    component", "    type: paralel\n    component", "did you mean 'parallel'?", 0),
+    ("pipeline.yml", "    type: parallel\n    component", "    type: command\n    component",
+     "its component is a parallel component", 0),
+    ("pipeline.yml", "    type: parallel\n    component", "    type: paralel\n    component",
+     "did you mean 'parallel'?", 0),
     ("nested.yml", "    type: command", "    type: sweep", "needs 'trial'", None),
     # files
     ("command.yml", "code: source", "code: sorce", "did you mean 'source'?", 0),
     ("command.yml", "path: data/flights.csv", "path: data/flihts.csv", "did you mean 'flights.csv'?", 0),
-    ("command.yml", "type: uri_file, path: data/flights.csv", "type: uri_folder, path: data/flights.csv", "write `type: uri_file`", 0),
-    ("pipeline.yml", "flights: {type: uri_folder, path: data}\n  file", "flights: {type: uri_file, path: data}\n  file", "data is a folder", 0),
+    ("command.yml", "type: uri_file, path: data/flights.csv", "type: uri_folder, path: data/flights.csv",
+     "write `type: uri_file`", 0),
+    ("pipeline.yml", "flights: {type: uri_folder, path: data}\n  file", "flights: {type: uri_file, path: data}\n  file",
+     "data is a folder", 0),
     ("pipeline.yml", "component: train.yml", "component: trian.yml", "did you mean 'train.yml'?", 0),
     ("pipeline.yml", "trial: train.yml", "trial: trial.yml", "did you mean 'train.yml'?", 0),
     ("pipeline.yml", "entry_script: score.py", "entry_script: scor.py", "did you mean 'score.py'?", 0),
@@ -240,26 +260,36 @@ jobs:
   self: {command: "true", environment: "azureml:e:1", inputs: {x: "${{parent.jobs.self.outputs.x}}"}, outputs: {x: }}
 """)
     found = errors(files/"pipeline.yml")
-    assert [(p.line, p.what.split(": ")[1]) for p in found] == [(3, "first -> third -> second -> first"), (6, "self -> self")]
+    assert [(p.line, p.what.split(": ")[1]) for p in found] == [(3, "first -> third -> second -> first"),
+                                                                (6, "self -> self")]
 
 
 def test_a_pipeline_component_that_contains_itself_ends(files):
     nested = (files/"nested.yml").read_text()
-    (files/"nested.yml").write_text(nested.replace("component: train.yml", "component: nested.yml").replace("type: command", "type: pipeline"))
+    (files/"nested.yml").write_text(nested.replace("component: train.yml",
+                                                   "component: nested.yml").replace("type: command", "type: pipeline"))
     assert any("contains itself" in p.what for p in errors(files/"nested.yml"))
 
 
 def test_two_files_with_one_component_name(files):
     (files/"other.yml").write_text((files/"train.yml").read_text())
-    (files/"nested.yml").write_text((files/"nested.yml").read_text() + "  again:\n    component: other.yml\n    inputs: {flights: '${{parent.inputs.flights}}'}\n")
+    again = "  again:\n    component: other.yml\n    inputs: {flights: '${{parent.inputs.flights}}'}\n"
+    (files/"nested.yml").write_text((files/"nested.yml").read_text() + again)
     found = errors(files/"nested.yml")
-    assert len(found) == 1 and "'train' is declared in" in found[0].what and (found[0].file.name, found[0].line) == ("other.yml", 3)
+    assert len(found) == 1 and "'train' is declared in" in found[0].what
+    assert (found[0].file.name, found[0].line) == ("other.yml", 3)
 
 
 @pytest.mark.parametrize("kind", ref.AZURE_ONLY)
 def test_what_only_azure_runs_is_said_and_not_refused(files, kind):
-    (files/"pipeline.yml").write_text(f"type: pipeline\njobs:\n  one: {{type: {kind}, outputs: {{x: }}}}\n  two: {{command: 'cat "
-                                      "${{inputs.x}}', environment: 'azureml:e:1', inputs: {x: '${{parent.jobs.one.outputs.x}}'}}\n")
+    (files/"pipeline.yml").write_text(f"""type: pipeline
+jobs:
+  one: {{type: {kind}, outputs: {{x: }}}}
+""" + """  two:
+    command: 'cat ${{inputs.x}}'
+    environment: 'azureml:e:1'
+    inputs: {x: '${{parent.jobs.one.outputs.x}}'}
+""")
     found = validate(files/"pipeline.yml")
     assert [(p.kind, p.line) for p in found] == [("azure_only", 3)]
     with pytest.raises(UserError, match="runs on Azure only"): check_file(files/"pipeline.yml")
@@ -267,12 +297,16 @@ def test_what_only_azure_runs_is_said_and_not_refused(files, kind):
 
 def test_a_registered_component_is_looked_up(files):
     text = (files/"pipeline.yml").read_text()
-    (files/"report.yml").write_text((files/"train.yml").read_text().replace("name: train", "name: report").replace("  model: {type", "  text: {type", 1)
-                                    .replace("${{outputs.model}}", "${{outputs.text}}"))
+    report = (files/"train.yml").read_text().replace("name: train", "name: report")
+    report = report.replace("  model: {type", "  text: {type", 1).replace("${{outputs.model}}", "${{outputs.text}}")
+    (files/"report.yml").write_text(report)
     assert errors(files/"pipeline.yml") == []
-    found = [p for p in validate(files/"pipeline.yml", None, Files({"azureml:report@latest": files/"report.yml"}.get)) if p.kind == "error"]
-    assert {p.line for p in found} <= set(range(text[:text.index("registered:")].count("\n") + 1, len(text.splitlines()) + 1))
-    assert any("has no 'title'" in p.what for p in found) and any("'flights' of the component 'report' is not given" in p.what for p in found)
+    found = [p for p in validate(files/"pipeline.yml", None,
+                                 Files({"azureml:report@latest": files/"report.yml"}.get)) if p.kind == "error"]
+    assert {p.line for p in found} <= set(range(text[:text.index("registered:")].count("\n") + 1,
+                                                len(text.splitlines()) + 1))
+    assert any("has no 'title'" in p.what
+               for p in found) and any("'flights' of the component 'report' is not given" in p.what for p in found)
 
 
 def test_broken_yaml_in_a_component_is_one_problem(files):
@@ -283,8 +317,10 @@ def test_broken_yaml_in_a_component_is_one_problem(files):
 
 def test_new_values_for_inputs(files):
     path = files/"pipeline.yml"
-    assert check_file(path, {"rate": "0.5", "node": "007", "flights": "source"}) == {"rate": 0.5, "node": "007", "flights": "source"}
-    for inputs, words in [({"rate": "2"}, "above the maximum 1"), ({"rte": "1"}, "did you mean 'rate'"), ({"flights": "nowhere"}, "does not exist"),
+    assert check_file(path, {"rate": "0.5", "node": "007", "flights": "source"}) == {"rate": 0.5, "node": "007",
+                                                                                     "flights": "source"}
+    for inputs, words in [({"rate": "2"}, "above the maximum 1"), ({"rte": "1"}, "did you mean 'rate'"),
+                          ({"flights": "nowhere"}, "does not exist"),
                           ({"rate": "much"}, "a number")]:
         with pytest.raises(UserError, match=words): check_file(path, inputs)
 
@@ -338,7 +374,8 @@ REFERENCE = [
     (ref.command_component, "component.command_component.CommandComponentSchema", (), ()),
     (ref.inline_component, "component.command_component.AnonymousCommandComponentSchema", (), ()),
     (ref.parallel_component, "component.parallel_component.ParallelComponentSchema", ("environment_variables",), ()),
-    (ref.inline_parallel_component, "component.parallel_component.AnonymousParallelComponentSchema", ("environment_variables",), ()),
+    (ref.inline_parallel_component, "component.parallel_component.AnonymousParallelComponentSchema",
+     ("environment_variables",), ()),
     (ref.pipeline_component, "pipeline.pipeline_component.PipelineComponentSchema", (), ()),
     (ref.inline_pipeline_component, "pipeline.pipeline_component._AnonymousPipelineComponentSchema", (), ()),
     (ref.environment, "assets.environment.EnvironmentSchema", (), ()),
@@ -348,14 +385,16 @@ REFERENCE = [
     (ref.command_job.keys["resources"], "job_resource_configuration.JobResourceConfigurationSchema", (), ()),
     (ref.command_job.keys["queue_settings"], "queue_settings.QueueSettingsSchema", (), ()),
     (ref.command_job.keys["distribution"].tables["ray"], "job.distribution.RayDistributionSchema", (), ()),
-    (ref.command_job.keys["distribution"].tables["tensorflow"], "job.distribution.TensorFlowDistributionSchema", (), ()),
+    (ref.command_job.keys["distribution"].tables["tensorflow"], "job.distribution.TensorFlowDistributionSchema", (),
+     ()),
     (ref.service.tables["tensor_board"], "job.services.TensorBoardJobServiceSchema", (), ()),
     (ref.service.tables["ssh"], "job.services.SshJobServiceSchema", (), ()),
     (ref.identity.tables["managed"], "job.identity.ManagedIdentitySchema", (), ()),
     (ref.sweep_job.keys["limits"], "job.job_limits.SweepJobLimitsSchema", (), ()),
     (ref.sweep_job.keys["objective"], "_sweep.sweep_objective.SweepObjectiveSchema", (), ()),
     (ref.sweep_job.keys["early_termination"].tables["bandit"], "_sweep.sweep_termination.BanditPolicySchema", (), ()),
-    (ref.sweep_job.keys["early_termination"].tables["truncation_selection"], "_sweep.sweep_termination.TruncationSelectionPolicySchema", (), ()),
+    (ref.sweep_job.keys["early_termination"].tables["truncation_selection"],
+     "_sweep.sweep_termination.TruncationSelectionPolicySchema", (), ()),
     (ref.search_space.tables["uniform"], "_sweep.search_space.uniform.UniformSchema", (), ()),
     (ref.search_space.tables["quniform"], "_sweep.search_space.uniform.QUniformSchema", (), ()),
     (ref.search_space.tables["normal"], "_sweep.search_space.normal.NormalSchema", (), ()),
@@ -375,16 +414,20 @@ REFERENCE = [
     (assets.create_job.tables["pipeline"], "schedule.create_job.PipelineCreateJobSchema", (), ()),
     (assets.create_job.tables["command"], "schedule.create_job.CommandCreateJobSchema", (), ()),
     (assets.create_job.tables["spark"], "schedule.create_job.SparkCreateJobSchema", ("inputs", "outputs"), ()),
-    (assets.endpoint, "_endpoint.online.online_endpoint.ManagedOnlineEndpointSchema", ("compute", "creation_context"), ()),
+    (assets.endpoint, "_endpoint.online.online_endpoint.ManagedOnlineEndpointSchema", ("compute", "creation_context"),
+     ()),
     (assets.deployment, "_deployment.online.online_deployment.ManagedOnlineDeploymentSchema", ("resources",), ()),
     (assets.batch_endpoint, "_endpoint.batch.batch_endpoint.BatchEndpointSchema", ("creation_context",), ()),
-    (assets.batch_deployment, "_deployment.batch.model_batch_deployment.ModelBatchDeploymentSchema", ("creation_context", "provisioning_state"), ()),
-    (assets.batch_deployment.keys["settings"], "_deployment.batch.model_batch_deployment_settings.ModelBatchDeploymentSettingsSchema", (), ()),
+    (assets.batch_deployment, "_deployment.batch.model_batch_deployment.ModelBatchDeploymentSchema",
+     ("creation_context", "provisioning_state"), ()),
+    (assets.batch_deployment.keys["settings"],
+     "_deployment.batch.model_batch_deployment_settings.ModelBatchDeploymentSettingsSchema", (), ()),
     (assets.batch_deployment.keys["resources"], "job_resource_configuration.JobResourceConfigurationSchema", (), ()),
 ]
 
 
-@pytest.mark.parametrize("table, path, more, fewer", REFERENCE, ids=lambda v: v.rpartition(".")[2] if isinstance(v, str) else "")
+@pytest.mark.parametrize("table, path, more, fewer", REFERENCE,
+                         ids=lambda v: v.rpartition(".")[2] if isinstance(v, str) else "")
 def test_a_table_has_the_keys_of_azures_schema(table, path, more, fewer):
     module, _, name = path.rpartition(".")
     schema = getattr(importlib.import_module(f"azure.ai.ml._schema.{module}"), name)
@@ -393,10 +436,13 @@ def test_a_table_has_the_keys_of_azures_schema(table, path, more, fewer):
     theirs = {field.data_key or key: field for key, field in fields.items()}
     assert set(table.keys) - set(more) == set(theirs) - set(fewer)
     assert set(table.required) >= {key for key, field in theirs.items() if field.required} - {"type", "instance_type"}
-    assert {key for key, field in theirs.items() if field.dump_only and table.keys.get(key) not in (None, anything)} <= {"name", "version"}
+    looked_at = {key for key, field in theirs.items() if field.dump_only and table.keys.get(key) not in (None,
+                                                                                                         anything)}
+    assert looked_at <= {"name", "version"}
 
 
-VALUES = st.sampled_from([None, "", 5, 1.5, True, "text", "${{parent.inputs.rate}}", "${{inputs.flights}}", [], {}, [1], {"a": 1}, "azureml:x:1", "azureml:x",
+VALUES = st.sampled_from([None, "", 5, 1.5, True, "text", "${{parent.inputs.rate}}", "${{inputs.flights}}", [], {}, [1],
+                          {"a": 1}, "azureml:x:1", "azureml:x",
                           "5", "-3", "data/flights.csv", "data", "nope", {"type": "uri_file"}, {"type": "number"}, -1])
 
 
@@ -426,7 +472,8 @@ def test_azure_accepts_what_we_accept(tmp_path_factory, data):
 
 
 def test_it_is_fast_and_leaves_azure_alone():
-    code = "import sys; from mlops_nb.schemas.validation import validate; assert not {'azure', 'pandas', 'mlflow', 'optuna'} & {m.split('.')[0] for m in sys.modules}"
+    code = ("import sys; from mlops_nb.schemas.validation import validate; "
+            "assert not {'azure', 'pandas', 'mlflow', 'optuna'} & {m.split('.')[0] for m in sys.modules}")
     subprocess.run([sys.executable, "-c", code], check=True)
     took = []
     for _ in range(5):
@@ -463,8 +510,10 @@ def test_a_job_that_could_only_crash_is_refused(tmp_path, text, words, line):
 
 def test_only_jobs_run(tmp_path):
     from mlops_nb.schemas.validation import check_job
-    for text, fix in ((f"type: command\ncommand: x\nversion: 1\n{ENV}", "mlops-nb create"), ("trigger: {}\ncreate_job: a.yml\n", "az ml schedule create"),
-                      ("path: a\ntype: mlflow_model\n", "mlops-nb create"), ("path: a\n", "mlops-nb create"), ("image: a\n", "mlops-nb create")):
+    for text, fix in ((f"type: command\ncommand: x\nversion: 1\n{ENV}", "mlops-nb create"),
+                      ("trigger: {}\ncreate_job: a.yml\n", "az ml schedule create"),
+                      ("path: a\ntype: mlflow_model\n", "mlops-nb create"), ("path: a\n", "mlops-nb create"),
+                      ("image: a\n", "mlops-nb create")):
         (tmp_path/"file.yml").write_text(text)
         with pytest.raises(UserError, match=fix) as e: check_job(tmp_path/"file.yml")
         assert e.value.exit_code == 2

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mlops_nb.serving.state import EndpointFolder, host_pid
+from mlops_nb.serving.state import EndpointFolder
 
 from tests.support.serving import Client, Load, records, until
 
@@ -60,7 +60,7 @@ def test_a_killed_host_loses_no_acknowledged_request(serving, call):
     for _ in range(2):
         with Load(Client(serving, "echo")) as load:
             load.served(100)
-            os.kill(host_pid(EndpointFolder(serving.root, "echo")), signal.SIGKILL)
+            os.kill(EndpointFolder(serving.root, "echo").host.pid, signal.SIGKILL)
             until(lambda: load.errors)
         acknowledged += [id for status, id, _ in load.replies if status == 200]
         serving.start("echo")
@@ -70,7 +70,7 @@ def test_a_killed_host_loses_no_acknowledged_request(serving, call):
 
 
 def test_a_full_disk_is_a_503_and_leaves_no_half_line(serving, call):
-    pid = host_pid(EndpointFolder(serving.root, "echo"))
+    pid = EndpointFolder(serving.root, "echo").host.pid
     call([{}])
     newest = max((serving.root / ".mlops/collected/echo/blue").rglob("*.jsonl"), key=lambda path: path.stat().st_mtime_ns)
     before = resource.prlimit(pid, resource.RLIMIT_FSIZE)

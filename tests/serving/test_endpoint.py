@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mlops_nb.errors import MlopsError, UserError
-from mlops_nb.serving.state import EndpointFolder, host_pid
+from mlops_nb.serving.state import EndpointFolder
 
 from tests.support import ROOT
 from tests.support.serving import FLIGHT, Client, Load, Receiver, flights, until
@@ -153,7 +153,7 @@ def test_no_key_is_written_anywhere_but_to_its_file(serving, echo):
     home, names = serving.root / ".mlops", [*serving.keys("echo").values()]
     holding = [path for path in home.rglob("*") if path.is_file() and any(key.encode() in path.read_bytes() for key in names)]
     assert holding == [home / "endpoints/echo/keys.json"] and holding[0].stat().st_mode & 0o777 == 0o600
-    pids = [host_pid(EndpointFolder(serving.root, "echo")), *(one.pid for one in serving.show("echo").deployments.values())]
+    pids = [EndpointFolder(serving.root, "echo").host.pid, *(one.pid for one in serving.show("echo").deployments.values())]
     assert not any(key.encode() in Path(f"/proc/{pid}/{part}").read_bytes() for key in names for pid in pids for part in ("cmdline", "environ"))
 
 
@@ -266,7 +266,7 @@ def test_a_request_that_kills_its_worker_is_given_up_and_others_go_on(echo):
 def test_a_killed_host_leaves_nothing_behind_and_comes_back_as_it_was(serving, echo):
     before, keys = serving.show("echo"), serving.keys("echo")
     children = [one.pid for one in before.deployments.values()]
-    os.kill(host_pid(EndpointFolder(serving.root, "echo")), signal.SIGKILL)
+    os.kill(EndpointFolder(serving.root, "echo").host.pid, signal.SIGKILL)
     until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children))
     shown = command(serving.root, "endpoint", "status", "echo")
     assert "NOT running" in shown.stdout and "Stopped" in shown.stdout and not serving.show("echo").running
@@ -293,7 +293,7 @@ def test_a_deployment_without_traffic_is_not_lost_when_it_cannot_start_at_once(s
 
 
 def test_the_host_outlives_the_shell_and_stops_when_told(serving, tmp_path):
-    pid, children = host_pid(EndpointFolder(serving.root, "echo")), [one.pid for one in serving.show("echo").deployments.values()]
+    pid, children = EndpointFolder(serving.root, "echo").host.pid, [one.pid for one in serving.show("echo").deployments.values()]
     assert os.getsid(pid) == pid != os.getsid(0)
     assert command(serving.root, "endpoint", "stop", "echo").returncode == 0
     assert not serving.show("echo").running

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 import urllib.request
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -23,27 +24,32 @@ from tests.support import ROOT
 from tests.support.notebooks import code, text, write_notebook
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-browser_needed = pytest.mark.skipif(not CHROMIUM, reason="a page can only be looked at in a browser, and there is no Chromium: apt-get install chromium")
+NO_BROWSER = "a page can only be looked at in a browser, and there is no Chromium: apt-get install chromium"
+browser_needed = pytest.mark.skipif(not CHROMIUM, reason=NO_BROWSER)
 ENV = {k: v for k, v in os.environ.items() if k != "IN_TEST"}
 HITS = "a[role=option]"  # What the search lists, in a shadow tree that Playwright sees through
 MLOPS_NB = Path(sys.executable).with_name("mlops-nb")
 
 # What a newcomer types into the search, and the page that should be among the first hits.
 QUESTIONS = {
-    "first hour": "tutorials/first_hour.html", "write a stage": "tutorials/write_a_stage.html", "own data": "tutorials/your_own_data.html",
-    "settings": "reference/settings.html", "gate": "core/gate.html", "sweep": "core/sweep.html", "population stability index": "reference/metrics.html",
-    "exit code": "howto/runs.html", "ZenML": "why.html", "parameters": "core/parameters.html"}
+    "first hour": "tutorials/first_hour.html", "write a stage": "tutorials/write_a_stage.html",
+    "own data": "tutorials/your_own_data.html", "settings": "reference/settings.html",
+    "gate": "api/models/gate.html", "sweep": "api/jobs/sweep.html",
+    "population stability index": "reference/metrics.html",
+    "exit code": "howto/runs.html", "ZenML": "why.html", "parameters": "api/parameters.html"}
 
 
 def test_the_page_of_benchmarks_shows_what_was_measured_last():
     cells = json.loads((ROOT / "nbs/docs/benchmarks.ipynb").read_text(encoding="utf-8"))["cells"]
-    shown = [(kind, "".join(text)) for cell in cells for output in cell.get("outputs", ()) for kind, text in output["data"].items()]
+    outputs = [output["data"] for cell in cells for output in cell.get("outputs", ())]
+    shown = [(kind, "".join(lines)) for data in outputs for kind, lines in data.items()]
     results = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "bench/results").iterdir()}
-    pictures, text_of = [text.strip() for kind, text in shown if kind == "image/svg+xml"], dict(shown)
-    assert pictures == [results["pipeline.svg"].strip()], "nbdev-test nbs/docs/benchmarks.ipynb --save && nbdev-clean"
-    for name, text in results.items():
+    pictures, text_of = [picture.strip() for kind, picture in shown if kind == "image/svg+xml"], dict(shown)
+    fix = "nbdev-test nbs/docs/benchmarks.ipynb --save && nbdev-clean"
+    assert pictures == [results["pipeline.svg"].strip()], fix
+    for name, result in results.items():
         if not name.endswith(".md") or name == "pipeline.md": continue
-        assert text.partition("\n")[2].strip() in text_of["text/markdown"], f"{name}: nbdev-test nbs/docs/benchmarks.ipynb --save && nbdev-clean"
+        assert result.partition("\n")[2].strip() in text_of["text/markdown"], f"{name}: {fix}"
 
 
 def run(folder: Path, *words: str) -> subprocess.CompletedProcess:
@@ -85,12 +91,15 @@ def browser():
 def small(tmp_path):
     "A project of two notebooks"
     project = tmp_path/"my project"
-    write_notebook(project/"nbs"/"index.ipynb", text("# Home\n\n> Where it begins"), text("See [the other](sub/01_other.ipynb#deeper)."))
-    write_notebook(project/"nbs"/"sub"/"01_other.ipynb", text("# Other\n\n> More\n\nKept. $x^2$"), code("#| default_exp sub.other"),
-                   code("#| export\ndef double(\n    x: int,  # What is doubled\n): return 2*x"), code("#| hide\nsecret = 1"), text("## Deeper\n\nCalls `double`."))
+    write_notebook(project/"nbs"/"index.ipynb", text("# Home\n\n> Where it begins"),
+                   text("See [the other](sub/01_other.ipynb#deeper)."))
+    write_notebook(project/"nbs"/"sub"/"01_other.ipynb",
+                   text("# Other\n\n> More\n\nKept. $x^2$"), code("#| default_exp sub.other"),
+                   code("#| export\ndef double(\n    x: int,  # What is doubled\n): return 2*x"),
+                   code("#| hide\nsecret = 1"), text("## Deeper\n\nCalls `double`."))
     (project/"settings.ini").write_text("[project]\nexperiment = small\nmodel = small\npackage = small\n")
-    (project/"pyproject.toml").write_text('[project]\nname = "small"\nversion = "0.1"\n[tool.nbdev]\nnbs_path = "nbs"\nlib_path = "small"\n'
-                                          'update_pyproject = false\n')
+    (project/"pyproject.toml").write_text('[project]\nname = "small"\nversion = "0.1"\n[tool.nbdev]\nnbs_path = "nbs"\n'
+                                          'lib_path = "small"\nupdate_pyproject = false\n')
     (project/"small").mkdir()
     (project/"small"/"__init__.py").write_text('__version__ = "0.1"\n')
     assert run(project, "export").returncode == 0
@@ -106,7 +115,8 @@ def test_a_small_project_has_a_site_and_a_broken_link_does_not_replace_it(small)
     done = run(small, "docs")
     assert done.returncode == 0, done.stdout + done.stderr
     page = (small/"_docs"/"sub"/"other.html").read_text()
-    assert all(found in page for found in ('id="double"', "What is doubled", "<msup>", "Kept.")) and "secret" not in page
+    assert all(found in page for found in ('id="double"', "What is doubled", "<msup>", "Kept."))
+    assert "secret" not in page
     change(small/"nbs"/"index.ipynb", "#deeper", "#nowhere")
     broken = run(small, "docs")
     assert broken.returncode == 2 and "nowhere" in broken.stderr + broken.stdout
@@ -123,7 +133,8 @@ def test_a_served_site_follows_the_notebooks(small):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    server = subprocess.Popen([MLOPS_NB, "docs", "--serve", "--port", str(port)], cwd=small, env=ENV, stdout=subprocess.PIPE, text=True)
+    command = [MLOPS_NB, "docs", "--serve", "--port", str(port)]
+    server = subprocess.Popen(command, cwd=small, env=ENV, stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout.readline().startswith("http")
         wait_for(f"http://127.0.0.1:{port}/index.html", "Where it begins")
@@ -149,7 +160,8 @@ def wait_for(address: str, words: str):
 
 def pages_of(site: Path) -> list[str]:
     "Every page that was made here; the gallery's were made by runs"
-    return sorted(name for path in site.rglob("*.html") if not (name := path.relative_to(site).as_posix()).startswith(("gallery/", "404")))
+    names = sorted(path.relative_to(site).as_posix() for path in site.rglob("*.html"))
+    return [name for name in names if not name.startswith(("gallery/", "404"))]
 
 
 @browser_needed
@@ -157,10 +169,13 @@ def test_every_page_fits_a_phone_and_asks_nobody_else(site, address, browser):
     page, problems = browser.new_page(viewport={"width": 390, "height": 844}), []
     page.on("console", lambda said: problems.append(f"{page.url}: {said.text}") if said.type == "error" else None)
     page.on("pageerror", lambda error: problems.append(f"{page.url}: {error}"))
-    page.on("request", lambda request: problems.append(f"{page.url} asks {request.url}") if not request.url.startswith((address, "data:", "blob:")) else None)
+    def look_at(request):
+        if not request.url.startswith((address, "data:", "blob:")): problems.append(f"{page.url} asks {request.url}")
+    page.on("request", look_at)
     for name in pages_of(site):
         page.goto(address + name, wait_until="load")
-        if page.evaluate("document.documentElement.scrollWidth > innerWidth"): problems.append(f"{name} is wider than a phone")
+        too_wide = page.evaluate("document.documentElement.scrollWidth > innerWidth")
+        if too_wide: problems.append(f"{name} is wider than a phone")
     page.close()
     assert problems == []
 
@@ -171,10 +186,12 @@ def test_no_serious_finding_of_axe(address, browser):
     found = []
     for scheme, width in (("light", 1280), ("dark", 390)):
         page = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": 900})
-        for name in ("index", "start", "overview/architecture", "tutorials/first_hour", "reference/settings", "reference/metrics", "training/explore", "core/gate"):
+        for name in ("index", "start", "overview/architecture", "tutorials/first_hour", "reference/settings",
+                     "reference/metrics", "training/explore", "api/models/gate"):
             page.goto(f"{address}{name}.html", wait_until="load")
             for v in Axe().run(page).response["violations"]:
-                if v["impact"] in ("serious", "critical"): found.append(f"{scheme} {name}: {v['id']}: {v['nodes'][0]['html'][:200]}")
+                where = f"{scheme} {name}: {v['id']}: {v['nodes'][0]['html'][:200]}"
+                if v["impact"] in ("serious", "critical"): found.append(where)
         page.close()
     assert found == []
 
@@ -202,18 +219,36 @@ def test_a_newcomer_finds_what_they_ask_for(address, browser):
         page.keyboard.type(question)
         page.wait_for_selector(HITS)
         page.wait_for_timeout(300)
-        hits = [re.sub(r"[?#].*", "", link) for link in page.eval_on_selector_all(HITS, "links => links.map(link => link.href)")]
+        links = page.eval_on_selector_all(HITS, "links => links.map(link => link.href)")
+        hits = [re.sub(r"[?#].*", "", link) for link in links]
         if address + wanted not in hits[:10]: missed.append((question, hits[:10]))
     page.close()
     assert missed == []
+
+
+def test_the_page_of_the_packages_names_each_of_them():
+    cells = json.loads((ROOT/"nbs/docs/packages.ipynb").read_text(encoding="utf-8"))["cells"]
+    page = "\n".join("".join(cell["source"]) for cell in cells)
+    packages = {path.name for path in (ROOT/"nbs/api").iterdir() if path.is_dir()}
+    assert packages == {*re.findall(r"^\| \[(\w+)\]", page, re.M)}
+    outputs = [output for cell in cells for output in cell.get("outputs", ())]
+    layers = tomllib.loads((ROOT/"pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]["layers"]
+    fix = "nbdev-test nbs/docs/packages.ipynb --save && nbdev-clean"
+    assert "".join(outputs[0]["text"]).splitlines() == layers, fix
+    for module in re.findall(r'\["([\w.]+)<br>', page):
+        assert (ROOT/"mlops_nb"/f"{module.replace('.', '/')}.py").is_file(), module
 
 
 def commands_shown() -> set[str]:
     "Every command of this program that a text of the project shows in a block"
     found = set()
     for path in [ROOT/"README.md", *sorted((ROOT/"nbs").rglob("*.ipynb"))]:
-        cells = [dict(source=path.read_text())] if path.suffix == ".md" else [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "markdown"]
-        for cell in cells: found |= {line.split(" #")[0].strip() for line in re.findall(r"^ {4}(?:\.venv/bin/)?(mlops-nb .+)$", "".join(cell["source"]), re.M)}
+        texts = [path.read_text()]
+        if path.suffix != ".md":
+            cells = json.loads(path.read_text())["cells"]
+            texts = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
+        lines = [line for shown in texts for line in re.findall(r"^ {4}(?:\.venv/bin/)?(mlops-nb .+)$", shown, re.M)]
+        found |= {line.split(" #")[0].strip() for line in lines}
     return found
 
 

@@ -10,7 +10,8 @@ from tests.support import ROOT
 
 HEAD = """
 import os, sys, time, json
-from azure.ai.ml import MLClient, load_job, load_data, load_component, load_environment, load_model, command, Input, Output
+from azure.ai.ml import Input, MLClient, Output, command
+from azure.ai.ml import load_component, load_data, load_environment, load_job, load_model
 from azure.identity import EnvironmentCredential
 client = MLClient(EnvironmentCredential(), os.environ["AZURE_SUBSCRIPTION_ID"], "loopback", "dev")
 def tell(value): print("\\ntold " + json.dumps(value))
@@ -25,7 +26,8 @@ def wait(job, seconds=300):
 
 def run(azure, code: str, cwd: Path, timeout: float = 400) -> subprocess.CompletedProcess:
     "Run a script that has `client`, `wait` and `tell`"
-    return subprocess.run([sys.executable, "-c", HEAD + code], cwd=cwd, env={**os.environ, **azure.env}, capture_output=True, text=True, timeout=timeout)
+    return subprocess.run([sys.executable, "-c", HEAD + code], cwd=cwd, env={**os.environ, **azure.env},
+                          capture_output=True, text=True, timeout=timeout)
 
 
 def sdk(azure, code: str, cwd: Path):
@@ -38,7 +40,9 @@ def sdk(azure, code: str, cwd: Path):
 
 def training(target: Path) -> Path:
     "What the training pipeline needs of this project, and no more"
-    skip = shutil.ignore_patterns("__pycache__", "*.pyc")
-    for name in ("mlops_nb/core", "mlops_nb/training", "nbs/training", "pipelines"): shutil.copytree(ROOT / name, target / name, ignore=skip)
-    for name in (".amlignore", "pyproject.toml", "settings.ini", "mlops_nb/__init__.py"): shutil.copy(ROOT / name, target / name)
+    skip = shutil.ignore_patterns("__pycache__", "*.pyc", "site", "scaffold", "tower")
+    for name in ("mlops_nb", "nbs/training", "pipelines"):
+        shutil.copytree(ROOT / name, target / name, ignore=skip)
+    for name in (".amlignore", "pyproject.toml", "settings.ini"):
+        shutil.copy(ROOT / name, target / name)
     return target

@@ -1,12 +1,17 @@
 "Requests that are wrong in one place, to see whether the checker sees it"
 import copy
 
-FREE = ("jobs", "settings", "componentSpec", "searchSpace")  # What the specification leaves open: a pipeline's nodes and settings, a component, a search space
+# What the specification leaves open: a pipeline's nodes and settings, a component, a search space
+FREE = ("jobs", "settings", "componentSpec", "searchSpace")
 REQUIRED = {  # As Azure documents it, operation by operation
-    "ModelVersions": ("properties",), "EnvironmentVersions": ("properties",), "CodeVersions": ("properties",), "ComponentVersions": ("properties",),
-    "DataVersions": ("properties", "properties/dataUri", "properties/dataType"), "Compute": ("properties/computeType",), "OnlineEndpoints": ("location", "properties", "properties/authMode"),
-    "Jobs": ("properties", "properties/jobType", "properties/command", "properties/environmentId", "properties/inputs/table/uri", "properties/inputs/table/jobInputType"),
-    "Schedules": ("properties", "properties/trigger", "properties/trigger/triggerType", "properties/trigger/expression", "properties/action", "properties/action/actionType", "properties/action/jobDefinition",
+    "ModelVersions": ("properties",), "EnvironmentVersions": ("properties",), "CodeVersions": ("properties",),
+            "ComponentVersions": ("properties",),
+    "DataVersions": ("properties", "properties/dataUri", "properties/dataType"), "Compute": ("properties/computeType",),
+            "OnlineEndpoints": ("location", "properties", "properties/authMode"),
+    "Jobs": ("properties", "properties/jobType", "properties/command", "properties/environmentId",
+             "properties/inputs/table/uri", "properties/inputs/table/jobInputType"),
+    "Schedules": ("properties", "properties/trigger", "properties/trigger/triggerType", "properties/trigger/expression",
+                  "properties/action", "properties/action/actionType", "properties/action/jobDefinition",
                   "properties/action/jobDefinition/jobType"),
 }
 
@@ -33,7 +38,9 @@ def wrong(value):
 
 def named_freely(at: tuple) -> bool:
     "Whether the keys around a place are the user's own: names of inputs, tags, variables"
-    return len(at) > 1 and at[-2] in ("tags", "properties", "inputs", "outputs", "environmentVariables", "traffic", "mirrorTraffic", "collections", "flavors", "services", "parameters", "signals", "data") and at[:-1] != ("properties",)
+    return len(at) > 1 and at[-2] in ("tags", "properties", "inputs", "outputs", "environmentVariables", "traffic",
+                                      "mirrorTraffic", "collections", "flavors", "services", "parameters", "signals",
+                                      "data") and at[:-1] != ("properties",)
 
 
 def mutated(body: dict):

@@ -27,7 +27,7 @@ qa_max_p99_ms = 60000
 qa_rows = 100
 qa_limit = 5
 """
-TRAIN = '''"Registers versions: the first is the champion of the beginning"
+TRAIN = """"Registers versions: the first is the champion of the beginning"
 import json, sys
 from pathlib import Path
 import numpy as np, pandas as pd
@@ -38,7 +38,8 @@ from sklearn.preprocessing import OneHotEncoder
 from mlops_nb.models import saving as models, registry, tracking
 
 rng = np.random.default_rng(0)
-X = pd.DataFrame({"carrier": rng.choice(["AA", "UA"], 400), "hour": rng.uniform(0, 24, 400), "passenger": rng.choice(["Ann", "Bob"], 400)})
+X = pd.DataFrame({"carrier": rng.choice(["AA", "UA"], 400), "hour": rng.uniform(0, 24, 400),
+                  "passenger": rng.choice(["Ann", "Bob"], 400)})
 y = (X.hour + rng.normal(0, 4, 400) > 14).astype(int)
 prepared = Path(sys.argv[1])
 prepared.mkdir(parents=True, exist_ok=True)
@@ -46,11 +47,13 @@ X.assign(label=y).to_parquet(prepared / "test.parquet", index=False)
 (prepared / "columns.json").write_text(json.dumps({"label": "label"}))
 with tracking.run():
     for number, strength in enumerate((1.0, 0.3, 0.1), 1):
-        encoder = make_column_transformer((OneHotEncoder(handle_unknown="ignore"), ["carrier", "passenger"]), remainder="passthrough")
-        models.save(make_pipeline(encoder, LogisticRegression(C=strength, max_iter=1000)).fit(X, y), f"model{number}", X_example=X)
+        categories = (OneHotEncoder(handle_unknown="ignore"), ["carrier", "passenger"])
+        encoder = make_column_transformer(categories, remainder="passthrough")
+        fitted = make_pipeline(encoder, LogisticRegression(C=strength, max_iter=1000)).fit(X, y)
+        models.save(fitted, f"model{number}", X_example=X)
         assert registry.register(f"model{number}", "flight-delay") == number
     registry.promote("flight-delay", 1)
-'''
+"""
 PIPELINE = """\
 type: pipeline
 display_name: train
@@ -82,7 +85,8 @@ p99_latency_ms: 60000
 promotion: {max_bad_rate: 0.2, confidence: 0.9}
 stages:
 """
-STAGES = {"rollout": "  - {name: shadow, mirror: 50, min_requests: 20, max_ks: 0.5}\n  - {traffic: 50, min_requests: 20}\n  - {traffic: 100}\n",
+STAGES = {"rollout": "  - {name: shadow, mirror: 50, min_requests: 20, max_ks: 0.5}\n  - {traffic: 50, min_requests: "
+                     "20}\n  - {traffic: 100}\n",
           "live": "  - {traffic: 50, min_requests: 20}\n  - {traffic: 100}\n", "at-once": "  - {traffic: 100}\n"}
 
 
@@ -90,12 +94,18 @@ def make_project(azure, folder: Path) -> Path:
     "What an adopter has, with a model that is small"
     skip = shutil.ignore_patterns("__pycache__", "*.pyc")
     for name in ("mlops_nb", "nbs/deployment", "pipelines"): shutil.copytree(ROOT / name, folder / name, ignore=skip)
-    shutil.copytree(ROOT / "mlops_nb/core", folder / "training/mlops_nb/core", ignore=skip)
-    shutil.copy(ROOT / "mlops_nb/__init__.py", folder / "training/mlops_nb")
+    skip = shutil.ignore_patterns("__pycache__", "*.pyc", "site", "scaffold", "tower", "cli", "azure")
+    shutil.copytree(ROOT / "mlops_nb", folder / "training/mlops_nb", ignore=skip)
     for name in (".amlignore", "pyproject.toml"): shutil.copy(ROOT / name, folder / name)
-    sections = "".join(f"[{on}]\n" + "".join(f"{key} = {value}\n" for key, value in azure.workspace(on).items()) + f"registry = shared\nendpoint_suffix = {suffix}\n" for on, suffix in (("dev", "-dev"), ("production", "")))
-    deployment = (folder / "pipelines/deployment/deployment.yml").read_text().replace('WORKER_COUNT: "2"', 'WORKER_COUNT: "1"')
-    files = {"settings.ini": SETTINGS + "hash_columns = passenger\n" + sections, "train.yml": PIPELINE, "training/train.py": TRAIN, "bad/score.py": BAD, "pipelines/deployment/deployment.yml": deployment,
+    sections = "".join(f"[{on}]\n" + "".join(f"{key} = {value}\n"
+                                             for key, value in azure.workspace(on).items()) + "registry = shared\n"
+                                                                                              "endpoint_suffix = "
+                                                                                              f"{suffix}\n"
+                       for on, suffix in (("dev", "-dev"), ("production", "")))
+    deployment = (folder / "pipelines/deployment/deployment.yml").read_text().replace('WORKER_COUNT: "2"',
+                                                                                      'WORKER_COUNT: "1"')
+    files = {"settings.ini": SETTINGS + "hash_columns = passenger\n" + sections, "train.yml": PIPELINE,
+             "training/train.py": TRAIN, "bad/score.py": BAD, "pipelines/deployment/deployment.yml": deployment,
              "pipelines/deployment/bad.yml": deployment.replace("mlops_nb/deployment/score.py", "bad/score.py"),
              **{f"pipelines/deployment/{name}.yml": ROLLOUT + stages for name, stages in STAGES.items()}}
     for name, text in files.items():
@@ -130,7 +140,9 @@ class Console:
     "`mlops-nb` again and again in one process, with the clock of the loopback Azure"
     def __init__(self, azure, folder: Path):
         self.log = (folder / "console.log").open("a")
-        self.process = subprocess.Popen([sys.executable, "-c", azure.clock.code + CONSOLE], cwd=folder, env={**os.environ, **azure.env}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True)
+        self.process = subprocess.Popen([sys.executable, "-c", azure.clock.code + CONSOLE], cwd=folder,
+                                        env={**os.environ, **azure.env}, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=self.log, text=True)
 
     def begin(self, *words: str):
         self.process.stdin.write(json.dumps(words) + "\n")
@@ -156,17 +168,21 @@ class Console:
 class Callers:
     "Call the scoring address through the proxy until they are told to stop"
     def __init__(self, azure, address: str, key: str, pause: float = 0.04):
-        self.proxy, self.trust, self.address, self.key, self.pause = urlsplit(azure.proxy.url), ssl.create_default_context(cafile=azure.authority.bundle), urlsplit(address), key, pause
+        self.proxy, self.trust = urlsplit(azure.proxy.url), ssl.create_default_context(cafile=azure.authority.bundle)
+        self.address, self.key, self.pause = urlsplit(address), key, pause
         self.statuses, self.going, self.draw = [], threading.Event(), random.Random(0)
         self.thread = threading.Thread(target=self.call, daemon=True)
 
-    def row(self) -> dict: return {"carrier": self.draw.choice(["AA", "UA", "ZZ"]), "hour": round(self.draw.uniform(0, 24), 2), "passenger": self.draw.choice(["Ann", "Bob"])}
+    def row(self) -> dict:
+        return {"carrier": self.draw.choice(["AA", "UA", "ZZ"]), "hour": round(self.draw.uniform(0, 24), 2),
+                "passenger": self.draw.choice(["Ann", "Bob"])}
 
     def call(self):
         link = http.client.HTTPSConnection(self.proxy.hostname, self.proxy.port, context=self.trust, timeout=60)
         link.set_tunnel(self.address.hostname, 443)
         while not self.going.wait(self.pause):
-            link.request("POST", self.address.path, json.dumps([self.row()]), {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"})
+            link.request("POST", self.address.path, json.dumps([self.row()]),
+                         {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"})
             reply = link.getresponse()
             reply.read()
             self.statuses.append(reply.status)

@@ -1,4 +1,5 @@
-"Start the loopback Azure and print what a shell must export to see it: `eval \"$(python -m tests.support.azure.serve --background)\"`"
+"""Start the loopback Azure and print what a shell must export to see it: `eval "$(python -m tests.support.azure.serve
+--background)"`"""
 import argparse
 import os
 import signal
@@ -17,7 +18,9 @@ def background(folder: Path, port: int) -> str:
     exports = folder / "env.sh"
     exports.unlink(missing_ok=True)
     with (folder / "serve.log").open("w") as log:
-        server = subprocess.Popen([sys.executable, "-m", "tests.support.azure.serve", "--folder", str(folder), "--port", str(port)], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=ROOT)
+        server = subprocess.Popen([sys.executable, "-m", "tests.support.azure.serve", "--folder", str(folder), "--port",
+                                   str(port)], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                                  cwd=ROOT)
     while not exports.exists():
         if server.poll() is not None: sys.exit((folder / "serve.log").read_text())
         time.sleep(0.1)
@@ -41,7 +44,8 @@ def serve(folder: Path, port: int):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, default=Path(f"/tmp/loopback-azure-{os.getuid()}"), help="where its certificate, logs and workspaces go")
+    parser.add_argument("--folder", type=Path, default=Path(f"/tmp/loopback-azure-{os.getuid()}"),
+                        help="where its certificate, logs and workspaces go")
     parser.add_argument("--port", type=int, default=0, help="of the proxy; a free one by default")
     parser.add_argument("--background", action="store_true", help="leave it running; kill $LOOPBACK_PID ends it")
     given = parser.parse_args()

@@ -67,13 +67,17 @@ compute: azureml:cpu
 resources: {instance_count: 1}
 settings: {mini_batch_size: 1, output_action: append_row, output_file_name: predictions.jsonl}
 """
-LINES = "from pathlib import Path\ndef init(): pass\ndef run(files): return [Path(one).read_text().strip().upper() for one in files]\n"
+LINES = ("from pathlib import Path\ndef init(): pass\ndef run(files): return [Path(one).read_text().strip().upper() "
+         "for one in files]\n")
 
 
 def placed(azure, folder, files: dict):
     "Settings that name the two workspaces of the loopback Azure, and further files"
-    sections = "".join(f"[{on}]\n" + "".join(f"{key} = {value}\n" for key, value in azure.workspace(on).items()) + "registry = shared\n" for on in ("dev", "production"))
-    for name, text in {"settings.ini": f"[project]\nexperiment = small\nmodel = flight-delay\n{sections}", **files}.items():
+    sections = "".join(f"[{on}]\n" + "".join(f"{key} = {value}\n"
+                                             for key, value in azure.workspace(on).items()) + "registry = shared\n"
+                       for on in ("dev", "production"))
+    for name, text in {"settings.ini": f"[project]\nexperiment = small\nmodel = flight-delay\n{sections}",
+                       **files}.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
     return folder
@@ -81,7 +85,8 @@ def placed(azure, folder, files: dict):
 
 def command(azure, folder, *words: str, code: int = 0, stdin: str = "", **more) -> str:
     "What a command prints"
-    done = subprocess.run([*MLOPS, *words], cwd=folder, env={**os.environ, **azure.env, **more}, input=stdin, capture_output=True, text=True, timeout=400)
+    done = subprocess.run([*MLOPS, *words], cwd=folder, env={**os.environ, **azure.env, **more}, input=stdin,
+                          capture_output=True, text=True, timeout=400)
     assert done.returncode == code, f"{words}: {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     return done.stdout if code == 0 else done.stdout + done.stderr
 
@@ -90,10 +95,15 @@ def command(azure, folder, *words: str, code: int = 0, stdin: str = "", **more) 
 def small(tmp_path):
     "The project's folder"
     folder = tmp_path / "small"
-    files = {"code/first.py": WRITE, "code/second.py": WRITE, "code/score.py": SCORE, "code/lines.py": LINES, "model/MLmodel": "flavors: {}\n", "pipeline.yml": PIPELINE, "deployment.yml": DEPLOYMENT, "batch.yml": BATCH,
-             "first.yml": COMPONENT % ("first", "text: {type: string}, times: {type: integer, default: 3, min: 1}", "first", "--text ${{inputs.text}} --times ${{inputs.times}}"),
-             "second.yml": COMPONENT % ("second", "data: {type: uri_folder}", "second", "--data ${{inputs.data}}"), "endpoint.yml": "name: echo\nauth_mode: key\n",
-             "batch-endpoint.yml": "name: echo-batch\nauth_mode: aad_token\n", "table/a.txt": "late", "table/b.txt": "on time"}
+    files = {"code/first.py": WRITE, "code/second.py": WRITE, "code/score.py": SCORE, "code/lines.py": LINES,
+             "model/MLmodel": "flavors: {}\n", "pipeline.yml": PIPELINE, "deployment.yml": DEPLOYMENT,
+             "batch.yml": BATCH,
+             "first.yml": COMPONENT % ("first", "text: {type: string}, times: {type: integer, default: 3, min: 1}",
+                                       "first", "--text ${{inputs.text}} --times ${{inputs.times}}"),
+             "second.yml": COMPONENT % ("second", "data: {type: uri_folder}", "second", "--data ${{inputs.data}}"),
+             "endpoint.yml": "name: echo\nauth_mode: key\n",
+             "batch-endpoint.yml": "name: echo-batch\nauth_mode: aad_token\n", "table/a.txt": "late",
+             "table/b.txt": "on time"}
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)

@@ -11,21 +11,28 @@ from .proxy import Answer, Request
 TENANT, SUBSCRIPTION, PRINCIPAL = ("00000000-0000-4000-8000-00000000000" + digit for digit in "123")
 ML = "Microsoft.MachineLearningServices"
 CANONICAL = {  # What ARM answers, whatever case a client used
-    "jobType": ("AutoML", "Command", "Sweep", "Pipeline", "Spark"), "identityType": ("Managed", "AMLToken", "UserIdentity"),
+    "jobType": ("AutoML", "Command", "Sweep", "Pipeline", "Spark"),
+             "identityType": ("Managed", "AMLToken", "UserIdentity"),
     "referenceType": ("Id", "DataPath", "OutputPath"), "datastoreType": ("AzureBlob", "AzureDataLakeGen2", "AzureFile"),
     "mode": ("ReadOnlyMount", "ReadWriteMount", "Download", "Upload", "Direct", "EvalMount", "EvalDownload"),
-    "authMode": ("Key", "AMLToken", "AADToken"), "endpointComputeType": ("Managed", "Kubernetes"), "osType": ("Linux", "Windows"),
+    "authMode": ("Key", "AMLToken", "AADToken"), "endpointComputeType": ("Managed", "Kubernetes"),
+             "osType": ("Linux", "Windows"),
     "computeType": ("AmlCompute", "ComputeInstance", "Kubernetes"), "triggerType": ("Cron", "Recurrence"),
-    "samplingAlgorithmType": ("Random", "Grid", "Bayesian"), "goal": ("Minimize", "Maximize"), "policyType": ("Bandit", "MedianStopping", "TruncationSelection"),
-    "frequency": ("Minute", "Hour", "Day", "Week", "Month"), "actionType": ("CreateJob", "InvokeBatchEndpoint", "ImportData", "CreateMonitor"),
-    "scaleType": ("Default", "TargetUtilization"), "egressPublicNetworkAccess": ("Enabled", "Disabled"), "publicNetworkAccess": ("Enabled", "Disabled"),
-    "dataCollectionMode": ("Enabled", "Disabled"), "keyType": ("Primary", "Secondary"), "jobTier": ("Null", "Spot", "Basic", "Standard", "Premium"),
+    "samplingAlgorithmType": ("Random", "Grid", "Bayesian"), "goal": ("Minimize", "Maximize"),
+             "policyType": ("Bandit", "MedianStopping", "TruncationSelection"),
+    "frequency": ("Minute", "Hour", "Day", "Week", "Month"),
+             "actionType": ("CreateJob", "InvokeBatchEndpoint", "ImportData", "CreateMonitor"),
+    "scaleType": ("Default", "TargetUtilization"), "egressPublicNetworkAccess": ("Enabled", "Disabled"),
+             "publicNetworkAccess": ("Enabled", "Disabled"),
+    "dataCollectionMode": ("Enabled", "Disabled"), "keyType": ("Primary", "Secondary"),
+             "jobTier": ("Null", "Spot", "Basic", "Standard", "Premium"),
 }
 HOOKS: dict[tuple[str, str], object] = {}
 
 
 def on(method: str, kind: str):
-    "Register a function (bench, call) -> Answer for a method and a type such as `workspaces/jobs` or `workspaces/jobs/cancel`"
+    """Register a function (bench, call) -> Answer for a method and a type such as `workspaces/jobs` or
+    `workspaces/jobs/cancel`"""
     def keep(function):
         HOOKS[method, kind.lower()] = function
         return function
@@ -48,7 +55,8 @@ class Call:
     segments: list[str]  # type, name, type, name ...
 
     @property
-    def id(self) -> str: return "/".join([self.scope, "providers", self.provider, *self.segments]) if self.provider else self.scope
+    def id(self) -> str:
+        return "/".join([self.scope, "providers", self.provider, *self.segments]) if self.provider else self.scope
     @property
     def kind(self) -> str: return "/".join(self.segments[::2]).lower()
     @property
@@ -74,11 +82,13 @@ class State:
     "All that the stand-in remembers; a new one for every test"
     resources: dict[str, dict] = field(default_factory=dict)  # By id in lower case
     deleted: dict[str, dict] = field(default_factory=dict)  # Workspaces that were deleted softly
-    operations: dict[str, dict] = field(default_factory=dict)  # Running operations: when they are done, what they answer
+    # Running operations: when they are done, what they answer
+    operations: dict[str, dict] = field(default_factory=dict)
     uploads: dict[str, str] = field(default_factory=dict)  # Container of each pending upload, by asset id
     requests: dict[str, dict] = field(default_factory=dict)  # Bodies as they were sent, by id
     cores: int = 100  # Quota of each family of machines
-    permissions: dict = field(default_factory=lambda: {"actions": ["*"], "notActions": [], "dataActions": ["*"], "notDataActions": []})
+    permissions: dict = field(default_factory=lambda: {"actions": ["*"], "notActions": [], "dataActions": ["*"],
+                                                       "notDataActions": []})
 
     def get(self, id: str) -> dict | None: return self.resources.get(id.lower())
 
@@ -104,7 +114,8 @@ def canonical(value, key: str = ""):
     "Enum values in the case that ARM answers"
     if isinstance(value, dict): return {name: canonical(one, name) for name, one in value.items()}
     if isinstance(value, list): return [canonical(one, key) for one in value]
-    if isinstance(value, str) and key in CANONICAL: return next((one for one in CANONICAL[key] if one.lower() == value.lower()), value)
+    if isinstance(value, str) and key in CANONICAL:
+        return next((one for one in CANONICAL[key] if one.lower() == value.lower()), value)
     return value
 
 
@@ -119,19 +130,23 @@ def store(bench, call: Call, body: dict, **properties) -> dict:
     "Write a resource; gives it as ARM answers it"
     before = bench.state.get(call.id)
     made = canonical(copy.deepcopy(body))
-    stamp = {"createdAt": before["systemData"]["createdAt"] if before else now(), "createdBy": "loopback", "createdByType": "User",
+    stamp = {"createdAt": before["systemData"]["createdAt"] if before else now(), "createdBy": "loopback",
+             "createdByType": "User",
              "lastModifiedAt": now(), "lastModifiedBy": "loopback", "lastModifiedByType": "User"}
-    made |= {"id": call.id, "name": call.name, "type": f"{call.provider}/{'/'.join(call.segments[::2])}", "systemData": stamp}
+    made |= {"id": call.id, "name": call.name, "type": f"{call.provider}/{'/'.join(call.segments[::2])}",
+             "systemData": stamp}
     made["properties"] = {**(made.get("properties") or {}), **properties}
     bench.state.resources[call.id.lower()] = made
     bench.state.requests[call.id.lower()] = body
     return made
 
 
-def operation(bench, call: Call, seconds: float = 0.0, result=None, status: str = "Succeeded", error: dict | None = None) -> dict:
+def operation(bench, call: Call, seconds: float = 0.0, result=None, status: str = "Succeeded",
+              error: dict | None = None) -> dict:
     "Headers of an operation that is done after a while"
     id = uuid.uuid4().hex
-    bench.state.operations[id] = {"done": time.monotonic() + seconds, "result": result, "status": status, "error": error}
+    bench.state.operations[id] = {"done": time.monotonic() + seconds, "result": result, "status": status,
+                                  "error": error}
     subscription = re.match(r"/subscriptions/[^/]+", call.scope)[0]
     base = f"https://management.azure.com{subscription}/providers/{ML}/locations/eastus"
     return {"Azure-AsyncOperation": f"{base}/mfeOperationsStatus/{id}?api-version={call.request.version}",
@@ -141,7 +156,8 @@ def operation(bench, call: Call, seconds: float = 0.0, result=None, status: str 
 @on("GET", "locations/mfeOperationsStatus")
 def operation_status(bench, call: Call) -> Answer:
     "How an operation is going"
-    found = bench.state.operations.get(call.name) or {"done": 0, "status": "Failed", "error": {"code": "NotFound", "message": "no such operation"}}
+    found = bench.state.operations.get(call.name) or {"done": 0, "status": "Failed",
+                                                      "error": {"code": "NotFound", "message": "no such operation"}}
     running, failed = time.monotonic() < found["done"], None
     if hosting := found.get("hosting"): running, failed = hosting.running, hosting.error
     if failed: found |= {"status": "Failed", "error": {"code": "BadRequest", "message": failed}}
@@ -155,22 +171,28 @@ def operation_result(bench, call: Call) -> Answer:
     "What an operation gave"
     found = bench.state.operations.get(call.name)
     if not found: raise Refused(404, "NotFound", "no such operation")
-    if time.monotonic() < found["done"]: return Answer(202, None, {"Location": f"https://{call.request.host}{call.request.target}", "Retry-After": "1"})
-    return Answer(200, found["result"]() if callable(found["result"]) else found["result"]) if found["result"] is not None else Answer(204)
+    if time.monotonic() < found["done"]:
+        return Answer(202, None, {"Location": f"https://{call.request.host}{call.request.target}", "Retry-After": "1"})
+    return Answer(200, found["result"]() if callable(found["result"])
+                  else found["result"]) if found["result"] is not None else Answer(204)
 
 
 def answer(bench, request: Request) -> Answer:
     "What ARM says to a request"
     call = read(request)
     try:
-        if not request.headers.get("authorization", "").startswith("Bearer "): raise Refused(401, "AuthenticationFailed", "the Authorization header is missing")
+        if not request.headers.get("authorization", "").startswith("Bearer "):
+            raise Refused(401, "AuthenticationFailed", "the Authorization header is missing")
         bench.tokens.check(request.headers["authorization"].removeprefix("Bearer "))
-        hook = HOOKS.get((request.method, call.kind if call.single or request.method != "POST" else f"{'/'.join(call.segments[::2])}".lower()))
+        hook = HOOKS.get((request.method, call.kind if call.single or request.method != "POST"
+                          else f"{'/'.join(call.segments[::2])}".lower()))
         if hook: return hook(bench, call)
         return DEFAULTS[request.method](bench, call)
     except Refused as refused: return refused.answer
     except KeyError as missing:
-        return Answer(404, {"error": {"code": "NoSuchRoute", "message": f"the stand-in does not know {request.method} {request.path} ({missing})"}})
+        return Answer(404, {"error": {"code": "NoSuchRoute",
+                                      "message": f"the stand-in does not know {request.method} {request.path} "
+                                                 f"({missing})"}})
 
 
 def default_get(bench, call: Call) -> Answer:
@@ -181,10 +203,15 @@ def default_get(bench, call: Call) -> Answer:
 def listed(bench, call: Call) -> list[dict]:
     "A collection, filtered as its query says"
     found = bench.state.below(call.id)
-    if "createdtime" in call.query.get("$orderBy", call.query.get("orderBy", "")).lower() or "createdat" in call.query.get("$orderBy", "").lower():
+    if (
+        "createdtime" in call.query.get("$orderBy", call.query.get("orderBy", "")).lower()
+        or "createdat" in call.query.get("$orderBy", "").lower()
+    ):
         found = found[::-1]
     view = call.query.get("listViewType", "ActiveOnly")
-    if view != "All": found = [one for one in found if bool((one.get("properties") or {}).get("isArchived")) == (view == "ArchivedOnly")]
+    if view != "All":
+        found = [one for one in found if bool((one.get("properties")
+                                               or {}).get("isArchived")) == (view == "ArchivedOnly")]
     if tag := call.query.get("hash"): found = [one for one in found if tag in str(one)]
     return found[:int(call.query.get("$top", 10 ** 6))]
 
@@ -198,7 +225,9 @@ def default_put(bench, call: Call) -> Answer:
 def merged(before, change):
     "JSON merge patch"
     if not isinstance(change, dict) or not isinstance(before, dict): return change
-    return {name: value for name, value in {**before, **{name: merged(before.get(name), value) for name, value in change.items()}}.items() if value is not None}
+    return {name: value for name, value in {**before, **{name: merged(before.get(name), value)
+                                                         for name, value in change.items()}}.items()
+            if value is not None}
 
 
 def default_patch(bench, call: Call) -> Answer:
@@ -209,8 +238,10 @@ def default_patch(bench, call: Call) -> Answer:
 
 def default_delete(bench, call: Call) -> Answer:
     if bench.state.resources.pop(call.id.lower(), None) is None: return Answer(204)
-    for id in [id for id in bench.state.resources if id.startswith(f"{call.id.lower()}/")]: del bench.state.resources[id]
+    for id in [id for id in bench.state.resources if id.startswith(f"{call.id.lower()}/")]:
+        del bench.state.resources[id]
     return Answer(200)
 
 
-DEFAULTS = {"GET": default_get, "PUT": default_put, "PATCH": default_patch, "DELETE": default_delete, "HEAD": default_get}
+DEFAULTS = {"GET": default_get, "PUT": default_put, "PATCH": default_patch, "DELETE": default_delete,
+            "HEAD": default_get}

@@ -1,9 +1,12 @@
-"Data, code, models, environments and components: containers, versions that never change, and uploads that wait for them"
+"""Data, code, models, environments and components: containers, versions that never change, and uploads that wait for
+them"""
 from .arm import Call, Refused, listed, on, operation, store
 from .proxy import Answer
 
-KINDS = {"codes": "codes", "data": "data", "models": "models", "environments": "environments", "components": "components"}
-UNCHANGING = {"codes": ("codeUri",), "data": ("dataUri", "dataType"), "models": ("modelUri", "modelType"), "environments": ("image", "condaFile", "build"), "components": ("componentSpec",)}
+KINDS = {"codes": "codes", "data": "data", "models": "models", "environments": "environments",
+         "components": "components"}
+UNCHANGING = {"codes": ("codeUri",), "data": ("dataUri", "dataType"), "models": ("modelUri", "modelType"),
+              "environments": ("image", "condaFile", "build"), "components": ("componentSpec",)}
 
 
 def container_of(call: Call) -> Call: return Call(call.request, call.scope, call.provider, call.segments[:4])
@@ -18,10 +21,13 @@ def touch(bench, call: Call, data_type: str | None = None):
     holder = container_of(call)
     found = bench.state.get(holder.id)
     if not found:
-        kind = {"dataType": data_type or call.body["properties"].get("dataType", "uri_folder")} if call.segments[2] == "data" else {}
-        found = store(bench, holder, {"properties": {**kind, "isArchived": False, "tags": {}, "properties": {}}}, **({} if kind else {"provisioningState": "Succeeded"}))
+        kind = {"dataType": data_type
+                or call.body["properties"].get("dataType", "uri_folder")} if call.segments[2] == "data" else {}
+        found = store(bench, holder, {"properties": {**kind, "isArchived": False, "tags": {}, "properties": {}}},
+                      **({} if kind else {"provisioningState": "Succeeded"}))
     newest = max(numbers(bench, holder.id), default=0)
-    found["properties"] |= {"latestVersion": call.name, "nextVersion": str(max(newest, int(call.name) if call.name.isdigit() else 0) + 1)}
+    found["properties"] |= {"latestVersion": call.name,
+                            "nextVersion": str(max(newest, int(call.name) if call.name.isdigit() else 0) + 1)}
 
 
 def put_version(bench, call: Call) -> Answer:
@@ -31,11 +37,17 @@ def put_version(bench, call: Call) -> Answer:
     if before:
         for name in UNCHANGING[kind]:
             old = (bench.state.requests[call.id.lower()].get("properties") or {}).get(name)
-            if old != sent.get(name): raise Refused(409, "UserError", f"{name} of {call.segments[3]}:{call.name} cannot change: register a new version")
+            if old != sent.get(name):
+                raise Refused(409, "UserError",
+                              f"{name} of {call.segments[3]}:{call.name} cannot change: register a new version")
     else: touch(bench, call)
-    extra = {"environments": {"environmentType": "UserCreated"}, "data": {"dataType": sent.get("dataType", "uri_folder")}, "models": {"flavors": sent.get("flavors") or {}, "modelType": sent.get("modelType", "custom_model")}}.get(kind, {})
+    extra = {"environments": {"environmentType": "UserCreated"},
+             "data": {"dataType": sent.get("dataType", "uri_folder")},
+             "models": {"flavors": sent.get("flavors") or {},
+                        "modelType": sent.get("modelType", "custom_model")}}.get(kind, {})
     if kind == "data" and "/registries/" not in call.id: extra["dataUri"] = long_uri(call, sent.get("dataUri", ""))
-    made = store(bench, call, body, isArchived=bool(sent.get("isArchived")), isAnonymous=bool(sent.get("isAnonymous")), tags=sent.get("tags") or {}, properties=sent.get("properties") or {},
+    made = store(bench, call, body, isArchived=bool(sent.get("isArchived")), isAnonymous=bool(sent.get("isAnonymous")),
+                 tags=sent.get("tags") or {}, properties=sent.get("properties") or {},
                  provisioningState="Succeeded", **extra)
     if kind == "data": made["properties"].pop("provisioningState", None)
     if "/registries/" in call.id:
@@ -53,7 +65,8 @@ def long_uri(call: Call, uri: str) -> str:
     "Azure answers datastore paths in their long form"
     if not uri.startswith("azureml://datastores/"): return uri
     _, subscription, _, group = call.scope.strip("/").split("/")[:4]
-    return f"azureml://subscriptions/{subscription}/resourcegroups/{group}/workspaces/{call.segments[1]}/{uri.removeprefix('azureml://')}"
+    return (f"azureml://subscriptions/{subscription}/resourcegroups/{group}/workspaces/{call.segments[1]}/"
+            f"{uri.removeprefix('azureml://')}")
 
 
 def pending_upload(bench, call: Call) -> Answer:
@@ -62,9 +75,11 @@ def pending_upload(bench, call: Call) -> Answer:
     name = bench.state.uploads.setdefault(asset.lower(), "") or bench.storage.container()
     bench.state.uploads[asset.lower()] = name
     uri = bench.storage.url(name)
-    reference = {"blobUri": uri, "storageAccountArmId": f"{call.scope}/providers/Microsoft.Storage/storageAccounts/loopbackstorage",
+    reference = {"blobUri": uri,
+                 "storageAccountArmId": f"{call.scope}/providers/Microsoft.Storage/storageAccounts/loopbackstorage",
                  "credential": {"credentialType": "SAS", "sasUri": f"{uri}?{bench.storage.sas(name)}"}}
-    return Answer(200, {"pendingUploadId": asset.rsplit("/", 3)[-1], "pendingUploadType": "TemporaryBlobReference", "blobReferenceForConsumption": reference})
+    return Answer(200, {"pendingUploadId": asset.rsplit("/", 3)[-1], "pendingUploadType": "TemporaryBlobReference",
+                        "blobReferenceForConsumption": reference})
 
 
 def get_version(bench, call: Call) -> Answer:

@@ -6,7 +6,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from . import arm, assets, batch, dataplane, endpoints, governance, jobs, measures, registries, workspaces  # noqa: F401  (they register what they answer)
+from . import (  # noqa: F401  (some only register themselves)
+    arm,
+    assets,
+    batch,
+    dataplane,
+    endpoints,
+    governance,
+    jobs,
+    measures,
+    registries,
+    workspaces,
+)
 from .arm import PRINCIPAL, SUBSCRIPTION, TENANT, State
 from .clock import Clock
 from .contract import Contract
@@ -31,7 +42,9 @@ class Record:
     deviations: list = field(default_factory=list)  # Known defects of the SDK
 
     @property
-    def checked(self) -> str: return "yes" if self.against and self.against == self.version else f"against {self.against}" if self.against else "no"
+    def checked(self) -> str:
+        return ("yes" if self.against and self.against == self.version else f"against {self.against}" if self.against
+                else "no")
 
 
 def login(bench, request: Request) -> Answer: return bench.tokens.answer(request)
@@ -49,7 +62,8 @@ class Bench:
         self.folder = Path(folder or tempfile.mkdtemp(prefix="loopback-"))
         self.folder.mkdir(parents=True, exist_ok=True)
         self.authority, self.storage, self.guard = Authority(self.folder), Storage(self.folder), threading.RLock()
-        self.executions, self.hostings, self.agents, self.everything, self.trackings, self.starting = [], [], {}, [], {}, threading.Lock()
+        self.executions, self.hostings, self.agents = [], [], {}
+        self.everything, self.trackings, self.starting = [], {}, threading.Lock()
         self.contract = Contract.here()
         self.proxy = Proxy(self.authority, self.answer, lambda *words: self.faults.cut(*words), port)
         self.reset()
@@ -60,7 +74,8 @@ class Bench:
         self.everything += getattr(self, "calls", [])
         self.storage.overwritten.clear()
         self.clock = Clock()
-        self.portable = False  # Whether steps track through azureml-mlflow, over HTTPS, instead of straight into the store behind it
+        # Whether steps track through azureml-mlflow, over HTTPS, instead of straight into the store behind it
+        self.portable = False
         self.state, self.tokens, self.faults, self.calls, self.runs = State(), Tokens(), Faults(), [], {}
         self.events = []  # What Event Grid would deliver of the runs of monitors
         self.proxy.refused.clear()
@@ -93,7 +108,8 @@ class Bench:
 
     def run_ids(self, workspace: str) -> dict[str, str]:
         "MLflow runs of jobs, by the name of the job, which is the run's id for a client"
-        return {run.name: run.row["run_id"] for run in self.runs.values() if run.workspace.lower() == workspace.lower() and run.row.get("run_id")}
+        return {run.name: run.row["run_id"] for run in self.runs.values() if run.workspace.lower() == workspace.lower()
+                and run.row.get("run_id")}
 
     def run_name(self, workspace: str, run_id: str) -> str:
         "The name of a run in Azure: that of the job, where it is a job's"
@@ -104,8 +120,10 @@ class Bench:
         "What a process needs to see this Azure and nothing else"
         proxy = {name: self.proxy.url for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy")}
         trust = {name: str(self.authority.bundle) for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE")}
-        login = {"AZURE_TENANT_ID": TENANT, "AZURE_CLIENT_ID": PRINCIPAL, "AZURE_CLIENT_SECRET": "loopback", "AZURE_TOKEN_CREDENTIALS": "EnvironmentCredential"}
-        return proxy | trust | login | {"NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost", "AZURE_CORE_COLLECT_TELEMETRY": "0",
+        login = {"AZURE_TENANT_ID": TENANT, "AZURE_CLIENT_ID": PRINCIPAL, "AZURE_CLIENT_SECRET": "loopback",
+                 "AZURE_TOKEN_CREDENTIALS": "EnvironmentCredential"}
+        return proxy | trust | login | {"NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost",
+                                        "AZURE_CORE_COLLECT_TELEMETRY": "0",
                                         "MLFLOW_DISABLE_TELEMETRY": "true", "AZURE_SUBSCRIPTION_ID": SUBSCRIPTION}
 
     def workspace(self, name: str = "dev") -> dict[str, str]:
@@ -114,7 +132,9 @@ class Bench:
 
     def answer(self, request: Request) -> Answer:
         "What this Azure says to a request; every request is written down"
-        answers = {"arm": arm.answer, "data": dataplane.answer, "login": login, "blob": blob, "scoring": endpoints.scored, "schemas": lambda bench, request: Answer(404)}  # the SDK does without the schema of an MLTable
+        # the SDK does without the schema of an MLTable
+        answers = {"arm": arm.answer, "data": dataplane.answer, "login": login, "blob": blob,
+                   "scoring": endpoints.scored, "schemas": lambda bench, request: Answer(404)}
         said = self.faults.answer(request)
         injected = said is not None
         if said is None and request.kind in ("arm", "login"):
@@ -128,7 +148,8 @@ class Bench:
         record = Record(request, said.status, version=request.version)
         if request.kind == "arm" and self.contract:
             checked = self.contract.check(request, None if injected else said)
-            record.operation, record.against, record.findings, record.deviations = checked.operation, checked.against, checked.findings, checked.deviations
+            record.operation, record.against = checked.operation, checked.against
+            record.findings, record.deviations = checked.findings, checked.deviations
         record.operation = record.operation or self.plain(request)
         self.calls.append(record)
 
@@ -144,17 +165,23 @@ class Bench:
         return [f"{one.operation}: {finding}" for one in self.calls for finding in one.findings]
 
     def fail(self, pattern: str, **how):
-        "Requests whose `METHOD host/path` match go wrong: `status=503, times=3`, or `cut=1000`, which hangs up after so many bytes of the body"
+        """Requests whose `METHOD host/path` match go wrong: `status=503, times=3`, or `cut=1000`, which hangs up after
+        so many bytes of the body"""
         return self.faults.add(pattern, **how)
 
     def trigger(self, workspace: str, schedule: str, at: datetime | None = None):
         "What Azure does when a schedule is due; gives the run"
-        found = next(one for one in self.state.all("workspaces/schedules") if one["name"] == schedule and f"/workspaces/{workspace}/" in one["id"])
+        found = next(one for one in self.state.all("workspaces/schedules") if one["name"] == schedule
+                     and f"/workspaces/{workspace}/" in one["id"])
         call = arm.read(Request("POST", "management.azure.com", f"{found['id']}/trigger", {}))
-        with self.guard: return self.runs[f"{call.workspace}/jobs/{governance.fire(self, call, found, at or datetime.now(UTC))}".lower()]
+        with self.guard:
+            return self.runs[
+                f"{call.workspace}/jobs/{governance.fire(self, call, found, at or datetime.now(UTC))}".lower()
+            ]
 
     def hold(self, job: str): self.faults.held.append(job)  # Jobs with such a name never start
-    def unhealthy(self, deployment: str): self.faults.unhealthy.append(deployment)  # Deployments with such an id never become ready
+    # Deployments with such an id never become ready
+    def unhealthy(self, deployment: str): self.faults.unhealthy.append(deployment)
 
     def held(self, job: str) -> bool:
         "Whether a test keeps this job from starting"
@@ -168,10 +195,13 @@ class Bench:
 
     def report(self) -> str:
         "The table of operations: calls, api-version, checked against the specification or not"
-        counted = Counter((one.operation, one.version, one.checked) for one in self.everything + self.calls if one.request.kind == "arm")
+        counted = Counter((one.operation, one.version, one.checked)
+                          for one in self.everything + self.calls if one.request.kind == "arm")
         total, checked = sum(counted.values()), sum(count for (_, _, how), count in counted.items() if how != "no")
-        lines = [f"{operation} | {count} | {version or '-'} | {how}" for (operation, version, how), count in sorted(counted.items())]
-        return "\n".join(["operation | calls | api-version | checked", "--- | ---: | --- | ---", *lines, "", f"{checked} of {total} requests to Azure Resource Manager were checked."])
+        lines = [f"{operation} | {count} | {version or '-'} | {how}"
+                 for (operation, version, how), count in sorted(counted.items())]
+        return "\n".join(["operation | calls | api-version | checked", "--- | ---: | --- | ---", *lines, "",
+                          f"{checked} of {total} requests to Azure Resource Manager were checked."])
 
     def exports(self) -> str:
         "`env` as a shell reads it"

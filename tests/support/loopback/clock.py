@@ -19,5 +19,6 @@ class Clock:
     @property
     def code(self) -> str:
         "Python that gives a client the same clock, as `now() -> datetime`"
-        said = f"datetime.fromisoformat('{self.first.isoformat()}') + (datetime.now(timezone.utc) - datetime.fromisoformat('{self.began.isoformat()}')) * {self.speed}"
+        said = (f"datetime.fromisoformat('{self.first.isoformat()}') + (datetime.now(timezone.utc) - "
+                f"datetime.fromisoformat('{self.began.isoformat()}')) * {self.speed}")
         return f"from datetime import datetime, timezone\nnow = lambda: {said}\n"

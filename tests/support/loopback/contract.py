@@ -10,10 +10,14 @@ from .proxy import Answer, Request
 from .swagger import Schemas, read
 
 ALLOWED = (  # Known defects of the SDK: operation, place, what is wrong there, why it is no finding
-    (r"CodeVersions_\w+", r"/properties/properties/hash_version", "is not of type 'string'", "azure-ai-ml sends hash_version as an integer; Azure converts it"),
-    (r"Datastores_ListSecrets", r"", "has a body that", "the body (expirableSecret) came with 2024-10-01-preview, which is not among the published files"),
-    (r"Registries_\w+", r"/properties", "'managedResourceGroupTags'", "azure-ai-ml sends a property of a later api-version than the one that it names"),
-    (r"Workspaces_Update", r"/properties", "'systemDatastoresAuthMode'", "azure-ai-ml sends a property of a later api-version, which is not among the published files"),
+    (r"CodeVersions_\w+", r"/properties/properties/hash_version", "is not of type 'string'",
+     "azure-ai-ml sends hash_version as an integer; Azure converts it"),
+    (r"Datastores_ListSecrets", r"", "has a body that",
+     "the body (expirableSecret) came with 2024-10-01-preview, which is not among the published files"),
+    (r"Registries_\w+", r"/properties", "'managedResourceGroupTags'",
+     "azure-ai-ml sends a property of a later api-version than the one that it names"),
+    (r"Workspaces_Update", r"/properties", "'systemDatastoresAuthMode'",
+     "azure-ai-ml sends a property of a later api-version, which is not among the published files"),
     (r".*", r".*", "differs in case only", "ARM accepts enum values in any case, and the SDK relies on it"),
 )
 
@@ -53,8 +57,12 @@ class Contract:
     def __init__(self, root: Path):
         self.root, self.schemas = root / "specification", Schemas()
         base = self.root / "machinelearningservices/resource-manager/Microsoft.MachineLearningServices"
-        self.versions = {folder.name: sorted(folder.glob("*.json")) for folder in sorted(base.glob("*/*")) if folder.is_dir()}
-        self.monitor = {path.parent.name: path for path in (self.root / "monitor/resource-manager/Microsoft.Insights").glob("**/metrics_API.json")}
+        self.versions = {folder.name: sorted(folder.glob("*.json"))
+                         for folder in sorted(base.glob("*/*")) if folder.is_dir()}
+        self.monitor = {
+            path.parent.name: path
+            for path in (self.root / "monitor/resource-manager/Microsoft.Insights").glob("**/metrics_API.json")
+        }
         self.groups = sorted((self.root / "resources/resource-manager/Microsoft.Resources").glob("*/*/resources.json"))
 
     @staticmethod
@@ -63,41 +71,48 @@ class Contract:
         named = os.environ.get("AZURE_REST_API_SPECS")
         return Contract(Path(named)) if named and (Path(named) / "specification").is_dir() else None
 
-    @lru_cache
+    @lru_cache  # noqa: B019  (one contract for the session)
     def operations(self, version: str) -> list[Operation]:
         "All operations of an api-version"
         return [one for path in self.versions.get(version, ()) for one in operations_of(path)]
 
-    @lru_cache
+    @lru_cache  # noqa: B019  (one contract for the session)
     def resources(self) -> list[Operation]:
         "Those of resource groups; one that takes any id says nothing about what is there"
         return [one for path in self.groups for one in operations_of(path) if one.pattern.pattern.count("/") > 1]
 
-    @lru_cache
-    def metrics(self, version: str) -> list[Operation]: return operations_of(self.monitor[version]) if version in self.monitor else []
+    @lru_cache  # noqa: B019  (one contract for the session)
+    def metrics(self, version: str) -> list[Operation]:
+        return operations_of(self.monitor[version]) if version in self.monitor else []
 
     def nearest(self, version: str) -> str:
         "The api-version itself, or the newest older one that the checkout has"
-        older = [one for one in self.versions if one[:10] <= version[:10] and one.endswith("preview") == version.endswith("preview")]
+        older = [one for one in self.versions if one[:10] <= version[:10]
+                 and one.endswith("preview") == version.endswith("preview")]
         return version if version in self.versions else max(older, default="")
 
     def find(self, request: Request) -> tuple[Operation | None, str]:
         "The operation that a request is, and the api-version of the specification that has it"
-        if "/providers/" not in request.path: return self.match(self.resources(), request), self.groups[-1].parent.name if self.groups else ""
-        if "/providers/microsoft.insights/" in request.path.lower(): return self.match(self.metrics(request.version), request), request.version
+        if "/providers/" not in request.path:
+            return self.match(self.resources(), request), self.groups[-1].parent.name if self.groups else ""
+        if "/providers/microsoft.insights/" in request.path.lower():
+            return self.match(self.metrics(request.version), request), request.version
         version = self.nearest(request.version)
         return self.match(self.operations(version), request), version
 
     @staticmethod
     def match(operations: list, request: Request) -> Operation | None:
-        return next((one for one in operations if one.method == request.method.lower() and one.pattern.fullmatch(request.path)), None)
+        return next((one for one in operations if one.method == request.method.lower()
+                     and one.pattern.fullmatch(request.path)), None)
 
     def check(self, request: Request, answer: Answer | None = None) -> Checked:
         "A call against its operation"
         found, version = self.find(request)
         if not found: return Checked()
-        said = [*self.parameters(found, request), *self.body(found, request)] + (self.answer(found, answer) if answer else [])
-        allowed = [one for one in said if any(re.fullmatch(name, found.name) and re.fullmatch(place, one.place) and text in one.what for name, place, text, _ in ALLOWED)]
+        said = [*self.parameters(found, request), *self.body(found, request)] + (self.answer(found, answer) if answer
+                                                                                 else [])
+        allowed = [one for one in said if any(re.fullmatch(name, found.name) and re.fullmatch(place, one.place)
+                                              and text in one.what for name, place, text, _ in ALLOWED)]
         return Checked(found.name, version, [one for one in said if one not in allowed], allowed)
 
     def parameters(self, found: Operation, request: Request) -> list[Finding]:
@@ -105,18 +120,29 @@ class Contract:
         findings, groups = [], found.pattern.fullmatch(request.path).groupdict()
         known = {one["name"]: one for one in found.parameters if one["in"] == "query"}
         for one in found.parameters:
-            value = groups.get(re.sub(r"\W", "_", one["name"])) if one["in"] == "path" else request.query.get(one["name"]) if one["in"] == "query" else None
+            value = (groups.get(re.sub(r"\W", "_", one["name"])) if one["in"] == "path"
+                     else request.query.get(one["name"]) if one["in"] == "query" else None)
             if value is None:
-                if one.get("required") and one["in"] == "query": findings.append(Finding("request", f"?{one['name']}", "is required"))
+                if one.get("required") and one["in"] == "query":
+                    findings.append(Finding("request", f"?{one['name']}", "is required"))
                 continue
-            if one.get("pattern") and not re.search(one["pattern"], value): findings.append(Finding("request", f"?{one['name']}", f"{value!r} does not match {one['pattern']}"))
+            if one.get("pattern") and not re.search(one["pattern"], value):
+                findings.append(Finding("request", f"?{one['name']}", f"{value!r} does not match {one['pattern']}"))
             if one.get("enum") and value not in one["enum"]:
-                findings.append(Finding("request", f"?{one['name']}", f"{value!r} " + ("differs in case only" if value.lower() in map(str.lower, one["enum"]) else f"is not one of {one['enum']}")))
+                findings.append(Finding("request", f"?{one['name']}",
+                                        f"{value!r} " + ("differs in case only"
+                                                         if value.lower() in map(str.lower, one["enum"])
+                                                         else f"is not one of {one['enum']}")))
         return findings + [Finding("request", f"?{name}", "is unknown") for name in request.query if name not in known]
 
     def body(self, found: Operation, request: Request) -> list[Finding]:
         said = next((one for one in found.parameters if one["in"] == "body"), None)
-        if said is None: return [Finding("request", "", "has a body that the operation does not take")] if request.body.strip() not in (b"", b"{}") else []
+        if said is None:
+            return (
+                [Finding("request", "", "has a body that the operation does not take")]
+                if request.body.strip() not in (b"", b"{}")
+                else []
+            )
         if not request.body: return [Finding("request", "", "has no body")] if said.get("required") else []
         return self.violations("request", found.path, said["schema"], request.json)
 
@@ -141,11 +167,15 @@ def operations_of(path: Path) -> list[Operation]:
         for method, said in methods.items():
             if method == "parameters": continue
             parameters = [resolved(path, one) for one in [*methods.get("parameters", ()), *said.get("parameters", ())]]
-            whole = {one["name"] for one in parameters if one.get("x-ms-skip-url-encoding")}  # Such a parameter is a path of its own
-            part = lambda match: f"(?P<{re.sub(chr(92) + 'W', '_', match[1])}>{'.+' if match[1] in whole else '[^/]+'})"
+            # Such a parameter is a path of its own
+            whole = {one["name"] for one in parameters if one.get("x-ms-skip-url-encoding")}
+            def part(match: re.Match, whole: set = whole) -> str:
+                name = re.sub(r"\W", "_", match[1])
+                return f"(?P<{name}>{'.+' if match[1] in whole else '[^/]+'})"
             pattern = re.sub(r"\\\{([\w-]+)\\\}", part, re.escape(template.split("?")[0]).replace(r"\-", "-"))
             found.append(Operation(said["operationId"], method, re.compile(pattern, re.I), said, path, parameters))
-    return sorted(found, key=lambda one: (one.pattern.pattern.count(">.+)"), one.pattern.pattern.count("[^/]")))  # The most specific one first
+    # The most specific one first
+    return sorted(found, key=lambda one: (one.pattern.pattern.count(">.+)"), one.pattern.pattern.count("[^/]")))
 
 
 def resolved(path: Path, parameter: dict) -> dict:
@@ -165,5 +195,6 @@ def words(error) -> str:
     "What is wrong, briefly"
     if error.validator in ("enum", "const") and isinstance(error.instance, str):
         known = error.validator_value if error.validator == "enum" else [error.validator_value]
-        if error.instance.lower() in [str(one).lower() for one in known]: return f"{error.instance!r} differs in case only"
+        if error.instance.lower() in [str(one).lower() for one in known]:
+            return f"{error.instance!r} differs in case only"
     return error.message[:300]

@@ -1,4 +1,5 @@
-"Online endpoints: a deployment is rebuilt from what was uploaded and served by the local endpoint host; the scoring address leads there"
+"""Online endpoints: a deployment is rebuilt from what was uploaded and served by the local endpoint host; the scoring
+address leads there"""
 import http.client
 import re
 import secrets
@@ -14,8 +15,10 @@ from .proxy import REGION, Answer, Request
 from .rebuild import Rebuild, bad, seconds
 
 PROBE = {"failureThreshold": 30, "successThreshold": 1, "timeout": "PT2S", "period": "PT10S", "initialDelay": "PT10S"}
-USUAL = {"scaleSettings": {"scaleType": "Default"}, "livenessProbe": PROBE, "readinessProbe": PROBE, "appInsightsEnabled": False, "egressPublicNetworkAccess": "Enabled",
-         "requestSettings": {"maxConcurrentRequestsPerInstance": 1, "requestTimeout": "PT5S"}, "environmentVariables": {}, "properties": {}}
+USUAL = {"scaleSettings": {"scaleType": "Default"}, "livenessProbe": PROBE, "readinessProbe": PROBE,
+         "appInsightsEnabled": False, "egressPublicNetworkAccess": "Enabled",
+         "requestSettings": {"maxConcurrentRequestsPerInstance": 1, "requestTimeout": "PT5S"},
+         "environmentVariables": {}, "properties": {}}
 FRONT = (401, 404, 405, 408, 413, 429, 502, 503)  # What the front says by itself; all else comes from the script
 SCORING = re.compile(r"(?P<name>[\w-]+)\.\w+\.inference\.ml\.azure\.com")
 
@@ -51,7 +54,8 @@ class Hosting:
             if fault: raise RuntimeError(fault)
             serve(*arguments)
         except Exception as error: self.error = str(error)
-        if made := bench.state.get(call.id): made["properties"]["provisioningState"] = "Failed" if self.error else "Succeeded"
+        if made := bench.state.get(call.id):
+            made["properties"]["provisioningState"] = "Failed" if self.error else "Succeeded"
 
     @property
     def running(self) -> bool: return self.thread.is_alive()
@@ -74,12 +78,17 @@ def local(bench, id: str, name: str):
 def put_endpoint(bench, call: Call) -> Answer:
     "Make an endpoint, or move its traffic"
     before, said = bench.state.get(call.id), call.body["properties"]
-    if not re.fullmatch(r"[a-zA-Z][a-zA-Z0-9-]{1,30}[a-zA-Z0-9]", call.name): raise bad(f"the endpoint name {call.name} is invalid")
-    if any(one["name"].lower() == call.name.lower() and one["id"].lower() != call.id.lower() for one in bench.state.all("workspaces/onlineEndpoints")): raise bad(f"an endpoint with the name {call.name} already exists in {REGION}")
+    if not re.fullmatch(r"[a-zA-Z][a-zA-Z0-9-]{1,30}[a-zA-Z0-9]", call.name):
+        raise bad(f"the endpoint name {call.name} is invalid")
+    if any(one["name"].lower() == call.name.lower() and one["id"].lower() != call.id.lower()
+           for one in bench.state.all("workspaces/onlineEndpoints")):
+        raise bad(f"an endpoint with the name {call.name} already exists in {REGION}")
     traffic, mirror = said.get("traffic") or {}, said.get("mirrorTraffic") or {}
     move(bench, call, traffic, mirror)
-    made = store(bench, call, call.body, provisioningState="Succeeded", scoringUri=f"https://{call.name}.{REGION}.inference.ml.azure.com/score",
-                 swaggerUri=f"https://{call.name}.{REGION}.inference.ml.azure.com/swagger.json", traffic=traffic, mirrorTraffic=mirror, publicNetworkAccess=said.get("publicNetworkAccess", "Enabled"))
+    made = store(bench, call, call.body, provisioningState="Succeeded",
+                 scoringUri=f"https://{call.name}.{REGION}.inference.ml.azure.com/score",
+                 swaggerUri=f"https://{call.name}.{REGION}.inference.ml.azure.com/swagger.json", traffic=traffic,
+                 mirrorTraffic=mirror, publicNetworkAccess=said.get("publicNetworkAccess", "Enabled"))
     made["properties"].pop("keys", None)
     made.setdefault("location", REGION)
     return Answer(200 if before else 201, made, operation(bench, call, 0.0, made))
@@ -90,8 +99,10 @@ def move(bench, call: Call, traffic: dict, mirror: dict):
     from mlops_nb.errors import UserError
     known = {one["name"]: one["properties"]["provisioningState"] for one in bench.state.below(f"{call.id}/deployments")}
     for name, share in (*traffic.items(), *mirror.items()):
-        if share and known.get(name) != "Succeeded": raise bad(f"deployment {name} is {known.get(name, 'not there')}: it cannot have traffic")
-    if sum(traffic.values()) not in (0, 100): raise bad(f"the traffic adds up to {sum(traffic.values())}, not to 100 or 0")
+        if share and known.get(name) != "Succeeded":
+            raise bad(f"deployment {name} is {known.get(name, 'not there')}: it cannot have traffic")
+    if sum(traffic.values()) not in (0, 100):
+        raise bad(f"the traffic adds up to {sum(traffic.values())}, not to 100 or 0")
     if found := local(bench, call.id, call.name):
         try: found.set_traffic(call.name, traffic, mirror)
         except UserError as error: raise bad(str(error)) from None
@@ -109,10 +120,12 @@ def put_deployment(bench, call: Call) -> Answer:
     "Deploy; the operation ends when the deployment serves, or cannot"
     bench.state.need(call.parent.rsplit("/", 1)[0] if call.parent.endswith("/deployments") else call.parent)
     before = bench.state.get(call.id)
-    if any(one.running and one.id == call.id.lower() for _, _, one in bench.hostings): raise Refused(409, "Conflict", f"There is already an operation in progress on deployment {call.name}")
+    if any(one.running and one.id == call.id.lower() for _, _, one in bench.hostings):
+        raise Refused(409, "Conflict", f"There is already an operation in progress on deployment {call.name}")
     arguments = rebuilt(bench, call)
     usual = {name: value for name, value in USUAL.items() if call.body["properties"].get(name) is None}
-    made = store(bench, call, {"location": REGION, "sku": {"name": "Default", "capacity": 1}, "tags": {}, **call.body}, provisioningState="Updating" if before else "Creating", **usual)
+    made = store(bench, call, {"location": REGION, "sku": {"name": "Default", "capacity": 1}, "tags": {}, **call.body},
+                 provisioningState="Updating" if before else "Creating", **usual)
     hosting = Hosting(bench, call, arguments)
     bench.hostings.append((endpoints(bench, call.id), call.segments[3], hosting))
     headers = operation(bench, call, 0.0, made)
@@ -129,13 +142,28 @@ def rebuilt(bench, call: Call) -> tuple:
     code = said.get("codeConfiguration")
     if not code: raise bad("the stand-in serves deployments that bring a scoring script")
     settings, collector = said.get("requestSettings") or {}, said.get("dataCollector")
-    spec = {"name": call.name, "endpoint_name": call.segments[3], "model": f"azureml:{model['id'].split('/')[-3]}:{model['name']}",
-            "code_configuration": {"code": made.code(code["codeId"]), "scoring_script": code["scoringScript"]}, "environment": made.environment(said.get("environmentId")),
-            "environment_variables": said.get("environmentVariables") or {}, "instance_type": said.get("instanceType", "Standard_DS3_v2"), "instance_count": (call.body.get("sku") or {}).get("capacity", 1),
-            "request_settings": {"request_timeout_ms": int(seconds(settings.get("requestTimeout", "PT5S")) * 1000), "max_concurrent_requests_per_instance": settings.get("maxConcurrentRequestsPerInstance", 1)}}
-    if collector: spec["environment_variables"] = {**spec["environment_variables"], **agent(bench, call.id, root, collector).variables}  # The script collects, or nobody does
+    spec = {
+        "name": call.name,
+        "endpoint_name": call.segments[3],
+        "model": f"azureml:{model['id'].split('/')[-3]}:{model['name']}",
+        "code_configuration": {"code": made.code(code["codeId"]), "scoring_script": code["scoringScript"]},
+        "environment": made.environment(said.get("environmentId")),
+        "environment_variables": said.get("environmentVariables") or {},
+        "instance_type": said.get("instanceType", "Standard_DS3_v2"),
+        "instance_count": (call.body.get("sku") or {}).get("capacity", 1),
+        "request_settings": {
+            "request_timeout_ms": int(seconds(settings.get("requestTimeout", "PT5S")) * 1000),
+            "max_concurrent_requests_per_instance": settings.get("maxConcurrentRequestsPerInstance", 1),
+        },
+    }
+    # The script collects, or nobody does
+    if collector:
+        spec["environment_variables"] = {**spec["environment_variables"],
+                                         **agent(bench, call.id, root, collector).variables}
     about = {"model": model["id"].split("/")[-3], "version": model["name"]}
-    return (root, Path(made.data(model["properties"]["modelUri"])), about, made.write("endpoint.yml", {"name": call.segments[3], "auth_mode": "key"}), made.write("deployment.yml", spec))
+    return (root, Path(made.data(model["properties"]["modelUri"])), about,
+            made.write("endpoint.yml", {"name": call.segments[3], "auth_mode": "key"}),
+            made.write("deployment.yml", spec))
 
 
 def agent(bench, id: str, root: Path, said: dict) -> Agent:
@@ -150,7 +178,8 @@ def get_deployment(bench, call: Call) -> Answer:
     "A deployment, or all of an endpoint, as the api-version knows it"
     found = [bench.state.need(call.id)] if call.single else bench.state.below(call.id)
     old = {"dataCollector"} if call.request.version < "2023-04-01" else set()
-    seen = [{**one, "properties": {name: value for name, value in one["properties"].items() if name not in old}} for one in found]
+    seen = [{**one, "properties": {name: value for name, value in one["properties"].items() if name not in old}}
+            for one in found]
     return Answer(200, seen[0] if call.single else {"value": seen})
 
 
@@ -170,9 +199,11 @@ def delete_deployment(bench, call: Call) -> Answer:
 @on("POST", "workspaces/onlineEndpoints/deployments/getLogs")
 def deployment_logs(bench, call: Call) -> Answer:
     found = endpoints(bench, call.id)
-    files = sorted((found.root / ".mlops/endpoints" / call.segments[3] / "deployments" / call.segments[5]).glob("*/worker.log"))
+    folder = found.root / ".mlops/endpoints" / call.segments[3] / "deployments" / call.segments[5]
+    files = sorted(folder.glob("*/worker.log"))
     tail = int(call.body.get("tail") or 100)
-    return Answer(200, {"content": "\n".join(files[-1].read_text(errors="replace").splitlines()[-tail:]) if files else ""})
+    return Answer(200, {"content": "\n".join(files[-1].read_text(errors="replace").splitlines()[-tail:]) if files
+                        else ""})
 
 
 @on("POST", "workspaces/onlineEndpoints/listKeys")
@@ -182,11 +213,11 @@ def list_keys(bench, call: Call) -> Answer:
 
 def key_pair(bench, id: str, regenerate: str | None = None) -> dict:
     "The keys of an endpoint"
-    from mlops_nb.serving.state import EndpointFolder, keys
+    from mlops_nb.serving.state import EndpointFolder, read_keys
     bench.state.need(id)
     name = id.rsplit("/", 1)[-1]
     if found := local(bench, id, name): return found.keys(name, regenerate)
-    return keys(EndpointFolder(endpoints(bench, id).root, name), regenerate)
+    return read_keys(EndpointFolder(endpoints(bench, id).root, name), regenerate)
 
 
 @on("POST", "workspaces/onlineEndpoints/regenerateKeys")
@@ -198,19 +229,31 @@ def regenerate_keys(bench, call: Call) -> Answer:
 @on("POST", "workspaces/onlineEndpoints/token")
 def endpoint_token(bench, call: Call) -> Answer:
     key, end = key_pair(bench, call.action_on)["primary"], int(time.time()) + 3600
-    return Answer(200, {"accessToken": key, "expiryTimeUtc": end, "refreshAfterTimeUtc": end - 600, "tokenType": "Bearer"})
+    return Answer(200, {"accessToken": key, "expiryTimeUtc": end, "refreshAfterTimeUtc": end - 600,
+                        "tokenType": "Bearer"})
 
 
 def scored(bench, request: Request) -> Answer:
     "A request to a scoring address"
     name = SCORING.fullmatch(request.host)
-    found = next((one for one in bench.state.all("workspaces/onlineEndpoints") if name and one["name"] == name["name"]), None)
+    found = next((one for one in bench.state.all("workspaces/onlineEndpoints") if name and one["name"] == name["name"]),
+                 None)
     served = found and local(bench, found["id"], found["name"])
     if not served: return Answer(404, {"error": {"code": "NotFound", "message": f"no endpoint at {request.host}"}})
-    upstream = http.client.HTTPConnection("127.0.0.1", urlsplit(served.show(found["name"]).scoring_uri).port, timeout=120)
+    upstream = http.client.HTTPConnection("127.0.0.1", urlsplit(served.show(found["name"]).scoring_uri).port,
+                                          timeout=120)
     try:
-        upstream.request(request.method, request.target, request.body or None, {name: value for name, value in request.headers.items() if name not in ("connection", "host", "transfer-encoding")})
+        upstream.request(request.method, request.target, request.body or None,
+                         {name: value for name, value in request.headers.items()
+                          if name not in ("connection", "host", "transfer-encoding")})
         reply = upstream.getresponse()
-        status = reply.status if reply.status in (200, *FRONT) else 424  # As Azure says it when the script does not answer 200
-        return Answer(status, reply.read(), {**({} if status == reply.status else {"ms-azureml-model-error-statuscode": reply.status, "ms-azureml-model-error-reason": "model_error"}), **{name: value for name, value in reply.getheaders() if name.lower() not in ("connection", "content-length", "transfer-encoding", "date", "server") and not name.lower().startswith("ms-azureml-model")}})
+        # As Azure says it when the script does not answer 200
+        status = reply.status if reply.status in (200, *FRONT) else 424
+        return Answer(status, reply.read(), {**({} if status == reply.status
+                                                else {"ms-azureml-model-error-statuscode": reply.status,
+                                                      "ms-azureml-model-error-reason": "model_error"}),
+                                             **{name: value for name, value in reply.getheaders()
+                                                if name.lower() not in ("connection", "content-length",
+                                                                        "transfer-encoding", "date", "server")
+                                                and not name.lower().startswith("ms-azureml-model")}})
     finally: upstream.close()

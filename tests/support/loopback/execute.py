@@ -1,4 +1,5 @@
-"Runs one rebuilt job: started by the stand-in in the Python that is the job's image, where the project is not installed"
+"""Runs one rebuilt job: started by the stand-in in the Python that is the job's image, where the project is not
+installed"""
 import json
 import os
 import sys
@@ -9,7 +10,8 @@ def track_through_azure(address: str):
     "Give steps the tracking address of Azure instead of that of the store behind it"
     from mlops_nb.workspace.runs import Tracker
     variables = Tracker.variables
-    Tracker.variables = lambda self, run_id: variables(self, run_id) | {"MLFLOW_TRACKING_URI": address, "MLFLOW_REGISTRY_URI": address}
+    Tracker.variables = lambda self, run_id: variables(self, run_id) | {"MLFLOW_TRACKING_URI": address,
+                                                                        "MLFLOW_REGISTRY_URI": address}
 
 
 def main(file: Path) -> int:

@@ -23,7 +23,8 @@ class Faults:
 
     def unhealthy_like(self, id: str) -> str | None:
         "Why a deployment cannot become ready, where a test says so"
-        return next(("the container did not become ready: liveness probe failed" for pattern in self.unhealthy if re.search(pattern, id)), None)
+        return next(("the container did not become ready: liveness probe failed"
+                     for pattern in self.unhealthy if re.search(pattern, id)), None)
 
     def holds(self, job: str) -> bool: return any(re.search(pattern, job) for pattern in self.held)
 
@@ -49,5 +50,7 @@ class Faults:
         "The wrong answer to a request, if it is to get one"
         found = self.hit(f"{request.method} {request.host}{request.target}", lambda fault: fault.status)
         if not found: return None
-        code = {429: "TooManyRequests", 503: "ServiceUnavailable", 401: "ExpiredAuthenticationToken", 403: "AuthorizationFailed"}.get(found.status, "InternalServerError")
-        return Answer(found.status, {"error": {"code": code, "message": f"{code}: injected by the test"}}, {"Retry-After": str(found.retry_after)})
+        code = {429: "TooManyRequests", 503: "ServiceUnavailable", 401: "ExpiredAuthenticationToken",
+                403: "AuthorizationFailed"}.get(found.status, "InternalServerError")
+        return Answer(found.status, {"error": {"code": code, "message": f"{code}: injected by the test"}},
+                      {"Retry-After": str(found.retry_after)})

@@ -8,7 +8,9 @@ from .jobs import Execution, seen
 from .outcomes import FILES, child_name, container
 from .proxy import REGION, Answer, Request
 
-BASE = re.compile(r"/(?P<area>history|metric|data|modelregistry|artifact|mlflow|rp|execution|pipelines)/[^/]+(?:/private)?(?P<workspace>/subscriptions/[^/]+/resourceGroups/[^/]+/providers/[^/]+/(?:workspaces|registries)/[^/]+)(?P<rest>/.*|$)", re.I)
+BASE = re.compile(r"/(?P<area>history|metric|data|modelregistry|artifact|mlflow|rp|execution|pipelines)/[^/]+(?:/"
+                  r"private)?(?P<workspace>/subscriptions/[^/]+/resourceGroups/[^/]+/providers/[^/]+/(?:workspaces|"
+                  r"registries)/[^/]+)(?P<rest>/.*|$)", re.I)
 ASSET_TYPES = {"mlflow_model": "MLFlowModel", "custom_model": "CustomModel", "triton_model": "TritonModel"}
 
 
@@ -32,11 +34,17 @@ def details(bench, run, step: str | None) -> dict:
     status = row.get("status", "NotStarted") if step else job["properties"]["status"]
     spec = job["properties"]
     name = child_name(run, step, row) if step else run.name
-    said = {"runId": name, "status": status, "startTimeUtc": stamp(row.get("started") or run.created), "endTimeUtc": stamp(row.get("ended")), "createdUtc": stamp(run.created), "runUuid": name,
-            "rootRunId": run.name, "parentRunId": run.name if step else None, "experimentId": "0", "displayName": step or spec.get("displayName"), "description": spec.get("description"),
-            "runType": "azureml.StepRun" if step else "azureml.PipelineRun" if spec["jobType"] == "Pipeline" else "azureml.scriptrun", "tags": run.tags.get(step, {}) if step else spec.get("tags") or {},
-            "properties": {"azureml.nodeName": step, "azureml.isreused": str(bool(row.get("reused")))} if step else spec.get("properties") or {}, "dataContainerId": f"dcid.{name}",
-            "createdBy": {"userName": "loopback"}, "createdFrom": "User", "compute": {"target": "serverless", "targetType": "amlcompute"}, "inputs": {}, "outputs": outputs(run, step), "target": "serverless",
+    said = {"runId": name, "status": status, "startTimeUtc": stamp(row.get("started") or run.created),
+            "endTimeUtc": stamp(row.get("ended")), "createdUtc": stamp(run.created), "runUuid": name,
+            "rootRunId": run.name, "parentRunId": run.name if step else None, "experimentId": "0",
+            "displayName": step or spec.get("displayName"), "description": spec.get("description"),
+            "runType": "azureml.StepRun" if step else "azureml.PipelineRun" if spec["jobType"] == "Pipeline"
+            else "azureml.scriptrun", "tags": run.tags.get(step, {}) if step else spec.get("tags") or {},
+            "properties": {"azureml.nodeName": step, "azureml.isreused": str(bool(row.get("reused")))} if step
+            else spec.get("properties") or {}, "dataContainerId": f"dcid.{name}",
+            "createdBy": {"userName": "loopback"}, "createdFrom": "User",
+            "compute": {"target": "serverless", "targetType": "amlcompute"}, "inputs": {},
+            "outputs": outputs(run, step), "target": "serverless",
             "runTypeV2": {"orchestrator": "Execution", "traits": []}, "warnings": []}
     if status == "Failed": said["error"] = {"error": {"code": "UserError", "message": row.get("error") or failure(run)}}
     return {key: value for key, value in said.items() if value is not None}
@@ -47,8 +55,12 @@ def waiting(bench, workspace: str, name: str) -> dict | None:
     made = bench.state.get(f"{workspace}/jobs/{name}")
     if not made or made["id"].lower() in bench.runs: return None
     said = made["properties"]
-    return {"runId": name, "status": said["status"], "createdUtc": made["systemData"]["createdAt"], "runUuid": name, "rootRunId": name, "experimentId": "0", "displayName": said.get("displayName"), "tags": said.get("tags") or {},
-            "runType": "azureml.PipelineRun" if said["jobType"] == "Pipeline" else "azureml.scriptrun", "properties": said.get("properties") or {}, "dataContainerId": f"dcid.{name}", "inputs": {}, "outputs": {}, "target": "serverless",
+    return {"runId": name, "status": said["status"], "createdUtc": made["systemData"]["createdAt"], "runUuid": name,
+            "rootRunId": name, "experimentId": "0", "displayName": said.get("displayName"),
+            "tags": said.get("tags") or {},
+            "runType": "azureml.PipelineRun" if said["jobType"] == "Pipeline" else "azureml.scriptrun",
+            "properties": said.get("properties") or {}, "dataContainerId": f"dcid.{name}", "inputs": {}, "outputs": {},
+            "target": "serverless",
             "runTypeV2": {"orchestrator": "Execution", "traits": []}, "warnings": []}
 
 
@@ -62,12 +74,16 @@ def outputs(run, step: str | None) -> dict:
     "Outputs by name, as references to assets"
     spec = json.loads(run.file.read_text())
     declared = spec.get("outputs") or {}
-    if not step and "jobs" in spec: return {name: reference(f"{run.name}/{name}", given.get("type", "uri_folder")) for name, given in declared.items() if run.ended and isinstance(given, dict)}
+    if not step and "jobs" in spec:
+        return {name: reference(f"{run.name}/{name}", given.get("type", "uri_folder"))
+                for name, given in declared.items() if run.ended and isinstance(given, dict)}
     made = json.loads(run.steps[step or next(iter(run.steps))]["outputs"] or "{}") if run.steps else {}
-    return {port: reference(f"{run.name}/{step or next(iter(run.steps))}/{port}", "uri_folder") for port in made} if run.settled else {}
+    return {port: reference(f"{run.name}/{step or next(iter(run.steps))}/{port}", "uri_folder")
+            for port in made} if run.settled else {}
 
 
-def reference(place: str, kind: str) -> dict: return {"assetId": f"azureml://locations/{REGION}/outputs/{place}", "type": ASSET_TYPES.get(kind, kind)}
+def reference(place: str, kind: str) -> dict:
+    return {"assetId": f"azureml://locations/{REGION}/outputs/{place}", "type": ASSET_TYPES.get(kind, kind)}
 
 
 def resolve(bench, workspace: str, id: str) -> str | None:
@@ -94,7 +110,8 @@ def answer(bench, request: Request) -> Answer | None:
     bench.state.need(workspace)
     if rest.endswith("/batchGetResolvedUris"):
         found = {id: resolve(bench, workspace, id) for id in request.json["values"]}
-        return Answer(200, {"values": {id: {"uri": uri, "type": "uri_folder", "path": uri} for id, uri in found.items() if uri}})
+        return Answer(200, {"values": {id: {"uri": uri, "type": "uri_folder", "path": uri}
+                                       for id, uri in found.items() if uri}})
     if rest == "/rundata":
         return Answer(200, {"runMetadata": details(bench, *find(bench, workspace, request.json["runId"]))})
     if run := re.fullmatch(r"(?:/experiment(?:s|ids)/[^/]+)?/runs/([^/]+)(?:/(details|children|artifacts.*))?", rest):
@@ -103,7 +120,8 @@ def answer(bench, request: Request) -> Answer | None:
         if held := waiting(bench, workspace, name): return Answer(200, {"value": []} if what == "children" else held)
         found, step = find(bench, workspace, name)
         if what == "children":
-            steps = [] if step or "jobs" not in json.loads(found.file.read_text()) else [one for one, row in found.steps.items() if child_name(found, one, row)]
+            steps = ([] if step or "jobs" not in json.loads(found.file.read_text())
+                     else [one for one, row in found.steps.items() if child_name(found, one, row)])
             return Answer(200, {"value": [details(bench, found, one) for one in steps]})
         said = details(bench, found, step)
         if what == "details": said["logFiles"] = log_files(found, step)
@@ -114,7 +132,8 @@ def answer(bench, request: Request) -> Answer | None:
 def log_files(run, step: str | None) -> dict:
     "Logs by name; those of a pipeline are its step list"
     spec = json.loads(run.file.read_text())
-    if step or "jobs" not in spec: return {"user_logs/std_log.txt": log_url(run, step or next(iter(run.steps), ""))} if run.steps else {}
+    if step or "jobs" not in spec:
+        return {"user_logs/std_log.txt": log_url(run, step or next(iter(run.steps), ""))} if run.steps else {}
     return {"logs/azureml/executionlogs.txt": log_url(run, "executionlogs")}
 
 
@@ -126,18 +145,24 @@ def artifacts(bench, workspace: str, name: str, what: str, request: Request) -> 
         name = child_name(run, step, run.steps[step]) if step else run.name
     except Refused: pass  # A run that no job of this workspace made, but an MLflow client
     prefix = f"ExperimentRun/dcid.{name}/"
-    about = lambda path: {"artifactId": f"ExperimentRun/dcid.{name}/{path}", "origin": "ExperimentRun", "container": f"dcid.{name}", "path": path, "createdTime": now()}
+    about = lambda path: {"artifactId": f"ExperimentRun/dcid.{name}/{path}", "origin": "ExperimentRun",
+                          "container": f"dcid.{name}", "path": path, "createdTime": now()}
     address = lambda path: f"{bench.storage.url(store, prefix + path)}?{bench.storage.sas(store)}"
-    content = lambda path: {"origin": "ExperimentRun", "container": f"dcid.{name}", "path": path, "contentUri": address(path)}
-    if what == "artifacts": return Answer(200, {"value": [about(path.removeprefix(prefix)) for path in bench.storage.names(store, prefix)]})
+    content = lambda path: {"origin": "ExperimentRun", "container": f"dcid.{name}", "path": path,
+                            "contentUri": address(path)}
+    if what == "artifacts":
+        return Answer(200, {"value": [about(path.removeprefix(prefix)) for path in bench.storage.names(store, prefix)]})
     if what == "artifacts/contentinfo":
         path = request.query["path"]
-        return Answer(200, content(path)) if prefix + path in bench.storage.names(store, prefix + path) else Answer(404, {"error": {"code": "UserError", "message": f"no artifact {path}"}})
+        return (Answer(200, content(path)) if prefix + path in bench.storage.names(store, prefix + path)
+                else Answer(404, {"error": {"code": "UserError", "message": f"no artifact {path}"}}))
     if what == "artifacts/batch/metadata":
         known, wanted = set(bench.storage.names(store, prefix)), [one["path"] for one in request.json["paths"]]
         twice = [path for path in wanted if prefix + path in known]
-        errors = {path: {"error": {"code": "UserError", "message": f"Resource Conflict: ArtifactId {prefix}{path} already exists."}} for path in twice}
+        errors = {path: {"error": {"code": "UserError",
+                                   "message": f"Resource Conflict: ArtifactId {prefix}{path} already exists."}}
+                  for path in twice}
         fresh = [path for path in wanted if path not in twice]
-        return Answer(200, {"artifacts": {path: about(path) for path in fresh}, "artifactContentInformation": {path: content(path) for path in fresh}, "errors": errors})
+        return Answer(200, {"artifacts": {path: about(path) for path in fresh},
+                            "artifactContentInformation": {path: content(path) for path in fresh}, "errors": errors})
     return Answer(404, {"error": {"code": "NoSuchRoute", "message": f"the stand-in does not know {what}"}})
-

@@ -26,7 +26,8 @@ def image(folder: Path) -> Path:
         venv.create(folder / "image", symlinks=True)
         import mlflow
         here = next((folder / "image").glob("lib/python*/site-packages"))
-        (here / "packages.pth").write_text(f"{Path(mlflow.__file__).parents[1]}\n")  # A path, so that its own .pth files do not count
+        # A path, so that its own .pth files do not count
+        (here / "packages.pth").write_text(f"{Path(mlflow.__file__).parents[1]}\n")
     return python
 
 
@@ -43,13 +44,19 @@ class Execution:
     "A job that was submitted"
     def __init__(self, bench, id: str, folder: Path, file: Path):
         self.bench, self.id, self.folder, self.file = bench, id, folder, file
-        self.created, self.canceled, self.settled, self.stored, self.names, self.tags = time.time(), False, False, {}, {}, {}
+        self.created, self.canceled, self.settled = time.time(), False, False
+        self.stored, self.names, self.tags = {}, {}, {}
         self.name, self.workspace = id.rsplit("/", 1)[-1], id.split("/jobs/")[0]
         self.log = (file.parent / "execution.log").open("w")
-        env = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "PYTEST_", "AZURE", "MLOPS_NB")) and name.lower() not in ("https_proxy", "http_proxy", "pythonpath")}
-        if bench.portable: env |= bench.env | {"LOOPBACK_TRACKING": bench.state.need(self.workspace)["properties"]["mlFlowTrackingUri"]}
+        env = {name: value for name, value in os.environ.items()
+               if not name.startswith(("MLFLOW_", "PYTEST_", "AZURE", "MLOPS_NB"))
+               and name.lower() not in ("https_proxy", "http_proxy", "pythonpath")}
+        if bench.portable:
+            tracking = bench.state.need(self.workspace)["properties"]["mlFlowTrackingUri"]
+            env |= bench.env | {"LOOPBACK_TRACKING": tracking}
         words = [str(image(bench.folder)), "-c", RUN, str(HERE.with_name("execute.py")), str(file)]
-        self.process = subprocess.Popen(words, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, start_new_session=True)
+        self.process = subprocess.Popen(words, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=self.log,
+                                        stderr=self.log, start_new_session=True)
 
     @property
     def local(self) -> dict:
@@ -75,7 +82,8 @@ class Execution:
 
     @property
     def steps(self) -> dict[str, dict]:
-        return {row["name"]: row for row in self.rows("SELECT * FROM steps WHERE job = ? ORDER BY position", self.local["id"])} if self.local else {}
+        return {row["name"]: row for row in self.rows("SELECT * FROM steps WHERE job = ? ORDER BY position",
+                                                      self.local["id"])} if self.local else {}
 
     @property
     def ended(self) -> bool: return self.process.poll() is not None
@@ -101,8 +109,10 @@ class Execution:
     def logs(self) -> dict[str, str]:
         "Step -> its standard output so far"
         base = self.folder / ".mlops" / "jobs" / self.local["id"] if self.local else None
-        own = {"executionlogs": "".join(f"{name} {row['status']}\n" for name, row in self.steps.items() if row["status"] != "NotStarted")}
-        return own | {name: text_of(base / name / "std_log.txt") for name in self.local.get("steps", ())} if base else {}
+        own = {"executionlogs": "".join(f"{name} {row['status']}\n"
+                                        for name, row in self.steps.items() if row["status"] != "NotStarted")}
+        return own | {name: text_of(base / name / "std_log.txt")
+                      for name in self.local.get("steps", ())} if base else {}
 
 
 def text_of(path: Path) -> str: return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
@@ -113,8 +123,12 @@ def put_job(bench, call: Call) -> Answer:
     "Submit a job; a name is used once"
     workspace = bench.state.need(call.workspace)
     if found := bench.state.get(call.id):
-        if bench.state.requests[call.id.lower()].get("properties", {}).get("jobs") != call.body["properties"].get("jobs"): raise Refused(409, "UserError", f"A job with the name {call.name} exists already")
-        found["properties"].update({key: call.body["properties"][key] for key in ("tags", "displayName", "description", "isArchived") if key in call.body["properties"]})
+        if bench.state.requests[call.id.lower()].get("properties",
+                                                     {}).get("jobs") != call.body["properties"].get("jobs"):
+            raise Refused(409, "UserError", f"A job with the name {call.name} exists already")
+        found["properties"].update({key: call.body["properties"][key]
+                                    for key in ("tags", "displayName", "description", "isArchived")
+                                    if key in call.body["properties"]})
         return Answer(200, seen(bench, found))
     made = store(bench, call, call.body, status="NotStarted", services=services(call), isArchived=False)
     try: submit(bench, workspace, call, made)
@@ -139,8 +153,10 @@ def services(call: Call) -> dict:
     "Where a person would look at the job"
     studio = f"https://ml.azure.com/runs/{call.name}?wsid={call.workspace}"
     tracking = f"azureml://eastus.api.azureml.ms/mlflow/v1.0{call.workspace}?"
-    return {"Tracking": {"jobServiceType": "Tracking", "endpoint": tracking, "status": None, "port": None, "errorMessage": None, "properties": None, "nodes": None},
-            "Studio": {"jobServiceType": "Studio", "endpoint": studio, "status": None, "port": None, "errorMessage": None, "properties": None, "nodes": None}}
+    return {"Tracking": {"jobServiceType": "Tracking", "endpoint": tracking, "status": None, "port": None,
+                         "errorMessage": None, "properties": None, "nodes": None},
+            "Studio": {"jobServiceType": "Studio", "endpoint": studio, "status": None, "port": None,
+                       "errorMessage": None, "properties": None, "nodes": None}}
 
 
 def seen(bench, made: dict) -> dict:
@@ -153,9 +169,20 @@ def seen(bench, made: dict) -> dict:
 
 @on("GET", "workspaces/jobs")
 def get_job(bench, call: Call) -> Answer:
-    if call.single: return Answer(200, seen(bench, found) if (found := bench.state.get(call.id)) else child(bench, call))
+    if call.single:
+        return Answer(200, seen(bench, found) if (found := bench.state.get(call.id)) else child(bench, call))
     found = [seen(bench, one) for one in listed(bench, call)][::-1]
-    return Answer(200, {"value": [one for one in found if call.query.get("jobType", one["properties"]["jobType"]).lower() == one["properties"]["jobType"].lower()]})
+    return Answer(
+        200,
+        {
+            "value": [
+                one
+                for one in found
+                if call.query.get("jobType", one["properties"]["jobType"]).lower()
+                == one["properties"]["jobType"].lower()
+            ]
+        },
+    )
 
 
 def child(bench, call: Call) -> dict:
@@ -165,8 +192,11 @@ def child(bench, call: Call) -> dict:
             if child_name(run, step, row) != call.name: continue
             made = seen(bench, bench.state.need(run.id))
             store = f"azureml://datastores/workspaceartifactstore/ExperimentRun/dcid.{call.name}"
-            said = {"jobType": "Command", "displayName": step, "experimentName": made["properties"].get("experimentName", "Default"), "status": row["status"], "services": services(call), "isArchived": False,
-                    "tags": {}, "properties": {"azureml.parentrunid": run.name}, "inputs": {}, "outputs": {"default": {"jobOutputType": "uri_folder", "mode": "ReadWriteMount", "uri": store}}}
+            said = {"jobType": "Command", "displayName": step,
+                    "experimentName": made["properties"].get("experimentName", "Default"), "status": row["status"],
+                    "services": services(call), "isArchived": False,
+                    "tags": {}, "properties": {"azureml.parentrunid": run.name}, "inputs": {},
+                    "outputs": {"default": {"jobOutputType": "uri_folder", "mode": "ReadWriteMount", "uri": store}}}
             said |= commanded((json.loads(run.file.read_text()).get("jobs") or {}).get(step) or {})
             return {**made, "id": call.id, "name": call.name, "properties": said}
     raise Refused(404, "ResourceNotFound", f"The resource {call.id} was not found.")
@@ -176,7 +206,8 @@ def commanded(node: dict) -> dict:
     "What a step runs, and in which environment"
     file = str(node.get("component") or node.get("trial") or "").removeprefix("file:")
     component = json.loads(Path(file).read_text()) if file else {}
-    return {"command": component.get("command") or "run", "environmentId": component.get("environment") or "environment"}
+    return {"command": component.get("command") or "run",
+            "environmentId": component.get("environment") or "environment"}
 
 
 @on("POST", "workspaces/jobs/cancel")
@@ -192,4 +223,5 @@ def cancel_job(bench, call: Call) -> Answer:
 def delete_job(bench, call: Call) -> Answer:
     run = bench.runs.pop(call.id.lower(), None)
     if run: run.stop()
-    return Answer(202, None, operation(bench, call)) if bench.state.resources.pop(call.id.lower(), None) else Answer(204)
+    return Answer(202, None, operation(bench, call)) if bench.state.resources.pop(call.id.lower(),
+                                                                                  None) else Answer(204)

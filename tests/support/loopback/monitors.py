@@ -1,4 +1,5 @@
-"Monitors: one run of a schedule judges what is in the workspace's blobs, from the REST body alone, with the project's own local monitor"
+"""Monitors: one run of a schedule judges what is in the workspace's blobs, from the REST body alone, with the
+project's own local monitor"""
 import json
 import os
 import re
@@ -16,8 +17,10 @@ from .proxy import Request
 from .rebuild import DATASTORE, Rebuild, bad, snake
 
 TAG = "azureml_modelmonitor_threshold_breached"
-SETTINGS = "[project]\nexperiment = loopback\nmodel = loopback\n[monitoring]\nalarm = azure\nmin_rows = 1\n"  # Azure knows no limits of chance
-TYPES = {"DataDrift": "data_drift", "DataQuality": "data_quality", "PredictionDrift": "prediction_drift", "FeatureAttributionDrift": "feature_attribution_drift", "ModelPerformance": "model_performance"}
+# Azure knows no limits of chance
+SETTINGS = "[project]\nexperiment = loopback\nmodel = loopback\n[monitoring]\nalarm = azure\nmin_rows = 1\n"
+TYPES = {"DataDrift": "data_drift", "DataQuality": "data_quality", "PredictionDrift": "prediction_drift",
+         "FeatureAttributionDrift": "feature_attribution_drift", "ModelPerformance": "model_performance"}
 COLLECTED = re.compile(r"modelDataCollector/(?P<endpoint>[^/]+)/(?P<rest>.+)")
 
 
@@ -32,7 +35,8 @@ class Definition:
         named = DATASTORE.match(uri)
         place = named and COLLECTED.fullmatch(named["path"].rstrip("/"))
         if not place: return self.made.data(uri)
-        container = self.bench.state.need(f"{self.workspace}/datastores/{named['store']}")["properties"]["containerName"]
+        datastore = self.bench.state.need(f"{self.workspace}/datastores/{named['store']}")
+        container = datastore["properties"]["containerName"]
         self.endpoints.add(place["endpoint"])
         (self.folder / ".mlops/collected" / place["endpoint"]).mkdir(parents=True, exist_ok=True)
         for name in self.bench.storage.names(container, named["path"].rstrip("/") + "/"):
@@ -46,7 +50,9 @@ class Definition:
         made = {"input_data": {"type": said["jobInputType"], "path": self.collected(said["uri"])}}
         if said.get("dataContext"): made["data_context"] = said["dataContext"]
         if said.get("columns"): made["data_column_names"] = said["columns"]
-        if said["inputDataType"] == "Trailing": made["data_window"] = {"lookback_window_size": said["windowSize"], "lookback_window_offset": said["windowOffset"]}
+        if said["inputDataType"] == "Trailing":
+            made["data_window"] = {"lookback_window_size": said["windowSize"],
+                                   "lookback_window_offset": said["windowOffset"]}
         return made
 
     def signal(self, said: dict) -> dict:
@@ -54,11 +60,13 @@ class Definition:
         kind = TYPES.get(said["signalType"])
         if not kind: raise bad(f"the stand-in does not compute {said['signalType']}")
         given = said["productionData"]
-        made = {"type": kind, "production_data": [self.data(one) for one in given] if isinstance(given, list) else self.data(given), "reference_data": self.data(said["referenceData"])}
+        made = {"type": kind, "production_data": [self.data(one) for one in given] if isinstance(given, list)
+                else self.data(given), "reference_data": self.data(said["referenceData"])}
         if kind == "model_performance": made["production_data"] = made["production_data"][0]
         if features := said.get("features"):
             if features["filterType"] == "FeatureSubset": made["features"] = features["features"]
-            if features["filterType"] == "TopNByAttribution": made["features"] = {"top_n_feature_importance": features["top"]}
+            if features["filterType"] == "TopNByAttribution":
+                made["features"] = {"top_n_feature_importance": features["top"]}
         return made | ({"metric_thresholds": limits} if (limits := thresholds(kind, said)) else {})
 
     def file(self, name: str, said: dict) -> Path:
@@ -68,10 +76,21 @@ class Definition:
         target = said.get("monitoringTarget") or {}
         deployment = self.bench.state.need(target["deploymentId"]) if target.get("deploymentId") else None
         endpoint = next(iter(self.endpoints), None) or deployment["id"].split("/")[-3]
-        spec = {"name": name, "trigger": {"type": "cron", "expression": "0 6 * * 1"}, "create_monitor": {
-            "compute": {"instance_type": said["computeConfiguration"]["instanceType"].lower(), "runtime_version": said["computeConfiguration"]["runtimeVersion"]},
-            "monitoring_target": {"ml_task": target.get("taskType", "classification").lower(), "endpoint_deployment_id": f"azureml:{endpoint}:{deployment['name'] if deployment else 'blue'}"},
-            "monitoring_signals": signals}}
+        spec = {
+            "name": name,
+            "trigger": {"type": "cron", "expression": "0 6 * * 1"},
+            "create_monitor": {
+                "compute": {
+                    "instance_type": said["computeConfiguration"]["instanceType"].lower(),
+                    "runtime_version": said["computeConfiguration"]["runtimeVersion"],
+                },
+                "monitoring_target": {
+                    "ml_task": target.get("taskType", "classification").lower(),
+                    "endpoint_deployment_id": f"azureml:{endpoint}:{deployment['name'] if deployment else 'blue'}",
+                },
+                "monitoring_signals": signals,
+            },
+        }
         (self.folder / "settings.ini").write_text(SETTINGS)
         return self.made.write("monitor.yml", spec)
 
@@ -81,11 +100,14 @@ def thresholds(kind: str, said: dict) -> dict:
     if kind == "model_performance":
         text = (said.get("properties") or {}).get("azureml.modelmonitor.model_performance_thresholds")
         given = json.loads(text) if text else [said["metricThreshold"]]
-        return {said["metricThreshold"]["modelType"].lower(): {snake(one["metric"]): one["threshold"]["value"] for one in given if one.get("threshold")}}
-    if kind == "feature_attribution_drift": return {snake(said["metricThreshold"]["metric"]): said["metricThreshold"]["threshold"]["value"]}
+        return {said["metricThreshold"]["modelType"].lower(): {snake(one["metric"]): one["threshold"]["value"]
+                                                               for one in given if one.get("threshold")}}
+    if kind == "feature_attribution_drift":
+        return {snake(said["metricThreshold"]["metric"]): said["metricThreshold"]["threshold"]["value"]}
     made = {}
     for one in said.get("metricThresholds") or []:
-        if one.get("threshold"): made.setdefault(one["dataType"].lower(), {})[snake(one["metric"])] = one["threshold"]["value"]
+        if one.get("threshold"):
+            made.setdefault(one["dataType"].lower(), {})[snake(one["metric"])] = one["threshold"]["value"]
     return made
 
 
@@ -98,12 +120,17 @@ class Watch:
         signals = json.loads(file.read_text())["create_monitor"]["monitoring_signals"]
         self.file = file.with_name("job.yml")
         self.file.write_text(json.dumps({"jobs": {name: {} for name in signals}}))
-        self.steps = {name: {"run_id": str(uuid.uuid4()), "reused": None, "status": "Running", "started": self.created, "ended": None, "outputs": None, "error": None} for name in signals}
+        self.steps = {name: {"run_id": str(uuid.uuid4()), "reused": None, "status": "Running", "started": self.created,
+                             "ended": None, "outputs": None, "error": None} for name in signals}
         self.local = {"id": self.name, "steps": [*signals]}
-        env = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "PYTEST_", "AZURE", "MLOPS_NB")) and name.lower() not in ("https_proxy", "http_proxy", "pythonpath")}
+        env = {name: value for name, value in os.environ.items()
+               if not name.startswith(("MLFLOW_", "PYTEST_", "AZURE", "MLOPS_NB"))
+               and name.lower() not in ("https_proxy", "http_proxy", "pythonpath")}
         words = [str(image(bench.folder)), "-c", RUN, str(HERE.with_name("judge.py")), str(file), at]
         self.log = (folder / "execution.log").open("w")
-        self.process = subprocess.Popen(words, cwd=project(bench, bench.state.need(self.workspace)), env=env, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, start_new_session=True)
+        self.process = subprocess.Popen(words, cwd=project(bench, bench.state.need(self.workspace)), env=env,
+                                        stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
+                                        start_new_session=True)
         self.thread = threading.Thread(target=self.finish, daemon=True)
         self.thread.start()
 
@@ -114,23 +141,30 @@ class Watch:
         for name, row in self.steps.items():
             rows = [one for one in found["signals"][name]["rows"] if one["azure_breach"]] if found else []
             if rows: self.tags[name] = {TAG: sentence(name, rows)}
-            row |= {"status": "Completed" if found else "Failed", "ended": time.time(), "error": None if found else (self.folder / "execution.log").read_text()[-1000:]}
+            row |= {"status": "Completed" if found else "Failed", "ended": time.time(),
+                    "error": None if found else (self.folder / "execution.log").read_text()[-1000:]}
         self.done = "Completed" if found else "Failed"
-        for name, row in self.steps.items(): self.event(row["run_id"], "azureml.StepRun", row["status"], self.tags.get(name, {}))
+        for name, row in self.steps.items():
+            self.event(row["run_id"], "azureml.StepRun", row["status"], self.tags.get(name, {}))
         self.event(self.name, "azureml.PipelineRun", self.done, {})
 
     def event(self, run: str, kind: str, status: str, tags: dict):
         "What Event Grid delivers"
-        data = {"experimentId": str(uuid.uuid5(uuid.NAMESPACE_URL, self.experiment)), "experimentName": self.experiment, "runId": run, "runType": kind, "runTags": tags, "runProperties": {}, "runStatus": status}
-        self.bench.events.append({"topic": self.workspace, "subject": f"experiments/{data['experimentId']}/runs/{run}", "eventType": "Microsoft.MachineLearningServices.RunStatusChanged",
-                                  "eventTime": datetime.now(UTC).isoformat(), "id": str(uuid.uuid4()), "data": data, "dataVersion": "1.0", "metadataVersion": "1"})
+        data = {"experimentId": str(uuid.uuid5(uuid.NAMESPACE_URL, self.experiment)), "experimentName": self.experiment,
+                "runId": run, "runType": kind, "runTags": tags, "runProperties": {}, "runStatus": status}
+        self.bench.events.append({"topic": self.workspace, "subject": f"experiments/{data['experimentId']}/runs/{run}",
+                                  "eventType": "Microsoft.MachineLearningServices.RunStatusChanged",
+                                  "eventTime": datetime.now(UTC).isoformat(), "id": str(uuid.uuid4()), "data": data,
+                                  "dataVersion": "1.0", "metadataVersion": "1"})
 
     @property
     def ended(self) -> bool: return self.done is not None
     @property
     def status(self) -> str: return "Canceled" if self.canceled and self.ended else self.done or "Running"
     @property
-    def row(self) -> dict: return {"run_id": None, "status": self.status, "started": self.created, "ended": max(one["ended"] for one in self.steps.values()) if self.ended else None}
+    def row(self) -> dict:
+        return {"run_id": None, "status": self.status, "started": self.created,
+                "ended": max(one["ended"] for one in self.steps.values()) if self.ended else None}
 
     def logs(self) -> dict: return {name: (self.folder / "execution.log").read_text() for name in self.steps}
 
@@ -147,8 +181,10 @@ class Watch:
 
 def sentence(signal: str, rows: list) -> str:
     "What Azure's component writes into the tag: model_monitor_evaluate_metrics_threshold, in Azure/azureml-assets"
-    found = [json.dumps({"group": one["feature"], "metric_value": one["value"], "metric_name": one["metric"], "threshold_value": one["azure_threshold"]}) for one in rows]
-    return (f"The signal '{signal}' has failed due to one or more features violating metric thresholds.\nThe feature names and their corresponding computed metric values violating "
+    found = [json.dumps({"group": one["feature"], "metric_value": one["value"], "metric_name": one["metric"],
+                         "threshold_value": one["azure_threshold"]}) for one in rows]
+    return (f"The signal '{signal}' has failed due to one or more features violating metric thresholds.\nThe feature "
+            "names and their corresponding computed metric values violating "
             f"the threshold are \n{found}\n")
 
 
@@ -158,7 +194,8 @@ def start(bench, call: Call, name: str, definition: dict, due: str, at: datetime
     folder = project(bench, bench.state.need(call.workspace)) / "submitted" / job.name
     collect(bench)
     file = Definition(bench, call.workspace, folder).file(name, definition)
-    store(bench, job, {"properties": {"jobType": "Pipeline", "experimentName": name, "displayName": due, "tags": {}, "properties": {}}}, status="NotStarted", services=services(job), isArchived=False)
+    store(bench, job, {"properties": {"jobType": "Pipeline", "experimentName": name, "displayName": due, "tags": {},
+                                      "properties": {}}}, status="NotStarted", services=services(job), isArchived=False)
     run = Watch(bench, job.id, folder, file, at.isoformat(), name)
     bench.executions.append(run)
     bench.runs[job.id.lower()] = run

@@ -1,4 +1,5 @@
-"A CONNECT proxy that ends TLS itself, with certificates of a throw-away authority, and refuses every host it does not know"
+"""A CONNECT proxy that ends TLS itself, with certificates of a throw-away authority, and refuses every host it does
+not know"""
 import json
 import re
 import ssl
@@ -11,7 +12,8 @@ from urllib.parse import parse_qs, urlsplit
 import trustme
 
 REGION = "eastus"
-NAMES = ["management.azure.com", "login.microsoftonline.com", "*.api.azureml.ms", "*.experiments.azureml.net", "*.blob.core.windows.net", "*.inference.ml.azure.com",
+NAMES = ["management.azure.com", "login.microsoftonline.com", "*.api.azureml.ms", "*.experiments.azureml.net",
+         "*.blob.core.windows.net", "*.inference.ml.azure.com",
          "azuremlschemasprod.azureedge.net", f"*.{REGION}.inference.ml.azure.com"]
 HOSTS = {  # Who answers for a host
     "arm": re.compile(r"management\.azure\.com"),
@@ -35,7 +37,9 @@ class Request:
     @property
     def path(self) -> str: return urlsplit(self.target).path
     @property
-    def query(self) -> dict: return {name: values[-1] for name, values in parse_qs(urlsplit(self.target).query, keep_blank_values=True).items()}
+    def query(self) -> dict:
+        return {name: values[-1] for name, values in parse_qs(urlsplit(self.target).query,
+                                                              keep_blank_values=True).items()}
     @property
     def json(self): return json.loads(self.body) if self.body else None
     @property
@@ -60,7 +64,8 @@ class Answer:
         return self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode()
 
     @property
-    def kind(self) -> str: return "application/octet-stream" if isinstance(self.body, bytes) else "application/json; charset=utf-8"
+    def kind(self) -> str:
+        return "application/octet-stream" if isinstance(self.body, bytes) else "application/json; charset=utf-8"
 
 
 class Authority:
@@ -99,7 +104,8 @@ class Connection(BaseHTTPRequestHandler):
         if cut:
             self.rfile.read(min(cut, int(self.headers.get("Content-Length") or 0)))
             return self.hang_up()
-        request = Request(self.command, self.host, self.path, {name.lower(): value for name, value in self.headers.items()}, self.content())
+        request = Request(self.command, self.host, self.path,
+                          {name.lower(): value for name, value in self.headers.items()}, self.content())
         answer = self.server.answer(request)
         if answer.drop: return self.hang_up()
         self.send_response(answer.status)
@@ -112,7 +118,8 @@ class Connection(BaseHTTPRequestHandler):
 
     def content(self) -> bytes:
         "The body, whole"
-        if "chunked" not in self.headers.get("Transfer-Encoding", ""): return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if "chunked" not in self.headers.get("Transfer-Encoding", ""):
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
         parts = []
         while size := int(self.rfile.readline().split(b";")[0], 16):
             parts.append(self.rfile.read(size))

@@ -17,7 +17,8 @@ from pathlib import Path
 from .proxy import Answer, Request
 
 VERSION = "3.37.0"
-ACCOUNT, KEY = "loopbackstorage", b64encode(b"a key that opens nothing but this machine's loopback storage....").decode()
+ACCOUNT = "loopbackstorage"
+KEY = b64encode(b"a key that opens nothing but this machine's loopback storage....").decode()
 HERE = Path(__file__).with_name("npm")
 CACHE = Path(__file__).resolve().parents[3] / ".mlops-bench"
 
@@ -35,10 +36,13 @@ def installed() -> Path:
     part = folder.with_name(f"{folder.name}.{os.getpid()}")
     part.mkdir(parents=True)
     for name in ("package.json", "package-lock.json"): (part / name).write_bytes(lock.with_name(name).read_bytes())
-    words = [str(Path(sys.executable).with_name("npm")), "ci", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"]
+    words = [str(Path(sys.executable).with_name("npm")), "ci", "--no-audit", "--no-fund", "--ignore-scripts",
+             "--loglevel=error"]
     try: done = subprocess.run(words, cwd=part, capture_output=True, text=True, timeout=600)
-    except (OSError, subprocess.TimeoutExpired) as error: raise Unavailable(f"npm cannot fetch Azurite: {error}") from None
-    if done.returncode: raise Unavailable(f"npm cannot fetch Azurite: {(done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]}")
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Unavailable(f"npm cannot fetch Azurite: {error}") from None
+    if done.returncode:
+        raise Unavailable(f"npm cannot fetch Azurite: {(done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]}")
     try: part.replace(folder)
     except OSError: shutil.rmtree(part)  # Somebody else was first
     return folder / script
@@ -59,11 +63,16 @@ class Storage:
     "One storage account"
     def __init__(self, folder: Path):
         self.port, self.written, self.overwritten, self.guard = free_port(), {}, [], threading.Lock()
-        words = [node(), "--require", str(HERE / "watch.js"), str(installed()), "--inMemoryPersistence", "--silent", "--skipApiVersionCheck", "--disableTelemetry",
+        words = [node(), "--require", str(HERE / "watch.js"), str(installed()), "--inMemoryPersistence", "--silent",
+                 "--skipApiVersionCheck", "--disableTelemetry",
                  "--blobHost", "127.0.0.1", "--blobPort", str(self.port)]
-        env = {k: v for k, v in os.environ.items() if k.lower() not in ("http_proxy", "https_proxy")} | {"AZURITE_ACCOUNTS": f"{ACCOUNT}:{KEY}", "NODE_COMPILE_CACHE": str(CACHE / "node")}
+        env = {k: v for k, v in os.environ.items() if k.lower() not in ("http_proxy", "https_proxy")} | {
+            "AZURITE_ACCOUNTS": f"{ACCOUNT}:{KEY}",
+            "NODE_COMPILE_CACHE": str(CACHE / "node"),
+        }
         self.log = (folder / "azurite.log").open("w")
-        self.process = subprocess.Popen(words, cwd=folder, env=env, stdin=subprocess.PIPE, stdout=self.log, stderr=self.log, start_new_session=True)
+        self.process = subprocess.Popen(words, cwd=folder, env=env, stdin=subprocess.PIPE, stdout=self.log,
+                                        stderr=self.log, start_new_session=True)
         self.wait()
 
     def wait(self):
@@ -85,7 +94,8 @@ class Storage:
     def service(self):
         "A client of the account that goes past the proxy"
         from azure.storage.blob import BlobServiceClient
-        return BlobServiceClient(f"http://127.0.0.1:{self.port}/{ACCOUNT}", credential={"account_name": ACCOUNT, "account_key": KEY})
+        return BlobServiceClient(f"http://127.0.0.1:{self.port}/{ACCOUNT}",
+                                 credential={"account_name": ACCOUNT, "account_key": KEY})
 
     def container(self, name: str | None = None) -> str:
         "Make a container; without a name, one of its own"
@@ -99,12 +109,14 @@ class Storage:
         return generate_container_sas(ACCOUNT, container, account_key=KEY, permission="racwdl",
                                       expiry=datetime.now(UTC) + timedelta(hours=hours))
 
-    def url(self, container: str, path: str = "") -> str: return f"https://{ACCOUNT}.blob.core.windows.net/{container}" + (f"/{path}" if path else "")
+    def url(self, container: str, path: str = "") -> str:
+        return f"https://{ACCOUNT}.blob.core.windows.net/{container}" + (f"/{path}" if path else "")
 
     def put(self, container: str, path: str, data: bytes):
         self.service.get_blob_client(container, path).upload_blob(data)
 
-    def read(self, container: str, path: str) -> bytes: return self.service.get_blob_client(container, path).download_blob().readall()
+    def read(self, container: str, path: str) -> bytes:
+        return self.service.get_blob_client(container, path).download_blob().readall()
 
     def names(self, container: str, prefix: str = "") -> list[str]:
         return [blob.name for blob in self.service.get_container_client(container).list_blobs(name_starts_with=prefix)]
@@ -134,18 +146,28 @@ class Storage:
 
     def answer(self, request: Request) -> Answer:
         "Pass a client's request on to Azurite"
-        if request.method == "PUT" and "comp" not in request.query and "restype" not in request.query and request.headers.get("if-none-match") != "*":
+        if (
+            request.method == "PUT"
+            and "comp" not in request.query
+            and "restype" not in request.query
+            and request.headers.get("if-none-match") != "*"
+        ):
             digest = hashlib.sha256(request.body).hexdigest()
             with self.guard:
-                if self.written.setdefault(request.path, digest) != digest and "x-ms-copy-source" not in request.headers:
+                if self.written.setdefault(request.path,
+                                           digest) != digest and "x-ms-copy-source" not in request.headers:
                     self.overwritten.append(request.path)
-                    return Answer(409, {"error": {"code": "BlobAlreadyExists", "message": "blobs are written once"}}, {"x-ms-error-code": "BlobAlreadyExists"})
+                    return Answer(409, {"error": {"code": "BlobAlreadyExists", "message": "blobs are written once"}},
+                                  {"x-ms-error-code": "BlobAlreadyExists"})
         upstream = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         skip = ("connection", "proxy-connection", "transfer-encoding", "expect", "content-length", "host")
         headers = {name: value for name, value in request.headers.items() if name not in skip} | {"host": request.host}
         if request.body or request.method in ("PUT", "POST"): headers["content-length"] = str(len(request.body))
         upstream.request(request.method, request.target, request.body or None, headers)
         reply = upstream.getresponse()
-        data, keep = reply.read(), {name: value for name, value in reply.getheaders() if name.lower() not in ("connection", "keep-alive", "transfer-encoding", "date", "server")}
+        data, keep = reply.read(), {name: value for name, value in reply.getheaders()
+                                    if name.lower() not in ("connection", "keep-alive", "transfer-encoding", "date",
+                                                            "server")}
         upstream.close()
-        return Answer(reply.status, data, {name.title() if name.islower() and not name.startswith("x-ms") else name: value for name, value in keep.items()})
+        return Answer(reply.status, data, {name.title() if name.islower() and not name.startswith("x-ms")
+                                           else name: value for name, value in keep.items()})

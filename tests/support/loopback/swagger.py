@@ -1,4 +1,5 @@
-"Azure's published specifications (Swagger 2) as strict JSON schemas: unknown properties are refused, and subtypes follow their discriminator"
+"""Azure's published specifications (Swagger 2) as strict JSON schemas: unknown properties are refused, and subtypes
+follow their discriminator"""
 import json
 import re
 from datetime import datetime
@@ -7,7 +8,8 @@ from pathlib import Path
 
 from jsonschema import Draft7Validator, FormatChecker
 
-KEPT = ("type", "enum", "pattern", "minLength", "maxLength", "minimum", "maximum", "minItems", "maxItems", "uniqueItems", "format", "exclusiveMinimum")
+KEPT = ("type", "enum", "pattern", "minLength", "maxLength", "minimum", "maximum", "minItems", "maxItems",
+        "uniqueItems", "format", "exclusiveMinimum")
 FORMATS = FormatChecker(formats=())
 
 
@@ -16,11 +18,15 @@ def is_time(value) -> bool: return not isinstance(value, str) or bool(datetime.f
 
 
 @FORMATS.checks("duration")
-def is_duration(value) -> bool: return not isinstance(value, str) or bool(re.fullmatch(r"P(?=.)(\d+Y)?(\d+M)?(\d+W)?(\d+D)?(T(?=.)(\d+H)?(\d+M)?([\d.]+S)?)?", value))
+def is_duration(value) -> bool:
+    return (not isinstance(value, str)
+            or bool(re.fullmatch(r"P(?=.)(\d+Y)?(\d+M)?(\d+W)?(\d+D)?(T(?=.)(\d+H)?(\d+M)?([\d.]+S)?)?", value)))
 
 
 @FORMATS.checks("uuid")
-def is_uuid(value) -> bool: return not isinstance(value, str) or bool(re.fullmatch(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", value))
+def is_uuid(value) -> bool:
+    return not isinstance(value, str) or bool(re.fullmatch(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}",
+                                                           value))
 
 
 @FORMATS.checks("int32")
@@ -43,7 +49,8 @@ def subtypes(path: Path) -> dict[str, dict[str, str]]:
 
 def ancestors(path: Path, name: str) -> list[str]:
     "Definitions of the same file that one is made of"
-    bases = [part["$ref"].rsplit("/", 1)[1] for part in read(path)["definitions"].get(name, {}).get("allOf", ()) if part.get("$ref", "").startswith("#")]
+    bases = [part["$ref"].rsplit("/", 1)[1] for part in read(path)["definitions"].get(name, {}).get("allOf", ())
+             if part.get("$ref", "").startswith("#")]
     return bases + [one for base in bases for one in ancestors(path, base)]
 
 
@@ -54,7 +61,9 @@ class Schemas:
     def validator(self, path: Path, schema: dict) -> Draft7Validator:
         "A validator of a schema that stands in a file"
         key = (path, json.dumps(schema, sort_keys=True))
-        if key not in self.validators: self.validators[key] = Draft7Validator({**self.translate(path, schema), "definitions": self.done}, format_checker=FORMATS)
+        if key not in self.validators:
+            self.validators[key] = Draft7Validator({**self.translate(path, schema), "definitions": self.done},
+                                                   format_checker=FORMATS)
         return self.validators[key]
 
     def reference(self, path: Path, reference: str) -> dict:
@@ -73,14 +82,20 @@ class Schemas:
         if not kinds or exact: return self.whole(path, name)
         by = said["discriminator"]
         own = {name: said["x-ms-discriminator-value"]} if "x-ms-discriminator-value" in said else {}
-        cases = [{"if": {"properties": {by: {"const": value}}, "required": [by]}, "then": self.reference(path, f"#/definitions/{kind}")} for value, kind in kinds.items()]
-        return {"type": "object", "required": [by], "properties": {by: {"enum": [*kinds, *own.values()]}}, "allOf": cases}
+        cases = [{"if": {"properties": {by: {"const": value}}, "required": [by]},
+                  "then": self.reference(path, f"#/definitions/{kind}")} for value, kind in kinds.items()]
+        return {"type": "object", "required": [by], "properties": {by: {"enum": [*kinds, *own.values()]}},
+                "allOf": cases}
 
     def whole(self, path: Path, name: str) -> dict:
         "A definition with all that it inherits"
         properties, required, open_ended, typed = self.gather(path, read(path)["definitions"][name])
-        made = self.translate(path, {key: value for key, value in read(path)["definitions"][name].items() if key not in ("allOf", "properties", "required", "additionalProperties", "discriminator")})
-        if properties or typed == "object": made |= {"type": "object", "properties": properties, "required": sorted(required), "additionalProperties": open_ended if open_ended is not None else not properties}
+        made = self.translate(path, {key: value for key, value in read(path)["definitions"][name].items()
+                                     if key not in ("allOf", "properties", "required", "additionalProperties",
+                                                    "discriminator")})
+        if properties or typed == "object":
+            made |= {"type": "object", "properties": properties, "required": sorted(required),
+                     "additionalProperties": open_ended if open_ended is not None else not properties}
         return made
 
     def gather(self, path: Path, said: dict):
@@ -90,10 +105,15 @@ class Schemas:
             file, _, base = part["$ref"].partition("#/definitions/")
             target = (path.parent / file).resolve() if file else path
             more, needed, other, kind = self.gather(target, read(target)["definitions"][base])
-            properties, required, open_ended, typed = properties | more, required | needed, other if other is not None else open_ended, typed or kind
+            properties, required = properties | more, required | needed
+            open_ended, typed = other if other is not None else open_ended, typed or kind
         for name, one in said.get("properties", {}).items(): properties[name] = self.translate(path, one)
         if "additionalProperties" in said:
-            open_ended = said["additionalProperties"] if isinstance(said["additionalProperties"], bool) else self.translate(path, said["additionalProperties"])
+            open_ended = (
+                said["additionalProperties"]
+                if isinstance(said["additionalProperties"], bool)
+                else self.translate(path, said["additionalProperties"])
+            )
         return properties, required | set(said.get("required", ())), open_ended, typed
 
     def translate(self, path: Path, said: dict) -> dict:
@@ -105,6 +125,8 @@ class Schemas:
             if "items" in said: made["items"] = self.translate(path, said["items"])
             if "properties" in said or "allOf" in said:
                 properties, required, open_ended, _ = self.gather(path, said)
-                made |= {"type": "object", "properties": properties, "required": sorted(required), "additionalProperties": open_ended if open_ended is not None else False}
-            elif isinstance(said.get("additionalProperties"), dict): made["additionalProperties"] = self.translate(path, said["additionalProperties"])
+                made |= {"type": "object", "properties": properties, "required": sorted(required),
+                         "additionalProperties": open_ended if open_ended is not None else False}
+            elif isinstance(said.get("additionalProperties"), dict):
+                made["additionalProperties"] = self.translate(path, said["additionalProperties"])
         return {"anyOf": [{"type": "null"}, made]} if said.get("x-nullable") else made

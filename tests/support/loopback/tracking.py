@@ -1,4 +1,5 @@
-"MLflow as Azure ML serves it: a real MLflow server on the workspace's store, without the routes that Azure does not have"
+"""MLflow as Azure ML serves it: a real MLflow server on the workspace's store, without the routes that Azure does not
+have"""
 import http.client
 import json
 import os
@@ -12,11 +13,13 @@ from .outcomes import models, registered
 from .proxy import REGION, Answer, Request
 from .storage import free_port
 
-MISSING = ("/api/3.0/", "/logged-models", "/runs/outputs", "/registered-models/alias", "/model-versions/transition-stage")
+MISSING = ("/api/3.0/", "/logged-models", "/runs/outputs", "/registered-models/alias",
+           "/model-versions/transition-stage")
 ROUTE = re.compile(r"/mlflow/v[12]\.0(?P<workspace>/subscriptions/.+?/workspaces/[^/]+)(?P<rest>/api/.*)", re.I)
 SERVER = """
 import os, sys, threading
-threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()  # It ends with the process that started it
+# It ends with the process that started it
+threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
 from mlops_nb.workspace.mlflow_store import create_store
 os.environ["_MLFLOW_SERVER_FILE_STORE"], os.environ["_MLFLOW_SERVER_ARTIFACT_ROOT"] = sys.argv[1], sys.argv[2]
 create_store(sys.argv[1])
@@ -29,11 +32,15 @@ make_server("127.0.0.1", int(sys.argv[3]), app, threaded=True).serve_forever()
 class Tracking:
     "The MLflow server of one workspace"
     def __init__(self, folder: Path, workspace: str):
-        self.folder, self.workspace, self.port, self.root = folder, workspace, free_port(), (folder / ".mlops" / "mlartifacts").as_uri()
-        env = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "PYTEST_"))} | {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        self.folder, self.workspace, self.port = folder, workspace, free_port()
+        self.root = (folder / ".mlops" / "mlartifacts").as_uri()
+        env = {name: value for name, value in os.environ.items()
+               if not name.startswith(("MLFLOW_", "PYTEST_"))} | {"MLFLOW_DISABLE_TELEMETRY": "true",
+                                                                  "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         self.log = (folder / "mlflow.log").open("w")
         words = [sys.executable, "-c", SERVER, f"sqlite:///{folder}/.mlops/mlflow.db", self.root, str(self.port)]
-        self.process = subprocess.Popen(words, cwd=folder, env=env, stdin=subprocess.PIPE, stdout=self.log, stderr=self.log, start_new_session=True)
+        self.process = subprocess.Popen(words, cwd=folder, env=env, stdin=subprocess.PIPE, stdout=self.log,
+                                        stderr=self.log, start_new_session=True)
         self.wait()
 
     def wait(self):
@@ -62,26 +69,36 @@ class Tracking:
 
     def out(self, text: str) -> str:
         "Places on this machine as Azure's addresses"
-        return re.sub(re.escape(self.root) + r"(?:/(\d+))?/([0-9a-f]{32})/artifacts", lambda m: f"{self.remote}/{m[1] or 'job'}/runs/{m[2]}/artifacts", text)
+        return re.sub(re.escape(self.root) + r"(?:/(\d+))?/([0-9a-f]{32})/artifacts",
+                      lambda m: f"{self.remote}/{m[1] or 'job'}/runs/{m[2]}/artifacts", text)
 
     def back(self, text: str) -> str:
         "Azure's addresses as places on this machine"
-        return re.sub(r"azureml://[^\"]*?/experiments/(\w+)/runs/([0-9a-f]{32})/artifacts", lambda m: f"{self.root}{'' if m[1] == 'job' else '/' + m[1]}/{m[2]}/artifacts", text)
+        return re.sub(r"azureml://[^\"]*?/experiments/(\w+)/runs/([0-9a-f]{32})/artifacts",
+                      lambda m: f"{self.root}{'' if m[1] == 'job' else '/' + m[1]}/{m[2]}/artifacts", text)
 
 
 def answer(bench, request: Request) -> Answer | None:
     "What MLflow says; None where the request is for somebody else"
     match = ROUTE.fullmatch(request.path)
     if not match: return None
-    if any(part in match["rest"] for part in MISSING): return Answer(404, {"error": {"code": "UserError", "message": f"The requested resource {match['rest']} does not exist."}})
+    if any(part in match["rest"] for part in MISSING):
+        return Answer(404, {"error": {"code": "UserError",
+                                      "message": f"The requested resource {match['rest']} does not exist."}})
     server, alias = bench.tracking(match["workspace"]), bench.run_ids(match["workspace"])
-    text, target = server.back(request.body.decode()), match["rest"] + (f"?{request.target.partition('?')[2]}" if "?" in request.target else "")
-    for name, run_id in alias.items(): text, target = text.replace(f'"{name}"', f'"{run_id}"'), re.sub(rf"=({re.escape(name)})(&|$)", rf"={run_id}\2", target)
+    text, target = server.back(request.body.decode()), match["rest"] + (f"?{request.target.partition('?')[2]}"
+                                                                        if "?" in request.target else "")
+    for name, run_id in alias.items():
+        text, target = text.replace(f'"{name}"', f'"{run_id}"'), re.sub(rf"=({re.escape(name)})(&|$)", rf"={run_id}\2",
+                                                                        target)
     if "/model-versions/" in match["rest"] or "/registered-models/" in match["rest"]:
         with bench.guard: registered(bench, match["workspace"], server.folder)
-    status, data, kind = server.ask(request.method, target, {"Content-Type": request.headers.get("content-type", "application/json")}, text.encode())
+    status, data, kind = server.ask(request.method, target,
+                                    {"Content-Type": request.headers.get("content-type", "application/json")},
+                                    text.encode())
     if request.method != "GET" and "/model-versions/" in match["rest"]:
         with bench.guard: models(bench, match["workspace"], server.folder)
     said = server.out(data.decode())
-    for name, run_id in alias.items(): said = said.replace(f'"{run_id}"', f'"{name}"').replace(f"/runs/{run_id}/", f"/runs/{name}/")
+    for name, run_id in alias.items():
+        said = said.replace(f'"{run_id}"', f'"{name}"').replace(f"/runs/{run_id}/", f"/runs/{name}/")
     return Answer(status, json.loads(said) if "json" in kind else said.encode())
