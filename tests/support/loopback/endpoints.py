@@ -2,8 +2,10 @@
 address leads there"""
 import http.client
 import re
+import shutil
 import threading
 import time
+from contextvars import ContextVar
 from pathlib import Path
 from urllib.parse import urlsplit
 
