@@ -35,8 +35,7 @@ def github():
 
 def dispatch(root, code: int = 0, **env: str) -> subprocess.CompletedProcess:
     "The command, at the time of the breach"
-    command = [sys.executable, "-c", "from mlops_nb.cli.main import main; main()", "dispatch", "--at", "2013-07-01",
-               "--json"]
+    command = [sys.executable, "-m", "mlops_nb", "dispatch", "--at", "2013-07-01", "--json"]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, env={"PATH": "/usr/bin:/bin", **env})
     assert done.returncode == code, done.stdout + done.stderr
     return done

@@ -2,9 +2,10 @@
 address leads there"""
 import http.client
 import re
-import secrets
+import shutil
 import threading
 import time
+from contextvars import ContextVar
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -23,22 +24,23 @@ FRONT = (401, 404, 405, 408, 413, 429, 502, 503)  # What the front says by itsel
 SCORING = re.compile(r"(?P<name>[\w-]+)\.\w+\.inference\.ml\.azure\.com")
 
 
+UPLOADED: ContextVar = ContextVar("uploaded")    # The model that this thread deploys, and what a deployment says of it
+
+
+def fetch_uploaded(root: Path, reference: str, to: Path) -> dict:
+    "Give the local host the model that was uploaded, instead of one of a local registry"
+    model, about = UPLOADED.get()
+    to.parent.mkdir(parents=True, exist_ok=True)
+    (shutil.copytree if model.is_dir() else shutil.copy)(model, to)
+    return {**about, "digest": ""}
+
+
 def serve(folder: Path, model: Path, about: dict, endpoint: Path, deployment: Path):
-    "Deploy with the local host, with the model that was uploaded instead of one of a local registry"
-    from mlops_nb.serving.endpoints import Endpoints, Spec, copy_code
-    from mlops_nb.serving.state import EndpointFolder
-
-    class Uploaded(Endpoints):
-        def stage(self, folder: EndpointFolder, asked: dict, reference: str, code: Path) -> Spec:
-            import shutil
-            build = secrets.token_hex(6)
-            to = folder.path / "deployments" / asked["name"] / build
-            to.mkdir(parents=True)
-            (shutil.copytree if model.is_dir() else shutil.copy)(model, to / "model")
-            copy_code(code, to / "code")
-            return Spec(build=build, **about, digest="", **asked)
-
-    return Uploaded(folder).deploy(endpoint, deployment)
+    "Deploy with the local host"
+    from mlops_nb.serving import endpoints as local_endpoints
+    local_endpoints.fetch_model = fetch_uploaded
+    UPLOADED.set((model, about))
+    return local_endpoints.Endpoints(folder).deploy(endpoint, deployment)
 
 
 class Hosting:
