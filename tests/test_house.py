@@ -113,7 +113,8 @@ OWNERS = {  # what there is one way to do, how its other ways look, and the modu
     "times": (r"datetime\.(now|utcnow|fromisoformat|strptime)\(", {"times.py"}),
     "paths of the local workspace": (r"/ ?f?[\"']\.mlops\b", {"project.py"}),
     "MLflow's tables": (
-        r"(FROM|INTO|UPDATE|JOIN) (runs|experiments|params|metrics|latest_metrics|registered_models|model_version(s|_tags))\b",
+        r"(FROM|INTO|UPDATE|JOIN) "
+        r"(runs|experiments|params|metrics|latest_metrics|registered_models|model_versions|model_version_tags)\b",
         {"workspace/mlflow_store.py", "workspace/workspace.py"},
     ),
     "private names of azure-ai-ml": (
