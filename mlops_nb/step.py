@@ -57,7 +57,7 @@ def papermill_notebook(nb: Notebook) -> "NotebookNode":
         if number in library: cell.metadata["tags"] = [*cell.metadata.get("tags", []), "skip-execution"]
     return node
 
-# %% ../nbs/api/10_step.ipynb #17fcf044
+
 def write_page(target: Path, params: list[Parameter], values: dict[str, Any]) -> None:
     "Render the page, which is a convenience: a notebook that cannot be rendered has still run"
     from mlops_nb.notebooks.page import write_html

@@ -139,10 +139,10 @@ def compare_roles(
     live = [] if "resource group" in to_make else list_assignments(authorization, scopes)
     system = {_identity(change.live).lower() for change in changes if change.kind == "workspace"}
 
-    have, given = {assignment.key for assignment in live}, {grant.key for grant in grants}
+    live_keys, file_keys = {assignment.key for assignment in live}, {grant.key for grant in grants}
     by_hand = [assignment for assignment in live
-               if assignment.key not in given and assignment.principal.lower() not in system]
-    roles = [Change("keep" if grant.key in have else "create", "role", grant.name, (), grant) for grant in grants]
+               if assignment.key not in file_keys and assignment.principal.lower() not in system]
+    roles = [Change("keep" if grant.key in live_keys else "create", "role", grant.name, (), grant) for grant in grants]
     roles += [Change("delete" if prune else "undeclared", "role", one.name, (), one) for one in by_hand]
     return roles, [f"roles.yml: {name} has no id for {declaration.on}, and gets nothing" for name in empty]
 
@@ -182,12 +182,13 @@ def find_undeclared(
     "List what is in no file"
     actions = {change.kind: change.action for change in changes}
     if actions["resource group"] == "create": return []
-    found = []
+    undeclared = []
     for kind, id, tags in _list_others(declaration, azure, actions["workspace"] != "create"):
         ours = OWNER.items() <= (tags or {}).items()
         details = ("made from here before, and in no file now",) if ours else ()
-        found.append(Change("delete" if prune and ours else "undeclared", kind, id.rpartition("/")[2], details, id))
-    return found
+        action = "delete" if prune and ours else "undeclared"
+        undeclared.append(Change(action, kind, id.rpartition("/")[2], details, id))
+    return undeclared
 
 # %% ../../nbs/api/infrastructure/06_plan.ipynb #763e30ae
 ACTIONS = ("create", "change", "replace", "delete", "refuse", "undeclared", "missing", "keep")
@@ -259,10 +260,10 @@ def plan_environment(
         return EnvironmentPlan(on, verify(declaration, azure), [note])
     resources = [*foundation_resources(declaration, azure.arm), *ml_resources(declaration, azure.ml, azure.arm)]
     changes = compare_resources([*resources, image_resource(root, azure.ml)])
-    given, notes = compare_roles(root, declaration, azure.authorization, changes, prune)
+    roles, notes = compare_roles(root, declaration, azure.authorization, changes, prune)
     to_make = any(change.action in ("create", "replace") for change in changes)
     findings = run_checks(declaration, azure, CHECKS) if to_make else []
-    changes += [*given, *find_undeclared(declaration, azure, changes, prune)]
+    changes += [*roles, *find_undeclared(declaration, azure, changes, prune)]
     return EnvironmentPlan(on, changes, notes, [finding for finding in findings if not finding.ok])
 
 # %% ../../nbs/api/infrastructure/06_plan.ipynb #0f62b2d0
@@ -335,15 +336,15 @@ def apply_environment(
         raise UserError("nothing was begun, as it could not be finished:\n" + format_findings(failing))
 
     done = _apply_changes([change for change in planned.todo if change.kind not in ("role", "image")], azure, say)
-    given = [change for change in planned.todo if change.kind == "role"]
+    roles = [change for change in planned.todo if change.kind == "role"]
     if done:
         changes = compare_resources(change.what for change in planned.changes if isinstance(change.what, Resource))
         anew, _ = compare_roles(root, declaration, azure.authorization, changes, prune)
-        given = [change for change in anew if change.action in ("create", "delete")]
-    done += _apply_changes(given, azure, say)
-    wait_for_assignments(azure.authorization, [change.what for change in given if isinstance(change.what, Grant)])
+        roles = [change for change in anew if change.action in ("create", "delete")]
+    done += _apply_changes(roles, azure, say)
+    wait_for_assignments(azure.authorization, [change.what for change in roles if isinstance(change.what, Grant)])
     images = [change for change in planned.todo if change.kind == "image"]
-    return done + _apply_changes(images, azure, say, 300 if given else 0)
+    return done + _apply_changes(images, azure, say, 300 if roles else 0)
 
 # %% ../../nbs/api/infrastructure/06_plan.ipynb #7b967c54
 def list_deletions(

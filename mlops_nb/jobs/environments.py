@@ -48,7 +48,7 @@ class Required:
 
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"  # This Python's version
 
-# %% ../../nbs/api/jobs/04_environments.ipynb #7b587303
+
 def read_environment(
     environment: str | dict | None,     # As a job or component has it
     base: Path,                         # Where its relative paths start
@@ -87,7 +87,7 @@ PYPI = {"pytorch": "torch", "pytorch-cpu": "torch", "tensorflow-gpu": "tensorflo
 FOREIGN = re.compile(r"(lib|cuda|gcc|gxx|gfortran|r-|_)[\w\-]*|cudnn|nccl|openmpi|mpich|mkl|blas|openblas|openjdk|"
                      r"nodejs|r|git|make|compilers|ffmpeg|clang|go|rust|pytorch-cuda|cpuonly")
 
-# %% ../../nbs/api/jobs/04_environments.ipynb #f4d428ae
+
 def pip_name(
     package: str,       # A line of a conda file: `conda-forge::scikit-learn=1.5`
 ) -> str | None:        # As pip writes it; None where it is no Python package
@@ -251,7 +251,7 @@ class Difference:
 
     def __str__(self): return f"{self.name}: asks {self.asks or 'any version'}, here {self.here}"
 
-# %% ../../nbs/api/jobs/04_environments.ipynb #76c81c61
+
 def compare(
     required: Required,     # What is asked for
 ) -> list[Difference]:      # Empty where this Python will do

@@ -39,7 +39,7 @@ class Executor(Protocol):
     @property
     def error(self) -> str | None: ...                      # Why the step failed
 
-# %% ../../nbs/api/jobs/06_executors.ipynb #0965d370
+
 class RunStore(Protocol):
     "Opens and closes MLflow runs; `workspace.runs.Tracker` does so in the workspace"
     def open(self, name: str, parent: str | None = None) -> str: ...

@@ -39,7 +39,7 @@ class Value:
     path: Path | None = None  # None for a literal
     mode: str = "ro_mount"
 
-# %% ../../nbs/api/jobs/03_preparation.ipynb #76bdffd1
+
 def resolve_input(
     workspace: Workspace,
     source: Source,  # Where the graph says that it comes from
@@ -161,7 +161,7 @@ def python_state() -> str:
     installed = sorted(name for name in names if name.endswith(".dist-info"))
     return hash_json([platform.python_version(), sys.platform, installed])
 
-# %% ../../nbs/api/jobs/03_preparation.ipynb #7db6b83e
+
 def step_key(
     workspace: Workspace,
     step: Step,
@@ -198,7 +198,7 @@ class Prepared:
     @property
     def cwd(self) -> Path: return self.folder/"code"
 
-# %% ../../nbs/api/jobs/03_preparation.ipynb #041eb7b8
+
 def output_paths(
     folder: Path,  # The step's folder
     step: Step,
@@ -210,7 +210,7 @@ def output_paths(
         (path.parent if output.type == "uri_file" else path).mkdir(parents=True, exist_ok=True)
     return paths
 
-# %% ../../nbs/api/jobs/03_preparation.ipynb #c7a25eb9
+
 def base_variables(
     python: Path,  # The interpreter that `python` shall mean
     threads: int,  # For numerical libraries
@@ -256,7 +256,7 @@ def prepare(
     write_description(task, variables)
     return task
 
-# %% ../../nbs/api/jobs/03_preparation.ipynb #9e663cc2
+
 def lookup_expression(
     parts: tuple[str, ...],  # Of an expression
     values: dict[str, Value],

@@ -27,7 +27,7 @@ class View(Protocol):
 MARKS = {"NotStarted": ("·", "dim"), "Running": ("▶", "cyan"), "Completed": ("✓", "green"), "Failed": ("✗", "red"),
          "Canceled": ("■", "yellow")}
 
-# %% ../../nbs/api/jobs/10_progress.ipynb #697d7e15
+
 def format_duration(
     seconds: float,
 ) -> str:  # `0.4 s`, `12 s`, `3 min 05 s`

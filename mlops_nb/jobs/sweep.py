@@ -154,7 +154,7 @@ def truncation_selection(policy: dict, mine: list[float], others: list[list[floa
 
 POLICIES = {"bandit": bandit, "median_stopping": median_stopping, "truncation_selection": truncation_selection}
 
-# %% ../../nbs/api/jobs/07_sweep.ipynb #8878dbc9
+
 def should_stop(
     policy: dict,  # `early_termination` of the sweep
     mine: list[float],  # The metric as the trial has reported it, in order

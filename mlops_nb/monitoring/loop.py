@@ -8,13 +8,15 @@ __all__ = ['move_aside', 'loop']
 # %% ../../nbs/monitoring/04_loop.ipynb #0dd3b093
 import json
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
-from ..project import Project
+if TYPE_CHECKING:
+    from mlops_nb.project import Project
 
 # %% ../../nbs/monitoring/04_loop.ipynb #33c32972
-def move_aside(project: Project) -> None:
+def move_aside(project: "Project") -> None:
     "Stop the endpoints and keep the old workspace under another name"
     from mlops_nb.serving.endpoints import Endpoints
     from mlops_nb.times import now
@@ -46,6 +48,7 @@ def loop(months: str, speed: float, sample: int, rows: int, every: int, seed: in
     """
     from mlops_nb.monitoring.flights import Flights
     from mlops_nb.monitoring.replay import LineView, Replay, Scenario, TableView, format_summary, parse_months
+    from mlops_nb.project import Project
     project, (first, last) = Project.find(), parse_months(months)
     if fresh: move_aside(project)
     table = sys.stdout.isatty() and not as_json

@@ -32,7 +32,6 @@ def group_predictions(
     rows = con.execute(f"SELECT {key}, {facts} FROM {relation} WHERE {where} GROUP BY 1").fetchall()
     return {group: np.array(row, float) for group, *row in rows}
 
-# %% ../../nbs/api/monitors/08_attribution.ipynb #0e7dec21
 def align_groups(
     ref: Groups,    # From `group_predictions`
     cur: Groups,    # The same
@@ -77,7 +76,6 @@ def _draw_importances(
     means = mean + rng.normal(size=counts.shape) * np.sqrt(variance / np.maximum(counts, 1))
     return explained_variance(counts, means, variance * np.maximum(counts - 1, 0))
 
-# %% ../../nbs/api/monitors/08_attribution.ipynb #d015e1b5
 def ndcg_threshold(
     ref: list[np.ndarray],  # For each feature the reference's sums, from `align_groups`
     cur: list[np.ndarray],  # For each feature the window's sums

@@ -59,7 +59,6 @@ def fetch_value(
     "Return the only number of a query"
     return (con.execute(query, values).fetchone() or (0,))[0]
 
-# %% ../../nbs/api/monitors/05_collected.ipynb #e5b9818a
 def quote_sql(
     name: str,          # Of a column or file
     mark: str = '"',    # Double quotes for names, single quotes for text
@@ -78,7 +77,6 @@ def _list_hours(
             yield datetime(year, month, day, number), hour
         except ValueError: continue
 
-# %% ../../nbs/api/monitors/05_collected.ipynb #951a0df6
 def files_between(
     folder: Path,               # Holds yyyy/MM/dd/HH
     start: datetime | None,     # None: from the first
@@ -139,7 +137,6 @@ WITH unique_events AS (
         unnest(from_json(data, '["JSON"]')) AS record FROM unique_events)
 SELECT t AS "$time", request AS "$request", row AS "$row"{columns} FROM records"""
 
-# %% ../../nbs/api/monitors/05_collected.ipynb #78051b56
 def _micro(moment: datetime) -> int:
     "Return microseconds of 1970"
     return int(moment.timestamp() * 1_000_000)

@@ -56,7 +56,6 @@ def chi_square_statistic(
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where((expected == 0) & (cur == 0), 0, (cur - expected) ** 2 / expected).sum(-1)
 
-# %% ../../nbs/api/monitors/02_metrics.ipynb #0c7b0341
 def chi_square(
     ref: np.ndarray,    # Counts of the reference, bins on the last axis
     cur: np.ndarray,    # Counts of the window, the same bins
@@ -74,7 +73,6 @@ def wasserstein(
     f, g = (np.cumsum(c, -1) / np.sum(c, -1, keepdims=True) for c in (ref, cur))
     return (np.abs(f - g)[..., :-1] * np.diff(values)).sum(-1)
 
-# %% ../../nbs/api/monitors/02_metrics.ipynb #adeee9e7
 def standard_deviation(
     values: np.ndarray, # Distinct values
     counts: np.ndarray, # How often each occurs
@@ -85,7 +83,6 @@ def standard_deviation(
     mean = (values * counts).sum() / n
     return max(math.sqrt((counts * (values - mean) ** 2).sum() / (n - 1)), 0.001)
 
-# %% ../../nbs/api/monitors/02_metrics.ipynb #3245fd30
 KS_ROWS = 10_000    # Azure's limit for either sample
 
 def kolmogorov_smirnov(

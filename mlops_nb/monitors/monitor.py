@@ -255,7 +255,6 @@ def _choose_features(run: MonitorRun, signal: dict, ref: str) -> list[str] | Non
                         file=run.monitor.file)
     return signals.most_important(run.con, ref, names, target, int(asked["top_n_feature_importance"]))
 
-# %% ../../nbs/api/monitors/10_monitor.ipynb #3fe2aaf2
 def _read_limits(signal: dict, default: signals.FileLimits) -> signals.FileLimits:
     "Return the thresholds of a signal"
     asked, limits = signal.get("metric_thresholds") or {}, {}
@@ -330,7 +329,6 @@ def _prediction(signal: dict) -> str:
     roles = named_columns(list_productions(signal)[0])
     return roles.get("prediction_probability") or roles.get("prediction") or "prediction"
 
-# %% ../../nbs/api/monitors/10_monitor.ipynb #022a9de6
 def _read_truth(run: MonitorRun, truth: dict, span: Window, counts: Counts) -> str:
     "Return the outcomes of an endpoint, or of a table with columns for the id, the row and the actual value"
     path = data_path(truth)
@@ -400,7 +398,6 @@ def _judge_loss(run: MonitorRun, loss: Interval, known: Baseline, n: int) -> sig
     row = signals.judge_measure("", metric, loss.mean, limit, limit, known.n, n, run.rules, note)
     return {**row, "breach": worse > 0, "azure_threshold": None, "azure_breach": False}
 
-# %% ../../nbs/api/monitors/10_monitor.ipynb #ebd0d112
 def _read_baseline(run: MonitorRun, signal: dict) -> Baseline | None:
     "Read the rows that judged the model; None where the file names none"
     asked, task = signal.get("properties") or {}, run.monitor.task
@@ -454,7 +451,6 @@ class Result:
     breach: bool                        # Whether any signal with alerts has an alarm
     path: str = ""                      # Where it is kept
 
-# %% ../../nbs/api/monitors/10_monitor.ipynb #93ecc488
 HANDLERS: dict[str, Callable[[MonitorRun, dict], SignalResult]] = {
     "data_drift": _run_data_signal, "data_quality": _run_data_signal, "prediction_drift": _run_data_signal,
     "feature_attribution_drift": _run_attribution}
@@ -486,7 +482,6 @@ def _read_rules(project: Project) -> signals.Rules:
         raise UserError(f"[monitoring] alarm is {asked.alarm!r}", accepted="ours, azure", file=file)
     return signals.Rules(asked.alarm, asked.min_rows, asked.false_alarms)
 
-# %% ../../nbs/api/monitors/10_monitor.ipynb #16fd6839
 def _run_signals(run: MonitorRun) -> Result:
     "Run all signals"
     found: dict[str, SignalResult] = {}
@@ -505,7 +500,6 @@ def _run_signals(run: MonitorRun) -> Result:
                   first["reference"], first["n"], asdict(run.counts), found, measured, _estimate(run),
                   run.service or {}, breach)
 
-# %% ../../nbs/api/monitors/10_monitor.ipynb #08ddaf37
 _UNMATCHED = """SELECT count(*) FROM (SELECT "$request", "$row" FROM {inputs}) i
     FULL JOIN (SELECT "$request", "$row" FROM {outputs}) o USING ("$request", "$row")
 WHERE i."$row" IS NULL OR o."$row" IS NULL"""

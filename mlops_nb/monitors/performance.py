@@ -26,7 +26,6 @@ _DAILY = """SELECT count(*) AS n, sum({loss}) AS loss, sum((p >= 0.5) = (y > 0.5
 FROM {table} GROUP BY day ORDER BY day"""
 Days = dict[str, np.ndarray]    # Sums of each day: n, loss, correct, tp, positive, actual, absolute, square
 
-# %% ../../nbs/api/monitors/07_performance.ipynb #d5880200
 def daily_sums(
     con: Connection,
     table: str,     # With day, p, y
@@ -50,7 +49,6 @@ def scores(
     mse = ratio("square", "n")
     return {"mae": ratio("absolute", "n"), "mse": mse, "rmse": None if mse is None else mse ** 0.5}
 
-# %% ../../nbs/api/monitors/07_performance.ipynb #46c8ef69
 METRIC = {"classification": "log_loss", "regression": "rmse"}
 
 def loss_interval(
@@ -78,7 +76,6 @@ class LossByLevel:
     share: np.ndarray   # Of the rows
     error: np.ndarray   # Standard error of each mean
 
-# %% ../../nbs/api/monitors/07_performance.ipynb #2c00960b
 def loss_by_level(
     con: Connection,
     table: str,         # With p, y

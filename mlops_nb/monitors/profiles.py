@@ -64,7 +64,6 @@ def column_types(
     rows = con.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()
     return {name: type.split("(")[0] for name, type, *_ in rows if not name.startswith("$")}
 
-# %% ../../nbs/api/monitors/06_profiles.ipynb #3e9fab64
 def feature_kind(
     con: Connection,
     relation: str,      # What stands behind FROM
@@ -118,7 +117,6 @@ def complete_condition(
     "Return the condition of a row without a hole"
     return " AND ".join(f"{f.typed} IS NOT NULL" for f in features) or "true"
 
-# %% ../../nbs/api/monitors/06_profiles.ipynb #f664dffb
 Limits = dict[str, tuple[float, float]]     # Least and greatest of each feature of numbers
 
 def summarize_table(
@@ -203,7 +201,6 @@ def _sum_bins(rows: dict[int, int], bins: int) -> np.ndarray:
     counts[0], counts[-1] = counts[0] + rows.get(CLOSE, 0), counts[-1] + rows.get(CLOSE + bins, 0)
     return counts
 
-# %% ../../nbs/api/monitors/06_profiles.ipynb #e369ae15
 CLOSE = 128     # Is added to the number of an edge, for what is close to it
 
 def _bin(number: str, edges: np.ndarray) -> str:
@@ -226,7 +223,6 @@ def _count_exactly(con: Connection, relation: str, features: list[Feature], edge
     counts = {f.name: row or {} for f, row in zip(features, counted)}
     return {name: np.array([counts[name].get(end, 0) for end in ends]) for name, ends in bins.items()}
 
-# %% ../../nbs/api/monitors/06_profiles.ipynb #c77c5a08
 def count_categories(
     con: Connection,
     relation: str,              # What stands behind FROM
@@ -336,7 +332,6 @@ def build_reference(
     profile = json.loads((folder / "profile.json").read_text(encoding="utf-8"))
     return Reference(folder, profile["rows"], profile["n"], profile["facts"])
 
-# %% ../../nbs/api/monitors/06_profiles.ipynb #aa5e016b
 def _write_reference(con: Connection, relation: str, features: list[Feature], folder: Path) -> None:
     "Write the files of a reference"
     rows, n, facts = summarize_table(con, relation, features, {})

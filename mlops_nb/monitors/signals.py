@@ -48,7 +48,6 @@ class Rules:
         "The rules for one of several tests"
         return replace(self, false_alarms=self.false_alarms / max(tests, 1))
 
-# %% ../../nbs/api/monitors/09_signals.ipynb #d1d98853
 class SignalRow(TypedDict):
     "A measure of a signal, judged"
     feature: str                    # Or empty, for a measure of all features
@@ -90,7 +89,6 @@ def missing_feature(
     row = judge_measure(feature, "", None, None, None, n_ref, n_cur, Rules(), why)
     return {**row, "breach": True}
 
-# %% ../../nbs/api/monitors/09_signals.ipynb #89a5184d
 def signal_verdict(
     rows: list[SignalRow],
 ) -> str:
@@ -130,7 +128,6 @@ class Samples:
         "Return the rows of features that cannot be compared"
         return [missing_feature(name, why, n_ref, n_cur) for name, why in self.problems.items()]
 
-# %% ../../nbs/api/monitors/09_signals.ipynb #17c5755c
 def select_features(
     con: Connection,
     ref: str, cur: str,         # Relations
@@ -157,7 +154,6 @@ def _why_unusable(feature: Feature, facts: Facts | None, rows: int) -> str:
     if facts["nulls"] + facts["errors"] == rows: return f"type changed: no value reads as {feature.type}"
     return ""
 
-# %% ../../nbs/api/monitors/09_signals.ipynb #e6b3fbc4
 Store = Callable[[list[Feature]], str | Path]   # Of the features: the folder of the counted reference
 
 def read_samples(
@@ -226,7 +222,6 @@ def _in_order(counts: Mapping[str, int], names: list[str]) -> np.ndarray:
     "Return the counts of some categories"
     return np.array([counts.get(name, 0) for name in names])
 
-# %% ../../nbs/api/monitors/09_signals.ipynb #ef9a8ee8
 def _compare_bins(f: Feature, ref: np.ndarray, cur: np.ndarray, limits: dict[str, float],
                   rules: Rules) -> list[SignalRow]:
     "Take the measures that compare histograms"
@@ -285,7 +280,6 @@ def measure_data_quality(
     for f in samples.features: rows += _rates(samples, f, counts.get(f.name, {}), limits.get(f.kind, {}), shared)
     return rows + samples.list_missing(samples.reference.rows, samples.rows)
 
-# %% ../../nbs/api/monitors/09_signals.ipynb #96e0bf26
 def _rates(samples: Samples, f: Feature, counts: dict, limits: dict[str, float], rules: Rules) -> list[SignalRow]:
     "Measure the rates of a feature, rounded as on Azure"
     ref, cur, n_ref, n = samples.reference.facts[f.name], samples.facts[f.name], samples.reference.rows, samples.rows
@@ -338,7 +332,6 @@ def measure_attribution_drift(
         rows.append(judge_measure(f.name, "importance", new, None, None, n_ref, n_cur, rules, note))
     return rows
 
-# %% ../../nbs/api/monitors/09_signals.ipynb #8911e7ce
 def sample_groups(samples: Samples, relation: str, prediction: str, window: bool) -> list[attribution.Groups]:
     "For each feature the prediction by groups, with the groups of the reference"
     types = column_types(samples.con, relation)

@@ -118,7 +118,6 @@ def _log_chance(s: float, u: float, n: int, var0: float, moments: tuple) -> floa
     ratio = np.exp(-w * w / 2 - np.log(2 * np.pi) / 2 - beyond)
     return float(beyond + np.log(max(1 + ratio * (1 / v - 1 / w), 1e-9)))
 
-# %% ../../nbs/api/monitors/03_thresholds.ipynb #th100010
 def _quantile(f: np.ndarray, x: np.ndarray, chance: np.ndarray, n: int, level: float) -> float:
     "The sum that is exceeded with a small chance"
     _, mean, var_f, _, var0, cov = _moments(f, x, chance, 0.0, 0.0)
@@ -148,7 +147,6 @@ def _alone(f: np.ndarray, chance: np.ndarray, level: float) -> float:
     full = np.argmax(beyond <= level / len(f), axis=1)
     return float(usual.sum() + (f[np.arange(len(f)), full] - usual).max())
 
-# %% ../../nbs/api/monitors/03_thresholds.ipynb #th100013
 def _exact(parts: Callable, pooled: np.ndarray, n: int, level: float) -> float:
     "The quantile over all deals, when at most two bins have rows"
     a, b = np.sort(pooled)[::-1][:2]
@@ -179,7 +177,6 @@ def histogram_threshold(
     if metric == "population_stability_index": return max(most, tail_quantile(psi(*permute_rows(ref, cur)), level / 2))
     return min(float(np.sqrt(most)), 1.0)
 
-# %% ../../nbs/api/monitors/03_thresholds.ipynb #th100014
 def _largest(parts: Callable, pooled: np.ndarray, n: int, level: float) -> float:
     "The sum of parts that is exceeded with a small chance; equal is not more"
     if np.count_nonzero(pooled) < 3: return _exact(parts, pooled, n, level) * (1 + 1e-9)

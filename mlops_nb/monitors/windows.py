@@ -38,7 +38,6 @@ class Window:
     @property
     def text(self) -> list[str]: return [f"{moment:%Y-%m-%dT%H:%M:%SZ}" for moment in (self.start, self.end)]
 
-# %% ../../nbs/api/monitors/04_windows.ipynb #25afa473
 def utc(
     value: datetime | str,  # Without an offset it is in UTC
 ) -> datetime:

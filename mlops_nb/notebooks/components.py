@@ -79,7 +79,7 @@ def describe_component(
             "environment": f"file:{from_here(root/settings.project.environment)}",
             "command": Folded(step_command(path, params))}
 
-# %% ../../nbs/api/notebooks/03_components.ipynb #5a62c9b3
+
 def component_path(
     notebook: Path,         # A stage notebook
     root: Path,             # Root of the repository

@@ -204,7 +204,7 @@ class InProcess(Engine):
 papermill_engines.register("in-process", InProcess)
 logger.setLevel("ERROR")    # papermill guesses the types of parameters and warns about its guesses
 
-# %% ../../nbs/api/notebooks/08_engine.ipynb #7b52e0c4
+
 def run_cells(record: Record, stop: StopHandler, it: Shell):
     "Run the cells in order until one fails, leaves or is told to stop"
     for i, cell in enumerate(record.nb.cells):
@@ -257,7 +257,7 @@ class CellFailed(StepFailed):
         self.number, self.source, self.error = number, source, error
         super().__init__(error)
 
-# %% ../../nbs/api/notebooks/08_engine.ipynb #d41c0df4
+
 def execute(
     nb: NotebookNode,   # The notebook, with `skip-execution` where a cell is not to run
     values: dict,       # Typed parameters to inject

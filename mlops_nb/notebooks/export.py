@@ -119,7 +119,7 @@ def render_readme(
     text = "\n\n".join(filter(None, [note, *cells]))
     return {Path("README.md"): rebase_links(text, settings.project.notebooks) + "\n"}
 
-# %% ../../nbs/api/notebooks/05_export.ipynb #6239e441
+
 def package_version(root: Path, settings: Settings) -> str:
     init = root/settings.project.package/"__init__.py"
     match = re.search(r"^__version__ = [\"'](.+)[\"']", init.read_text(encoding="utf-8"), re.M)

@@ -46,7 +46,7 @@ def parameter_table(
     rows = [(p.name, repr(names.get(p.name, p.default)), p.accepted, p.help) for p in params]
     return pd.DataFrame(rows, columns=["parameter", "value", "accepted", "help"]).set_index("parameter")
 
-# %% ../../nbs/api/notebooks/09_magics.ipynb #c2deb8a5
+
 def check_variables(
     params: list[Parameter],   # Of the open stage
     names: dict,               # The kernel's variables

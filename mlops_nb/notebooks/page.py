@@ -67,7 +67,7 @@ RENDERERS: dict[str, Callable] = {
     "text/latex": plain_html, "text/plain": plain_html,
 }
 
-# %% ../../nbs/api/notebooks/07_page.ipynb #9eaac2c9
+
 def output_html(
     output: NotebookNode,   # Of a cell, in Jupyter's format
 ) -> str:

@@ -47,7 +47,6 @@ def is_clients_fault(
     "Did the caller make the mistake?"
     return 400 <= status < 500 and status not in SERVERS_FAULT
 
-# %% ../../nbs/api/releases/02_canary.ipynb #6dab05fb
 def is_bad(
     event: Served,
     p99_latency_ms: float,      # The agreed limit, in milliseconds
@@ -75,7 +74,6 @@ class Mixture:
         mean = share_of_bad(share, self.ratio)
         return self.weight * mean, self.weight * (1 - mean)
 
-# %% ../../nbs/api/releases/02_canary.ipynb #2bd6b93e
 def log_e(
     canary_bad: int | np.ndarray,   # Bad events of the canary
     bad: int | np.ndarray,          # Bad events of both

@@ -57,7 +57,6 @@ class Registry(Protocol):
     def promote(self, model: str, version: str | int) -> None: ...
     def tag_version(self, model: str, version: str | int, tags: dict) -> None: ...
 
-# %% ../../nbs/api/releases/13_controller.ipynb #dddec2d5
 Qa = Callable[[Path, Release], tuple[list[CheckResult], Path]]  # Of a project and a release: checks, and the evidence
 
 @dataclass(frozen=True)
@@ -91,7 +90,6 @@ class LocalRegistry:
         from mlops_nb.serving.endpoints import use_registry
         with use_registry(self.root): return getattr(registry, name)(*values)
 
-# %% ../../nbs/api/releases/13_controller.ipynb #c6164319
 def local_tools(
     root: Path,  # The project
 ) -> Tools:
@@ -353,7 +351,6 @@ def _take_step(tools: Tools, release: Release):
     elif not record["applied"]: LiveStage(tools, release, phase, record).apply()
     else: Watch(tools, release, phase, record).look()
 
-# %% ../../nbs/api/releases/13_controller.ipynb #0344a256
 def advance(
     tools: Tools | Path,    # What to work with; a project's folder means the tools of this machine
     id: str,                # A release

@@ -73,14 +73,12 @@ class Decision:
     act: str    # go, wait, back
     why: str    # In words
 
-# %% ../../nbs/api/releases/05_judgement.ipynb #fdd446b0
 def _if_worse(release: Release, record: StageRecord, worse: int, bad: int, where: str) -> Decision | None:
     "Decide to go back, if the e-process has reached its threshold"
     if record["log_e"] < log_e_threshold(release.plan.alpha, release.plan.comparisons): return None
     evidence = f"{worse} of {bad} bad events were its own {where} (e = {record['e_value']:.3g})"
     return Decision("back", f"{release.deployment} is worse than {release.champion_deployment}: {evidence}")
 
-# %% ../../nbs/api/releases/05_judgement.ipynb #ff15d4cb
 def judge_share(
     release: Release,
     record: StageRecord,    # Of this stage

@@ -110,7 +110,6 @@ def _run(
         raise StepFailed(f"QA could not be carried out{failure}")
     return outcome.id, step
 
-# %% ../../nbs/api/releases/11_qa.ipynb #8d332c1f
 def _read_evidence(
     workspace: Workspace,
     job: str,           # Its id

@@ -148,7 +148,6 @@ def release_folder(root: Path, id: str) -> Path:
     "Return where the record of a release lies, with its evidence"
     return Project(root).releases / id
 
-# %% ../../nbs/api/releases/04_record.ipynb #c1324731
 def save_release(
     root: Path,         # The project
     release: Release,
@@ -157,7 +156,6 @@ def save_release(
     write_whole(release_folder(root, release.id) / "release.json", json.dumps(asdict(release), indent=1))
     return release
 
-# %% ../../nbs/api/releases/04_record.ipynb #e2b67336
 def read_release(
     root: Path,     # The project
     id: str,        # A release, or the beginning of its id
@@ -170,7 +168,6 @@ def read_release(
         raise UserError(f"{begin} with {id!r}", accepted=", ".join(sorted(ids)), fix="mlops-nb releases lists them")
     return Release(**json.loads((release_folder(root, ids[0]) / "release.json").read_text(encoding="utf-8")))
 
-# %% ../../nbs/api/releases/04_record.ipynb #374e89b6
 def list_releases(
     root: Path,                     # The project
     endpoint: str | None = None,    # Of this endpoint only
@@ -190,7 +187,6 @@ def lock_endpoint(
 
 Locking = Callable[[str], AbstractContextManager]  # Of an endpoint: a context in which nobody else takes a step with it
 
-# %% ../../nbs/api/releases/04_record.ipynb #18e86e9e
 def find_unfinished(
     root: Path,     # The project
     endpoint: str,  # Its name
@@ -205,7 +201,6 @@ def file_sha256(
     "Return its digest"
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
-# %% ../../nbs/api/releases/04_record.ipynb #3767ca57
 def approve(
     root: Path,                     # The project
     id: str,                        # A release that waits for it

@@ -42,7 +42,6 @@ def _axes(width: float = 7, height: float = 2.6) -> tuple[Any, Any]:
     figure = Figure(figsize=(width, height), dpi=90, layout="constrained")
     return figure, figure.subplots()
 
-# %% ../../nbs/api/releases/12_report.ipynb #533fce24
 def traffic_plot(
     release: Release,
 ) -> Plot:

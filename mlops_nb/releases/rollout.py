@@ -29,7 +29,6 @@ class Phase:
         "Tell whether there is anything to compare the canary with"
         return self.traffic < 100
 
-# %% ../../nbs/api/releases/01_rollout.ipynb #eb3833ed
 @dataclass(frozen=True)
 class Rollout:
     "A release, step by step"
@@ -107,7 +106,6 @@ def _read_phase(
     _check_keys(item, SHARE, ("min_requests",) if item["traffic"] != 100 else (), "a share of the traffic")
     return Phase(**{"name": f"{item['traffic']} %", **item})
 
-# %% ../../nbs/api/releases/01_rollout.ipynb #2cb403e5
 def _check_order(stages: list[Phase], items: Seq) -> tuple[Phase, ...]:
     "Return the steps, if they come one after the other"
     for i, (stage, before) in enumerate(zip(stages[1:], stages), 1):
@@ -137,7 +135,6 @@ def _read_limit(doc: Map, stages: tuple[Phase, ...]) -> float | None:
                       accepted="more than 0.01 where p99_latency_ms is measured; 0.03 for instance")
     return None
 
-# %% ../../nbs/api/releases/01_rollout.ipynb #ba3c6ec1
 def load_rollout(
     path: Path | str = "pipelines/deployment/rollout.yml",  # The file
 ) -> Rollout:

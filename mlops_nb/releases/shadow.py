@@ -42,7 +42,6 @@ class PairCounts:
     only_champion_bad: int  # The canary answered these well
     log_e: float            # Logarithm of the e-process against `the canary is no worse`
 
-# %% ../../nbs/api/releases/03_shadow.ipynb #080f14e7
 def compare_pairs(
     pairs: list[tuple[Served, Served]],     # From `pair_answers`
     p99_latency_ms: float,                  # Slower answers are bad
@@ -72,7 +71,6 @@ def _first_numbers(answer: list) -> list[float]:
     rows = [list(row.values()) if isinstance(row, dict) else [row] for row in answer]
     return [next((float(v) for v in row if isinstance(v, int | float)), np.nan) for row in rows]
 
-# %% ../../nbs/api/releases/03_shadow.ipynb #bbd2906b
 def read_predictions(
     root: Path | str,       # The project
     endpoint: str,          # Its name
@@ -89,7 +87,6 @@ def read_predictions(
                 predictions[event["xrequestid"]] = _first_numbers(event["data"])
     return predictions
 
-# %% ../../nbs/api/releases/03_shadow.ipynb #1d318cf8
 @dataclass(frozen=True)
 class Differences:
     "How the predictions of two versions differ on the same rows"

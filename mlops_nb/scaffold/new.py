@@ -151,7 +151,7 @@ def write_project(
             shutil.copy(data.file, aside/"data")
             export(aside)
         if path.exists(): path.rmdir()
-        os.replace(aside, path)
+        aside.rename(path)
     finally: shutil.rmtree(aside, ignore_errors=True)
     return path
 

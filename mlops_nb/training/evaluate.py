@@ -9,6 +9,7 @@ __all__ = ['probabilities', 'log_losses', 'reliability', 'calibration_error', 'c
 # %% ../../nbs/training/05_evaluate.ipynb #7d53e528
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -106,7 +107,7 @@ def measure(
     seed: int = 0,             # Of the bootstrap
 ) -> pd.DataFrame:             # auc, log_loss, brier: value, low, high
     "The three scores with their bounds"
-    drawn = dict(n_boot=n_boot, confidence=confidence, seed=seed)
+    drawn: dict[str, Any] = dict(n_boot=n_boot, confidence=confidence, seed=seed)
     found = {"auc": auc_interval(y, p, day, **drawn), "log_loss": paired_bootstrap(log_losses(y, p), day, **drawn),
              "brier": paired_bootstrap((p - y) ** 2, day, **drawn)}
     return pd.DataFrame({name: [i.mean, i.low, i.high] for name, i in found.items()}, index=["value", "low", "high"]).T
@@ -155,7 +156,8 @@ def plot_slices(
     fig, panels = figure(1, len(names), sharey=True, width_ratios=room)
     for ax, name in zip(panels, names):
         part = slices.loc[name] if name == "month" else slices.loc[name].sort_values("auc")
-        ax.plot(part.index.astype(str), part.auc, color=BLUE, marker="o", markersize=5, linestyle="-" if name == "month" else "")
+        line = "-" if name == "month" else ""
+        ax.plot(part.index.astype(str), part.auc, color=BLUE, marker="o", markersize=5, linestyle=line)
         ax.axhline(overall, color=ORANGE, linewidth=1.5)
         ax.margins(x=0.12)
         ax.tick_params(axis="x", labelsize=7)

@@ -9,6 +9,7 @@ __all__ = ['BLUE', 'ORANGE', 'GREY', 'STYLE', 'FEATURES', 'profile', 'readable',
 # %% ../../nbs/training/02_explore.ipynb #5b42f285
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -44,7 +45,8 @@ def by_month(
 ) -> pd.DataFrame:        # flights, late (of those that arrived), never_arrived, per month
     "The label by month"
     months = table.groupby(table.date.dt.to_period("M").rename("month")).late
-    return pd.DataFrame({"flights": months.size(), "late": months.mean(), "never_arrived": 1 - months.count() / months.size()})
+    never_arrived = 1 - months.count() / months.size()
+    return pd.DataFrame({"flights": months.size(), "late": months.mean(), "never_arrived": never_arrived})
 
 # %% ../../nbs/training/02_explore.ipynb #c9f94bb6
 def quantiles_by_month(
@@ -53,12 +55,12 @@ def quantiles_by_month(
     levels: tuple = (.1, .5, .9), # Quantiles, 0 to 1
 ) -> pd.DataFrame:                # One row per month, one column per level
     "How the distribution of a column moves"
-    return table.groupby(table.date.dt.to_period("M"))[column].quantile(list(levels)).unstack()
+    return table.groupby(table.date.dt.to_period("M"))[column].quantile(np.array(levels)).unstack()
 
 # %% ../../nbs/training/02_explore.ipynb #432a29d6
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#6b6b6b"
-STYLE = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#e6e6e6",
-         "axes.axisbelow": True}
+STYLE: dict[Any, Any] = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
+         "grid.color": "#e6e6e6", "axes.axisbelow": True}
 
 # %% ../../nbs/training/02_explore.ipynb #b9a55472
 def figure(
@@ -95,7 +97,7 @@ def picture(
 
 # %% ../../nbs/training/02_explore.ipynb #fb6ac8a8
 def month_names(
-    months: pd.PeriodIndex,  # Of a monthly table
+    months: pd.Index,        # Of a monthly table
     short: bool = False,     # One letter, for narrow panels
 ) -> list:
     "Jan, Feb ...; with the year below where a table starts or a year begins"
@@ -120,9 +122,9 @@ def plot_label(
     return fig
 
 # %% ../../nbs/training/02_explore.ipynb #c9e4624f
-FEATURES = {"temp": "temperature, °F", "humid": "relative humidity, %", "wind_speed": "wind, mph", "pressure": "pressure, hPa",
-            "visib": "visibility, miles", "dewp": "dew point, °F", "distance": "distance, miles",
-            "sched_dep_time": "departure, hhmm"}
+FEATURES = {"temp": "temperature, °F", "humid": "relative humidity, %", "wind_speed": "wind, mph",
+            "pressure": "pressure, hPa", "visib": "visibility, miles", "dewp": "dew point, °F",
+            "distance": "distance, miles", "sched_dep_time": "departure, hhmm"}
 
 # %% ../../nbs/training/02_explore.ipynb #d63e9bfb
 def plot_features(

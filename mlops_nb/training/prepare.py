@@ -53,10 +53,10 @@ def history(
     known, every_day = table.late.notna(), pd.date_range(table.date.min(), table.date.max())
     keys = [table.date[known], group[known]]
     daily = table.late[known].groupby(keys).agg(["sum", "size"]).unstack(fill_value=0).reindex(every_day, fill_value=0)
-    late, flights = _windowed(daily["sum"], days), _windowed(daily["size"], days)
+    late, flights = (_windowed(pd.DataFrame(daily[name]), days) for name in ("sum", "size"))
     overall = late.sum(axis=1, min_count=1) / flights.sum(axis=1, min_count=1).replace(0, np.nan)
     rates = (late.add(PRIOR * overall, axis=0) / (flights + PRIOR)).reindex(columns=group.unique())
-    row, column = every_day.get_indexer(table.date), rates.columns.get_indexer(group)
+    row, column = every_day.get_indexer(pd.Index(table.date)), rates.columns.get_indexer(pd.Index(group))
     found = pd.Series(rates.to_numpy()[row, column], index=table.index)
     return found.fillna(table.date.map(overall))
 
@@ -81,7 +81,7 @@ def features(
     "Everything a model may see, and nothing else, beside the label and the day"
     given = table[[*WEATHER, *CATEGORICAL, "late", "date", "scheduled", "flight"]]
     row, days = pd.factorize(table.date)
-    month = pd.Series(days.strftime("%Y-%m").to_numpy()[row], index=table.index, name="month")
+    month = pd.Series(pd.DatetimeIndex(days).strftime("%Y-%m").to_numpy()[row], index=table.index, name="month")
     return pd.concat([schedule(table), histories(table, history_days), given, month], axis=1)
 
 # %% ../../nbs/training/03_prepare.ipynb #beab5808
@@ -119,7 +119,8 @@ def split(
     start, end, stop = (day_of(text, name, after) for name, text in given.items())
     middle = end - pd.Timedelta(days=validation_days)
     if not start < middle < end < stop:
-        raise UserError(f"train {train_start} to {train_end}, {validation_days} days of it validation, test to {test_end}",
+        windows = f"train {train_start} to {train_end}, {validation_days} days of it validation, test to {test_end}"
+        raise UserError(windows,
                         accepted="train_start < train_end - validation_days < train_end < test_end")
     labelled = table[table.late.notna()]
     cuts = {"train": (start, middle), "validation": (middle, end), "test": (end, stop)}
@@ -132,7 +133,8 @@ def _part(table: pd.DataFrame, name: str, first: pd.Timestamp, stop: pd.Timestam
     if part.late.nunique() == 2: return part.assign(late=part.late.astype(int))
     days = f"{first:%Y-%m-%d} to {stop:%Y-%m-%d}"
     raise UserError(f"{name}, {days}, has {len(part)} flights and {part.late.nunique()} kind(s) of label",
-                    accepted=f"flights between {table.date.min():%Y-%m-%d} and {table.date.max():%Y-%m-%d}, late and not late",
+                    accepted=f"flights between {table.date.min():%Y-%m-%d} and {table.date.max():%Y-%m-%d}, "
+                             "late and not late",
                     fix="move the days, or ingest more months")
 
 # %% ../../nbs/training/03_prepare.ipynb #f9102414
@@ -141,7 +143,8 @@ def column_roles() -> dict:
     numeric = ["departure_minute", "weekday", "scheduled_minutes", "distance",
                "late_by_carrier", "late_by_origin", "late_by_dest", "late_by_hour", *WEATHER]
     slices = ["carrier", "origin", "month"]
-    return {"label": "late", "day": "date", "categorical": CATEGORICAL, "numeric": numeric, "slices": slices, "optional": WEATHER}
+    return {"label": "late", "day": "date", "categorical": CATEGORICAL, "numeric": numeric, "slices": slices,
+            "optional": WEATHER}
 
 # %% ../../nbs/training/03_prepare.ipynb #e1e68b38
 def write_parts(

@@ -17,7 +17,7 @@ from ..errors import UserError
 from ..models import saving as models
 from ..models import seal
 from ..models.champion import champion_columns, pack_rows, sample_evenly
-from ..models.gate import Verdict, judge
+from ..models.gate import Verdict
 from .evaluate import log_losses, probabilities
 from .explore import readable
 from .train import inputs, refit, with_holes
@@ -66,13 +66,16 @@ latency is in milliseconds; in every check, lower is better.
 
 ### What it is for
 
-The probability that a flight from New York arrives more than {late_after} minutes late, from what is known when it is due to
-leave: timetable, weather, and the shares of late flights of the last weeks. Not for safety, crew or air traffic decisions;
+The probability that a flight from New York arrives more than {late_after} minutes late, from what is known when it is \
+due to
+leave: timetable, weather, and the shares of late flights of the last weeks. Not for safety, \
+crew or air traffic decisions;
 not for airports, carriers or years that are not in its data.
 
 ### Data
 
-{rows:,} flights, {first_day} to {last_day}, sha256 `{sha256}`. Trained from {train_start} to {train_end}, judged from then to
+{rows:,} flights, {first_day} to {last_day}, sha256 `{sha256}`. Trained from {train_start} to {train_end}, \
+judged from then to
 {test_end} (end days not included). The judged model's own sha256 is `{model_sha256}`.{fitted}
 
 ### How well it does
@@ -90,8 +93,10 @@ Loss of the challenger minus loss of its opponent, the worst slice first; below 
 
 AGAIN = """
 
-**Fitted again.** The gate has judged a recipe. Once it was accepted, the same settings were fitted on all days up to {test_end}, those of judgement included,
-and that model is the registered one. Nobody has seen it on days that it does not know: QA and the canary are its judges. All numbers on this
+**Fitted again.** The gate has judged a recipe. Once it was accepted, the same settings were fitted \
+on all days up to {test_end}, those of judgement included,
+and that model is the registered one. Nobody has seen it on days that it does not know: QA and the canary \
+are its judges. All numbers on this
 page are those of the judged model."""
 
 # %% ../../nbs/training/06_register.ipynb #9bab8e19
@@ -143,7 +148,8 @@ def model_card(
     windows = {key: roles[key] for key in ("train_start", "train_end", "test_end")}
     fitted = AGAIN.format(**windows) if again and verdict.accepted else ""
     return CARD.format(fitted=fitted, name=name, decided="accepted" if verdict.accepted else "refused",
-                       reason=verdict.reason, model_sha256=facts["model_sha256"], **{key: _markdown(table) for key, table in tables.items()},
+                       reason=verdict.reason, model_sha256=facts["model_sha256"],
+                       **{key: _markdown(table) for key, table in tables.items()},
                        **windows, **roles["data"], **judged)
 
 # %% ../../nbs/training/06_register.ipynb #rf000002
@@ -155,7 +161,8 @@ def fitted_again(
 ):                         # The pipeline that was saved
     "Fit the accepted recipe on all days and save it"
     fresh, ends = refit(pipeline, rows, roles), dict(train_start=roles["train_start"], train_end=roles["test_end"])
-    models.save(fresh, folder, X_example=with_holes(inputs(rows, roles), roles), metadata=ends | {"data": roles["data"]["sha256"], "fitted": "again"})
+    metadata = ends | {"data": roles["data"]["sha256"], "fitted": "again"}
+    models.save(fresh, folder, X_example=with_holes(inputs(rows, roles), roles), metadata=metadata)
     return fresh
 
 # %% ../../nbs/training/06_register.ipynb #rf000003
@@ -164,7 +171,9 @@ def ends_of(
     again: bool,   # Whether the model is fitted on the days of judgement too
 ) -> dict:         # train_start, judged_from, train_end, test_end
     "The days as tags; `train_end` is where the registered model's knowledge ends"
-    return dict(train_start=roles["train_start"], judged_from=roles["train_end"], train_end=roles["test_end" if again else "train_end"], test_end=roles["test_end"])
+    trained_until = roles["test_end" if again else "train_end"]
+    return dict(train_start=roles["train_start"], judged_from=roles["train_end"], train_end=trained_until,
+                test_end=roles["test_end"])
 
 # %% ../../nbs/training/06_register.ipynb #dr211218
 def monitored(
@@ -177,4 +186,5 @@ def monitored(
     "The flights that a monitor needs, with predictions"
     columns = [*roles["categorical"], *roles["numeric"], roles["label"], roles["day"]]
     learnt = sample_evenly(learnt)
-    return pack_rows(reference=learnt[columns].assign(probability=probabilities(pipeline, learnt, roles)), baseline=judged[columns].assign(probability=said))
+    reference = learnt[columns].assign(probability=probabilities(pipeline, learnt, roles))
+    return pack_rows(reference=reference, baseline=judged[columns].assign(probability=said))

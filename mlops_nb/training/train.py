@@ -49,7 +49,8 @@ def inputs(
     X = part[roles["categorical"] + roles["numeric"]]
     if empty := [name for name in X if X[name].head(100).isna().all() and X[name].isna().all()]:
         raise UserError(f"{', '.join(empty)}: no value in {len(X)} rows", accepted="features with values",
-                        fix="train on a longer window, or leave them out of column_roles() in nbs/training/03_prepare.ipynb")
+                        fix="train on a longer window, or leave them out of column_roles() in "
+                            "nbs/training/03_prepare.ipynb")
     return X
 
 # %% ../../nbs/training/04_train.ipynb #2ef571f6
@@ -65,8 +66,10 @@ def hist_gradient_boosting(
 ) -> Pipeline:
     "Trees; categories are coded as numbers and split as sets"
     codes = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=np.nan)
-    columns = ColumnTransformer([("categorical", codes, roles["categorical"]), ("numeric", "passthrough", roles["numeric"])])
-    trees = HistGradientBoostingClassifier(learning_rate=learning_rate, max_iter=max_iter, max_leaf_nodes=max_leaf_nodes,
+    columns = ColumnTransformer([("categorical", codes, roles["categorical"]),
+                                 ("numeric", "passthrough", roles["numeric"])])
+    trees = HistGradientBoostingClassifier(
+        learning_rate=learning_rate, max_iter=max_iter, max_leaf_nodes=max_leaf_nodes,
         min_samples_leaf=min_samples_leaf, l2_regularization=l2_regularization, random_state=seed,
         categorical_features=list(range(len(roles["categorical"]))), early_stopping=True, n_iter_no_change=20, tol=1e-5)
     return Pipeline([("columns", columns), ("model", trees)])
@@ -81,7 +84,8 @@ def logistic_regression(
     "A linear model; categories become indicators, holes become the median and an indicator"
     numeric = make_pipeline(SimpleImputer(strategy="median", add_indicator=True), StandardScaler())
     categories = OneHotEncoder(handle_unknown="infrequent_if_exist", min_frequency=50)
-    columns = ColumnTransformer([("categorical", categories, roles["categorical"]), ("numeric", numeric, roles["numeric"])])
+    columns = ColumnTransformer([("categorical", categories, roles["categorical"]),
+                                 ("numeric", numeric, roles["numeric"])])
     return Pipeline([("columns", columns), ("model", LogisticRegression(C=C, max_iter=500, random_state=seed))])
 
 # %% ../../nbs/training/04_train.ipynb #f561294e
@@ -95,10 +99,12 @@ def fit(
     roles: dict,               # Which column is what
 ) -> Pipeline:                 # Fitted in place
     "Fit on the earlier rows; estimators that can, stop by the later rows"
-    X, X_val, y, y_val = inputs(train, roles), inputs(validation, roles), train[roles["label"]], validation[roles["label"]]
+    X, y = inputs(train, roles), train[roles["label"]]
+    X_val, y_val = inputs(validation, roles), validation[roles["label"]]
     columns, model = pipeline[:-1], pipeline[-1]
     Z = columns.fit_transform(X)
-    later = {"X_val": columns.transform(X_val), "y_val": y_val} if "X_val" in inspect.signature(model.fit).parameters else {}
+    stops_early = "X_val" in inspect.signature(model.fit).parameters
+    later = {"X_val": columns.transform(X_val), "y_val": y_val} if stops_early else {}
     model.fit(Z, y, **later)
     return pipeline
 

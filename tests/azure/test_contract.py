@@ -11,13 +11,19 @@ from tests.support.azure.mutations import dropped, mutated
 CREATE = """
 from azure.ai.ml import load_online_endpoint
 from azure.ai.ml.entities import AmlCompute, CronTrigger, Data, Environment, JobSchedule, Model
-client.models.create_or_update(Model(name="flight-delay", version="1", path="model", type="custom_model", tags={"status": "champion"}))
+client.models.create_or_update(Model(name="flight-delay", version="1", path="model", type="custom_model",
+                                     tags={"status": "champion"}))
 client.data.create_or_update(Data(name="flights", version="1", path="table", type="uri_folder"))
-client.environments.create_or_update(Environment(name="mlops-nb", version="1", image="mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu20.04", conda_file={"name": "e", "dependencies": ["python=3.11"]}))
+client.environments.create_or_update(Environment(
+    name="mlops-nb", version="1", image="mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu20.04",
+    conda_file={"name": "e", "dependencies": ["python=3.11"]}))
 client.compute.begin_create_or_update(AmlCompute(name="cpu", size="Standard_DS3_v2", max_instances=1)).result()
 client.jobs.create_or_update(load_job("pipeline.yml"))
-client.jobs.create_or_update(command(name="one", command="echo 1", environment="mlops-nb:1", inputs={"table": Input(type="uri_folder", path="azureml:flights:1")}, compute="cpu"))
-client.schedules.begin_create_or_update(JobSchedule(name="weekly", trigger=CronTrigger(expression="0 6 * * 1"), create_job=load_job("pipeline.yml"))).result()
+table = Input(type="uri_folder", path="azureml:flights:1")
+client.jobs.create_or_update(command(name="one", command="echo 1", environment="mlops-nb:1", inputs={"table": table},
+                                     compute="cpu"))
+weekly = JobSchedule(name="weekly", trigger=CronTrigger(expression="0 6 * * 1"), create_job=load_job("pipeline.yml"))
+client.schedules.begin_create_or_update(weekly).result()
 client.online_endpoints.begin_create_or_update(load_online_endpoint("endpoint.yml")).result()
 """
 
@@ -55,7 +61,8 @@ def test_an_answer_that_the_specification_does_not_allow_is_a_finding(contract, 
     from tests.support.loopback.proxy import Answer, Request
     request = Request("GET", "management.azure.com", f"{azure.state.all('workspaces')[0]['id']}?api-version=2024-04-01",
                       {})
-    assert [str(one) for one in contract.check(request, Answer(200, {"location": 3})).findings] == ["answer 200 /location: 3 is not of type 'string'"]
+    findings = contract.check(request, Answer(200, {"location": 3})).findings
+    assert [str(one) for one in findings] == ["answer 200 /location: 3 is not of type 'string'"]
 
 
 def test_what_no_specification_has_is_not_called_checked(contract):

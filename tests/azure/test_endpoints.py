@@ -17,7 +17,8 @@ client.online_endpoints.begin_regenerate_keys("echo", key_type="primary").result
 new = client.online_endpoints.get_keys("echo").primary_key
 open("rows.json", "w").write('[{"p": 0.25}]')
 answer = client.online_endpoints.invoke("echo", request_file="rows.json")
-tell([answer, old != new, client.online_deployments.get_logs("blue", "echo", lines=5) is not None, client.online_deployments.get("blue", "echo").provisioning_state])
+logs = client.online_deployments.get_logs("blue", "echo", lines=5)
+tell([answer, old != new, logs is not None, client.online_deployments.get("blue", "echo").provisioning_state])
 client.online_endpoints.begin_delete("echo").result()
 """, small)
     answer, changed, logs, state = said

@@ -18,12 +18,17 @@ given = {"properties": {"roleDefinitionId": role.id, "principalId": os.environ["
 roles.role_assignments.create(scope, str(uuid.uuid4()), given)
 try: roles.role_assignments.create(scope, str(uuid.uuid4()), given)
 except ResourceExistsError as error: twice = error.error.code
-rest = PipelineClient("https://management.azure.com", policies=[BearerTokenCredentialPolicy(credential, "https://management.azure.com/.default")])
+arm = "https://management.azure.com"
+rest = PipelineClient(arm, policies=[BearerTokenCredentialPolicy(credential, f"{arm}/.default")])
 group = scope.split("/providers/")[0]
-budget = {"properties": {"category": "Cost", "amount": 100, "timeGrain": "Monthly", "timePeriod": {"startDate": "2026-11-01T00:00:00Z"}}}
-made = rest.send_request(HttpRequest("PUT", f"https://management.azure.com{group}/providers/Microsoft.Consumption/budgets/monthly?api-version=2023-11-01", json=budget))
-tell({"assigned": len(list(roles.role_assignments.list_for_scope(scope))), "twice": twice, "budget": made.json()["properties"]["amount"],
-      "limits": [one.limit for one in client.compute.list_usage(location="eastus")], "sizes": [one.name for one in client.compute.list_sizes(location="eastus")]})
+period = {"startDate": "2026-11-01T00:00:00Z"}
+budget = {"properties": {"category": "Cost", "amount": 100, "timeGrain": "Monthly", "timePeriod": period}}
+address = f"{arm}{group}/providers/Microsoft.Consumption/budgets/monthly?api-version=2023-11-01"
+made = rest.send_request(HttpRequest("PUT", address, json=budget))
+tell({"assigned": len(list(roles.role_assignments.list_for_scope(scope))), "twice": twice,
+      "budget": made.json()["properties"]["amount"],
+      "limits": [one.limit for one in client.compute.list_usage(location="eastus")],
+      "sizes": [one.name for one in client.compute.list_sizes(location="eastus")]})
 """, tmp_path)
     assert said["assigned"] == 1 and said["twice"] == "RoleAssignmentExists" and said["budget"] == 100
     assert set(said["limits"]) == {100} and "Standard_DS3_v2" in said["sizes"]

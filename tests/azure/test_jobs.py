@@ -11,7 +11,8 @@ client.jobs.download(first.name, download_path="first", all=True)
 children = {one.display_name: one.status for one in client.jobs.list(parent_job_name=job.name)}
 client.jobs.download(job.name, output_name="result", download_path="back")
 client.jobs.download(job.name, all=True, download_path="whole")
-tell({"status": client.jobs.get(job.name).status, "children": children, "asset": client.data.get("greeting", label="latest").path})
+asset = client.data.get("greeting", label="latest").path
+tell({"status": client.jobs.get(job.name).status, "children": children, "asset": asset})
 """, small)
     assert end["status"] == "Completed" and end["children"] == {"first": "Completed", "second": "Completed"}
     assert (small / "back/named-outputs/result/text.txt").read_text() == "hellohello"
@@ -40,7 +41,9 @@ def test_a_sweep_and_a_step_that_tracks_through_azureml_mlflow(azure, small):
     end = sdk(azure, """
 from azure.ai.ml.entities import Environment
 from azure.ai.ml.sweep import Choice
-step = command(code="code", command="python trial.py ${{inputs.x}}", inputs={"x": 1.0}, environment=Environment(image="mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu20.04"), compute="serverless")
+image = Environment(image="mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu20.04")
+step = command(code="code", command="python trial.py ${{inputs.x}}", inputs={"x": 1.0}, environment=image,
+               compute="serverless")
 sweep = step(x=Choice([1, 2])).sweep(primary_metric="loss", goal="minimize", sampling_algorithm="grid")
 sweep.set_limits(max_total_trials=2, max_concurrent_trials=1)
 job = wait(client.jobs.create_or_update(sweep, experiment_name="sweep"))
@@ -74,7 +77,8 @@ from azure.ai.ml.entities import RegistryRegionDetails
 schedule = JobSchedule(name="weekly", trigger=CronTrigger(expression="0 6 * * 1"), create_job=load_job("pipeline.yml"))
 made = client.schedules.begin_create_or_update(schedule).result()
 started = client.schedules.trigger("weekly")
-client.registries.begin_create(Registry(name="shared", location="eastus", replication_locations=[RegistryRegionDetails(location="eastus")])).result()
+regions = [RegistryRegionDetails(location="eastus")]
+client.registries.begin_create(Registry(name="shared", location="eastus", replication_locations=regions)).result()
 model = client.models.create_or_update(Model(name="flight-delay", version="3", path="model", type="custom_model"))
 client.models.share("flight-delay", "3", share_with_name="flight-delay", share_with_version="3", registry_name="shared")
 registry = MLClient(EnvironmentCredential(), registry_name="shared")

@@ -13,7 +13,9 @@ pytestmark = pytest.mark.long
 
 ENVIRONMENT = '{image: "mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu20.04"}'
 TRIAL = "import sys, mlflow\nwith mlflow.start_run(): mlflow.log_metric('loss', (float(sys.argv[1]) - 2) ** 2)\n"
-WORK = SCHEMA.format("pipelineJob") + f"""
+WORK = (
+    SCHEMA.format("pipelineJob")
+    + f"""
 type: pipeline
 display_name: work
 experiment_name: small
@@ -38,6 +40,7 @@ jobs:
     resources: {{instance_count: 1}}
     task: {{type: run_function, code: ./code, entry_script: lines.py, environment: {ENVIRONMENT}, append_row_to: "${{{{outputs.lines}}}}"}}
 """
+)
 FILES = {
     "code/trial.py": TRIAL, "work.yml": WORK,
     "trial.yml": f"type: command\nname: trial\nversion: '1'\ninputs: {{x: {{type: number}}}}\ncode: ./code\n"
@@ -81,8 +84,11 @@ def test_a_batch_endpoint_is_made_twice_without_harm_and_scores(azure, project):
                'client.compute.begin_create_or_update(AmlCompute(name="cpu", size="Standard_DS3_v2", '
                'max_instances=1)).result()', project)
     command(azure, project, "create", "model.yml", "--on", "dev")
-    (project / "batch.yml").write_text(SCHEMA.format("modelBatchDeployment") + (project / "batch.yml").read_text().replace("model: {name: flight-delay, version: 1, path: model, type: custom_model}", "model: azureml:flight-delay@latest"))
-    (project / "batch-endpoint.yml").write_text(SCHEMA.format("batchEndpoint") + (project / "batch-endpoint.yml").read_text())
+    inline = "model: {name: flight-delay, version: 1, path: model, type: custom_model}"
+    batch = (project / "batch.yml").read_text().replace(inline, "model: azureml:flight-delay@latest")
+    (project / "batch.yml").write_text(SCHEMA.format("modelBatchDeployment") + batch)
+    endpoint = (project / "batch-endpoint.yml").read_text()
+    (project / "batch-endpoint.yml").write_text(SCHEMA.format("batchEndpoint") + endpoint)
     for name in ("batch-endpoint.yml", "batch.yml", "batch-endpoint.yml", "batch.yml"):
         command(azure, project, "create", name, "--on", "dev")
     assert [one["name"] for kind in ("batchEndpoints", "batchEndpoints/deployments")
@@ -94,7 +100,8 @@ client.jobs.download(job.name, output_name="score", download_path="back")
 tell(done.status)
 """, project)
     assert end == "Completed"
-    assert sorted(next((project / "back").rglob("predictions.jsonl")).read_text().split("\n")[:2]) == ["LATE", "ON TIME"]
+    predictions = next((project / "back").rglob("predictions.jsonl")).read_text()
+    assert sorted(predictions.split("\n")[:2]) == ["LATE", "ON TIME"]
 
 
 def test_a_schedule_reads_what_is_newest_when_it_is_due(azure, project):
@@ -126,8 +133,11 @@ client.models.create_or_update(Model(name="flight-delay", path="pipelines/traini
 made = {}
 for name in ("training/pipeline", "training/sweep", "deployment/batch"):
     made[name] = client.create_or_update(load_job(f"pipelines/{name}.yml")).status
-made["training/schedule"] = str(client.schedules.begin_create_or_update(load_schedule("pipelines/training/schedule.yml")).result().is_enabled)
-made["deployment/batch-endpoint"] = client.batch_endpoints.begin_create_or_update(load_batch_endpoint("pipelines/deployment/batch-endpoint.yml")).result().provisioning_state
+schedule = load_schedule("pipelines/training/schedule.yml")
+made["training/schedule"] = str(client.schedules.begin_create_or_update(schedule).result().is_enabled)
+endpoint = load_batch_endpoint("pipelines/deployment/batch-endpoint.yml")
+endpoint = client.batch_endpoints.begin_create_or_update(endpoint).result()
+made["deployment/batch-endpoint"] = endpoint.provisioning_state
 tell(made)
 """, project)
     assert said == {name: "NotStarted" for name in ("training/pipeline", "training/sweep", "deployment/batch")} | {

@@ -39,7 +39,9 @@ job = load_job("pipeline.yml")
 job.name = "waits"
 held = client.jobs.create_or_update(job)
 client.jobs.begin_cancel("waits").result()
-slow = client.jobs.create_or_update(command(name="slow", command="sleep 600", environment="azureml://registries/azureml/environments/sklearn-1.5/labels/latest", compute="serverless"))
+image = "azureml://registries/azureml/environments/sklearn-1.5/labels/latest"
+slow = command(name="slow", command="sleep 600", environment=image, compute="serverless")
+slow = client.jobs.create_or_update(slow)
 while client.jobs.get("slow").status != "Running": time.sleep(1)
 client.jobs.begin_cancel("slow").result()
 tell([failed.status, why, held.status, client.jobs.get("waits").status, wait(client.jobs.get("slow")).status])

@@ -24,8 +24,10 @@ registry = mlflow.MlflowClient()
 registry.create_registered_model("flight-delay")
 made = registry.create_model_version("flight-delay", f"{run.info.artifact_uri}/model", run.info.run_id)
 registry.set_model_version_tag("flight-delay", made.version, "status", "champion")
-said |= {"loss": mlflow.get_run(run.info.run_id).data.metrics["loss"], "version": made.version, "back": pathlib.Path(files.download_artifacts("model/MLmodel")).read_text(),
-         "tags": registry.get_model_version("flight-delay", made.version).tags, "asset": client.models.get("flight-delay", version="1").type}
+said |= {"loss": mlflow.get_run(run.info.run_id).data.metrics["loss"], "version": made.version,
+         "back": pathlib.Path(files.download_artifacts("model/MLmodel")).read_text(),
+         "tags": registry.get_model_version("flight-delay", made.version).tags,
+         "asset": client.models.get("flight-delay", version="1").type}
 tell(said)
 """
 

@@ -41,4 +41,5 @@ tell(wait(client.jobs.create_or_update(job), 600).status)
     same = [place for place in here[1] if here[1][place] == there[1][place]]
     assert {("ingest", "flights"), ("prepare", "prepared"),
             ("train", "model")} <= {*same}, f"these differ: {[place for place in here[1] if place not in same]}"
-    assert azure.state.get(f"{run.workspace}/models/flight-delay/versions/1")["properties"]["modelType"] == "mlflow_model"
+    version = azure.state.get(f"{run.workspace}/models/flight-delay/versions/1")
+    assert version["properties"]["modelType"] == "mlflow_model"

@@ -76,7 +76,8 @@ def test_a_step_that_fails_says_why(azure, project):
 
 
 def test_what_cannot_be_asked_is_said_before_anything_is_sent(azure, project):
-    assert "[staging] names no workspace: subscription_id, resource_group, workspace are empty" in command(azure, project, "jobs", "--on", "staging", code=2)
+    said = command(azure, project, "jobs", "--on", "staging", code=2)
+    assert "[staging] names no workspace: subscription_id, resource_group, workspace are empty" in said
     assert "no job 'nothing'" in command(azure, project, "show", "nothing", "--on", "dev", code=2)
     azure.fail("GET management.azure.com.*/workspaces/dev/jobs", status=403, times=20)
     assert "az role assignment create" in command(azure, project, "jobs", "--on", "dev", code=2)

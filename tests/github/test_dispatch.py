@@ -35,14 +35,15 @@ def github():
 
 def dispatch(root, code: int = 0, **env: str) -> subprocess.CompletedProcess:
     "The command, at the time of the breach"
-    command = [sys.executable, "-c", "from mlops_nb.cli.main import main; main()", "dispatch", "--at", "2013-07-01", "--json"]
+    command = [sys.executable, "-m", "mlops_nb", "dispatch", "--at", "2013-07-01", "--json"]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, env={"PATH": "/usr/bin:/bin", **env})
     assert done.returncode == code, done.stdout + done.stderr
     return done
 
 
 def test_a_breach_is_handed_on_once(ledger, github):
-    env = {"GITHUB_API_URL": f"http://127.0.0.1:{github.server_port}", "GITHUB_REPOSITORY": "team/flights", "GITHUB_TOKEN": "a-token"}
+    env = {"GITHUB_API_URL": f"http://127.0.0.1:{github.server_port}", "GITHUB_REPOSITORY": "team/flights",
+           "GITHUB_TOKEN": "a-token"}
     assert "GITHUB_TOKEN" in dispatch(ledger, code=2).stderr
     [row] = json.loads(dispatch(ledger, **env).stdout)
     dispatch(ledger, **env)

@@ -1,4 +1,4 @@
-"""From two logins to workflows that sign in: every command goes to programs that refuse what `az` and `gh` would refuse"""
+"""From two logins to workflows that sign in: commands go to programs that refuse what `az` and `gh` would refuse"""
 import json
 import os
 import re
@@ -16,7 +16,10 @@ from mlops_nb.settings import load_settings
 
 from tests.support import ROOT
 
-EMPTY = {"az_login": True, "gh_login": True, "apps": {}, "principals": {}, "roles": [], "groups": {}, "providers": {}, "environments": {}, "variables": {}, "protection": None}
+EMPTY = {"az_login": True, "gh_login": True, "apps": {}, "principals": {}, "roles": [], "groups": {}, "providers": {},
+         "environments": {}, "variables": {}, "protection": None}
+ENVIRONMENTS = ("dev", "staging", "production")
+GRANTOR = "Role Based Access Control Administrator"
 
 
 class Clouds:
@@ -25,18 +28,23 @@ class Clouds:
         self.folder, self.root = folder/"fake", folder/"project"
         for name in ("az", "gh"):
             (self.folder/"bin").mkdir(parents=True, exist_ok=True)
-            (self.folder/"bin"/name).write_text(f"#!{sys.executable} -IS\n" + (ROOT/"tests/support/cloud_clis.py").read_text())
+            program = (ROOT/"tests/support/cloud_clis.py").read_text()
+            (self.folder/"bin"/name).write_text(f"#!{sys.executable} -IS\n{program}")
             (self.folder/"bin"/name).chmod(0o755)
         for name in ("pipelines/environment", ".github/workflows"): shutil.copytree(ROOT/name, self.root/name)
         shutil.copyfile(ROOT/"settings.ini", self.root/"settings.ini")
         self.set(**EMPTY)
 
-    def set(self, **more): (self.folder/"state.json").write_text(json.dumps((self.state if (self.folder/"state.json").exists() else {}) | more))
+    def set(self, **more):
+        file = self.folder/"state.json"
+        file.write_text(json.dumps((self.state if file.exists() else {}) | more))
+
     @property
     def state(self) -> dict: return json.loads((self.folder/"state.json").read_text())
     @property
     def calls(self) -> list: return [json.loads(line) for line in (self.folder/"calls.jsonl").read_text().splitlines()]
-    def run(self, *words, input=None): return CliRunner().invoke(main, ["bootstrap", *words], input=input, catch_exceptions=False)
+    def run(self, *words, input=None):
+        return CliRunner().invoke(main, ["bootstrap", *words], input=input, catch_exceptions=False)
 
 
 def entered(made, patch):
@@ -80,26 +88,36 @@ def test_two_logins_are_enough(once):
     clouds = once
     state, settings = clouds.state, load_settings(clouds.root)
     subjects = {app["displayName"]: [one["subject"] for one in app["credentials"]] for app in state["apps"].values()}
-    assert subjects == {f"octo/flights-{name}": [f"repo:octo/flights:environment:{name}"] for name in ("plan", "dev", "staging", "production")}
-    assert {name: state["variables"][name]["AZURE_CLIENT_ID"] for name in ("plan", "dev", "staging", "production")} == {app["displayName"].rpartition("-")[2]: id for id, app in state["apps"].items()}
-    assert state["variables"][""] == {"AZURE_TENANT_ID": "00000000-0000-4000-8000-000000000001", "AZURE_SUBSCRIPTION_ID": "00000000-0000-4000-8000-000000000002"}
-    assert [one["reviewers"] for one in state["environments"]["production"]["protection_rules"] if one["type"] == "required_reviewers"] == [[{"type": "User", "reviewer": {"id": 583231}}]]
-    assert settings.dev.configured and settings.production.workspace == "mlw-flight-delay-production" and settings.staging.registry == "mlr-flight-delay"
+    names = ("plan", *ENVIRONMENTS)
+    assert subjects == {f"octo/flights-{name}": [f"repo:octo/flights:environment:{name}"] for name in names}
+    clients = {name: state["variables"][name]["AZURE_CLIENT_ID"] for name in names}
+    assert clients == {app["displayName"].rpartition("-")[2]: id for id, app in state["apps"].items()}
+    assert state["variables"][""] == {"AZURE_TENANT_ID": "00000000-0000-4000-8000-000000000001",
+                                      "AZURE_SUBSCRIPTION_ID": "00000000-0000-4000-8000-000000000002"}
+    rules = state["environments"]["production"]["protection_rules"]
+    reviewers = [rule["reviewers"] for rule in rules if rule["type"] == "required_reviewers"]
+    assert reviewers == [[{"type": "User", "reviewer": {"id": 583231}}]]
+    assert settings.dev.configured and settings.production.workspace == "mlw-flight-delay-production"
+    assert settings.staging.registry == "mlr-flight-delay"
     ids = load(clouds.root/"pipelines/environment/roles.yml")["groups"]
     assert {ids["plan-workflow"]["id"], *ids["workflows"]["id"].values()} == {*state["principals"]}
 
 
 def test_an_identity_reaches_its_own_group_only(once):
     state = once.state
-    name = {one["id"]: state["apps"][one["appId"]]["displayName"].rpartition("-")[2] for one in state["principals"].values()}
+    name = {principal["id"]: state["apps"][principal["appId"]]["displayName"].rpartition("-")[2]
+            for principal in state["principals"].values()}
     given = sorted((name[one["principalId"]], one["role"], one["scope"].rpartition("-")[2]) for one in state["roles"])
-    assert given == sorted([("plan", "Reader", on) for on in ("dev", "staging", "production")] + [(on, role, on) for on in ("dev", "staging", "production") for role in ("Contributor", "Role Based Access Control Administrator")])
+    assert given == sorted([("plan", "Reader", on) for on in ENVIRONMENTS]
+                           + [(on, role, on) for on in ENVIRONMENTS for role in ("Contributor", GRANTOR)])
     bound = [one["condition"] for one in state["roles"] if one["role"].startswith("Role Based")]
-    assert all({*re.findall(r"[0-9a-f]{8}-[0-9a-f-]{27}", text)} == {*ROLES.values()} - {ROLES["Role Based Access Control Administrator"]} for text in bound) and len(bound) == 3
+    allowed = {*ROLES.values()} - {ROLES[GRANTOR]}
+    assert len(bound) == 3 and all({*re.findall(r"[0-9a-f]{8}-[0-9a-f-]{27}", text)} == allowed for text in bound)
 
 
 def test_a_second_time_there_is_nothing_to_do(done):
-    before, files = done.state, [(done.root/name).read_text() for name in ("settings.ini", "pipelines/environment/roles.yml")]
+    names = ("settings.ini", "pipelines/environment/roles.yml")
+    before, files = done.state, [(done.root/name).read_text() for name in names]
     found = done.run("--yes", "--reviewer", "octocat")
     assert "nothing to do" in found.output and done.state == before
     assert files == [(done.root/name).read_text() for name in ("settings.ini", "pipelines/environment/roles.yml")]
@@ -119,7 +137,8 @@ def test_what_was_interrupted_goes_on(clouds, at):
     assert broken.exit_code == 1 and "give the same command again" in broken.output
     clouds.set(**{"break": ""})
     assert clouds.run("--yes").exit_code == 0
-    assert len(clouds.state["apps"]) == 4 and len(clouds.state["roles"]) == 9 and "nothing to do" in clouds.run("--yes").output
+    assert len(clouds.state["apps"]) == 4 and len(clouds.state["roles"]) == 9
+    assert "nothing to do" in clouds.run("--yes").output
 
 
 def test_what_somebody_changed_is_put_back(done):
@@ -128,7 +147,8 @@ def test_what_somebody_changed_is_put_back(done):
     state["variables"]["dev"]["AZURE_CLIENT_ID"] = "somebody else"
     clouds.set(**state)
     found = clouds.run("--yes", "--reviewer", "octocat")
-    assert "2 commands" in found.output and clouds.state["environments"]["production"]["protection_rules"] and clouds.state["variables"]["dev"]["AZURE_CLIENT_ID"] in clouds.state["apps"]
+    assert "2 commands" in found.output and clouds.state["environments"]["production"]["protection_rules"]
+    assert clouds.state["variables"]["dev"]["AZURE_CLIENT_ID"] in clouds.state["apps"]
 
 
 def test_undo_takes_back_all_but_the_groups(done):
@@ -137,9 +157,11 @@ def test_undo_takes_back_all_but_the_groups(done):
     assert clouds.state["apps"] and "az ad app delete" in shown.output
     assert clouds.run("--undo", "--yes").exit_code == 0
     state = clouds.state
-    assert {key: state[key] for key in ("apps", "principals", "roles", "environments", "protection")} == {key: EMPTY[key] for key in ("apps", "principals", "roles", "environments", "protection")}
+    keys = ("apps", "principals", "roles", "environments", "protection")
+    assert {key: state[key] for key in keys} == {key: EMPTY[key] for key in keys}
     assert not any(state["variables"].values()) and len(state["groups"]) == 3
-    assert [*map(str.rstrip, (clouds.root/"pipelines/environment/roles.yml").read_text().splitlines())] == [*map(str.rstrip, roles.splitlines())]
+    left = (clouds.root/"pipelines/environment/roles.yml").read_text()
+    assert [*map(str.rstrip, left.splitlines())] == [*map(str.rstrip, roles.splitlines())]
     assert "nothing to undo" in clouds.run("--undo", "--yes").output
 
 

@@ -24,7 +24,10 @@ from tests.support import ROOT
 from tests.support.azure.ground import NAMESPACES, Ground
 from tests.support.loopback.arm import SUBSCRIPTION
 
-PEOPLE = {name: f"1111111{number}-1111-1111-1111-111111111111" for number, name in enumerate(("data-scientists", "ml-engineers", "release-managers", "readers", "plan-workflow"))}
+ENVIRONMENTS = ("dev", "staging", "production")
+GROUPS = ("data-scientists", "ml-engineers", "release-managers", "readers", "plan-workflow")
+PEOPLE = {name: f"1111111{number}-1111-1111-1111-111111111111" for number, name in enumerate(GROUPS)}
+ML = "Microsoft.MachineLearningServices/workspaces"
 
 
 def project(folder: Path, **settings) -> Path:
@@ -32,10 +35,13 @@ def project(folder: Path, **settings) -> Path:
     shutil.copytree(ROOT/"pipelines", folder/"pipelines")
     shutil.copyfile(ROOT/"settings.ini", folder/"settings.ini")
     for on in ("dev", "staging", "production"):
-        named = {"subscription_id": SUBSCRIPTION, "resource_group": f"rg-flights-{on}", "workspace": f"mlw-flights-{on}", "registry": "mlr-flights"} | settings
+        named = {"subscription_id": SUBSCRIPTION, "resource_group": f"rg-flights-{on}",
+                 "workspace": f"mlw-flights-{on}", "registry": "mlr-flights"} | settings
         for key, value in named.items(): bootstrap.set_setting(folder/"settings.ini", on, key, value)
     for name, id in PEOPLE.items(): bootstrap.set_group(folder/"pipelines/environment/roles.yml", name, None, id)
-    for number, on in enumerate(("dev", "staging", "production")): bootstrap.set_group(folder/"pipelines/environment/roles.yml", "workflows", on, f"2222222{number}-2222-2222-2222-222222222222")
+    roles_yml = folder/"pipelines/environment/roles.yml"
+    for number, on in enumerate(ENVIRONMENTS):
+        bootstrap.set_group(roles_yml, "workflows", on, f"2222222{number}-2222-2222-2222-222222222222")
     return folder
 
 
@@ -60,7 +66,8 @@ class Loopback:
     def apply(self, root: Path, on: str = "dev", **options) -> list:
         return planning.apply_environment(root, on, azure=self.azure(root, on), say=lambda text: None, **options)
 
-    def plan(self, root: Path, on: str = "dev", **options) -> planning.EnvironmentPlan: return planning.plan_environment(root, on, azure=self.azure(root, on), **options)
+    def plan(self, root: Path, on: str = "dev", **options) -> planning.EnvironmentPlan:
+        return planning.plan_environment(root, on, azure=self.azure(root, on), **options)
 
     def azure(self, root: Path, on: str = "dev") -> planning.Clients:
         found = planning.Clients(planning.load_valid_declaration(root, on).where)
@@ -73,7 +80,9 @@ class Loopback:
         self.bench.faults.__init__()
         self.bench.state.resources, self.ground.roles = copy.deepcopy(self.saved)
         self.bench.state.deleted.clear()
-        self.ground.__dict__.update(turns={}, lists=0, delay=0, taken=set(), vaults={}, registered={*NAMESPACES}, permissions=[{"actions": ["*"], "notActions": []}], limits={}, metrics={}, writes=[], refused="")
+        self.ground.__dict__.update(
+            turns={}, lists=0, delay=0, taken=set(), vaults={}, registered={*NAMESPACES},
+            permissions=[{"actions": ["*"], "notActions": []}], limits={}, metrics={}, writes=[], refused="")
 
     def at(self, kind: str, name: str, group: str = "rg-flights-dev") -> dict:
         "A live resource"
@@ -101,7 +110,8 @@ def azure(world, monkeypatch):
     before = len(world.bench.calls)
     yield world
     assert not world.bench.proxy.refused
-    assert not [f"{call.request.method} {call.request.path}: {finding}" for call in world.bench.calls[before:] for finding in call.findings]
+    assert not [f"{call.request.method} {call.request.path}: {finding}"
+                for call in world.bench.calls[before:] for finding in call.findings]
 
 
 def kinds(changes): return sorted((c.action, c.kind, c.name) for c in changes)
@@ -114,11 +124,14 @@ def test_the_first_apply_makes_what_the_plan_said(azure):
     assert {(c.kind, c.name) for c in azure.planned.todo} <= made
     assert [c.kind for c in azure.first][:2] == ["resource group", "storage account"]
     assert {c.name for c in azure.first if c.kind == "compute cluster"} == {"cpu", "sweep"}
-    storage, workspace = azure.at("Microsoft.Storage/storageAccounts", next(c.name for c in azure.first if c.kind == "storage account")), azure.at("Microsoft.MachineLearningServices/workspaces", "mlw-flights-dev")
-    assert storage["properties"]["allowSharedKeyAccess"] is False and storage["tags"] == {"project": "flight-delay", "environment": "dev", "managed-by": "mlops-nb"}
+    account = next(c.name for c in azure.first if c.kind == "storage account")
+    storage, workspace = azure.at("Microsoft.Storage/storageAccounts", account), azure.at(ML, "mlw-flights-dev")
+    assert storage["properties"]["allowSharedKeyAccess"] is False
+    assert storage["tags"] == {"project": "flight-delay", "environment": "dev", "managed-by": "mlops-nb"}
     assert workspace["properties"]["storageAccount"].endswith(storage["name"])
-    sweep = azure.at("Microsoft.MachineLearningServices/workspaces", "mlw-flights-dev/computes/sweep")["properties"]["properties"]
-    assert (sweep["vmPriority"].lower(), sweep["scaleSettings"]["minNodeCount"], sweep["scaleSettings"]["maxNodeCount"]) == ("lowpriority", 0, 8)
+    sweep = azure.at(ML, "mlw-flights-dev/computes/sweep")["properties"]["properties"]
+    assert sweep["vmPriority"].lower() == "lowpriority"
+    assert (sweep["scaleSettings"]["minNodeCount"], sweep["scaleSettings"]["maxNodeCount"]) == (0, 8)
     assert len(azure.at("Microsoft.Consumption/budgets", "budget-mlw-flights-dev")["properties"]["notifications"]) == 4
 
 
@@ -134,29 +147,36 @@ def test_the_second_apply_changes_nothing(azure):
 def test_roles_are_waited_for_and_clusters_have_theirs(azure):
     assert azure.asked > azure.ground.delay
     given = {c.name for c in azure.first if c.kind == "role"}
-    assert {name.partition(" on ")[0] for name in given if name.startswith("cluster")} == {f"cluster {name}: {role}" for name in ("cpu", "sweep") for role in ("Storage Blob Data Contributor", "AcrPull")}
+    clusters = {name.partition(" on ")[0] for name in given if name.startswith("cluster")}
+    assert clusters == {f"cluster {name}: {role}" for name in ("cpu", "sweep")
+                        for role in ("Storage Blob Data Contributor", "AcrPull")}
     assert "data-scientists: AzureML Data Scientist on mlw-flights-dev" in given
     assert not any("mlr-flights" in name for name in given)     # the registry is production's
 
 
 def test_only_what_differs_is_changed(azure, root):
     azure.at("Microsoft.Consumption/budgets", "budget-mlw-flights-dev")["properties"]["amount"] = 5000
-    azure.at("Microsoft.MachineLearningServices/workspaces", "mlw-flights-dev/computes/cpu")["properties"]["properties"]["scaleSettings"]["maxNodeCount"] = 50
+    cpu = azure.at(ML, "mlw-flights-dev/computes/cpu")
+    cpu["properties"]["properties"]["scaleSettings"]["maxNodeCount"] = 50
     group = azure.bench.state.need(f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg-flights-dev")
     group["tags"] = {**group["tags"], "cost-centre": "42", "project": "other"}
     planned = azure.plan(root)
-    assert kinds(planned.todo) == [("change", "budget", "budget-mlw-flights-dev"), ("change", "compute cluster", "cpu"), ("change", "resource group", "rg-flights-dev")]
+    assert kinds(planned.todo) == [("change", "budget", "budget-mlw-flights-dev"), ("change", "compute cluster", "cpu"),
+                                   ("change", "resource group", "rg-flights-dev")]
     assert "max_instances: 50 -> 2" in str(planned) and "properties.amount: 5000 -> 200" in str(planned)
     azure.apply(root)
     assert len(azure.ground.writes) == 3 and azure.apply(root) == []
-    assert azure.bench.state.need(group["id"])["tags"] == {"cost-centre": "42", "project": "flight-delay", "environment": "dev", "managed-by": "mlops-nb"}
+    tags = azure.bench.state.need(group["id"])["tags"]
+    assert tags == {"cost-centre": "42", "project": "flight-delay", "environment": "dev", "managed-by": "mlops-nb"}
 
 
 def lost(azure, root) -> str:
     "Take the storage account and the clusters away; gives the account's name"
-    for name in ("cpu", "sweep"): azure.bench.state.resources.pop(azure.at("Microsoft.MachineLearningServices/workspaces", f"mlw-flights-dev/computes/{name}")["id"].lower())
+    for name in ("cpu", "sweep"):
+        azure.bench.state.resources.pop(azure.at(ML, f"mlw-flights-dev/computes/{name}")["id"].lower())
     account = declared.resource_names(planning.load_valid_declaration(root, "dev"))["storage"]
-    azure.bench.state.resources = {id: one for id, one in azure.bench.state.resources.items() if f"storageaccounts/{account}" not in id}
+    azure.bench.state.resources = {id: one for id, one in azure.bench.state.resources.items()
+                                   if f"storageaccounts/{account}" not in id}
     return account
 
 
@@ -165,7 +185,8 @@ def test_an_apply_that_failed_is_finished_by_the_next(azure, root):
     azure.ground.refused = r"PUT .*/computes/sweep"
     with pytest.raises(HttpResponseError, match="authorization"): azure.apply(root)
     azure.ground.refused = ""
-    assert [c.name for c in azure.apply(root) if c.kind != "role"] == ["sweep"] and azure.at("Microsoft.Storage/storageAccounts", account)
+    assert [c.name for c in azure.apply(root) if c.kind != "role"] == ["sweep"]
+    assert azure.at("Microsoft.Storage/storageAccounts", account)
     assert azure.apply(root) == []
 
 
@@ -181,7 +202,9 @@ def test_two_applies_at_once_finish_what_a_third_was_killed_over(azure, root):
     whole = {id for id in azure.bench.state.resources if "/deployments/" not in id}, {*azure.ground.roles}
     azure.bench.state.resources.clear()
     azure.ground.roles.clear()
-    start = lambda: subprocess.Popen([sys.executable, "-c", APPLY], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    def start():
+        return subprocess.Popen([sys.executable, "-c", APPLY], cwd=root, stdout=subprocess.PIPE,
+                                stderr=subprocess.STDOUT, text=True)
     killed = start()
     while len(azure.ground.writes) < 8: assert killed.poll() is None, killed.stdout.read()
     killed.kill()
@@ -197,7 +220,8 @@ def test_two_applies_at_once_finish_what_a_third_was_killed_over(azure, root):
 def test_a_name_that_is_taken_is_found_before_work_begins(azure, root):
     account = lost(azure, root)
     azure.ground.taken.add(account)
-    with pytest.raises(UserError, match=f"nothing was begun[^$]*storage {account}: [^$]*give it a `name:` in foundation.yml"): azure.apply(root)
+    says = f"nothing was begun[^$]*storage {account}: [^$]*give it a `name:` in foundation.yml"
+    with pytest.raises(UserError, match=says): azure.apply(root)
     assert {method for method, path in azure.ground.writes if "checkNameAvailability" not in path} == set()
 
 
@@ -206,13 +230,16 @@ def test_soft_deleted_names_are_found_before_work_begins(azure, root, monkeypatc
     vault = declared.resource_names(planning.load_valid_declaration(root, "dev"))["key_vault"]
     workspace = azure.at("Microsoft.MachineLearningServices/workspaces", "mlw-flights-dev")["id"].lower()
     azure.bench.state.deleted[workspace] = azure.bench.state.resources[workspace]
-    azure.ground.vaults[vault] = {"properties": {"deletionDate": "2026-11-25T01:00:00Z", "scheduledPurgeDate": "2026-12-02T01:00:00Z"}}
-    azure.bench.state.resources = {id: one for id, one in azure.bench.state.resources.items() if not id.startswith(workspace) and f"vaults/{vault}" not in id}
+    dates = {"deletionDate": "2026-11-25T01:00:00Z", "scheduledPurgeDate": "2026-12-02T01:00:00Z"}
+    azure.ground.vaults[vault] = {"properties": dates}
+    azure.bench.state.resources = {id: one for id, one in azure.bench.state.resources.items()
+                                   if not id.startswith(workspace) and f"vaults/{vault}" not in id}
     for command in ("plan", "doctor", "apply"):
         found = run("environment", command, "--on", "dev")
         assert found.exit_code == (2 if command == "apply" else 1)
         assert f"az keyvault recover --name {vault} --location westeurope, or az keyvault purge" in found.output
-        assert "workspace mlw-flights-dev was deleted" in found.output and f"{workspace.rpartition('/')[2]}?api-version=2024-04-01&forceToPurge=true" in found.output
+        assert "workspace mlw-flights-dev was deleted" in found.output
+        assert f"{workspace.rpartition('/')[2]}?api-version=2024-04-01&forceToPurge=true" in found.output
     assert not [path for _, path in azure.ground.writes if "checkNameAvailability" not in path]
     azure.bench.state.deleted.clear()
     azure.ground.vaults.clear()
@@ -220,9 +247,10 @@ def test_soft_deleted_names_are_found_before_work_begins(azure, root, monkeypatc
 
 
 def test_what_is_not_ready_is_waited_for_and_what_failed_is_made_again(azure, root):
-    account = azure.at("Microsoft.Storage/storageAccounts", declared.resource_names(planning.load_valid_declaration(root, "dev"))["storage"])
+    names = declared.resource_names(planning.load_valid_declaration(root, "dev"))
+    account = azure.at("Microsoft.Storage/storageAccounts", names["storage"])
     azure.ground.turns[account["id"].lower()] = 3
-    azure.at("Microsoft.MachineLearningServices/workspaces", "mlw-flights-dev/computes/cpu")["properties"]["provisioningState"] = "Failed"
+    azure.at(ML, "mlw-flights-dev/computes/cpu")["properties"]["provisioningState"] = "Failed"
     planned = azure.plan(root)
     assert kinds(planned.todo) == [("change", "compute cluster", "cpu"), ("change", "storage account", account["name"])]
     assert "state: Creating -> Succeeded" in str(planned) and "state: Failed -> Succeeded" in str(planned)
@@ -233,9 +261,11 @@ def test_what_is_not_ready_is_waited_for_and_what_failed_is_made_again(azure, ro
 def test_a_budget_alert_that_is_taken_out_of_the_file_is_taken_out_of_azure(azure, root):
     rewrite(root, "foundation.yml", "alerts: [50, 80, 100]", "alerts: [80, 100]")
     planned = azure.plan(root)
-    assert kinds(planned.todo) == [("change", "budget", "budget-mlw-flights-dev")] and "notifications.Actual50:" in str(planned) and "-> none" in str(planned)
+    assert kinds(planned.todo) == [("change", "budget", "budget-mlw-flights-dev")]
+    assert "notifications.Actual50:" in str(planned) and "-> none" in str(planned)
     azure.apply(root)
-    assert {*azure.at("Microsoft.Consumption/budgets", "budget-mlw-flights-dev")["properties"]["notifications"]} == {"Actual80", "Actual100", "Forecasted100"}
+    budget = azure.at("Microsoft.Consumption/budgets", "budget-mlw-flights-dev")
+    assert {*budget["properties"]["notifications"]} == {"Actual80", "Actual100", "Forecasted100"}
     assert azure.apply(root) == []
 
 
@@ -243,7 +273,8 @@ def test_a_cluster_of_another_size_is_replaced_and_a_region_is_refused(azure, ro
     rewrite(root, "compute/cpu.yml", "Standard_D4s_v5", "Standard_D8s_v5")
     assert kinds(azure.plan(root).todo) == [("replace", "compute cluster", "cpu")]
     azure.apply(root)
-    assert [(method, path.rpartition("/")[2]) for method, path in azure.ground.writes if "computes" in path] == [("DELETE", "cpu"), ("PUT", "cpu")]
+    writes = [(method, path.rpartition("/")[2]) for method, path in azure.ground.writes if "computes" in path]
+    assert writes == [("DELETE", "cpu"), ("PUT", "cpu")]
     azure.ground.writes.clear()
     rewrite(root, "foundation.yml", "location: westeurope", "location: northeurope")
     with pytest.raises(UserError, match="location: 'westeurope' -> 'northeurope'"): azure.apply(root)
@@ -254,8 +285,10 @@ def test_a_file_that_is_deleted_is_pruned_only_when_asked(azure, root):
     (root/"pipelines/environment/compute/sweep.yml").unlink()
     rewrite(root, "dev.yml", "compute:\n  sweep: {max_instances: 8}\n", "")
     cluster = copy.deepcopy(azure.at("Microsoft.MachineLearningServices/workspaces", "mlw-flights-dev/computes/cpu"))
-    azure.bench.state.resources[cluster["id"].lower().replace("/cpu", "/mine")] = cluster | {"id": cluster["id"].replace("/cpu", "/mine"), "name": "mine", "tags": {}}
-    assert kinds(c for c in azure.plan(root).changes if c.kind.endswith("compute")) == [("undeclared", "amlcompute compute", "mine"), ("undeclared", "amlcompute compute", "sweep")]
+    mine = cluster | {"id": cluster["id"].replace("/cpu", "/mine"), "name": "mine", "tags": {}}
+    azure.bench.state.resources[mine["id"].lower()] = mine
+    others = kinds(c for c in azure.plan(root).changes if c.kind.endswith("compute"))
+    assert others == [("undeclared", "amlcompute compute", "mine"), ("undeclared", "amlcompute compute", "sweep")]
     assert azure.apply(root) == [] or all(c.kind == "role" for c in azure.apply(root))
     assert ("delete", "amlcompute compute", "sweep") in kinds(azure.apply(root, prune=True))
     assert "mine" in {one["name"] for one in azure.bench.state.all("workspaces/computes")}
@@ -266,28 +299,37 @@ def test_a_file_that_is_deleted_is_pruned_only_when_asked(azure, root):
 def test_roles_given_by_hand_are_reported_and_taken_only_with_prune(azure, root):
     workspace = azure.at("Microsoft.MachineLearningServices/workspaces", "mlw-flights-dev")
     def give(principal, number):
-        id = f"{workspace['id']}/providers/Microsoft.Authorization/roleAssignments/{number * 8}-1111-1111-1111-111111111111"
-        azure.ground.roles[id.lower()] = {"id": id, "name": id[-36:], "type": "Microsoft.Authorization/roleAssignments", "properties": {"principalId": principal, "principalType": "User", "scope": workspace["id"],
-                                          "roleDefinitionId": f"/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Authorization/roleDefinitions/8e3af657-a8ff-443c-a75c-2fe8c4bcb635"}}
+        authorization, role = "providers/Microsoft.Authorization", "8e3af657-a8ff-443c-a75c-2fe8c4bcb635"
+        id = f"{workspace['id']}/{authorization}/roleAssignments/{number * 8}-1111-1111-1111-111111111111"
+        properties = {"principalId": principal, "principalType": "User", "scope": workspace["id"],
+                      "roleDefinitionId": f"/subscriptions/{SUBSCRIPTION}/{authorization}/roleDefinitions/{role}"}
+        azure.ground.roles[id.lower()] = {"id": id, "name": id[-36:], "properties": properties,
+                                          "type": "Microsoft.Authorization/roleAssignments"}
     give("33333333-3333-3333-3333-333333333333", "3")
     give(workspace["identity"]["principalId"], "4")
     count = len(azure.ground.roles)
     others = [c for c in azure.plan(root).changes if c.action == "undeclared"]
-    assert [c.name for c in others] == ["User 33333333-3333-3333-3333-333333333333: 8e3af657-a8ff-443c-a75c-2fe8c4bcb635 on mlw-flights-dev"]
+    principal, role = "33333333-3333-3333-3333-333333333333", "8e3af657-a8ff-443c-a75c-2fe8c4bcb635"
+    assert [c.name for c in others] == [f"User {principal}: {role} on mlw-flights-dev"]
     assert azure.apply(root) == [] and len(azure.ground.roles) == count
     assert [c.action for c in azure.apply(root, prune=True)] == ["delete"] and len(azure.ground.roles) == count - 1
 
 
 def test_a_role_taken_out_of_the_file_is_one_given_by_hand(azure, root):
     rewrite(root, "roles.yml", "    storage: [Storage Blob Data Contributor]\n  ml-engineers:", "  ml-engineers:")
-    assert [c.name for c in azure.plan(root).changes if c.action == "undeclared"] == [f"Group {PEOPLE['data-scientists']}: Storage Blob Data Contributor on {declared.resource_names(planning.load_valid_declaration(root, 'dev'))['storage']}"]
+    account = declared.resource_names(planning.load_valid_declaration(root, "dev"))["storage"]
+    given = f"Group {PEOPLE['data-scientists']}: Storage Blob Data Contributor on {account}"
+    assert [c.name for c in azure.plan(root).changes if c.action == "undeclared"] == [given]
 
 
 def test_production_makes_the_registry_and_gives_everybodys_roles_there(azure, root):
     done = azure.apply(root, "production")
     on_registry = {c.name for c in done if c.kind == "role" and c.name.endswith("mlr-flights")}
-    assert "data-scientists: AzureML Registry User on mlr-flights" in on_registry and any(c.kind == "registry" for c in done)
-    assert azure.at("Microsoft.KeyVault/vaults", declared.resource_names(planning.load_valid_declaration(root, "production"))["key_vault"], "rg-flights-production")["properties"]["enablePurgeProtection"] is True
+    assert "data-scientists: AzureML Registry User on mlr-flights" in on_registry
+    assert any(c.kind == "registry" for c in done)
+    names = declared.resource_names(planning.load_valid_declaration(root, "production"))
+    vault = azure.at("Microsoft.KeyVault/vaults", names["key_vault"], "rg-flights-production")
+    assert vault["properties"]["enablePurgeProtection"] is True
     azure.ground.writes.clear()
     assert azure.apply(root, "production") == [] and azure.ground.writes == []
 
@@ -330,22 +372,28 @@ def test_doctor_is_content_with_what_was_applied(azure):
 def test_less_quota_than_was_declared_is_told_and_fails_nothing(azure):
     azure.ground.limits.update(standardDSv5Family=4)
     found = run("environment", "doctor", "--on", "dev")
-    assert found.exit_code == 0 and re.search(r"note +quota +cpu: 8 cores of standardDSv5Family at most, 4 allowed", found.output) and "lower max_instances to 1" in found.output
+    assert found.exit_code == 0 and "lower max_instances to 1" in found.output
+    assert re.search(r"note +quota +cpu: 8 cores of standardDSv5Family at most, 4 allowed", found.output)
 
 
 def test_whoever_sees_only_the_group_can_plan_and_apply(azure, root, monkeypatch):
     monkeypatch.chdir(root)
     lost(azure, root)
-    azure.ground.refused = rf" /subscriptions/{SUBSCRIPTION}/providers(/[^/]+/(checkName.*|workspaces|locations/\w+/(deletedVaults/.*|vmSizes|usages)))?$"
+    paths = r"[^/]+/(checkName.*|workspaces|locations/\w+/(deletedVaults/.*|vmSizes|usages))"
+    azure.ground.refused = rf" /subscriptions/{SUBSCRIPTION}/providers(/{paths})?$"
     found = run("environment", "plan", "--on", "dev")
-    assert found.exit_code == 0 and "Azure does not tell you about providers and region, free names, soft-deleted names, quota" in found.output
+    assert found.exit_code == 0
+    unasked = "providers and region, free names, soft-deleted names, quota"
+    assert f"Azure does not tell you about {unasked}" in found.output
     assert "storage account" in {c.kind for c in azure.apply(root)} and azure.apply(root) == []
 
 
 @pytest.mark.parametrize("hurt, says", [
-    (lambda g: g.registered.discard("Microsoft.KeyVault"), "az provider register --wait --namespace Microsoft.KeyVault"),
+    (lambda g: g.registered.discard("Microsoft.KeyVault"),
+     "az provider register --wait --namespace Microsoft.KeyVault"),
     (lambda g: g.limits.update(standardDSv5Family=3), "choose a smaller size, or ask for more cores"),
-    (lambda g: g.permissions[0].update(notActions=["Microsoft.Authorization/*/Write"]), "lacking: Microsoft.Authorization/roleAssignments/write"),
+    (lambda g: g.permissions[0].update(notActions=["Microsoft.Authorization/*/Write"]),
+     "lacking: Microsoft.Authorization/roleAssignments/write"),
 ], ids=["provider", "quota", "rights"])
 def test_doctor_finds(azure, hurt, says):
     hurt(azure.ground)
@@ -359,19 +407,27 @@ def test_doctor_finds_a_taken_name_and_a_region_without_azure_ml(azure, root, mo
     rewrite(root, "foundation.yml", "  sku: Basic ", "  name: everybodys\n  sku: Basic ")
     azure.ground.taken.add("everybodys")
     found = run("environment", "doctor", "--on", "dev").output
-    assert "Azure ML is not offered in antarctica" in found and "container registry everybodys: The name everybodys is already taken." in found
+    assert "Azure ML is not offered in antarctica" in found
+    assert "container registry everybodys: The name everybodys is already taken." in found
 
 
 def test_doctor_lists_what_runs_for_nothing(azure):
     workspace = azure.at("Microsoft.MachineLearningServices/workspaces", "mlw-flights-dev")["id"]
-    def put(path, properties, **more): azure.bench.state.resources[f"{workspace}/{path}".lower()] = {"id": f"{workspace}/{path}", "name": path.rpartition("/")[2], "type": "t", "location": "westeurope", "properties": properties, **more}
-    for name in ("busy", "sleepy", "empty"): put(f"onlineEndpoints/{name}", {"authMode": "Key", "provisioningState": "Succeeded"})
+    def put(path, properties, **more):
+        id = f"{workspace}/{path}"
+        azure.bench.state.resources[id.lower()] = {"id": id, "name": path.rpartition("/")[2], "type": "t",
+                                                   "location": "westeurope", "properties": properties, **more}
+    for name in ("busy", "sleepy", "empty"):
+        put(f"onlineEndpoints/{name}", {"authMode": "Key", "provisioningState": "Succeeded"})
     for name in ("busy", "sleepy"): put(f"onlineEndpoints/{name}/deployments/blue", {"endpointComputeType": "Managed"})
-    put("computes/anna", {"computeType": "ComputeInstance", "provisioningState": "Succeeded", "properties": {"vmSize": "Standard_D4s_v5", "state": "Running", "createdBy": {"userName": "Anna"}}})
+    instance = {"vmSize": "Standard_D4s_v5", "state": "Running", "createdBy": {"userName": "Anna"}}
+    put("computes/anna", {"computeType": "ComputeInstance", "provisioningState": "Succeeded", "properties": instance})
     azure.ground.metrics |= {"busy": [0, 3], "sleepy": [0, 0]}
     lines = [line for line in run("environment", "doctor", "--on", "dev").output.splitlines()]
     said = "\n".join(lines)
-    assert "endpoint sleepy with blue: no request in 7 days" in said and "az ml online-endpoint delete --yes --name sleepy --workspace-name mlw-flights-dev --resource-group rg-flights-dev" in said
+    assert "endpoint sleepy with blue: no request in 7 days" in said
+    assert ("az ml online-endpoint delete --yes --name sleepy "
+            "--workspace-name mlw-flights-dev --resource-group rg-flights-dev") in said
     assert "az ml compute stop --name anna" in said and "endpoint busy" not in said and "endpoint empty" not in said
 
 
@@ -379,10 +435,13 @@ def test_an_environment_of_somebody_else_is_only_verified(azure, tmp_path, monke
     root = project(tmp_path/"theirs", managed="false", compute="gpu")
     monkeypatch.chdir(root)
     found = run("environment", "plan", "--on", "dev")
-    assert found.exit_code == 1 and re.search(r"missing\s+compute cluster\s+gpu", found.output) and re.search(r"missing\s+registry\s+mlr-flights", found.output) and "1 missing" not in found.output
+    assert found.exit_code == 1 and "1 missing" not in found.output
+    assert re.search(r"missing\s+compute cluster\s+gpu", found.output)
+    assert re.search(r"missing\s+registry\s+mlr-flights", found.output)
     assert "resource group" not in found.output
     told = run("environment", "doctor", "--on", "dev")
-    assert told.exit_code == 1 and "there is no gpu" in told.output and "is in no file" not in told.output and "name" not in told.output.partition("gpu")[0]
+    assert told.exit_code == 1 and "there is no gpu" in told.output and "is in no file" not in told.output
+    assert "name" not in told.output.partition("gpu")[0]
     for command in ("apply", "destroy"):
         refused = run("environment", command, "--on", "dev")
         assert refused.exit_code == 2 and "managed = false" in refused.output and azure.ground.writes == []
@@ -402,11 +461,13 @@ def test_azure_that_is_busy_is_asked_again(azure, root):
 def test_a_refusal_of_azure_says_what_helps(azure, root, monkeypatch, refused):
     monkeypatch.chdir(root)
     azure.at("Microsoft.Consumption/budgets", "budget-mlw-flights-dev")["properties"]["amount"] = 5000
-    azure.at("Microsoft.MachineLearningServices/workspaces", "mlw-flights-dev/computes/cpu")["properties"]["properties"]["scaleSettings"]["maxNodeCount"] = 3
+    cpu = azure.at(ML, "mlw-flights-dev/computes/cpu")
+    cpu["properties"]["properties"]["scaleSettings"]["maxNodeCount"] = 3
     azure.ground.refused = refused
     found = run("environment", "apply", "--on", "dev")
     assert found.exit_code == 1, found.output
-    assert "AuthorizationFailed" in found.output and "ask for the role Contributor" in found.output and "Traceback" not in found.output
+    assert "AuthorizationFailed" in found.output and "ask for the role Contributor" in found.output
+    assert "Traceback" not in found.output
     azure.ground.refused = ""
     assert run("environment", "apply", "--on", "dev").exit_code == 0
 
@@ -438,17 +499,21 @@ def test_a_run_and_azure_call_the_image_by_one_name(tmp_path):
     from mlops_nb.jobs.environments import image_tag
     file = ROOT/"pipelines/environment/environment.yml"
     sent = StagingFolder(tmp_path).environment("file:environment.yml", file.parent)
-    assert image_tag("file:environment.yml", file.parent) == {"mlops_nb.image": sent.removeprefix("azureml:")} == {"mlops_nb.image": image.image_reference(ROOT)}
+    tag = image_tag("file:environment.yml", file.parent)
+    assert tag == {"mlops_nb.image": sent.removeprefix("azureml:")} == {"mlops_nb.image": image.image_reference(ROOT)}
 
 
 def test_every_run_is_tagged_with_its_image(tmp_path, monkeypatch):
-    for name in ("Dockerfile", "requirements.txt", "environment.yml"): shutil.copyfile(ROOT/"pipelines/environment"/name, tmp_path/name)
+    for name in ("Dockerfile", "requirements.txt", "environment.yml"):
+        shutil.copyfile(ROOT/"pipelines/environment"/name, tmp_path/name)
     (tmp_path/"settings.ini").write_text("[project]\nexperiment = e\nmodel = m\nenvironment = environment.yml\n")
-    (tmp_path/"job.yml").write_text("type: command\ncommand: echo done\nenvironment: file:environment.yml\ncompute: azureml:cpu\n")
+    job = "type: command\ncommand: echo done\nenvironment: file:environment.yml\ncompute: azureml:cpu\n"
+    (tmp_path/"job.yml").write_text(job)
     monkeypatch.chdir(tmp_path)
     ran = run("run", "job.yml")
     assert ran.exit_code == 0, ran.output
-    with closing(sqlite3.connect(tmp_path/".mlops/mlflow.db")) as db: found = db.execute("SELECT value FROM tags WHERE key = 'mlops_nb.image'").fetchall()
+    with closing(sqlite3.connect(tmp_path/".mlops/mlflow.db")) as db:
+        found = db.execute("SELECT value FROM tags WHERE key = 'mlops_nb.image'").fetchall()
     assert found == [(image.image_reference(tmp_path),)]
 
 
@@ -456,32 +521,39 @@ def test_every_run_is_tagged_with_its_image(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name, old, new, says", [
     ("dev.yml", "budget: {amount: 200}", "budgt: {amount: 200}", "dev.yml:4: environment has no key 'budgt'"),
-    ("dev.yml", "  sweep: {max_instances: 8}", "  sweap: {max_instances: 8}", "dev.yml:6: no file in .*compute is named sweap"),
+    ("dev.yml", "  sweep: {max_instances: 8}", "  sweap: {max_instances: 8}",
+     "dev.yml:6: no file in .*compute is named sweap"),
     ("dev.yml", "{max_instances: 8}", "{max_instances: many}", "dev.yml:6: compute.sweep.max_instances is 'many'"),
-    ("foundation.yml", "location: westeurope ", "location: West Europe ", "foundation.yml:4: location is 'West Europe'"),
+    ("foundation.yml", "location: westeurope ", "location: West Europe ",
+     "foundation.yml:4: location is 'West Europe'"),
     ("foundation.yml", "retention_days: 7 ", "retention_days: 3 ", "foundation.yml:13: key_vault.retention_days is 3"),
     ("foundation.yml", "sku: Basic ", "sku: Cheap ", "foundation.yml:21: container_registry.sku is 'Cheap'"),
     ("compute/cpu.yml", "tier: dedicated", "tier: cheap", "cpu.yml:7: tier is 'cheap'"),
-    ("compute/cpu.yml", "min_instances: 0", "min_instances: 0\nvnet: x", "cpu.yml:9: compute cluster has no key 'vnet'"),
-    ("workspace.yml", "public_network_access: enabled", "public_network_access: on", "workspace.yml:6: public_network_access is True"),
+    ("compute/cpu.yml", "min_instances: 0", "min_instances: 0\nvnet: x",
+     "cpu.yml:9: compute cluster has no key 'vnet'"),
+    ("workspace.yml", "public_network_access: enabled", "public_network_access: on",
+     "workspace.yml:6: public_network_access is True"),
     ("datastore/data.yml", "type: azure_blob", "type: azure_blub", "data.yml:5: type is 'azure_blub'"),
     ("registry.yml", "location: westeurope\nrepl", "repl", "registry needs 'location'"),
 ])
 def test_mistakes_are_found_without_azure(root, name, old, new, says):
     rewrite(root, name, old, new)
     if name == "registry.yml": rewrite(root, "production.yml", "tags:", "tags:")
-    with pytest.raises(UserError, match=says): declared.load_declaration(root, "production" if name == "registry.yml" else "dev")
+    on = "production" if name == "registry.yml" else "dev"
+    with pytest.raises(UserError, match=says): declared.load_declaration(root, on)
 
 
 @pytest.mark.parametrize("old, new, says", [
-    ("workspace: [AzureML Data Scientist]", "workspace: [AzureML Data Scientst]", "roles.yml:18: dev.data-scientists.workspace.0 is 'AzureML Data Scientst'"),
+    ("workspace: [AzureML Data Scientist]", "workspace: [AzureML Data Scientst]",
+     "roles.yml:18: dev.data-scientists.workspace.0 is 'AzureML Data Scientst'"),
     ("  readers: {workspace: [Reader]}", "  reader: {workspace: [Reader]}", "dev: no group reader"),
     ("    workspace: [AzureML", "    workspce: [AzureML", "scopes has no key 'workspce'"),
     (PEOPLE["readers"], "readers@example.com", "groups.readers.id is 'readers@example.com'"),
 ])
 def test_mistakes_in_roles_are_found_without_azure(root, old, new, says):
     rewrite(root, "roles.yml", old, new)
-    with pytest.raises(UserError, match=re.escape(says)): roles.load_grants(root, declared.load_declaration(root, "dev"))
+    with pytest.raises(UserError, match=re.escape(says)):
+        roles.load_grants(root, declared.load_declaration(root, "dev"))
 
 
 def test_azures_own_sdk_loads_every_file():
@@ -494,7 +566,8 @@ def test_azures_own_sdk_loads_every_file():
 
 def test_the_three_differ_in_few_lines():
     for on in declared.ENVIRONMENTS:
-        lines = [line for line in (ROOT/f"pipelines/environment/{on}.yml").read_text().splitlines() if line and not line.startswith(("#", "$"))]
+        text = (ROOT/f"pipelines/environment/{on}.yml").read_text()
+        lines = [line for line in text.splitlines() if line and not line.startswith(("#", "$"))]
         assert len(lines) <= 10
 
 
@@ -505,7 +578,9 @@ class Advisories(BaseHTTPRequestHandler):
     def do_POST(self):
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.asked.append(asked["package"]["name"])
-        bad = {"vulns": [{"id": "PYSEC-2026-1", "summary": "reads too much", "affected": [{"package": {"name": "pandas", "ecosystem": "PyPI"}, "ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "99.0"}]}]}]}]}
+        ranges = [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "99.0"}]}]
+        affected = [{"package": {"name": "pandas", "ecosystem": "PyPI"}, "ranges": ranges}]
+        bad = {"vulns": [{"id": "PYSEC-2026-1", "summary": "reads too much", "affected": affected}]}
         said = json.dumps(bad if asked["package"]["name"] == self.server.weak else {}).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(said)))
@@ -528,7 +603,8 @@ def advisories():
 @pytest.fixture
 def small(root):
     "A lock of two packages"
-    lock = "\n".join(f"{name} \\\n    --hash=sha256:{digit * 64}" for name, digit in (("pandas==2.3.3", "a"), ("numpy==2.4.6", "b")))
+    pins = (("pandas==2.3.3", "a"), ("numpy==2.4.6", "b"))
+    lock = "\n".join(f"{name} \\\n    --hash=sha256:{digit * 64}" for name, digit in pins)
     (root/"pipelines/environment/requirements.txt").write_text(lock + "\n")
     return root
 
@@ -538,7 +614,8 @@ def test_an_audit_asks_about_every_package(small, advisories):
     assert image.audit(small, address=address).clean and sorted(advisories.asked) == ["numpy", "pandas"]
     advisories.weak = "pandas"
     found = image.audit(small, address=address)
-    assert not found.clean and (found.found[0].package, found.found[0].id, found.found[0].fixed) == ("pandas 2.3.3", "PYSEC-2026-1", ("99.0",))
+    weak = found.found[0]
+    assert not found.clean and (weak.package, weak.id, weak.fixed) == ("pandas 2.3.3", "PYSEC-2026-1", ("99.0",))
 
 
 def test_a_database_that_is_out_of_reach_is_no_good_news(small, monkeypatch):
@@ -553,5 +630,6 @@ def test_the_bill_of_materials_is_valid(small, monkeypatch, tmp_path):
     monkeypatch.chdir(small)
     assert run("environment", "image", "--sbom", str(tmp_path/"sbom.json")).exit_code == 0
     text = (tmp_path/"sbom.json").read_text()
-    assert {c["purl"]: c["hashes"][0]["content"][0] for c in json.loads(text)["components"]} == {"pkg:pypi/numpy@2.4.6": "b", "pkg:pypi/pandas@2.3.3": "a"}
+    hashes = {c["purl"]: c["hashes"][0]["content"][0] for c in json.loads(text)["components"]}
+    assert hashes == {"pkg:pypi/numpy@2.4.6": "b", "pkg:pypi/pandas@2.3.3": "a"}
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None

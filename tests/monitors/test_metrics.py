@@ -38,11 +38,14 @@ def independent(ref, cur):
     p, q = (r + 1) / (r.sum() + len(r)), (c + 1) / (c.sum() + len(c))
     found["population_stability_index"] = sum((b - a) * math.log(b / a) for a, b in zip(p, q))
     if ref.dtype.kind == "f":
-        found["normalized_wasserstein_distance"] = stats.wasserstein_distance(ref, cur) / max(np.std(ref, ddof=1), 0.001)
+        found["normalized_wasserstein_distance"] = stats.wasserstein_distance(ref, cur) / max(
+            np.std(ref, ddof=1), 0.001
+        )
         found["two_sample_kolmogorov_smirnov_test"] = stats.ks_2samp(ref, cur).pvalue
     elif len(r) == 1: found["pearsons_chi_squared_test"] = 1.0
     else:
-        with np.errstate(divide="ignore"): found["pearsons_chi_squared_test"] = stats.chisquare(c, r / r.sum() * c.sum()).pvalue
+        with np.errstate(divide="ignore"):
+            found["pearsons_chi_squared_test"] = stats.chisquare(c, r / r.sum() * c.sum()).pvalue
     return found
 
 
@@ -76,8 +79,20 @@ def ours(con, ref, cur):
         given = pd.DataFrame({"x": np.where(hole, np.nan, x), "c": c})  # noqa: F841 (read by DuckDB)
         con.execute(f"INSERT INTO {name} SELECT CASE WHEN isnan(x) THEN NULL ELSE x END, c FROM given")
     pair = signals.read_samples(con, "ref", "cur", lambda features: tempfile.mkdtemp() + "/r")
-    limits = {"numerical": dict.fromkeys(("jensen_shannon_distance", "population_stability_index", "normalized_wasserstein_distance", "two_sample_kolmogorov_smirnov_test"), 0.1),
-              "categorical": dict.fromkeys(("jensen_shannon_distance", "population_stability_index", "pearsons_chi_squared_test"), 0.1)}
+    limits = {
+        "numerical": dict.fromkeys(
+            (
+                "jensen_shannon_distance",
+                "population_stability_index",
+                "normalized_wasserstein_distance",
+                "two_sample_kolmogorov_smirnov_test",
+            ),
+            0.1,
+        ),
+        "categorical": dict.fromkeys(
+            ("jensen_shannon_distance", "population_stability_index", "pearsons_chi_squared_test"), 0.1
+        ),
+    }
     return {(r["feature"], r["metric"]): r["value"] for r in signals.measure_drift(pair, limits, signals.Rules())}
 
 
@@ -89,8 +104,12 @@ def test_our_numbers_are_azures_on_210_random_cases():
     for seed in range(CASES):
         ref, cur = case(seed)
         whole = [(x[~hole], c[~hole]) for x, c, hole in (ref, cur)]
-        if min(len(x) for x, _ in whole) < 2: whole = [(x, c) for x, c, _ in (ref, cur)]; ref, cur = ((x, c, np.zeros(len(x), bool)) for x, c in whole)
-        expected = {(f, k): v for f, i in (("x", 0), ("c", 1)) for k, v in independent(whole[0][i], whole[1][i]).items()}
+        if min(len(x) for x, _ in whole) < 2:
+            whole = [(x, c) for x, c, _ in (ref, cur)]
+            ref, cur = ((x, c, np.zeros(len(x), bool)) for x, c in whole)
+        expected = {
+            (f, k): v for f, i in (("x", 0), ("c", 1)) for k, v in independent(whole[0][i], whole[1][i]).items()
+        }
         found = ours(con, ref, cur)
         assert found.keys() == expected.keys()
         for key, value in expected.items():
@@ -118,12 +137,22 @@ def test_kolmogorov_smirnov_is_refused_where_azure_refuses_it(n_ref, n_cur):
 def test_quality_rates_are_those_of_the_definition():
     con = database(tempfile.mkdtemp())
     con.execute("CREATE TABLE ref AS SELECT i::DOUBLE AS x, 'c' || i % 3 AS c FROM range(1000) r(i)")
-    con.execute("CREATE TABLE cur AS SELECT CASE WHEN i < 30 THEN NULL WHEN i < 50 THEN 'much' WHEN i < 90 THEN '5000.5' WHEN i < 100 THEN '-1' ELSE '7' END AS x, "
-                "CASE WHEN i < 7 THEN NULL ELSE 'c' || (i % 4) END AS c FROM range(1000) r(i)")
+    x = "WHEN i < 30 THEN NULL WHEN i < 50 THEN 'much' WHEN i < 90 THEN '5000.5' WHEN i < 100 THEN '-1' ELSE '7'"
+    c = "WHEN i < 7 THEN NULL ELSE 'c' || (i % 4)"
+    con.execute(f"CREATE TABLE cur AS SELECT CASE {x} END AS x, CASE {c} END AS c FROM range(1000) r(i)")
     pair = signals.read_samples(con, "ref", "cur", lambda features: tempfile.mkdtemp() + "/r")
-    found = {(r["feature"], r["metric"]): r["value"] for r in signals.measure_data_quality(pair, signals.QUALITY, signals.Rules())}
-    assert found == {("x", "null_value_rate"): 0.03, ("x", "data_type_error_rate"): 0.02, ("x", "out_of_bounds_rate"): 0.05,
-                     ("c", "null_value_rate"): 0.007, ("c", "data_type_error_rate"): 0.0, ("c", "out_of_bounds_rate"): 0.256}    # 249 of the new c3, which is the most frequent and so fills the 7 holes
+    found = {
+        (r["feature"], r["metric"]): r["value"]
+        for r in signals.measure_data_quality(pair, signals.QUALITY, signals.Rules())
+    }
+    assert found == {
+        ("x", "null_value_rate"): 0.03,
+        ("x", "data_type_error_rate"): 0.02,
+        ("x", "out_of_bounds_rate"): 0.05,
+        ("c", "null_value_rate"): 0.007,
+        ("c", "data_type_error_rate"): 0.0,
+        ("c", "out_of_bounds_rate"): 0.256,
+    }  # 249 of the new c3, which is the most frequent and so fills the 7 holes
 
 
 @pytest.mark.parametrize("k, n_ref, n_cur", [(12, 3000, 200), (100, 3000, 200), (100, 3000, 2000)])
@@ -133,6 +162,10 @@ def test_alarms_without_a_change_are_as_rare_as_promised_and_real_shifts_are_fou
     moved = np.roll(shares, 1) * 0.5 + shares * 0.5
     def alarm(now):
         pairs = [(rng.multinomial(n_ref, shares), rng.multinomial(n_cur, now)) for _ in range(features)]
-        return any(metrics.jensen_shannon(*p) > thresholds.histogram_threshold("jensen_shannon_distance", *p, level / features) for p in pairs)
-    assert sum(alarm(shares) for _ in range(windows)) <= 3          # more than 3 of 50 at 1 %: less than once in 6,000 runs
+        return any(
+            metrics.jensen_shannon(*p) > thresholds.histogram_threshold("jensen_shannon_distance", *p, level / features)
+            for p in pairs
+        )
+
+    assert sum(alarm(shares) for _ in range(windows)) <= 3  # more than 3 of 50 at 1 %: less than once in 6,000 runs
     assert sum(alarm(moved) for _ in range(10)) >= 8

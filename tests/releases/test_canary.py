@@ -1,4 +1,5 @@
-"The statistics of a canary: properties of the e-process and of the bound, rollout files that must be refused, and the policy in a small simulation"
+"The statistics of a canary: properties of e-process and bound, rollouts that are refused, the policy in a simulation"
+
 import sys
 from dataclasses import replace
 
@@ -54,14 +55,19 @@ def test_one_more_bad_event_of_the_canary_is_more_evidence_than_one_of_the_champ
 def test_the_closed_form_is_the_integral(k, others, share):
     a, b = Mixture().parameters(share)
     def likelihood(theta): return np.exp(k * np.log(theta / share) + others * np.log((1 - theta) / (1 - share)))
-    expected = quad(lambda theta: likelihood(theta) * beta.pdf(theta, a, b) / beta.sf(share, a, b), share, 1, limit=200)[0]
+
+    expected = quad(
+        lambda theta: likelihood(theta) * beta.pdf(theta, a, b) / beta.sf(share, a, b), share, 1, limit=200
+    )[0]
     assert np.exp(log_e(k, k + others, share)) == pytest.approx(expected, rel=1e-4)
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=60), shares)
 def test_a_walk_is_the_e_process_after_each_event(events, share):
     k = np.cumsum(events)
-    assert log_e_path(np.array(events), share) == pytest.approx([float(log_e(k[i], i + 1, share)) for i in range(len(events))])
+    assert log_e_path(np.array(events), share) == pytest.approx(
+        [float(log_e(k[i], i + 1, share)) for i in range(len(events))]
+    )
 
 
 @given(st.integers(0, 50), st.integers(1, 3000), st.floats(0.6, 0.99))
@@ -69,7 +75,9 @@ def test_the_bound_is_above_what_was_seen_and_falls_with_requests_and_rises_with
     n = bad + more
     bound = upper_bound(bad, n, confidence)
     assert bad / n < bound <= 1
-    assert upper_bound(bad, n + 50, confidence) <= bound + 1e-9 and upper_bound(bad + 1, n + 1, confidence) >= bound - 1e-9
+    assert (
+        upper_bound(bad, n + 50, confidence) <= bound + 1e-9 and upper_bound(bad + 1, n + 1, confidence) >= bound - 1e-9
+    )
 
 
 @pytest.mark.parametrize("bad", [0, 1, 5])
@@ -91,33 +99,81 @@ def test_nothing_to_compare_is_refused():
 
 
 def test_equal_games_share_the_error_and_pairs_are_a_fair_coin():
-    assert log_e_threshold(0.01, 4) == pytest.approx(np.log(400)) and log_e_pairs(3, 4) == pytest.approx(log_e(3, 7, 0.5))
+    assert log_e_threshold(0.01, 4) == pytest.approx(np.log(400)) and log_e_pairs(3, 4) == pytest.approx(
+        log_e(3, 7, 0.5)
+    )
 
 
-@pytest.mark.parametrize("status, bad, client", [(200, False, False), (404, True, True), (408, True, False), (424, True, False), (429, True, False), (500, True, False), (503, True, False)])
+@pytest.mark.parametrize(
+    "status, bad, client",
+    [
+        (200, False, False),
+        (404, True, True),
+        (408, True, False),
+        (424, True, False),
+        (429, True, False),
+        (500, True, False),
+        (503, True, False),
+    ],
+)
 def test_who_is_to_blame(status, bad, client):
-    assert is_bad({"status": status, "milliseconds": 1, "valid": True}, 100) == bad and is_clients_fault(status) == client
+    assert (
+        is_bad({"status": status, "milliseconds": 1, "valid": True}, 100) == bad and is_clients_fault(status) == client
+    )
 
 
 def test_pairs_need_both_answers_and_a_champion_that_understood():
-    def event(id, deployment, status=200, mirror=False): return {"request_id": id, "deployment": deployment, "status": status, "mirror": mirror, "milliseconds": 1, "valid": True}
-    events = [event("a", "new", mirror=True), event("a", "old"), event("b", "old"), event("c", "old", 400), event("c", "new", 200, True), event("d", "old", 500), event("d", "new", 500, True), event("e", "new"), event("e", "old")]
+    def event(id, deployment, status=200, mirror=False):
+        return {
+            "request_id": id,
+            "deployment": deployment,
+            "status": status,
+            "mirror": mirror,
+            "milliseconds": 1,
+            "valid": True,
+        }
+
+    events = [
+        event("a", "new", mirror=True),
+        event("a", "old"),
+        event("b", "old"),
+        event("c", "old", 400),
+        event("c", "new", 200, True),
+        event("d", "old", 500),
+        event("d", "new", 500, True),
+        event("e", "new"),
+        event("e", "old"),
+    ]
     found = compare_pairs(pair_answers(events, "new", "old"), 100)
     assert (found.requests, found.canary_bad, found.only_canary_bad, found.only_champion_bad) == (2, 1, 0, 0)
 
 
 def test_differences_pair_rows_and_leave_out_what_is_not_a_number():
-    found = pair_predictions({"a": [0.1, 0.2], "b": [0.5], "c": [1.0]}, {"a": [0.2, float("nan")], "b": [0.1], "c": [1.0, 2.0]})
+    found = pair_predictions(
+        {"a": [0.1, 0.2], "b": [0.5], "c": [1.0]}, {"a": [0.2, float("nan")], "b": [0.1], "c": [1.0, 2.0]}
+    )
     assert (found.rows, round(found.mean, 3), round(found.largest, 3)) == (2, -0.15, 0.4)
 
 
-@pytest.mark.parametrize("old, new, what", [
-    ("alpha: 0.01", "alpha: 1", "alpha is 1"), ("alpha: 0.01", "alpha: true", "alpha is True"), ("alpha: 0.01 ", "#", "lacks alpha"),
-    ("alpha: 0.01", "alhpa: 0.01", "no key 'alhpa'"), ("mirror: 50", "mirror: 51", "mirror is 51"), ("traffic: 5 ", "traffic: 5.5 ", "traffic is 5.5"),
-    ("traffic: 25\n", "traffic: 5\n", "5 % of the traffic after 5 %"), ("traffic: 100", "traffic: 90\n    min_requests: 3", "the last step has 90 %"),
-    ("max_bad_rate: 0.01", "max_bad_rate: 0", "max_bad_rate is 0"), ("p99_latency_ms: 250", "p99_latency_ms: measured", "cannot be shown"),
-    ("confidence: 0.95", "confidence: .nan", "confidence is nan"), ("  - traffic: 25\n    min_requests: 300\n", "  - traffic: 25\n", "lacks min_requests"),
-    ("  - traffic: 25\n", "  - mirror: 5\n", "is a shadow"), ("  - traffic: 25\n", "  - traffic: 25\n    mirror: 5\n", "both mirror and traffic")])
+@pytest.mark.parametrize(
+    "old, new, what",
+    [
+        ("alpha: 0.01", "alpha: 1", "alpha is 1"),
+        ("alpha: 0.01", "alpha: true", "alpha is True"),
+        ("alpha: 0.01 ", "#", "lacks alpha"),
+        ("alpha: 0.01", "alhpa: 0.01", "no key 'alhpa'"),
+        ("mirror: 50", "mirror: 51", "mirror is 51"),
+        ("traffic: 5 ", "traffic: 5.5 ", "traffic is 5.5"),
+        ("traffic: 25\n", "traffic: 5\n", "5 % of the traffic after 5 %"),
+        ("traffic: 100", "traffic: 90\n    min_requests: 3", "the last step has 90 %"),
+        ("max_bad_rate: 0.01", "max_bad_rate: 0", "max_bad_rate is 0"),
+        ("p99_latency_ms: 250", "p99_latency_ms: measured", "cannot be shown"),
+        ("confidence: 0.95", "confidence: .nan", "confidence is nan"),
+        ("  - traffic: 25\n    min_requests: 300\n", "  - traffic: 25\n", "lacks min_requests"),
+        ("  - traffic: 25\n", "  - mirror: 5\n", "is a shadow"),
+        ("  - traffic: 25\n", "  - traffic: 25\n    mirror: 5\n", "both mirror and traffic"),
+    ],
+)
 def test_a_mistake_in_the_rollout_is_named_with_its_line(tmp_path, old, new, what):
     text = FILE.read_text()
     assert old in text
@@ -130,7 +186,14 @@ def test_the_policy_is_right_as_often_as_it_promises(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "bench"))
     import bench_canary as canary
     busy = replace(load_rollout(FILE), max_bad_rate=0.04)
-    good, bad = (canary.row("", busy, canary.simulate(busy, 0.02, rate, 400, 1, incident)) for rate, incident in ((0.02, (100, 300)), (0.06, None)))
-    assert good["rolled back"] <= 0.02 and bad["rolled back"] >= 0.98 and bad["promoted without evidence"] == good["promoted without evidence"] == 0
+    good, bad = (
+        canary.row("", busy, canary.simulate(busy, 0.02, rate, 400, 1, incident))
+        for rate, incident in ((0.02, (100, 300)), (0.06, None))
+    )
+    assert (
+        good["rolled back"] <= 0.02
+        and bad["rolled back"] >= 0.98
+        and bad["promoted without evidence"] == good["promoted without evidence"] == 0
+    )
     assert bad["median canary requests until caught"] <= 300
     sys.modules.pop("bench_canary")

@@ -71,16 +71,25 @@ def endpoints(tmp_path_factory):
     (root / "code/score.py").write_text(ECHO)
     (root / "settings.ini").write_text(SETTINGS.format(metric="log_loss", limit=0.65))
     (root / "endpoint.yml").write_text("name: judged\nauth_mode: key\ntraffic: {blue: 100}\n")
-    good = yaml.safe_load((ROOT / "pipelines/deployment/deployment.yml").read_text()) | {"endpoint_name": "judged", "environment": "azureml:mlops-nb:1"}
+    good = yaml.safe_load((ROOT / "pipelines/deployment/deployment.yml").read_text()) | {
+        "endpoint_name": "judged",
+        "environment": "azureml:mlops-nb:1",
+    }
     good["code_configuration"]["code"], good["environment_variables"]["WORKER_COUNT"] = str(ROOT), "1"
     (root / "deployment.yml").write_text(yaml.safe_dump(good))
-    (root / "wrong.yml").write_text(yaml.safe_dump(good | {"name": "wrong", "code_configuration": {"code": "code", "scoring_script": "score.py"}}))
+    (root / "wrong.yml").write_text(
+        yaml.safe_dump(good | {"name": "wrong", "code_configuration": {"code": "code", "scoring_script": "score.py"}})
+    )
     register_models(root)
     register_rent(root)
     labelled(root / "flights", *flights())
     found = Endpoints(root)
-    for name, model, file in (("blue", "flight-delay:1", "deployment.yml"), ("green", "flight-delay:2", "deployment.yml"), ("rent", "rent:1", "deployment.yml"),
-                              ("wrong", "flight-delay:1", "wrong.yml")):
+    for name, model, file in (
+        ("blue", "flight-delay:1", "deployment.yml"),
+        ("green", "flight-delay:2", "deployment.yml"),
+        ("rent", "rent:1", "deployment.yml"),
+        ("wrong", "flight-delay:1", "wrong.yml"),
+    ):
         found.deploy(root / "endpoint.yml", root / file, name=name, model=model)
     yield found
     found.stop("judged")
@@ -90,14 +99,22 @@ def endpoints(tmp_path_factory):
 def green(endpoints): return run_qa(endpoints.root, "judged", "green", labelled=endpoints.root / "flights", file=QA)
 
 
-def failed(evidence) -> dict: return {check["name"]: check["detail"] for check in evidence.checks if not check["passed"]}
+def failed(evidence) -> dict:
+    return {check["name"]: check["detail"] for check in evidence.checks if not check["passed"]}
 
 
 def test_a_good_deployment_passes_without_having_traffic(endpoints, green):
     assert green.passed, failed(green)
     assert endpoints.show("judged").traffic == {"blue": 100} and len(green.checks) >= 28
     names = {check["name"] for check in green.checks}
-    assert {"parity", "latency: p99", "quality: log_loss", "contract: the named deployment answers", "contract: more than 10 MB", "contract: unknown category in carrier"} <= names
+    assert {
+        "parity",
+        "latency: p99",
+        "quality: log_loss",
+        "contract: the named deployment answers",
+        "contract: more than 10 MB",
+        "contract: unknown category in carrier",
+    } <= names
     assert json.loads(green.file.read_text())["passed"] is True
     assert "QA passed" in green.page.read_text() and green.notebook.suffix == ".ipynb"
 
@@ -110,19 +127,33 @@ def test_a_category_that_the_model_refuses_is_the_callers_mistake(green):
 def test_the_key_is_nowhere_in_the_job(endpoints, green):
     "Neither in the notebook, its page, the log, the step's description, nor in a database of the workspace"
     keys = [key.encode() for key in endpoints.keys("judged").values()]
-    written = [path for path in (endpoints.root / ".mlops").rglob("*") if path.is_file() and "endpoints" not in path.relative_to(endpoints.root).parts]
+    written = [
+        path
+        for path in (endpoints.root / ".mlops").rglob("*")
+        if path.is_file() and "endpoints" not in path.relative_to(endpoints.root).parts
+    ]
     assert any(path.suffix == ".html" for path in written)
-    assert [str(path) for path in written if path.exists() and any(key in path.read_bytes() for key in keys)] == []  # SQLite's logs come and go
+    assert [
+        str(path) for path in written if path.exists() and any(key in path.read_bytes() for key in keys)
+    ] == []  # SQLite's logs come and go
 
 
 def test_a_wrong_deployment_fails_and_leaves_its_evidence(endpoints):
     "It answers 0.5 to everything: mistakes are no mistakes to it, and its answers are not the model's"
     words = ("qa", "judged", "--deployment", "wrong", "--data", "flights")
     (endpoints.root / "pipelines").symlink_to(ROOT / "pipelines")
-    done = subprocess.run([Path(sys.executable).with_name("mlops-nb"), *words], cwd=endpoints.root, text=True, capture_output=True)
+    done = subprocess.run(
+        [Path(sys.executable).with_name("mlops-nb"), *words], cwd=endpoints.root, text=True, capture_output=True
+    )
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "QA failed" in done.stdout and "✗ contract: a field is missing: status" in done.stdout and "✗ quality" in done.stdout
-    shown = subprocess.run([Path(sys.executable).with_name("mlops-nb"), "show", "last"], cwd=endpoints.root, text=True, capture_output=True).stdout
+    assert (
+        "QA failed" in done.stdout
+        and "✗ contract: a field is missing: status" in done.stdout
+        and "✗ quality" in done.stdout
+    )
+    shown = subprocess.run(
+        [Path(sys.executable).with_name("mlops-nb"), "show", "last"], cwd=endpoints.root, text=True, capture_output=True
+    ).stdout
     assert "Completed" in shown and "02_qa.html" in shown
 
 
@@ -137,16 +168,25 @@ def test_a_regression_passes(endpoints):
 
 def test_what_cannot_be_asked_is_refused(endpoints, monkeypatch):
     with pytest.raises(UserError, match="has no deployment red"): run_qa(endpoints.root, "judged", "red")
-    with pytest.raises(UserError, match="no job is known that judged flight-delay:2"): run_qa(endpoints.root, "judged", "green", file=QA)
+    with pytest.raises(UserError, match="no job is known that judged flight-delay:2"):
+        run_qa(endpoints.root, "judged", "green", file=QA)
     monkeypatch.delenv(KEY_VARIABLE, raising=False)
     with pytest.raises(UserError, match="key is not in the environment"): read_key()
 
 
 def test_a_refusal_without_a_reason_is_no_refusal():
     probe = Probe("a field is missing", b"", word="hour")
-    reply = lambda status, body, kind="application/json": checks.judge_refusal(probe, Response(status, {"content-type": kind}, body, 1.0))
-    assert reply(400, b'{"error": {"message": "row 0 lacks hour"}}').passed and reply(422, b'{"message": "hour?"}').passed
-    wrong = {b'{"error": {"message": "row 0 lacks something"}}': "does not name hour", b'{"error": {"code": "BadRequest"}}': "no reason", b"hour": "no reason"}
+    reply = lambda status, body, kind="application/json": checks.judge_refusal(
+        probe, Response(status, {"content-type": kind}, body, 1.0)
+    )
+    assert (
+        reply(400, b'{"error": {"message": "row 0 lacks hour"}}').passed and reply(422, b'{"message": "hour?"}').passed
+    )
+    wrong = {
+        b'{"error": {"message": "row 0 lacks something"}}': "does not name hour",
+        b'{"error": {"code": "BadRequest"}}': "no reason",
+        b"hour": "no reason",
+    }
     assert all(not reply(400, body).passed and words in reply(400, body).detail for body, words in wrong.items())
     assert "not JSON" in reply(400, b"hour", "text/plain").detail and "status 200" in reply(200, b"[]").detail
 
@@ -160,7 +200,10 @@ def test_an_endpoint_that_breaks_off_fails_every_check_and_no_cell():
 
 def test_the_limits_are_those_of_the_settings():
     "settings.ini, its defaults, the notebook and qa.yml say the same"
-    settings, document = load_settings(ROOT / "settings.ini").section(DeploymentSettings), yaml.safe_load(QA.read_text())["inputs"]
+    settings, document = (
+        load_settings(ROOT / "settings.ini").section(DeploymentSettings),
+        yaml.safe_load(QA.read_text())["inputs"],
+    )
     parameters = {p.name: p.default for p in read_parameters(read_notebook(ROOT / "nbs/deployment/02_qa.ipynb"))}
     assert {f.name: f.default for f in fields(DeploymentSettings)} == vars(settings)
     for name, text in read_limits(ROOT).items(): assert text == str(document[name]) == str(parameters[name]), name
@@ -170,13 +213,27 @@ def test_the_limits_are_those_of_the_settings():
 def test_azure_accepts_both_kinds_and_they_describe_the_same_service(tmp_path):
     from azure.ai.ml import load_online_deployment, load_online_endpoint
     text = (ROOT / "settings.ini").read_text()
-    assert kinds.endpoint_files(ROOT) == (ROOT / "pipelines/deployment/endpoint.yml", ROOT / "pipelines/deployment/deployment.yml")
-    (tmp_path / "settings.ini").write_text(text.replace("kind = managed", "kind = kubernetes").replace("production_cluster =", "production_cluster = aks-eu"))
+    assert kinds.endpoint_files(ROOT) == (
+        ROOT / "pipelines/deployment/endpoint.yml",
+        ROOT / "pipelines/deployment/deployment.yml",
+    )
+    (tmp_path / "settings.ini").write_text(
+        text.replace("kind = managed", "kind = kubernetes").replace(
+            "production_cluster =", "production_cluster = aks-eu"
+        )
+    )
     (tmp_path / "pipelines").symlink_to(ROOT / "pipelines")
     found = kinds.workspace_files(tmp_path, "production")
-    endpoint, deployment = load_online_endpoint(found.endpoint, params_override=found.overrides), load_online_deployment(found.deployment)
-    assert (type(endpoint).__name__, type(deployment).__name__) == ("KubernetesOnlineEndpoint", "KubernetesOnlineDeployment")
+    endpoint, deployment = (
+        load_online_endpoint(found.endpoint, params_override=found.overrides),
+        load_online_deployment(found.deployment),
+    )
+    assert (type(endpoint).__name__, type(deployment).__name__) == (
+        "KubernetesOnlineEndpoint",
+        "KubernetesOnlineDeployment",
+    )
     assert endpoint.compute.endswith("aks-eu")
     managed, cluster = (yaml.safe_load(path.read_text()) for path in (kinds.endpoint_files(ROOT)[1], found.deployment))
-    for key in ("name", "endpoint_name", "model", "environment_variables", "request_settings", "data_collector"): assert managed[key] == cluster[key], key
+    for key in ("name", "endpoint_name", "model", "environment_variables", "request_settings", "data_collector"):
+        assert managed[key] == cluster[key], key
     assert managed["code_configuration"]["scoring_script"] == cluster["code_configuration"]["scoring_script"]

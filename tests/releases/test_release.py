@@ -52,21 +52,41 @@ def test_a_good_version_is_promoted_and_rolled_back_by_hand_as_often_as_one_like
     found = released(tools, wait=traffic)
     assert (found.status, found.exit_code) == ("Promoted", 0) and {*traffic.statuses} == {200}
     assert state(tools) == ({"version-2": 100}, 2) and "blue" in tools.control.show("canary").deployments
-    assert [(r["name"], r["decision"]) for r in found.stages] == [("shadow", "go"), ("25 %", "go"), ("50 %", "go"), ("100 %", "promoted")]
-    assert all(r["requests"] >= 10 for r in found.stages[:-1]) and found.stages[0]["rows"] >= 10 and found.stages[0]["ks"] == 0
+    assert [(r["name"], r["decision"]) for r in found.stages] == [
+        ("shadow", "go"),
+        ("25 %", "go"),
+        ("50 %", "go"),
+        ("100 %", "promoted"),
+    ]
+    assert (
+        all(r["requests"] >= 10 for r in found.stages[:-1])
+        and found.stages[0]["rows"] >= 10
+        and found.stages[0]["ks"] == 0
+    )
     assert found.approved_by == "Ada" and len(found.evidence_sha256) == 64
     page = Path(found.report).read_text()
     assert page.count("data:image/png") == 4 and "http" not in page.replace("http-equiv", "") and "Ada" in page
     assert released(tools) is None
     for _ in range(2): assert rollback(tools, "canary", "callers complain").reason == "callers complain"
-    assert state(tools) == ({"blue": 100}, 1) and tools.registry.list_versions("flight-delay")[0].tags["status"] == "withdrawn"
-    with pytest.raises(UserError, match="version 2 of flight-delay was withdrawn: callers complain"): released(tools, number="2")
+    assert (
+        state(tools) == ({"blue": 100}, 1)
+        and tools.registry.list_versions("flight-delay")[0].tags["status"] == "withdrawn"
+    )
+    with pytest.raises(UserError, match="version 2 of flight-delay was withdrawn: callers complain"):
+        released(tools, number="2")
 
 
-@pytest.mark.parametrize("version, stage", [("failing", "shadow"), ("slow", "shadow"), ("strange", "shadow"), ("failing", "live"), ("slow", "live")])
+@pytest.mark.parametrize(
+    "version, stage",
+    [("failing", "shadow"), ("slow", "shadow"), ("strange", "shadow"), ("failing", "live"), ("slow", "live")],
+)
 def test_a_bad_version_goes_back_and_is_kept_without_traffic(tools, version, stage):
     text = (tools.root / "release/rollout.yml").read_text().replace("5000", "700")
-    (tools.root / "release/bad.yml").write_text("\n".join(line for line in text.splitlines() if stage == "shadow" or "shadow" not in line).replace("max_ks: 0.9", "max_ks: 0.02" if version == "strange" else "max_ks: 0.9"))
+    (tools.root / "release/bad.yml").write_text(
+        "\n".join(line for line in text.splitlines() if stage == "shadow" or "shadow" not in line).replace(
+            "max_ks: 0.9", "max_ks: 0.02" if version == "strange" else "max_ks: 0.9"
+        )
+    )
     traffic = Traffic(tools, each=40)
     found = released(tools, version, rollout="release/bad.yml", wait=traffic)
     assert (found.status, found.exit_code, state(tools)) == ("RolledBack", 3, ({"blue": 100}, 1))
@@ -82,7 +102,11 @@ def test_a_bad_version_goes_back_and_is_kept_without_traffic(tools, version, sta
 
 def test_nothing_gets_traffic_without_an_approval_of_this_evidence(tools):
     found = released(tools, approve_as=None)
-    assert (found.status, found.exit_code, found.stage) == ("Held", 4, "approval") and "waits for an approval of" in found.reason
+    assert (found.status, found.exit_code, found.stage) == (
+        "Held",
+        4,
+        "approval",
+    ) and "waits for an approval of" in found.reason
     shown = tools.control.show("canary")
     assert (shown.traffic, shown.mirror_traffic, shown.deployments["version-2"].state) == ({"blue": 100}, {}, "Ready")
     with pytest.raises(UserError, match="without a name"): approve(tools.root, found.id, " ")
@@ -94,14 +118,21 @@ def test_nothing_gets_traffic_without_an_approval_of_this_evidence(tools):
 
 def test_a_person_at_the_terminal_is_asked_and_may_say_nothing(tools):
     asked = []
-    assert released(tools, approve_as=None, ask=asked.append).status == "Held" and [r.stage for r in asked] == ["approval"]
+    assert released(tools, approve_as=None, ask=asked.append).status == "Held" and [r.stage for r in asked] == [
+        "approval"
+    ]
     assert released(tools, approve_as=None, ask=lambda r: "Grace").approved_by == "Grace"
 
 
 def test_qa_that_fails_refuses_the_version(tools):
     def failing(root, found): return [{"name": "parity", "passed": False, "detail": "0.1"}], quick_qa(root, found)[1]
     found = released(replace(tools, qa=failing))
-    assert (found.status, found.exit_code, found.reason, state(tools)) == ("Refused", 3, "QA failed: parity", ({"blue": 100}, 1))
+    assert (found.status, found.exit_code, found.reason, state(tools)) == (
+        "Refused",
+        3,
+        "QA failed: parity",
+        ({"blue": 100}, 1),
+    )
 
 
 # Too little traffic, and other hands
@@ -131,7 +162,11 @@ def test_a_release_does_not_fight_with_who_moves_the_traffic(tools):
         if found.stage == "approval" and found.status == "Held": found = approve(tools.root, found.id, "Ada")
     tools.control.set_traffic("canary", {"blue": 100}, {})
     found = advance(tools, found.id)
-    assert found.status == "Held" and "moved by somebody else" in found.reason and tools.control.show("canary").mirror_traffic == {}
+    assert (
+        found.status == "Held"
+        and "moved by somebody else" in found.reason
+        and tools.control.show("canary").mirror_traffic == {}
+    )
     assert released(tools).status == "Promoted"
 
 
@@ -158,18 +193,23 @@ def test_pinned_requests_and_the_mistakes_of_clients_say_nothing_of_a_version(to
 
 @pytest.mark.parametrize("version", ["good", "failing"])
 def test_a_controller_killed_at_every_change_ends_as_one_that_lives(tools, version):
-    """The first ones die before and after their first change, the next ones at their second, and so on; each goes on where the last one died"""
+    "The first die before and after their first change, the next at their second, ...; each goes on where one died"
     deaths = 0
     for attempt in range(40):
         left, before = [1 + attempt // 2], attempt % 2 == 0
-        mortal = replace(tools, control=Mortal(tools.control, left, before), registry=Mortal(tools.registry, left, before))
-        code = in_child(lambda: released(mortal, version, wait=Traffic(tools, each=30)) and 0)
+        mortal = replace(
+            tools, control=Mortal(tools.control, left, before), registry=Mortal(tools.registry, left, before)
+        )
+        def release_once(mortal=mortal): return released(mortal, version, wait=Traffic(tools, each=30)) and 0
+        code = in_child(release_once)
         assert summed(tools) and code in (0, -9)
         if code == 0: break
         deaths += 1
     found = list_releases(tools.root)
     assert deaths >= 4 and len(found) == 1
-    assert (found[0].status, state(tools)) == (("Promoted", ({"version-2": 100}, 2)) if version == "good" else ("RolledBack", ({"blue": 100}, 1)))
+    assert (found[0].status, state(tools)) == (
+        ("Promoted", ({"version-2": 100}, 2)) if version == "good" else ("RolledBack", ({"blue": 100}, 1))
+    )
 
 
 def test_a_breach_that_nobody_watched_is_found_before_anything_else(tools):
@@ -181,14 +221,20 @@ def test_a_breach_that_nobody_watched_is_found_before_anything_else(tools):
     def until_live():
         traffic = Traffic(tools, each=0)
         def die(seconds): raise SystemExit
-        try: released(replace(tools, control=Mortal(tools.control, [2])), "failing", rollout="release/live.yml", wait=die)
+
+        try:
+            released(
+                replace(tools, control=Mortal(tools.control, [2])), "failing", rollout="release/live.yml", wait=die
+            )
         finally: assert traffic.count == 0
     assert in_child(until_live) == -9
     assert tools.control.show("canary").traffic == {"blue": 75, "version-2": 25}
     Traffic(tools, each=10)()
     found = find_unfinished(tools.root, "canary")
     assert found.id != live.id and advance(tools, found.id).stages[-1]["applied"]
-    Traffic(tools, each=200)()    # a quarter of them, by chance, and half of those fail: six are enough, and were missed in one run of 23
+    Traffic(
+        tools, each=200
+    )()  # a quarter of them, by chance, and half of those fail: six are enough, and were missed in one run of 23
     assert advance(tools, found.id).status == "RolledBack" and state(tools) == ({"blue": 100}, 1)
 
 
@@ -196,7 +242,10 @@ def test_ending_a_controller_gives_the_traffic_back(tools):
     def interrupted(seconds): raise KeyboardInterrupt
     with pytest.raises(KeyboardInterrupt): released(tools, wait=interrupted)
     found = find_unfinished(tools.root, "canary")
-    assert (found.status, tools.control.show("canary").mirror_traffic) == ("Held", {}) and "KeyboardInterrupt" in found.reason
+    assert (found.status, tools.control.show("canary").mirror_traffic) == (
+        "Held",
+        {},
+    ) and "KeyboardInterrupt" in found.reason
 
 
 def test_two_controllers_at_once_make_one_release(tools):
@@ -208,7 +257,11 @@ def test_two_controllers_at_once_make_one_release(tools):
         return mine + os.waitstatus_to_exitcode(os.waitpid(other, 0)[1])
     assert in_child(both) == 0
     found = list_releases(tools.root)
-    assert [r.status for r in found] == ["Promoted"] and len(found[0].stages) == 4 and state(tools) == ({"version-2": 100}, 2)
+    assert (
+        [r.status for r in found] == ["Promoted"]
+        and len(found[0].stages) == 4
+        and state(tools) == ({"version-2": 100}, 2)
+    )
 
 
 def test_of_two_approvals_the_first_counts_and_the_second_stops_nothing(tools):
@@ -223,7 +276,9 @@ def test_of_two_approvals_the_first_counts_and_the_second_stops_nothing(tools):
 def test_a_rollback_in_another_process_ends_a_release_that_runs(tools):
     def wait(seconds):
         Traffic(tools, each=2)()
-        if find_unfinished(tools.root, "canary").stage == "shadow": in_child(lambda: rollback(tools, "canary", "stop") and 0)
+        if find_unfinished(tools.root, "canary").stage == "shadow":
+            in_child(lambda: rollback(tools, "canary", "stop") and 0)
+
     found = released(tools, wait=wait)
     assert (found.status, found.reason, state(tools)) == ("RolledBack", "stop", ({"blue": 100}, 1))
 
@@ -235,16 +290,36 @@ def test_a_retraining_that_is_told_again_does_not_release_the_same_version_twice
     from mlops_nb.retraining.retraining import release_version
     ended = released(tools, "failing")
     before = state(tools)
-    assert release_version(tools.root, "flight-delay", 2, "Ada") == {"id": ended.id, "status": "RolledBack", "reason": ended.reason}
+    assert release_version(tools.root, "flight-delay", 2, "Ada") == {
+        "id": ended.id,
+        "status": "RolledBack",
+        "reason": ended.reason,
+    }
     assert state(tools) == before and [one.id for one in list_releases(tools.root)] == [ended.id]
 
 
 def test_commands_list_and_roll_back(tools):
-    def command(*words): return subprocess.run([Path(sys.executable).with_name("mlops-nb"), *words], cwd=tools.root, text=True, capture_output=True)
+    def command(*words):
+        return subprocess.run(
+            [Path(sys.executable).with_name("mlops-nb"), *words], cwd=tools.root, text=True, capture_output=True
+        )
+
     assert "no releases yet" in command("releases").stdout
     found = released(tools, approve_as=None)
     assert json.loads(command("releases", "--json").stdout)[0]["id"] == found.id
     done = command("rollback", "canary", "--reason", "not today")
-    assert done.returncode == 0 and done.stdout.startswith("RolledBack") and read_release(tools.root, found.id).reason == "not today"
-    wrong = command("release", "--rollout", "release/endpoint.yml", "--endpoint-file", "release/endpoint.yml", "--deployment-file", "release/good.yml")
+    assert (
+        done.returncode == 0
+        and done.stdout.startswith("RolledBack")
+        and read_release(tools.root, found.id).reason == "not today"
+    )
+    wrong = command(
+        "release",
+        "--rollout",
+        "release/endpoint.yml",
+        "--endpoint-file",
+        "release/endpoint.yml",
+        "--deployment-file",
+        "release/good.yml",
+    )
     assert wrong.returncode == 2 and "the file has no key 'name'" in wrong.stderr and "endpoint.yml:1" in wrong.stderr

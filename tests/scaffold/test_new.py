@@ -17,7 +17,8 @@ def harvest(tmp_path_factory):
     "A classification with a time column, from a CSV"
     folder = tmp_path_factory.mktemp("new")
     data = failures(folder / "failures.csv")
-    said = command("new", "harvest", "--package", "harvest", "--data", data, "--target", "failed", "--time", "when", cwd=folder).stdout
+    said = command("new", "harvest", "--package", "harvest", "--data", data, "--target", "failed", "--time", "when",
+                   cwd=folder).stdout
     return folder / "harvest", said
 
 
@@ -26,7 +27,8 @@ def sugar(tmp_path_factory):
     "A regression without a time column, from Parquet"
     folder = tmp_path_factory.mktemp("new")
     data = yields(folder / "diabetes.parquet")
-    said = command("new", "sugar", "--package", "sugar", "--data", data, "--target", "target", "--json", cwd=folder).stdout
+    said = command("new", "sugar", "--package", "sugar", "--data", data, "--target", "target", "--json",
+                   cwd=folder).stdout
     return folder / "sugar", json.loads(said)
 
 
@@ -36,7 +38,8 @@ def source(notebook: Path) -> str:
 
 def test_new_says_what_it_assumed(harvest, sugar):
     assert "classification, because it is text with 2 values" in harvest[1]
-    assert "left out: id is different in nearly every row" in harvest[1] and "left out: unit has one value" in harvest[1]
+    assert "left out: id is different in nearly every row" in harvest[1]
+    assert "left out: unit has one value" in harvest[1]
     assert "splits by time, when" in harvest[1] and "on this machine only" in harvest[1]
     assert sugar[1]["task"] == "regression" and sugar[1]["time"] is None and len(sugar[1]["columns"]) == 10
 
@@ -57,15 +60,18 @@ def test_nothing_of_the_template_or_of_the_example_is_left(harvest, sugar):
 
 
 def test_mlops_nb_is_a_dependency_and_a_version_can_be_named(harvest, tmp_path):
-    assert "mlops-nb[job,serve]" in tomllib.loads((harvest[0] / "pyproject.toml").read_text())["project"]["dependencies"][0]
+    project = tomllib.loads((harvest[0] / "pyproject.toml").read_text())["project"]
+    assert "mlops-nb[job,serve]" in project["dependencies"][0]
     command("new", "plain", "--package", "plain", "--mlops-nb", "0.1.0", cwd=tmp_path)
     found = tomllib.loads((tmp_path / "plain/pyproject.toml").read_text())["project"]
-    assert found["dependencies"] == ["mlops-nb[job,serve]==0.1.0"] and found["optional-dependencies"]["all"] == ["mlops-nb[all]==0.1.0"]
+    assert found["dependencies"] == ["mlops-nb[job,serve]==0.1.0"]
+    assert found["optional-dependencies"]["all"] == ["mlops-nb[all]==0.1.0"]
 
 
 def test_the_image_of_a_project_serves_as_the_one_of_this_repository_does(harvest):
     there, here = (root / "pipelines/environment" for root in (harvest[0], ROOT))
-    routes, starts = (lambda folder: yaml.safe_load((folder / "environment.yml").read_text())["inference_config"]), (lambda folder: (folder / "Dockerfile").read_text().partition("\nCMD ")[2])
+    def routes(folder): return yaml.safe_load((folder / "environment.yml").read_text())["inference_config"]
+    def starts(folder): return (folder / "Dockerfile").read_text().partition("\nCMD ")[2]
     assert routes(there) == routes(here) and starts(there) == starts(here) != ""
     assert "mlops-nb[job,serve]" in (there / "requirements.txt").read_text()
 
@@ -76,7 +82,8 @@ def test_the_loop_of_a_classification_goes_from_a_csv_to_a_served_prediction(har
     job = json.loads(command("show", "last", "--json", cwd=project).stdout)
     prepared = Path(next(step for step in job["steps"] if step["name"] == "prepare")["outputs"]["prepared"])
     parts = {name: pd.read_parquet(prepared / f"{name}.parquet") for name in ("train", "validation", "test")}
-    assert parts["train"].when.max() < parts["validation"].when.min() and parts["validation"].when.max() < parts["test"].when.min()
+    assert parts["train"].when.max() < parts["validation"].when.min()
+    assert parts["validation"].when.max() < parts["test"].when.min()
     assert "Nothing has changed" in make(project, "loop")
     assert served(project, [{"site": "north", "load": 3.0}, {"site": "new", "load": None}])[0]["probability"] > 0.8
 
@@ -88,7 +95,8 @@ def served(project: Path, rows: list) -> list:
         found = json.loads(command("endpoint", "status", "harvest", "--json", cwd=project).stdout)[0]
         keys = json.loads(command("endpoint", "keys", "harvest", "--json", cwd=project).stdout)
         asked = urllib.request.Request(found["scoring_uri"], json.dumps({"input_data": rows}).encode(),
-                                       {"Content-Type": "application/json", "Authorization": f"Bearer {keys['primary']}"})
+                                       {"Content-Type": "application/json",
+                                        "Authorization": f"Bearer {keys['primary']}"})
         with urllib.request.urlopen(asked, timeout=60) as answer: said = json.loads(answer.read())
         assert "not enough data" in command("monitor", cwd=project).stdout
         return said
@@ -101,7 +109,8 @@ def test_the_tests_of_a_regression_pass_untouched(sugar):
     assert "nothing is stale" in said and "2 passed" in said
     verdict = json.loads((sugar[0] / ".mlops/sample/decision/verdict.json").read_text())
     # `make test` runs the stages twice: the sample registers version 1, and the same model again does not beat it
-    assert verdict["opponent"] == "sugar version 1" and {"loss difference upper bound", "calibration error"} <= {check["name"] for check in verdict["checks"]}
+    assert verdict["opponent"] == "sugar version 1"
+    assert {"loss difference upper bound", "calibration error"} <= {check["name"] for check in verdict["checks"]}
 
 
 def test_a_project_without_data_begins_with_a_stage_that_runs(tmp_path):

@@ -31,7 +31,8 @@ def test_a_new_stage_reads_the_last_one_runs_and_passes_every_check(project):
     pipeline = project / "pipelines/training/pipeline.yml"
     pipeline.write_text(pipeline.read_text() + "    # a comment at the end\n")
     said = command("stage", "new", "tidy_up", "--pipeline", "training", cwd=project).stdout
-    assert "new: nbs/training/02_tidy_up.ipynb" in said and "generated: pipelines/training/components/tidy_up.yml" in said
+    assert "new: nbs/training/02_tidy_up.ipynb" in said
+    assert "generated: pipelines/training/components/tidy_up.yml" in said
     step = yaml.safe_load(pipeline.read_text())["jobs"]["tidy_up"]
     assert step["inputs"] == {"first_output": "${{parent.jobs.first.outputs.first_output}}"}
     assert "# a comment at the end" in pipeline.read_text()

@@ -22,7 +22,8 @@ PIN = re.compile(r"uses: ((actions/[\w-]+)[\w/-]*@[0-9a-f]{40})")
 
 def git(root: Path, *words: str) -> str:
     "What git prints"
-    return subprocess.run(["git", "-c", "user.name=test", "-c", "user.email=test@example.com", *words], cwd=root, check=True, capture_output=True, text=True).stdout
+    command = ["git", "-c", "user.name=test", "-c", "user.email=test@example.com", *words]
+    return subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout
 
 
 def copy_of(to: Path, without=lambda name: False) -> Path:
@@ -44,8 +45,9 @@ def part(value: dict) -> str: return urlsafe_b64encode(json.dumps(value).encode(
 def id_token(audience: str) -> str:
     "What GitHub says of a job to whoever it signs in at; nobody checks the signature here"
     now = int(time.time())
-    said = {"iss": "https://token.actions.githubusercontent.com", "aud": audience, "sub": "repo:team/flights:ref:refs/heads/main", "repository": "team/flights", "iat": now, "exp": now + 300}
-    return f"{part({'typ': 'JWT', 'alg': 'none'})}.{part(said)}.{part({})}"
+    claims = {"iss": "https://token.actions.githubusercontent.com", "aud": audience, "repository": "team/flights",
+              "sub": "repo:team/flights:ref:refs/heads/main", "iat": now, "exp": now + 300}
+    return f"{part({'typ': 'JWT', 'alg': 'none'})}.{part(claims)}.{part({})}"
 
 
 class GitHub(BaseHTTPRequestHandler):
@@ -95,8 +97,10 @@ class Act:
 
     def ended(self, workflow: str) -> dict:
         "What GitHub says to workflows that wait for this one: the last run has ended well"
-        head = {"head_branch": "main", "head_sha": git(self.root, "rev-parse", "main").strip(), "head_repository": {"full_name": "team/flights"}}
-        return {"action": "completed", "workflow_run": {"id": self.runs, "name": workflow, "conclusion": "success", "event": "push", **head}}
+        head = {"head_branch": "main", "head_sha": git(self.root, "rev-parse", "main").strip(),
+                "head_repository": {"full_name": "team/flights"}}
+        run = {"id": self.runs, "name": workflow, "conclusion": "success", "event": "push", **head}
+        return {"action": "completed", "workflow_run": run}
 
     def command(self, text: str):
         "Let `mlops-nb` be another program in workflows: Python as text"
@@ -107,7 +111,8 @@ class Act:
 
     def pins(self) -> set:
         "The actions that the workflows use"
-        return {(found[2], found[1].rpartition("@")[2]) for file in (self.root / ".github").rglob("*.yml") for found in PIN.finditer(file.read_text())}
+        texts = [file.read_text() for file in (self.root / ".github").rglob("*.yml")]
+        return {(use[2], use[1].rpartition("@")[2]) for text in texts for use in PIN.finditer(text)}
 
     def __call__(self, event: str, workflow: str, payload: dict, *words: str, code: int = 0) -> str:
         "Run a workflow for an event, and return its log"
@@ -115,17 +120,29 @@ class Act:
         (self.github / "runs").mkdir(parents=True, exist_ok=True)
         file = self.github / "runs" / f"{event}.json"
         file.write_text(json.dumps(payload))
-        systems = {str(job["runs-on"]) for path in (self.root / ".github/workflows").glob("*.yml") for job in yaml.safe_load(path.read_text())["jobs"].values() if "runs-on" in job}
-        given = {"STANDINS": ROOT / "tests/support/actions", "STANDIN_FOLDER": self.github, "GITHUB_RUN_ID": self.runs, "STANDIN_PYTHON": sys.executable, "STANDIN_PROJECT": self.root, "MAKEFLAGS": "READY=", "OMP_NUM_THREADS": 1, "GITHUB_API_URL": self.url,
-                 "ACTIONS_ID_TOKEN_REQUEST_URL": f"{self.url}/id-token?api-version=2.0", "ACTIONS_ID_TOKEN_REQUEST_TOKEN": RIGHT, **self.environment}
-        command = [BIN / "act", event, "--no-skip-checkout", "--workflows", f".github/workflows/{workflow}.yml", "--eventpath", file, "--defaultbranch", "main", "--no-cache-server",
-                   "--action-cache-path", self.github / "act", "--secret", "GITHUB_TOKEN=a-token", "--concurrent-jobs", "1",
-                   *(part for system in systems if "{" not in system for part in ("--platform", f"{system}=-self-hosted")),
+        workflows = [yaml.safe_load(path.read_text()) for path in (self.root / ".github/workflows").glob("*.yml")]
+        systems = {str(job["runs-on"]) for one in workflows for job in one["jobs"].values() if "runs-on" in job}
+        systems = {system for system in systems if "{" not in system}
+        actions = ROOT / "tests/support/actions"
+        given = {"STANDINS": actions, "STANDIN_FOLDER": self.github, "GITHUB_RUN_ID": self.runs,
+                 "STANDIN_PYTHON": sys.executable, "STANDIN_PROJECT": self.root, "MAKEFLAGS": "READY=",
+                 "OMP_NUM_THREADS": 1, "GITHUB_API_URL": self.url,
+                 "ACTIONS_ID_TOKEN_REQUEST_URL": f"{self.url}/id-token?api-version=2.0",
+                 "ACTIONS_ID_TOKEN_REQUEST_TOKEN": RIGHT, **self.environment}
+        local = {f"{name}@{pin}": actions / name.partition("/")[2] for name, pin in sorted(self.pins())}
+        command = [BIN / "act", event, "--no-skip-checkout", "--workflows", f".github/workflows/{workflow}.yml",
+                   "--eventpath", file, "--defaultbranch", "main", "--no-cache-server",
+                   "--action-cache-path", self.github / "act", "--secret", "GITHUB_TOKEN=a-token",
+                   "--concurrent-jobs", "1",
+                   *(part for system in systems for part in ("--platform", f"{system}=-self-hosted")),
                    *(part for name, value in given.items() for part in ("--env", f"{name}={value}")),
                    *(part for name, value in self.variables.items() for part in ("--var", f"{name}={value}")),
-                   *(part for name, pin in sorted(self.pins()) for part in ("--local-repository", f"{name}@{pin}={ROOT / 'tests/support/actions' / name.partition('/')[2]}")), *words]
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("GITHUB_", "ACTIONS_", "MLOPS_NB_", "PYTEST", "AZURE_"))}
-        done = subprocess.run(list(map(str, command)), cwd=self.root, capture_output=True, text=True, timeout=2400, env=clean | {"HOME": str(self.github), "XDG_CONFIG_HOME": str(self.github)})
+                   *(part for pin, path in local.items() for part in ("--local-repository", f"{pin}={path}")), *words]
+        hidden = ("GITHUB_", "ACTIONS_", "MLOPS_NB_", "PYTEST", "AZURE_")
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
+        clean |= {"HOME": str(self.github), "XDG_CONFIG_HOME": str(self.github)}
+        done = subprocess.run(list(map(str, command)), cwd=self.root, capture_output=True, text=True, timeout=2400,
+                              env=clean)
         log = done.stdout + done.stderr
         (self.github / "runs" / f"{workflow}-{event}.log").write_text(log)
         assert (done.returncode == 0) == (code == 0), log[-8000:]

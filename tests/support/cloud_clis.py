@@ -1,6 +1,6 @@
 """`az` and `gh` for tests: programs that keep a state, take what the real ones take, and refuse anything else
 
-Usage: this file stands on the PATH under both names; MLOPS_NB_FAKE names its folder. What was asked is kept in calls.jsonl.
+Usage: this file stands on the PATH under both names; MLOPS_NB_FAKE names its folder. Calls are kept in calls.jsonl.
 """
 import json
 import os
@@ -39,7 +39,8 @@ def options(words: list, known: dict, positional: int = 0) -> dict:
 
 
 def need(given: dict, *names):
-    if lacking := [name for name in names if name not in given]: raise Wrong(f"the following arguments are required: {', '.join(lacking)}", 2)
+    lacking = [name for name in names if name not in given]
+    if lacking: raise Wrong(f"the following arguments are required: {', '.join(lacking)}", 2)
 
 
 # az
@@ -55,12 +56,14 @@ def az(words: list, state: dict):
 
 def account(words, state):
     options(words, {"--output": 1})
-    return {"id": SUBSCRIPTION, "tenantId": TENANT, "name": "loopback", "user": {"name": "me@example.com", "type": "user"}}
+    user = {"name": "me@example.com", "type": "user"}
+    return {"id": SUBSCRIPTION, "tenantId": TENANT, "name": "loopback", "user": user}
 
 
 def app_list(words, state):
     given = options(words, {"--display-name": 1, "--output": 1})
-    return [one for one in state["apps"].values() if one["displayName"].startswith(given["--display-name"])]     # as the real one does
+    start = given["--display-name"]     # the real one takes a beginning, too
+    return [one for one in state["apps"].values() if one["displayName"].startswith(start)]
 
 
 def app_create(words, state):
@@ -92,7 +95,8 @@ def sp_create(words, state):
     return made
 
 
-def credential_list(words, state): return state["apps"][options(words, {"--id": 1, "--output": 1})["--id"]]["credentials"]
+def credential_list(words, state):
+    return state["apps"][options(words, {"--id": 1, "--output": 1})["--id"]]["credentials"]
 
 
 def credential_create(words, state):
@@ -100,66 +104,83 @@ def credential_create(words, state):
     said = json.loads(given["--parameters"])
     if said.keys() - {"name", "issuer", "subject", "audiences", "description"}: raise Wrong("Invalid property")
     kept = state["apps"][given["--id"]]["credentials"]
-    if any(one["subject"] == said["subject"] for one in kept): raise Wrong("FederatedIdentityCredential with this issuer and subject already exists.")
-    if said["issuer"] != "https://token.actions.githubusercontent.com" or said["audiences"] != ["api://AzureADTokenExchange"]: raise Wrong("not GitHub's issuer or audience")
+    if any(one["subject"] == said["subject"] for one in kept):
+        raise Wrong("FederatedIdentityCredential with this issuer and subject already exists.")
+    issuer, audiences = "https://token.actions.githubusercontent.com", ["api://AzureADTokenExchange"]
+    if said["issuer"] != issuer or said["audiences"] != audiences: raise Wrong("not GitHub's issuer or audience")
     kept.append(said)
     return said
 
 
 def provider_list(words, state):
     options(words, {"--output": 1})
-    return [{"namespace": name.replace("Microsoft.Insights", "microsoft.insights"), "registrationState": state["providers"].get(name, "NotRegistered")} for name in ("Microsoft.Storage", "Microsoft.Compute", *state["providers"])]
+    names = ("Microsoft.Storage", "Microsoft.Compute", *state["providers"])
+    return [{"namespace": name.replace("Microsoft.Insights", "microsoft.insights"),
+             "registrationState": state["providers"].get(name, "NotRegistered")} for name in names]
 
 
-def provider_register(words, state): state["providers"][options(words, {"--namespace": 1, "--wait": 0})["--namespace"]] = "Registered"
+def provider_register(words, state):
+    state["providers"][options(words, {"--namespace": 1, "--wait": 0})["--namespace"]] = "Registered"
 
 
 def group_show(words, state):
     name = options(words, {"--name": 1, "--output": 1})["--name"]
-    if name not in state["groups"]: raise Wrong(f"(ResourceGroupNotFound) Resource group '{name}' could not be found.", 3)
+    if name not in state["groups"]:
+        raise Wrong(f"(ResourceGroupNotFound) Resource group '{name}' could not be found.", 3)
     return state["groups"][name]
 
 
 def group_create(words, state):
     given = options(words, {"--name": 1, "--location": 1, "--tags": 2, "--output": 1})
     need(given, "--name", "--location")
-    state["groups"][given["--name"]] = {"name": given["--name"], "location": given["--location"], "tags": dict(one.split("=") for one in given.get("--tags", []))}
+    tags = dict(one.split("=") for one in given.get("--tags", []))
+    state["groups"][given["--name"]] = {"name": given["--name"], "location": given["--location"], "tags": tags}
     return state["groups"][given["--name"]]
 
 
 def scoped(given, state):
     group = given["--scope"].rpartition("/resourceGroups/")[2]
-    if group not in state["groups"]: raise Wrong(f"(ResourceGroupNotFound) Resource group '{group}' could not be found.")
+    if group not in state["groups"]:
+        raise Wrong(f"(ResourceGroupNotFound) Resource group '{group}' could not be found.")
 
 
 def role_list(words, state):
     given = options(words, {"--assignee": 1, "--scope": 1, "--role": 1, "--output": 1})
     scoped(given, state)
-    return [one for one in state["roles"] if one["principalId"] == given["--assignee"] and one["scope"] == given["--scope"] and given.get("--role", one["role"]) == one["role"]]
+    asked = (given["--assignee"], given["--scope"])
+    there = [one for one in state["roles"] if (one["principalId"], one["scope"]) == asked]
+    return [one for one in there if given.get("--role", one["role"]) == one["role"]]
 
 
 def role_create(words, state):
-    given = options(words, {"--assignee-object-id": 1, "--assignee-principal-type": 1, "--role": 1, "--scope": 1, "--condition": 1, "--condition-version": 1, "--output": 1})
+    given = options(words, {"--assignee-object-id": 1, "--assignee-principal-type": 1, "--role": 1, "--scope": 1,
+                            "--condition": 1, "--condition-version": 1, "--output": 1})
     need(given, "--assignee-object-id", "--role", "--scope")
     scoped(given, state)
-    if given["--assignee-object-id"] not in state["principals"]: raise Wrong("(PrincipalNotFound) Principal does not exist in the directory.")
+    if given["--assignee-object-id"] not in state["principals"]:
+        raise Wrong("(PrincipalNotFound) Principal does not exist in the directory.")
     if given["--role"] not in BUILT_IN: raise Wrong(f"Role '{given['--role']}' doesn't exist.")
-    if "--condition" in given and given.get("--condition-version") != "2.0": raise Wrong("--condition-version must be 2.0")
-    made = {"principalId": given["--assignee-object-id"], "role": given["--role"], "scope": given["--scope"], "condition": given.get("--condition")}
+    if "--condition" in given and given.get("--condition-version") != "2.0":
+        raise Wrong("--condition-version must be 2.0")
+    made = {"principalId": given["--assignee-object-id"], "role": given["--role"], "scope": given["--scope"],
+            "condition": given.get("--condition")}
     state["roles"].append(made)
     return made
 
 
 def role_delete(words, state):
     given = options(words, {"--assignee": 1, "--scope": 1})
-    left = [one for one in state["roles"] if (one["principalId"], one["scope"]) != (given["--assignee"], given["--scope"])]
+    lost = (given["--assignee"], given["--scope"])
+    left = [one for one in state["roles"] if (one["principalId"], one["scope"]) != lost]
     if len(left) == len(state["roles"]): raise Wrong("No matched assignments were found to delete")
     state["roles"] = left
 
 
-AZ = {"account show": account, "ad app list": app_list, "ad app create": app_create, "ad app delete": app_delete, "ad sp list": sp_list, "ad sp create": sp_create,
-      "ad app federated-credential list": credential_list, "ad app federated-credential create": credential_create, "provider list": provider_list,
-      "provider register": provider_register, "group show": group_show, "group create": group_create, "role assignment list": role_list,
+AZ = {"account show": account, "ad app list": app_list, "ad app create": app_create, "ad app delete": app_delete,
+      "ad sp list": sp_list, "ad sp create": sp_create, "ad app federated-credential list": credential_list,
+      "ad app federated-credential create": credential_create, "provider list": provider_list,
+      "provider register": provider_register, "group show": group_show, "group create": group_create,
+      "role assignment list": role_list,
       "role assignment create": role_create, "role assignment delete": role_delete}
 
 
@@ -180,7 +201,8 @@ def variable(verb, words, state):
     given = options(words, {"--repo": 1, "--env": 1, **({"--body": 1} if verb == "set" else {})}, 1)
     need(given, "--repo")
     name, environment = given["free"][0], given.get("--env", "")
-    if environment and environment not in state["environments"]: raise Wrong(f"failed to set variable: HTTP 404: Not Found (environments/{environment})")
+    if environment and environment not in state["environments"]:
+        raise Wrong(f"failed to set variable: HTTP 404: Not Found (environments/{environment})")
     kept = state["variables"].setdefault(environment, {})
     if verb == "set": kept[name] = given["--body"]
     elif kept.pop(name, None) is None: raise Wrong("HTTP 404: Not Found")
@@ -190,8 +212,11 @@ def api(words, state):
     method, words = ("GET", words) if words[0] != "--method" else (words[1], words[2:])
     path, rest = words[0], options(words[1:], {"--input": 1})
     body = json.load(sys.stdin) if rest.get("--input") == "-" else None
-    if match := re.fullmatch(r"user|users/(\w+)|orgs/(\w+)/teams/(\w+)", path): return {"id": {None: 1, "octocat": 583231}.get(match[1] if not match[2] else None, 7)}
-    match = re.fullmatch(r"repos/octo/flights/(?:environments/(?P<env>\w+)(?:/variables/(?P<envvar>\w+))?|actions/variables/(?P<var>\w+)|branches/main/(?P<protection>protection))", path)
+    if match := re.fullmatch(r"user|users/(\w+)|orgs/(\w+)/teams/(\w+)", path):
+        return {"id": {None: 1, "octocat": 583231}.get(match[1] if not match[2] else None, 7)}
+    environments = r"environments/(?P<env>\w+)(?:/variables/(?P<envvar>\w+))?"
+    others = r"actions/variables/(?P<var>\w+)|branches/main/(?P<protection>protection)"
+    match = re.fullmatch(rf"repos/octo/flights/(?:{environments}|{others})", path)
     if not match: raise Wrong("gh: Not Found (HTTP 404)")
     if match["envvar"] or match["var"]:
         value = state["variables"].get(match["env"] or "", {}).get(match["envvar"] or match["var"])
@@ -203,12 +228,17 @@ def api(words, state):
 def environment(method, name, body, state):
     kept = state["environments"]
     if method == "PUT":
-        if body.keys() - {"wait_timer", "prevent_self_review", "reviewers", "deployment_branch_policy"}: raise Wrong("gh: Invalid request (HTTP 422)")
+        if body.keys() - {"wait_timer", "prevent_self_review", "reviewers", "deployment_branch_policy"}:
+            raise Wrong("gh: Invalid request (HTTP 422)")
         policy = body.get("deployment_branch_policy")
-        if policy and policy["protected_branches"] == policy["custom_branch_policies"]: raise Wrong("gh: protected_branches and custom_branch_policies cannot have the same value (HTTP 422)")
-        if policy and policy["protected_branches"] and not state["protection"]: raise Wrong("gh: no protected branches (HTTP 422)")
-        rules = [{"type": "required_reviewers", "reviewers": [{"type": one["type"], "reviewer": {"id": one["id"]}} for one in body["reviewers"]]}] if body.get("reviewers") else []
-        kept[name] = {"name": name, "protection_rules": rules + ([{"type": "branch_policy"}] if policy else []), "deployment_branch_policy": policy}
+        if policy and policy["protected_branches"] == policy["custom_branch_policies"]:
+            raise Wrong("gh: protected_branches and custom_branch_policies cannot have the same value (HTTP 422)")
+        if policy and policy["protected_branches"] and not state["protection"]:
+            raise Wrong("gh: no protected branches (HTTP 422)")
+        people = [{"type": one["type"], "reviewer": {"id": one["id"]}} for one in body.get("reviewers") or []]
+        rules = [{"type": "required_reviewers", "reviewers": people}] if people else []
+        if policy: rules.append({"type": "branch_policy"})
+        kept[name] = {"name": name, "protection_rules": rules, "deployment_branch_policy": policy}
     if name not in kept: raise Wrong("gh: Not Found (HTTP 404)")
     if method == "DELETE":
         state["variables"].pop(name, None)
@@ -218,7 +248,8 @@ def environment(method, name, body, state):
 
 def protection(method, body, state):
     if method == "PUT":
-        if {"required_status_checks", "enforce_admins", "required_pull_request_reviews", "restrictions"} - body.keys(): raise Wrong("gh: Invalid request. (HTTP 422)")
+        if {"required_status_checks", "enforce_admins", "required_pull_request_reviews", "restrictions"} - body.keys():
+            raise Wrong("gh: Invalid request. (HTTP 422)")
         state["protection"] = {**body, "enforce_admins": {"enabled": body["enforce_admins"]}}
     if not state["protection"]: raise Wrong("gh: Branch not protected (HTTP 404)")
     if method == "DELETE":

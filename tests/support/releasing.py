@@ -34,8 +34,15 @@ def make_files(root: Path) -> Path:
     for name, line in BEHAVIOUR.items():
         code = root / f"code-{name}"
         code.mkdir()
-        (code / "score.py").write_text(ECHO.replace("    for row in found:\n", f"    for row in found:\n        {line}\n"))
-        text = FILES["deployment.yml"].replace("code: code,", f"code: code-{name},").replace("echo", "canary").replace('"2"', '"1"')
+        (code / "score.py").write_text(
+            ECHO.replace("    for row in found:\n", f"    for row in found:\n        {line}\n")
+        )
+        text = (
+            FILES["deployment.yml"]
+            .replace("code: code,", f"code: code-{name},")
+            .replace("echo", "canary")
+            .replace('"2"', '"1"')
+        )
         (root / f"{name}.yml").write_text(text)
     (root / "endpoint.yml").write_text(FILES["endpoint.yml"].replace("echo", "canary"))
     (root / "rollout.yml").write_text(ROLLOUT)
@@ -85,7 +92,8 @@ class Mortal:
     "Anything that a release works with; kills the process at its n-th call that changes something"
     CHANGES = ("deploy", "set_traffic", "delete", "promote", "tag_version")
 
-    def __init__(self, thing, left: list, before: bool = False): self.thing, self.left, self.before = thing, left, before
+    def __init__(self, thing, left: list, before: bool = False):
+        self.thing, self.left, self.before = thing, left, before
 
     def __getattr__(self, name):
         found = getattr(self.thing, name)

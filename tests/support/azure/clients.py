@@ -10,7 +10,8 @@ from tests.support import ROOT
 
 HEAD = """
 import os, sys, time, json
-from azure.ai.ml import MLClient, load_job, load_data, load_component, load_environment, load_model, command, Input, Output
+from azure.ai.ml import Input, MLClient, Output, command
+from azure.ai.ml import load_component, load_data, load_environment, load_job, load_model
 from azure.identity import EnvironmentCredential
 client = MLClient(EnvironmentCredential(), os.environ["AZURE_SUBSCRIPTION_ID"], "loopback", "dev")
 def tell(value): print("\\ntold " + json.dumps(value))

@@ -1,6 +1,7 @@
-"""What lies under a workspace, for the loopback Azure: groups, storage, vaults, logs, budgets, roles, template deployments
+"""What lies under a workspace, for the loopback Azure: groups, storage, vaults, logs, budgets, roles, deployments
 
-No published specification of these is at hand, so each type says here which keys it takes and needs, and how a new one behaves:
+No published specification of these is at hand, so each type says here which keys it takes and needs, and how a new
+one behaves:
 it is not ready at once, some things never change in place, names are taken, and a role is seen only after a while.
 """
 import copy
@@ -61,8 +62,13 @@ class Ground:
     def __init__(self, bench):
         self.bench, self.turns, self.roles = bench, {}, {}
         self.lists, self.delay, self.taken, self.vaults = 0, 0, set(), {}
-        self.registered, self.permissions, self.limits, self.metrics, self.writes = set(NAMESPACES), [{"actions": ["*"],
-                                                                                                       "notActions": []}], {}, {}, []
+        self.registered, self.permissions, self.limits, self.metrics, self.writes = (
+            set(NAMESPACES),
+            [{"actions": ["*"], "notActions": []}],
+            {},
+            {},
+            [],
+        )
         # Pattern of `METHOD path` that the caller may not do; unlike a fault it names no time to come back
         self.refused = ""
         self.answers = arm.answer
@@ -99,8 +105,11 @@ class Ground:
         if made and call.kind == "workspaces/datastores": made["properties"].pop("provisioningState", None)
         for one in (made, said.body) if made and call.kind == "registries" else ():
             (one or {"properties": {}})["properties"].pop("managedResourceGroupTags", None)
-        if (call.request.method, call.kind) == ("GET", "workspaces") and said.status == 200 and (not call.single
-                                                                                                 or call.request.version == "2024-04-01"):
+        if (
+            (call.request.method, call.kind) == ("GET", "workspaces")
+            and said.status == 200
+            and (not call.single or call.request.version == "2024-04-01")
+        ):
             dated = lambda one: {**one, "properties": {key: value for key, value in one["properties"].items()
                                                        if key != "systemDatastoresAuthMode"}}
             said = Answer(200, dated(said.body) if call.single
@@ -154,9 +163,14 @@ class Ground:
         for id in [id for id in self.bench.state.resources if id == path.lower() or id.startswith(f"{path.lower()}/")]:
             gone = self.bench.state.resources.pop(id)
             if gone.get("type", "").lower() == "microsoft.keyvault/vaults":
-                self.vaults[gone["name"]] = {"properties": {"location": gone["location"],
-                                                            "deletionDate": "2026-11-25T01:00:00Z",
-                "scheduledPurgeDate": "2026-12-02T01:00:00Z", "purgeProtectionEnabled": gone["properties"].get("enablePurgeProtection", False)}}
+                self.vaults[gone["name"]] = {
+                    "properties": {
+                        "location": gone["location"],
+                        "deletionDate": "2026-11-25T01:00:00Z",
+                        "scheduledPurgeDate": "2026-12-02T01:00:00Z",
+                        "purgeProtectionEnabled": gone["properties"].get("enablePurgeProtection", False),
+                    }
+                }
             if gone.get("type", "") == f"{ML}/workspaces": self.bench.state.deleted[id] = gone
         self.roles = {id: one for id, one in self.roles.items() if not id.startswith(path.lower())}
         return Answer(202, None, {"Retry-After": "1"})
@@ -237,8 +251,10 @@ class Ground:
     def deployments(self, call: Call) -> Answer:
         "A template deployment with one workspace in it"
         if call.request.method == "GET": return Answer(200, self.bench.state.need(call.id))
-        template, given = call.body["properties"]["template"], {name: one["value"]
-                                                                for name, one in call.body["properties"]["parameters"].items() if "value" in one}
+        template, given = (
+            call.body["properties"]["template"],
+            {name: one["value"] for name, one in call.body["properties"]["parameters"].items() if "value" in one},
+        )
         lacking = [name for name, one in template["parameters"].items() if name not in given
                    and "defaultValue" not in one]
         strange = given.keys() - template["parameters"].keys()

@@ -27,7 +27,7 @@ qa_max_p99_ms = 60000
 qa_rows = 100
 qa_limit = 5
 """
-TRAIN = '''"Registers versions: the first is the champion of the beginning"
+TRAIN = """"Registers versions: the first is the champion of the beginning"
 import json, sys
 from pathlib import Path
 import numpy as np, pandas as pd
@@ -38,7 +38,8 @@ from sklearn.preprocessing import OneHotEncoder
 from mlops_nb.models import saving as models, registry, tracking
 
 rng = np.random.default_rng(0)
-X = pd.DataFrame({"carrier": rng.choice(["AA", "UA"], 400), "hour": rng.uniform(0, 24, 400), "passenger": rng.choice(["Ann", "Bob"], 400)})
+X = pd.DataFrame({"carrier": rng.choice(["AA", "UA"], 400), "hour": rng.uniform(0, 24, 400),
+                  "passenger": rng.choice(["Ann", "Bob"], 400)})
 y = (X.hour + rng.normal(0, 4, 400) > 14).astype(int)
 prepared = Path(sys.argv[1])
 prepared.mkdir(parents=True, exist_ok=True)
@@ -46,11 +47,13 @@ X.assign(label=y).to_parquet(prepared / "test.parquet", index=False)
 (prepared / "columns.json").write_text(json.dumps({"label": "label"}))
 with tracking.run():
     for number, strength in enumerate((1.0, 0.3, 0.1), 1):
-        encoder = make_column_transformer((OneHotEncoder(handle_unknown="ignore"), ["carrier", "passenger"]), remainder="passthrough")
-        models.save(make_pipeline(encoder, LogisticRegression(C=strength, max_iter=1000)).fit(X, y), f"model{number}", X_example=X)
+        categories = (OneHotEncoder(handle_unknown="ignore"), ["carrier", "passenger"])
+        encoder = make_column_transformer(categories, remainder="passthrough")
+        fitted = make_pipeline(encoder, LogisticRegression(C=strength, max_iter=1000)).fit(X, y)
+        models.save(fitted, f"model{number}", X_example=X)
         assert registry.register(f"model{number}", "flight-delay") == number
     registry.promote("flight-delay", 1)
-'''
+"""
 PIPELINE = """\
 type: pipeline
 display_name: train

@@ -69,7 +69,8 @@ command: python judge.py ${{inputs.test_end}} ${{outputs.out}}
 SCRIPT = """
 import json, pathlib, sys, time
 time.sleep(%s)
-said = dict(accepted=False, reason="Refused: not better on the days to " + sys.argv[1], model="flight-delay", version=None)
+reason = "Refused: not better on the days to " + sys.argv[1]
+said = dict(accepted=False, reason=reason, model="flight-delay", version=None)
 pathlib.Path(sys.argv[2], "verdict.json").write_text(json.dumps(said))
 """
 
@@ -78,7 +79,8 @@ def lines(records, kind: str, days: int = 7) -> dict:
     "Collected events by the folder of their hour; one row each, at two hours of each of the last days"
     found = {}
     for number, record in enumerate(records):
-        time = NOW - timedelta(days=days) + (number * 2 * days // len(records)) * timedelta(hours=12) + timedelta(seconds=number)
+        half_days = number * 2 * days // len(records)
+        time = NOW - timedelta(days=days) + half_days * timedelta(hours=12) + timedelta(seconds=number)
         event = {"specversion": "1.0", "id": f"{kind}{number}", "source": "/onlineEndpoints/echo/deployments/blue",
                  "type": kind, "datacontenttype": "application/json", "time": f"{time:%Y-%m-%dT%H:%M:%S.%fZ}",
                  "data": [record], "correlationid": f"r{number}", "xrequestid": f"r{number}"}
@@ -87,7 +89,7 @@ def lines(records, kind: str, days: int = 7) -> dict:
 
 
 def collect(azure, shift: float = 0.0, wrong: float = 0.5, n: int = 400, workspace: str = "dev"):
-    "What Azure's collector would have written: `shift` moves the inputs, `wrong` is the share of answers that were wrong"
+    "What Azure's collector would have written: `shift` moves the inputs, `wrong` is the share of wrong answers"
     found = next(one for one in azure.state.all("workspaces") if one["name"] == workspace)
     container = azure.state.need(f"{found['id']}/datastores/workspaceblobstore")["properties"]["containerName"]
     p = [(number * 37 % n) / n for number in range(n)]
@@ -104,15 +106,19 @@ def collect(azure, shift: float = 0.0, wrong: float = 0.5, n: int = 400, workspa
 @pytest.fixture
 def watched(azure, small):
     "The project, with its endpoint deployed and its reference registered in `dev`"
-    files = {"monitor.yml": SCHEMA.format("monitorSchedule") + MONITOR,
-             "pipelines/monitoring/retrain.yml": SCHEMA.format("pipelineJob") + RETRAIN,
-             "judge.yml": JUDGE, "code/judge.py": SCRIPT % 0, "reference/rows.csv": "p\n" + "\n".join(str(number / 400)
-                                                                                                      for number in range(400)) + "\n",
-             "data.yml": SCHEMA.format("data") + "type: uri_folder\nname: reference\npath: ./reference\n",
-             "model.yml": SCHEMA.format("model") + "type: custom_model\nname: flight-delay\npath: ./model\n",
-             "endpoint.yml": SCHEMA.format("managedOnlineEndpoint") + "name: echo\nauth_mode: key\ntraffic: {blue: 100}\n"}
+    files = {
+        "monitor.yml": SCHEMA.format("monitorSchedule") + MONITOR,
+        "pipelines/monitoring/retrain.yml": SCHEMA.format("pipelineJob") + RETRAIN,
+        "judge.yml": JUDGE,
+        "code/judge.py": SCRIPT % 0,
+        "reference/rows.csv": "p\n" + "\n".join(str(number / 400) for number in range(400)) + "\n",
+        "data.yml": SCHEMA.format("data") + "type: uri_folder\nname: reference\npath: ./reference\n",
+        "model.yml": SCHEMA.format("model") + "type: custom_model\nname: flight-delay\npath: ./model\n",
+        "endpoint.yml": SCHEMA.format("managedOnlineEndpoint") + "name: echo\nauth_mode: key\ntraffic: {blue: 100}\n",
+    }
     placed(azure, small, files)
-    serve = (small / "deployment.yml").read_text().replace("model: {name: flight-delay, version: 1, path: model, type: custom_model}", "model: azureml:flight-delay@latest")
+    inline = "model: {name: flight-delay, version: 1, path: model, type: custom_model}"
+    serve = (small / "deployment.yml").read_text().replace(inline, "model: azureml:flight-delay@latest")
     (small / "deployment.yml").write_text(SCHEMA.format("managedOnlineDeployment") + serve)
     for name in ("data.yml", "model.yml"): command(azure, small, "create", name, "--on", "dev")
     command(azure, small, "deploy", "--endpoint", "endpoint.yml", "--deployment", "deployment.yml", "--on", "dev")

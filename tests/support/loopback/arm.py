@@ -203,7 +203,10 @@ def default_get(bench, call: Call) -> Answer:
 def listed(bench, call: Call) -> list[dict]:
     "A collection, filtered as its query says"
     found = bench.state.below(call.id)
-    if "createdtime" in call.query.get("$orderBy", call.query.get("orderBy", "")).lower() or "createdat" in call.query.get("$orderBy", "").lower():
+    if (
+        "createdtime" in call.query.get("$orderBy", call.query.get("orderBy", "")).lower()
+        or "createdat" in call.query.get("$orderBy", "").lower()
+    ):
         found = found[::-1]
     view = call.query.get("listViewType", "ActiveOnly")
     if view != "All":

@@ -7,7 +7,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from . import (  # noqa: F401  (some only register themselves)
-    arm, assets, batch, dataplane, endpoints, governance, jobs, measures, registries, workspaces,
+    arm,
+    assets,
+    batch,
+    dataplane,
+    endpoints,
+    governance,
+    jobs,
+    measures,
+    registries,
+    workspaces,
 )
 from .arm import PRINCIPAL, SUBSCRIPTION, TENANT, State
 from .clock import Clock
@@ -166,7 +175,9 @@ class Bench:
                      and f"/workspaces/{workspace}/" in one["id"])
         call = arm.read(Request("POST", "management.azure.com", f"{found['id']}/trigger", {}))
         with self.guard:
-            return self.runs[f"{call.workspace}/jobs/{governance.fire(self, call, found, at or datetime.now(UTC))}".lower()]
+            return self.runs[
+                f"{call.workspace}/jobs/{governance.fire(self, call, found, at or datetime.now(UTC))}".lower()
+            ]
 
     def hold(self, job: str): self.faults.held.append(job)  # Jobs with such a name never start
     # Deployments with such an id never become ready

@@ -1,4 +1,4 @@
-"The agent beside a deployment that has a data collector: what the scoring script hands over becomes lines in the workspace's storage"
+"The agent beside a deployment with a data collector: what the scoring script hands over becomes lines in the storage"
 import json
 import threading
 import uuid
@@ -27,7 +27,8 @@ class Handler(BaseHTTPRequestHandler):
 class Agent:
     "Takes the records of one deployment"
     def __init__(self, bench, id: str, folder: Path, said: dict):
-        self.bench, self.id, self.guard, self.folder, self.name = bench, id, threading.Lock(), folder, f"{uuid.uuid4().hex[:12]}.jsonl"
+        self.bench, self.id, self.guard, self.folder = bench, id, threading.Lock(), folder
+        self.name = f"{uuid.uuid4().hex[:12]}.jsonl"
         self.config = folder / ".mlops/agents" / f"{uuid.uuid4().hex[:12]}.json"
         self.config.parent.mkdir(parents=True, exist_ok=True)
         collections = {name: {"enabled": str(one.get("dataCollectionMode")).lower() == "enabled",
@@ -47,7 +48,8 @@ class Agent:
     def keep(self, about: dict, text: str):
         "Append a line to the file of the hour"
         when, (*_, endpoint, _, deployment) = self.bench.clock.now(), self.id.split("/")
-        path = self.folder / ".mlops/collected" / endpoint / deployment / about["ce-type"].rpartition(".")[2] / f"{when:%Y/%m/%d/%H}" / self.name
+        kind = about["ce-type"].rpartition(".")[2]
+        path = self.folder / ".mlops/collected" / endpoint / deployment / kind / f"{when:%Y/%m/%d/%H}" / self.name
         event = {"specversion": "1.0", "id": about["trace-id"], "source": self.id, "type": about["ce-type"],
                  "datacontenttype": "application/json", "time": f"{when:%Y-%m-%dT%H:%M:%SZ}",
                  "data": json.loads(text), "correlationid": about["ce-x-request-id"],

@@ -59,8 +59,10 @@ class Contract:
         base = self.root / "machinelearningservices/resource-manager/Microsoft.MachineLearningServices"
         self.versions = {folder.name: sorted(folder.glob("*.json"))
                          for folder in sorted(base.glob("*/*")) if folder.is_dir()}
-        self.monitor = {path.parent.name: path
-                        for path in (self.root / "monitor/resource-manager/Microsoft.Insights").glob("**/metrics_API.json")}
+        self.monitor = {
+            path.parent.name: path
+            for path in (self.root / "monitor/resource-manager/Microsoft.Insights").glob("**/metrics_API.json")
+        }
         self.groups = sorted((self.root / "resources/resource-manager/Microsoft.Resources").glob("*/*/resources.json"))
 
     @staticmethod
@@ -136,8 +138,11 @@ class Contract:
     def body(self, found: Operation, request: Request) -> list[Finding]:
         said = next((one for one in found.parameters if one["in"] == "body"), None)
         if said is None:
-            return [Finding("request", "",
-                            "has a body that the operation does not take")] if request.body.strip() not in (b"", b"{}") else []
+            return (
+                [Finding("request", "", "has a body that the operation does not take")]
+                if request.body.strip() not in (b"", b"{}")
+                else []
+            )
         if not request.body: return [Finding("request", "", "has no body")] if said.get("required") else []
         return self.violations("request", found.path, said["schema"], request.json)
 

@@ -28,6 +28,13 @@ def answer(bench, request: Request) -> Answer:
             return registries.discovery(bench, registry[1])
         if said is None:
             with bench.guard: said = history.answer(bench, request)
-        return said or Answer(404, {"error": {"code": "NoSuchRoute",
-                                              "message": f"the stand-in does not know {request.method} {request.path}"}})
+        return said or Answer(
+            404,
+            {
+                "error": {
+                    "code": "NoSuchRoute",
+                    "message": f"the stand-in does not know {request.method} {request.path}",
+                }
+            },
+        )
     except Refused as refused: return refused.answer

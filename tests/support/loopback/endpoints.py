@@ -2,9 +2,10 @@
 address leads there"""
 import http.client
 import re
-import secrets
+import shutil
 import threading
 import time
+from contextvars import ContextVar
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -23,22 +24,23 @@ FRONT = (401, 404, 405, 408, 413, 429, 502, 503)  # What the front says by itsel
 SCORING = re.compile(r"(?P<name>[\w-]+)\.\w+\.inference\.ml\.azure\.com")
 
 
+UPLOADED: ContextVar = ContextVar("uploaded")    # The model that this thread deploys, and what a deployment says of it
+
+
+def fetch_uploaded(root: Path, reference: str, to: Path) -> dict:
+    "Give the local host the model that was uploaded, instead of one of a local registry"
+    model, about = UPLOADED.get()
+    to.parent.mkdir(parents=True, exist_ok=True)
+    (shutil.copytree if model.is_dir() else shutil.copy)(model, to)
+    return {**about, "digest": ""}
+
+
 def serve(folder: Path, model: Path, about: dict, endpoint: Path, deployment: Path):
-    "Deploy with the local host, with the model that was uploaded instead of one of a local registry"
-    from mlops_nb.serving.endpoints import Endpoints, Spec, copy_code
-    from mlops_nb.serving.state import EndpointFolder
-
-    class Uploaded(Endpoints):
-        def stage(self, folder: EndpointFolder, asked: dict, reference: str, code: Path) -> Spec:
-            import shutil
-            build = secrets.token_hex(6)
-            to = folder.path / "deployments" / asked["name"] / build
-            to.mkdir(parents=True)
-            (shutil.copytree if model.is_dir() else shutil.copy)(model, to / "model")
-            copy_code(code, to / "code")
-            return Spec(build=build, **about, digest="", **asked)
-
-    return Uploaded(folder).deploy(endpoint, deployment)
+    "Deploy with the local host"
+    from mlops_nb.serving import endpoints as local_endpoints
+    local_endpoints.fetch_model = fetch_uploaded
+    UPLOADED.set((model, about))
+    return local_endpoints.Endpoints(folder).deploy(endpoint, deployment)
 
 
 class Hosting:
@@ -142,15 +144,20 @@ def rebuilt(bench, call: Call) -> tuple:
     code = said.get("codeConfiguration")
     if not code: raise bad("the stand-in serves deployments that bring a scoring script")
     settings, collector = said.get("requestSettings") or {}, said.get("dataCollector")
-    spec = {"name": call.name, "endpoint_name": call.segments[3],
-            "model": f"azureml:{model['id'].split('/')[-3]}:{model['name']}",
-            "code_configuration": {"code": made.code(code["codeId"]), "scoring_script": code["scoringScript"]},
-            "environment": made.environment(said.get("environmentId")),
-            "environment_variables": said.get("environmentVariables") or {},
-            "instance_type": said.get("instanceType", "Standard_DS3_v2"),
-            "instance_count": (call.body.get("sku") or {}).get("capacity", 1),
-            "request_settings": {"request_timeout_ms": int(seconds(settings.get("requestTimeout", "PT5S")) * 1000),
-                                 "max_concurrent_requests_per_instance": settings.get("maxConcurrentRequestsPerInstance", 1)}}
+    spec = {
+        "name": call.name,
+        "endpoint_name": call.segments[3],
+        "model": f"azureml:{model['id'].split('/')[-3]}:{model['name']}",
+        "code_configuration": {"code": made.code(code["codeId"]), "scoring_script": code["scoringScript"]},
+        "environment": made.environment(said.get("environmentId")),
+        "environment_variables": said.get("environmentVariables") or {},
+        "instance_type": said.get("instanceType", "Standard_DS3_v2"),
+        "instance_count": (call.body.get("sku") or {}).get("capacity", 1),
+        "request_settings": {
+            "request_timeout_ms": int(seconds(settings.get("requestTimeout", "PT5S")) * 1000),
+            "max_concurrent_requests_per_instance": settings.get("maxConcurrentRequestsPerInstance", 1),
+        },
+    }
     # The script collects, or nobody does
     if collector:
         spec["environment_variables"] = {**spec["environment_variables"],
@@ -194,7 +201,8 @@ def delete_deployment(bench, call: Call) -> Answer:
 @on("POST", "workspaces/onlineEndpoints/deployments/getLogs")
 def deployment_logs(bench, call: Call) -> Answer:
     found = endpoints(bench, call.id)
-    files = sorted((found.root / ".mlops/endpoints" / call.segments[3] / "deployments" / call.segments[5]).glob("*/worker.log"))
+    folder = found.root / ".mlops/endpoints" / call.segments[3] / "deployments" / call.segments[5]
+    files = sorted(folder.glob("*/worker.log"))
     tail = int(call.body.get("tail") or 100)
     return Answer(200, {"content": "\n".join(files[-1].read_text(errors="replace").splitlines()[-tail:]) if files
                         else ""})

@@ -24,5 +24,6 @@ def azure(azure_server):
     yield azure_server
     azure_server.end_executions()
     assert not azure_server.proxy.refused, f"left the loopback Azure: {azure_server.proxy.refused}"
-    assert not azure_server.findings, "not what the specification says:\n" + "\n".join(dict.fromkeys(azure_server.findings))
+    findings = "\n".join(dict.fromkeys(azure_server.findings))
+    assert not azure_server.findings, f"not what the specification says:\n{findings}"
     assert not azure_server.storage.overwritten, f"blobs were overwritten: {azure_server.storage.overwritten}"

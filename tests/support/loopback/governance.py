@@ -56,8 +56,9 @@ def role(id: str, name: str, guid: str) -> dict:
 def role_definitions(bench, call: Call) -> Answer:
     "Built-in roles, and those that somebody made"
     base = f"/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Authorization/roleDefinitions"
-    found = [role(base, name, guid) for name, guid in ROLES.items()] + [one for one in bench.state.resources.values()
-                                                                        if one.get("type") == "Microsoft.Authorization/roleDefinitions"]
+    found = [role(base, name, guid) for name, guid in ROLES.items()] + [
+        one for one in bench.state.resources.values() if one.get("type") == "Microsoft.Authorization/roleDefinitions"
+    ]
     if call.single:
         return Answer(200, next((one for one in found if one["name"] == call.name), None) or bench.state.need(call.id))
     wanted = re.search(r"roleName eq '([^']*)'", call.query.get("$filter", ""))
@@ -69,7 +70,16 @@ def assign(bench, call: Call) -> Answer:
     "One assignment of a role to a principal at a scope exists once"
     said = call.body["properties"]
     for one in bench.state.resources.values():
-        if one.get("type") == "Microsoft.Authorization/roleAssignments" and one["name"] != call.name and (one["properties"]["scope"].lower(), one["properties"]["principalId"], one["properties"]["roleDefinitionId"].lower()) == (call.scope.lower(), said["principalId"], said["roleDefinitionId"].lower()):
+        if (
+            one.get("type") == "Microsoft.Authorization/roleAssignments"
+            and one["name"] != call.name
+            and (
+                one["properties"]["scope"].lower(),
+                one["properties"]["principalId"],
+                one["properties"]["roleDefinitionId"].lower(),
+            )
+            == (call.scope.lower(), said["principalId"], said["roleDefinitionId"].lower())
+        ):
             raise Refused(409, "RoleAssignmentExists", f"The role assignment already exists: {one['name']}")
     return Answer(201, store(bench, call, call.body, scope=call.scope))
 
@@ -146,8 +156,12 @@ def delete_schedule(bench, call: Call) -> Answer:
 def trigger(bench, call: Call) -> Answer:
     "Run a schedule's job now, as its time would"
     found = bench.state.need(call.action_on)
-    name = fire(bench, call, found, datetime.fromisoformat(call.body.get("scheduleTime",
-                                                                         datetime.now(UTC).isoformat()).replace("Z", "+00:00")))
+    name = fire(
+        bench,
+        call,
+        found,
+        datetime.fromisoformat(call.body.get("scheduleTime", datetime.now(UTC).isoformat()).replace("Z", "+00:00")),
+    )
     return Answer(200, {"submissionId": name, "scheduleActionType": found["properties"]["action"]["actionType"]})
 
 

@@ -44,14 +44,16 @@ class Execution:
     "A job that was submitted"
     def __init__(self, bench, id: str, folder: Path, file: Path):
         self.bench, self.id, self.folder, self.file = bench, id, folder, file
-        self.created, self.canceled, self.settled, self.stored, self.names, self.tags = time.time(), False, False, {}, {}, {}
+        self.created, self.canceled, self.settled = time.time(), False, False
+        self.stored, self.names, self.tags = {}, {}, {}
         self.name, self.workspace = id.rsplit("/", 1)[-1], id.split("/jobs/")[0]
         self.log = (file.parent / "execution.log").open("w")
         env = {name: value for name, value in os.environ.items()
                if not name.startswith(("MLFLOW_", "PYTEST_", "AZURE", "MLOPS_NB"))
                and name.lower() not in ("https_proxy", "http_proxy", "pythonpath")}
         if bench.portable:
-            env |= bench.env | {"LOOPBACK_TRACKING": bench.state.need(self.workspace)["properties"]["mlFlowTrackingUri"]}
+            tracking = bench.state.need(self.workspace)["properties"]["mlFlowTrackingUri"]
+            env |= bench.env | {"LOOPBACK_TRACKING": tracking}
         words = [str(image(bench.folder)), "-c", RUN, str(HERE.with_name("execute.py")), str(file)]
         self.process = subprocess.Popen(words, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=self.log,
                                         stderr=self.log, start_new_session=True)
@@ -170,8 +172,17 @@ def get_job(bench, call: Call) -> Answer:
     if call.single:
         return Answer(200, seen(bench, found) if (found := bench.state.get(call.id)) else child(bench, call))
     found = [seen(bench, one) for one in listed(bench, call)][::-1]
-    return Answer(200, {"value": [one for one in found
-                                  if call.query.get("jobType", one["properties"]["jobType"]).lower() == one["properties"]["jobType"].lower()]})
+    return Answer(
+        200,
+        {
+            "value": [
+                one
+                for one in found
+                if call.query.get("jobType", one["properties"]["jobType"]).lower()
+                == one["properties"]["jobType"].lower()
+            ]
+        },
+    )
 
 
 def child(bench, call: Call) -> dict:

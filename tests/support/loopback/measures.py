@@ -45,8 +45,13 @@ def metrics(bench, call: Call) -> Answer:
     if call.query.get("interval", "PT1M") != "PT1M": return wrong("the stand-in gives minutes: PT1M")
     start, end = (datetime.fromisoformat(one.replace("Z", "+00:00")) for one in call.query["timespan"].split("/"))
     served = local(bench, call.scope, endpoint[1])
-    events = [{**one, "minute": minute} for one in (served.events(endpoint[1]) if served else ())
-              if start <= (minute := whole(bench.clock.at(datetime.fromisoformat(one["served"])))) < min(end, bench.clock.now() - LATE)]
+    events = [
+        {**one, "minute": minute}
+        for one in (served.events(endpoint[1]) if served else ())
+        if start
+        <= (minute := whole(bench.clock.at(datetime.fromisoformat(one["served"]))))
+        < min(end, bench.clock.now() - LATE)
+    ]
     return Answer(200, {"cost": 0, "timespan": call.query["timespan"], "interval": "PT1M",
                         "namespace": f"{ML}/workspaces/onlineEndpoints", "resourceregion": REGION,
                         "value": [metric(call.scope, name, events, by, int(call.query.get("top", 10)))
@@ -91,4 +96,5 @@ def collect(bench):
         root = bench.folder / "workspaces" / workspace["properties"]["workspaceId"] / ".mlops/collected"
         container = bench.state.need(f"{workspace['id']}/datastores/workspaceblobstore")["properties"]["containerName"]
         for file in root.rglob("*.jsonl"):
-            bench.storage.service.get_blob_client(container, f"modelDataCollector/{file.relative_to(root).as_posix()}").upload_blob(file.read_bytes(), overwrite=True)
+            name = f"modelDataCollector/{file.relative_to(root).as_posix()}"
+            bench.storage.service.get_blob_client(container, name).upload_blob(file.read_bytes(), overwrite=True)

@@ -35,7 +35,8 @@ class Definition:
         named = DATASTORE.match(uri)
         place = named and COLLECTED.fullmatch(named["path"].rstrip("/"))
         if not place: return self.made.data(uri)
-        container = self.bench.state.need(f"{self.workspace}/datastores/{named['store']}")["properties"]["containerName"]
+        datastore = self.bench.state.need(f"{self.workspace}/datastores/{named['store']}")
+        container = datastore["properties"]["containerName"]
         self.endpoints.add(place["endpoint"])
         (self.folder / ".mlops/collected" / place["endpoint"]).mkdir(parents=True, exist_ok=True)
         for name in self.bench.storage.names(container, named["path"].rstrip("/") + "/"):
@@ -75,12 +76,21 @@ class Definition:
         target = said.get("monitoringTarget") or {}
         deployment = self.bench.state.need(target["deploymentId"]) if target.get("deploymentId") else None
         endpoint = next(iter(self.endpoints), None) or deployment["id"].split("/")[-3]
-        spec = {"name": name, "trigger": {"type": "cron", "expression": "0 6 * * 1"}, "create_monitor": {
-            "compute": {"instance_type": said["computeConfiguration"]["instanceType"].lower(),
-                        "runtime_version": said["computeConfiguration"]["runtimeVersion"]},
-            "monitoring_target": {"ml_task": target.get("taskType", "classification").lower(),
-                                  "endpoint_deployment_id": f"azureml:{endpoint}:{deployment['name'] if deployment else 'blue'}"},
-            "monitoring_signals": signals}}
+        spec = {
+            "name": name,
+            "trigger": {"type": "cron", "expression": "0 6 * * 1"},
+            "create_monitor": {
+                "compute": {
+                    "instance_type": said["computeConfiguration"]["instanceType"].lower(),
+                    "runtime_version": said["computeConfiguration"]["runtimeVersion"],
+                },
+                "monitoring_target": {
+                    "ml_task": target.get("taskType", "classification").lower(),
+                    "endpoint_deployment_id": f"azureml:{endpoint}:{deployment['name'] if deployment else 'blue'}",
+                },
+                "monitoring_signals": signals,
+            },
+        }
         (self.folder / "settings.ini").write_text(SETTINGS)
         return self.made.write("monitor.yml", spec)
 

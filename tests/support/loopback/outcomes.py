@@ -83,7 +83,12 @@ def pipeline_outputs(bench, run):
         if place and made["outputs"].get(name): made["outputs"][name]["uri"] = place
     made["outputs"]["default"] = {"jobOutputType": "uri_folder", "mode": "ReadWriteMount",
                                   "uri": f"azureml://datastores/{FILES}/ExperimentRun/dcid.{run.name}"}
-    if name := run.steps and len(run.steps) == 1 and "jobs" not in spec and child_name(run, *next(iter(run.steps.items()))):
+    if (
+        name := run.steps
+        and len(run.steps) == 1
+        and "jobs" not in spec
+        and child_name(run, *next(iter(run.steps.items())))
+    ):
         made["outputs"]["default"]["uri"] = f"azureml://datastores/{FILES}/ExperimentRun/dcid.{name}"
 
 
@@ -152,8 +157,10 @@ def registered(bench, workspace: str, folder: Path):
     same tags"""
     db = sqlite3.connect(folder / ".mlops" / "mlflow.db", timeout=60)
     try:
-        known, stamp = {(name, str(version))
-                        for name, version in db.execute("SELECT name, version FROM model_versions")}, int(time.time() * 1000)
+        known, stamp = (
+            {(name, str(version)) for name, version in db.execute("SELECT name, version FROM model_versions")},
+            int(time.time() * 1000),
+        )
         for one in (one for one in bench.state.all("workspaces/models/versions")
                     if one["id"].lower().startswith(f"{workspace.lower()}/models/")):
             name, version = one["id"].split("/")[-3], one["name"]

@@ -10,10 +10,13 @@ MODES = {"ReadOnlyMount": "ro_mount", "ReadWriteMount": "rw_mount", "Download": 
          "Direct": "direct", "EvalMount": "eval_mount", "EvalDownload": "eval_download"}
 TYPED = {"integer": int, "number": float, "boolean": lambda text: str(text).lower() == "true"}
 DATASTORE = re.compile(r"azureml://(?:subscriptions/.*?/)?datastores/(?P<store>[\w-]+)/paths/(?P<path>.*)")
-ASSET = re.compile(r"(?:azureml:)?(?P<id>/subscriptions/.+/(?P<kind>codes|data|models|environments|components)/(?P<name>[^/]+)/(?P<word>versions|labels)/(?P<version>[^/]+))$", re.I)
+ASSET = re.compile(r"(?:azureml:)?(?P<id>/subscriptions/.+/(?P<kind>codes|data|models|environments|components)/"
+                   r"(?P<name>[^/]+)/(?P<word>versions|labels)/(?P<version>[^/]+))$", re.I)
 REGISTERED = re.compile(r"azureml:(?P<name>[\w.\-]+)(?::(?P<version>[\w.\-]+)|@(?P<label>\w+))$")
-SHARED = re.compile(r"azureml://registries/(?P<registry>[^/]+)/(?P<kind>\w+)/(?P<name>[^/]+)/(?P<word>versions|labels)/(?P<version>[^/]+)$")
-BINDING = re.compile(r"\$\{\{\s*parent\.(inputs\.(?P<input>\w+)|jobs\.(?P<job>\w+)\.outputs\.(?P<port>\w+)|outputs\.(?P<output>\w+))\s*\}\}")
+SHARED = re.compile(r"azureml://registries/(?P<registry>[^/]+)/(?P<kind>\w+)/(?P<name>[^/]+)/"
+                    r"(?P<word>versions|labels)/(?P<version>[^/]+)$")
+BINDING = re.compile(r"\$\{\{\s*parent\.(inputs\.(?P<input>\w+)|jobs\.(?P<job>\w+)\.outputs\.(?P<port>\w+)|"
+                     r"outputs\.(?P<output>\w+))\s*\}\}")
 
 
 def bad(what: str) -> Refused: return Refused(400, "UserError", what)

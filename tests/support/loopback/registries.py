@@ -77,9 +77,19 @@ def reference(bench, call: Call) -> Answer:
     uri = found.get("modelUri") or found.get("dataUri") or found.get("codeUri")
     if not uri: raise bad(f"{call.body['assetId']} has no files")
     container = uri.split("/")[3]
-    return Answer(200, {"blobReferenceForConsumption": {"blobUri": uri, "storageAccountArmId": "",
-                                                        "credential": {"credentialType": "SAS",
-                                                                       "sasUri": f"{bench.storage.url(container)}?{bench.storage.sas(container)}"}}})
+    return Answer(
+        200,
+        {
+            "blobReferenceForConsumption": {
+                "blobUri": uri,
+                "storageAccountArmId": "",
+                "credential": {
+                    "credentialType": "SAS",
+                    "sasUri": f"{bench.storage.url(container)}?{bench.storage.sas(container)}",
+                },
+            }
+        },
+    )
 
 
 @on("PUT", "registries/tempdatarefs/versions")
@@ -91,6 +101,13 @@ def upload(bench, call: Call) -> Answer:
     container = bench.state.uploads.setdefault(asset.lower(), "") or bench.storage.container()
     bench.state.uploads[asset.lower()] = container
     uri = bench.storage.url(container)
-    return Answer(200, {"blobReferenceForConsumption": {"blobUri": uri, "storageAccountArmId": "",
-                                                        "credential": {"credentialType": "SAS",
-                                                                       "sasUri": f"{uri}?{bench.storage.sas(container)}"}}})
+    return Answer(
+        200,
+        {
+            "blobReferenceForConsumption": {
+                "blobUri": uri,
+                "storageAccountArmId": "",
+                "credential": {"credentialType": "SAS", "sasUri": f"{uri}?{bench.storage.sas(container)}"},
+            }
+        },
+    )

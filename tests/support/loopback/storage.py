@@ -66,8 +66,10 @@ class Storage:
         words = [node(), "--require", str(HERE / "watch.js"), str(installed()), "--inMemoryPersistence", "--silent",
                  "--skipApiVersionCheck", "--disableTelemetry",
                  "--blobHost", "127.0.0.1", "--blobPort", str(self.port)]
-        env = {k: v for k, v in os.environ.items() if k.lower() not in ("http_proxy",
-                                                                        "https_proxy")} | {"AZURITE_ACCOUNTS": f"{ACCOUNT}:{KEY}", "NODE_COMPILE_CACHE": str(CACHE / "node")}
+        env = {k: v for k, v in os.environ.items() if k.lower() not in ("http_proxy", "https_proxy")} | {
+            "AZURITE_ACCOUNTS": f"{ACCOUNT}:{KEY}",
+            "NODE_COMPILE_CACHE": str(CACHE / "node"),
+        }
         self.log = (folder / "azurite.log").open("w")
         self.process = subprocess.Popen(words, cwd=folder, env=env, stdin=subprocess.PIPE, stdout=self.log,
                                         stderr=self.log, start_new_session=True)
@@ -144,7 +146,12 @@ class Storage:
 
     def answer(self, request: Request) -> Answer:
         "Pass a client's request on to Azurite"
-        if request.method == "PUT" and "comp" not in request.query and "restype" not in request.query and request.headers.get("if-none-match") != "*":
+        if (
+            request.method == "PUT"
+            and "comp" not in request.query
+            and "restype" not in request.query
+            and request.headers.get("if-none-match") != "*"
+        ):
             digest = hashlib.sha256(request.body).hexdigest()
             with self.guard:
                 if self.written.setdefault(request.path,

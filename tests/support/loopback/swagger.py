@@ -109,8 +109,11 @@ class Schemas:
             open_ended, typed = other if other is not None else open_ended, typed or kind
         for name, one in said.get("properties", {}).items(): properties[name] = self.translate(path, one)
         if "additionalProperties" in said:
-            open_ended = said["additionalProperties"] if isinstance(said["additionalProperties"],
-                                                                    bool) else self.translate(path, said["additionalProperties"])
+            open_ended = (
+                said["additionalProperties"]
+                if isinstance(said["additionalProperties"], bool)
+                else self.translate(path, said["additionalProperties"])
+            )
         return properties, required | set(said.get("required", ())), open_ended, typed
 
     def translate(self, path: Path, said: dict) -> dict:

@@ -18,7 +18,8 @@ MISSING = ("/api/3.0/", "/logged-models", "/runs/outputs", "/registered-models/a
 ROUTE = re.compile(r"/mlflow/v[12]\.0(?P<workspace>/subscriptions/.+?/workspaces/[^/]+)(?P<rest>/api/.*)", re.I)
 SERVER = """
 import os, sys, threading
-threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()  # It ends with the process that started it
+# It ends with the process that started it
+threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
 from mlops_nb.workspace.mlflow_store import create_store
 os.environ["_MLFLOW_SERVER_FILE_STORE"], os.environ["_MLFLOW_SERVER_ARTIFACT_ROOT"] = sys.argv[1], sys.argv[2]
 create_store(sys.argv[1])
