@@ -259,7 +259,7 @@ def test_logging_outside_a_run_is_refused(local):
 
 
 def test_smoke_runs_have_their_own_store(tmp_path):
-    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "settings.ini").touch()
     here = tmp_path / "nbs" / "training"
     here.mkdir(parents=True)
     code = """from mlops_nb.workspace import mlflow_store as store; from mlops_nb.models import tracking
