@@ -28,3 +28,12 @@ def serving(tmp_path_factory):
     endpoints.deploy(root / "endpoint.yml", root / "deployment.yml", replay=True)
     yield endpoints
     for one in endpoints.list(): endpoints.stop(one.name)
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory):
+    "MLflow's database, made once: sixty migrations take seconds"
+    from mlops_nb.workspace.mlflow_store import create_store, tracking_uri
+    root = tmp_path_factory.mktemp("store")
+    create_store(tracking_uri(root))
+    return root/".mlops"/"mlflow.db"

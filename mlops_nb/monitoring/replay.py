@@ -30,6 +30,7 @@ from ..retraining.events import breach_event, emit, handle, list_events
 from ..retraining.retraining import describe_outcome, load_retraining, run_job
 from ..schemas.documents import load
 from ..serving.endpoints import Endpoint, Endpoints
+from ..times import local_now
 
 # %% ../../nbs/monitoring/03_replay.ipynb #4ca8077f
 class Progress(TypedDict):
@@ -508,7 +509,7 @@ class LineView:
         if (month, kind) == self.last: return
         self.last = month, kind
         subject = f"month {month}" if month else "first model"
-        self.out(f"{datetime.now():%H:%M:%S} {subject}: {kind}{f', {text}' if text else ''}")
+        self.out(f"{local_now():%H:%M:%S} {subject}: {kind}{f', {text}' if text else ''}")
 
 class TableView:
     "Shows the months as a table that is refreshed in place"

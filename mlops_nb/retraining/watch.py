@@ -24,6 +24,7 @@ from ..project import Project
 from .events import outbox, pending_breaches
 from ..schemas.documents import load
 from ..schemas.triggers import fire_times
+from ..times import local_now
 
 # %% ../../nbs/api/retraining/04_watch.ipynb #b8505628
 @dataclass(frozen=True)
@@ -147,14 +148,14 @@ class Round:
         self.ticks.record(schedule, tick, time.monotonic() - began, code)
         ended = "done" if code == 0 else f"failed with code {code}"
         if missed > 1: ended += f", {missed} ticks at once"
-        self.echo(f"{datetime.now():%H:%M:%S} {schedule.name}: {ended}")
+        self.echo(f"{local_now():%H:%M:%S} {schedule.name}: {ended}")
         return True
 
     def handle(self) -> bool:
         "Run the handler if anything is pending"
         if self.stopping or not has_work(self.runner.root): return False
         ended = "handled" if self.runner.run("events", "handle") == 0 else "failed, tried again later"
-        self.echo(f"{datetime.now():%H:%M:%S} events: {ended}")
+        self.echo(f"{local_now():%H:%M:%S} events: {ended}")
         return True
 
 # %% ../../nbs/api/retraining/04_watch.ipynb #1c20188b

@@ -11,7 +11,6 @@ import hashlib
 import importlib.metadata
 import io
 import json
-import os
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import pandas as pd
 import pandera.pandas as pa
 
 from ..errors import UserError
+from ..files import whole, write_whole
 
 # %% ../../nbs/training/01_ingest.ipynb #b1feb3db
 def package_file(
@@ -269,8 +269,6 @@ def write_table(
 ) -> dict:                 # The fingerprint and the facts, also written as fingerprint.json
     "Write flights.parquet and fingerprint.json; a reader never sees half a file"
     folder, facts = Path(folder), fingerprint(table) | facts
-    folder.mkdir(parents=True, exist_ok=True)
-    table.to_parquet(folder / "flights.parquet.part", index=False)
-    os.replace(folder / "flights.parquet.part", folder / "flights.parquet")
-    (folder / "fingerprint.json").write_text(json.dumps(facts, indent=2))
+    with whole(folder / "flights.parquet") as part: table.to_parquet(part, index=False)
+    write_whole(folder / "fingerprint.json", json.dumps(facts, indent=2))
     return facts

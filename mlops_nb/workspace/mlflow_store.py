@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ..errors import UserError
-from ..files import lock
+from ..files import lock, whole
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -100,10 +100,7 @@ def _publish(
     target: Path,   # Where other processes may look for it at any time
 ) -> None:
     "Copy a file in one step"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    half = target.with_name(f"{target.name}.{os.getpid()}")
-    shutil.copyfile(file, half)
-    os.replace(half, target)
+    with whole(target) as half: shutil.copyfile(file, half)
 
 def _artifacts_of(
     path: Path,     # A database

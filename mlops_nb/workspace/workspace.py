@@ -21,6 +21,7 @@ from ..files import lock
 from ..fingerprints import Memory, fingerprint
 from ..processes import end_marked
 from ..project import Project, project_root
+from ..times import local_now
 
 # %% ../../nbs/api/workspace/01_workspace.ipynb #b8fa531c
 TABLES = """
@@ -81,7 +82,7 @@ def new_id(
 ) -> str:       # `flights-20130401-093000-5f3a`
     "Make a job id"
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "job"
-    return f"{slug}-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    return f"{slug}-{local_now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 def add_job(
     workspace: Workspace,

@@ -11,8 +11,8 @@ import pytest
 
 from mlops_nb.models import saving as models
 
-from tests.jobs.test_runner import Project, empty_store, steps, wait_for  # noqa: F401 (the fixture)
 from tests.support import ROOT
+from tests.support.jobs import Project, steps, wait_for
 from tests.support.serving import flights, register_models
 
 
@@ -24,7 +24,7 @@ def command(project, table="table.parquet", model="azureml:flight-delay:1", **in
 
 
 @pytest.fixture(scope="module")
-def batch(tmp_path_factory, empty_store):  # noqa: F811
+def batch(tmp_path_factory, empty_store):
     "A copy of the repository with a registered model, and a table with an identifier, a hole and an infinity"
     project = Project(tmp_path_factory.mktemp("batch") / "my project", empty_store)
     for name in ("nbs", "mlops_nb", "pipelines"):

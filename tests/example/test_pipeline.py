@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.jobs.test_runner import Project, empty_store, steps  # noqa: F401 (the fixture)
 from tests.support import ROOT
+from tests.support.jobs import Project, steps
 
 PIPELINE = ("pipelines/training/pipeline.yml", "--set", "inputs.every=20", "--set", "inputs.max_latency_ms=1000")
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, empty_store):  # noqa: F811
+def trained(tmp_path_factory, empty_store):
     "A copy of the repository in a folder with a blank, and its first run"
     root = tmp_path_factory.mktemp("pipeline")/"my project"
     for name in ("nbs", "mlops_nb", "pipelines"): shutil.copytree(ROOT/name, root/name)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.jobs.test_runner import CLI, Project, empty_store, project, steps, wait_for  # noqa: F401 (the fixtures)
 from tests.support import ROOT
+from tests.support.jobs import CLI, Project, steps, wait_for
 from tests.support.notebooks import code, text, write_notebook
 
 ENV = "environment: {image: python}"

@@ -12,8 +12,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.jobs.test_runner import Project, empty_store, project, steps  # noqa: F401 (the fixtures)
 from tests.support import ROOT
+from tests.support.jobs import Project, steps
 from tests.support.notebooks import code, text, write_notebook
 
 HEAVY = {"azure", "mlflow", "pandas", "sklearn", "numpy", "IPython", "matplotlib", "papermill", "nbconvert",
@@ -84,7 +84,7 @@ def test_nothing_leaks_from_one_step_into_the_next(project):
     assert first == second and second["variable"] is None and second["path"] == [] and not second["attribute"]
 
 
-def test_a_step_that_is_forked_sees_what_an_ordinary_process_sees(project, tmp_path, empty_store):  # noqa: F811
+def test_a_step_that_is_forked_sees_what_an_ordinary_process_sees(project, tmp_path, empty_store):
     cells, seen = {"first": [SEE, LOOK, WRITE]}, []
     for fork in ("1", "0"):
         one = Project(tmp_path/f"fork{fork}", empty_store)

@@ -8,8 +8,6 @@ import sys
 
 import pytest
 
-from tests.jobs.test_runner import empty_store, project  # noqa: F401 (the fixtures)
-
 # Runs a command, and tells the YAML files that it opened and the steps that it looked up
 SPY = """
 import json, sys
@@ -55,7 +53,7 @@ FILES = {"job.yml": JOB, "write.yml": WRITE, "inner.yml": INNER,
          "conda.yml": "    dependencies: [python]\n"}
 
 
-def watched(project, *words: str, code: int = 0):  # noqa: F811
+def watched(project, *words: str, code: int = 0):
     "How often a command opened each YAML file, and how often it looked up each step"
     env = {**os.environ, "MLOPS_NB_FORK": "0"}
     done = subprocess.run([sys.executable, "-c", SPY, *words], cwd=project.root, env=env, text=True,
@@ -66,7 +64,7 @@ def watched(project, *words: str, code: int = 0):  # noqa: F811
 
 
 @pytest.fixture
-def written(project):  # noqa: F811
+def written(project):
     for name, text in FILES.items(): project.write(name, text)
     return project
 
@@ -83,7 +81,7 @@ def test_a_command_reads_each_file_once_and_looks_up_each_step_once(written):
     assert changed == (ONCE, dict.fromkeys(STEPS, 1))  # all run again
 
 
-def test_what_changes_while_a_job_runs_counts_when_a_step_begins(project):  # noqa: F811
+def test_what_changes_while_a_job_runs_counts_when_a_step_begins(project):
     project.write("data.txt", "before")
     project.write("job.yml", """
         type: pipeline

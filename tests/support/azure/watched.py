@@ -41,7 +41,7 @@ create_monitor:
         data_context: ground_truth
       metric_thresholds:
         classification: {accuracy: 0.7}
-""" % {"place": PLACE}
+""" % {"place": PLACE}  # noqa: UP031
 RETRAIN = """
 type: pipeline
 display_name: retraining
