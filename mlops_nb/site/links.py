@@ -50,7 +50,8 @@ class SiteMap:
         page: str,  # Name of the page on which it stands
     ) -> str:
         "Keep nbdev's link, or return the name alone"
-        name, other, anchor = match["name"], match["page"], match["anchor"]
+        name, other = match["name"], match["page"]
+        anchor = match["anchor"].partition(".")[0]  # a method is shown with its class
         if other == page: return f"[`{name}`](#{anchor})"
         clear = self.names[name.removesuffix("()")] == 1 and re.search(r"[A-Z_.(]", name)
         return f"[`{name}`]({link_to_page(page, other, '.md')}#{anchor})" if clear else f"`{name}`"
