@@ -14,11 +14,12 @@ from pathlib import Path
 # %% ../nbs/api/03_files.ipynb #6d3e0a71
 @contextmanager
 def whole(
-    path: Path | str,       # The file to make or replace; its folder is made
+    path: Path | str,       # The file to make or replace
+    parents: bool = True,   # Make its folder; False: that the folder is gone is an error
 ) -> Iterator[Path]:        # Where to write it; it takes its name at the end, and is gone after an error
     "Make a file so that nobody ever sees half of it"
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if parents: path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield part
@@ -27,13 +28,14 @@ def whole(
 
 # %% ../nbs/api/03_files.ipynb #5b9e711b
 def write_whole(
-    path: Path | str,           # The file to write or replace; its folder is made
+    path: Path | str,           # The file to write or replace
     content: str | bytes,       # All of it; text is written as UTF-8, its line ends as they are
     mode: int | None = None,    # Permissions of a new file, for example 0o600; those of the process otherwise
+    parents: bool = True,       # As for `whole`
 ) -> Path:                      # The file
     "Write a text or bytes so that nobody ever sees half of the file"
     data = content.encode("utf-8") if isinstance(content, str) else content
-    with whole(path) as part:
+    with whole(path, parents) as part:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
         with open(os.open(part, flags, 0o666 if mode is None else mode), "wb") as file: file.write(data)
     return Path(path)

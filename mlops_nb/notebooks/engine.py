@@ -113,7 +113,7 @@ def write_notebook(
 ) -> None:
     "Write an executed notebook whole; half of a surrogate pair, which is no UTF-8, is written as its escape"
     text = json.dumps(nb, indent=indent, ensure_ascii=False, default=str) + "\n"
-    write_whole(path, text.encode("utf-8", errors="backslashreplace"))
+    write_whole(path, text.encode("utf-8", errors="backslashreplace"), parents=False)
 
 # %% ../../nbs/api/notebooks/08_engine.ipynb #c0356a37
 class Record(NotebookExecutionManager):

@@ -13,7 +13,6 @@ import secrets
 import sqlite3
 import time
 from contextlib import AbstractContextManager
-from datetime import datetime
 from pathlib import Path
 
 from ..errors import UserError
