@@ -14,8 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import UserError
-from ..models import saving as models
-from ..models import seal
+from ..models import saving, seal
 from ..models.champion import champion_columns, pack_rows, sample_evenly
 from ..models.gate import Verdict
 from .evaluate import log_losses, probabilities
@@ -162,7 +161,7 @@ def fitted_again(
     "Fit the accepted recipe on all days and save it"
     fresh, ends = refit(pipeline, rows, roles), dict(train_start=roles["train_start"], train_end=roles["test_end"])
     metadata = ends | {"data": roles["data"]["sha256"], "fitted": "again"}
-    models.save(fresh, folder, X_example=with_holes(inputs(rows, roles), roles), metadata=metadata)
+    saving.save(fresh, folder, X_example=with_holes(inputs(rows, roles), roles), metadata=metadata)
     return fresh
 
 # %% ../../nbs/training/06_register.ipynb #rf000003

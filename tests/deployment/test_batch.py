@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlops_nb.models import saving as models
+from mlops_nb.models import saving
 
 from tests.support import ROOT
 from tests.support.jobs import Project, steps, wait_for
@@ -60,7 +60,7 @@ def test_each_row_has_the_models_own_answer_in_the_order_of_the_table(batch, sco
     table, asked = scored[0], pd.read_parquet(batch.root / "table.parquet")
     assert [*table.id] == [*asked.id] and [*table] == ["carrier", "hour", "gust", "id", "probability", "error"]
     good = table.error.isna()
-    own = models.load(batch.root / "model1").predict_proba(asked.loc[good, ["carrier", "hour", "gust"]])[:, 1]
+    own = saving.load(batch.root / "model1").predict_proba(asked.loc[good, ["carrier", "hour", "gust"]])[:, 1]
     assert np.abs(table.probability[good] - own).max() <= 1e-9
 
 

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from mlops_nb.errors import UserError
 from mlops_nb.models import champion as challenge
-from mlops_nb.models import registry, tracking
-from mlops_nb.models import saving as models
+from mlops_nb.models import registry, saving, tracking
 from mlops_nb.models.gate import Limits, judge
 from mlops_nb.settings import load_settings
 from mlops_nb.training import evaluate, explore, ingest, prepare, register, train
@@ -54,7 +53,7 @@ def fitted(prepared, seed=0, steps=60, estimator="hist_gradient_boosting"):
 def evaluated(pipeline, prepared, folder):
     "Save and evaluate a model as the stages do"
     roles, test = train.read_roles(prepared), train.read_part(prepared, "test")
-    digest = models.save(pipeline, folder / "model", X_example=train.inputs(test, roles))
+    digest = saving.save(pipeline, folder / "model", X_example=train.inputs(test, roles))
     rows = evaluate.judged_rows(test, evaluate.probabilities(pipeline, test, roles), roles)
     metrics = evaluate.measure(rows.late.to_numpy(), rows.probability.to_numpy(), rows.day, n_boot=50).value.to_dict()
     facts = {"model_sha256": digest, "metrics": metrics}
@@ -202,9 +201,9 @@ def test_a_model_is_the_same_twice_and_survives_saving(prepared, tmp_path, estim
     roles, test = train.read_roles(prepared), train.read_part(prepared, "test")
     X = train.inputs(test, roles)
     one, two = (fitted(prepared, estimator=estimator) for _ in range(2))
-    assert models.save(one, tmp_path / "1", X_example=X) == models.save(two, tmp_path / "2", X_example=X)
+    assert saving.save(one, tmp_path / "1", X_example=X) == saving.save(two, tmp_path / "2", X_example=X)
     strange = X.head(3).assign(dest="XXX", temp=np.nan)
-    assert np.array_equal(models.load(tmp_path / "1").predict_proba(strange), one.predict_proba(strange))
+    assert np.array_equal(saving.load(tmp_path / "1").predict_proba(strange), one.predict_proba(strange))
     assert train.scores(one, test, roles)["auc"] > 0.65
 
 
@@ -337,7 +336,7 @@ def test_a_model_that_was_exchanged_after_its_evaluation_is_refused(prepared, tm
     digest = evaluated(fitted(prepared), prepared, tmp_path)
     shutil.rmtree(tmp_path / "model")
     X = train.inputs(train.read_part(prepared, "test"), train.read_roles(prepared))
-    models.save(fitted(prepared, steps=5), tmp_path / "model", X_example=X)
+    saving.save(fitted(prepared, steps=5), tmp_path / "model", X_example=X)
     with pytest.raises(UserError, match="the evaluation is of model"):
         register.read_evaluation(tmp_path / "evaluation", tmp_path / "model")
     with pytest.raises(UserError, match="has the digest"):

@@ -13,7 +13,7 @@ import pytest
 from mlflow.models import infer_signature
 
 from mlops_nb.errors import UserError
-from mlops_nb.models import saving as models
+from mlops_nb.models import saving
 from mlops_nb.models.champion import champion_columns, measure_latencies
 from mlops_nb.models.flavors import adopt
 
@@ -45,7 +45,7 @@ def booster(tmp_path) -> tuple:
 
 def test_a_booster_is_asked_like_an_estimator(booster):
     made, folder, digest = booster
-    model = models.load(folder, digest)
+    model = saving.load(folder, digest)
     np.testing.assert_allclose(model.predict_proba(X), np.column_stack([1 - made.predict(X), made.predict(X)]))
     assert set(model.predict(X)) == {0,
                                      1} and list(champion_columns(model, None,
@@ -71,7 +71,7 @@ def test_three_classes_have_three_columns(tmp_path):
     made = trained("multiclass", y)
     mlflow.lightgbm.save_model(made, tmp_path/"model", signature=infer_signature(X, made.predict(X)),
                                metadata={"classes": ["dawn", "day", "dusk"]})
-    model = models.load(tmp_path/"model", adopt(tmp_path/"model", X.head()))
+    model = saving.load(tmp_path/"model", adopt(tmp_path/"model", X.head()))
     np.testing.assert_allclose(model.predict_proba(X), made.predict(X))
     assert (model.predict(X) == np.array(["dawn", "day", "dusk"])[y]).mean() > 0.9
 
@@ -79,7 +79,7 @@ def test_three_classes_have_three_columns(tmp_path):
 def test_a_number_is_a_prediction(tmp_path):
     made = trained("regression", X.distance / 7)
     mlflow.lightgbm.save_model(made, tmp_path/"model", signature=infer_signature(X, made.predict(X)))
-    model = models.load(tmp_path/"model", adopt(tmp_path/"model", X.head()))
+    model = saving.load(tmp_path/"model", adopt(tmp_path/"model", X.head()))
     np.testing.assert_allclose(model.predict(X), made.predict(X))
     assert not hasattr(model, "predict_proba")
 
@@ -103,9 +103,9 @@ def test_what_is_refused(tmp_path, change, message):
 
 def test_it_is_not_loaded_without_its_digest(booster, tmp_path):
     _, folder, digest = booster
-    with pytest.raises(UserError, match="which runs code when it is loaded"): models.load(folder)
+    with pytest.raises(UserError, match="which runs code when it is loaded"): saving.load(folder)
     (folder/"model.lgb").write_text((folder/"model.lgb").read_text() + " ")
-    with pytest.raises(UserError, match="was changed"): models.load(folder, digest)
+    with pytest.raises(UserError, match="was changed"): saving.load(folder, digest)
 
 
 def test_a_network_of_pytorch(tmp_path):
@@ -127,6 +127,6 @@ def test_a_network_of_pytorch(tmp_path):
     net.eval()
     mlflow.pytorch.save_model(net, tmp_path/"model", signature=infer_signature(single, net(inputs).detach().numpy()),
                               metadata={"classes": [0, 1]}, pip_requirements=["torch"], serialization_format="pickle")
-    model = models.load(tmp_path/"model", adopt(tmp_path/"model", single.head()))
+    model = saving.load(tmp_path/"model", adopt(tmp_path/"model", single.head()))
     np.testing.assert_allclose(model.predict_proba(single)[:, 1], net(inputs).detach().numpy()[:, 0], atol=1e-6)
     assert (model.predict(single) == Y).mean() > 0.7

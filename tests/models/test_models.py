@@ -44,8 +44,7 @@ from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
 from mlops_nb.errors import UserError
-from mlops_nb.models import saving as models
-from mlops_nb.models import seal
+from mlops_nb.models import saving, seal
 
 rng = np.random.default_rng(0)
 N = 120
@@ -70,7 +69,7 @@ class Shift(TransformerMixin, BaseEstimator):
 def original(tmp_path_factory):
     "A sealed model and its digest"
     folder = tmp_path_factory.mktemp("original") / "model"
-    return folder, models.save(LogisticRegression().fit(NUMBERS, LATE), folder, X_example=NUMBERS,
+    return folder, saving.save(LogisticRegression().fit(NUMBERS, LATE), folder, X_example=NUMBERS,
                                metadata={"job": "j1"})
 
 
@@ -97,7 +96,7 @@ def test_one_flipped_bit_in_any_file_is_refused(saved, name):
     content = bytearray((folder / name).read_bytes())
     content[len(content) // 2] ^= 1
     (folder / name).write_bytes(content)
-    for call in (models.verify, models.load, lambda f: models.load(f, sha), lambda f: seal.add_file(f, "card.md", "x")):
+    for call in (saving.verify, saving.load, lambda f: saving.load(f, sha), lambda f: seal.add_file(f, "card.md", "x")):
         with pytest.raises(UserError, match=f"{name} was changed"):
             call(folder)
 
@@ -106,7 +105,7 @@ def test_one_flipped_bit_in_any_file_is_refused(saved, name):
 def test_a_missing_file_is_refused(saved, name):
     (saved[0] / name).unlink()
     with pytest.raises(UserError, match=f"{name} is missing"):
-        models.load(*saved)
+        saving.load(*saved)
 
 
 @pytest.mark.parametrize("name", ["extra.py", "code/deep/extra.py", ".hidden", "two\nlines"])
@@ -114,22 +113,22 @@ def test_an_added_file_is_refused(saved, name):
     (saved[0] / name).parent.mkdir(parents=True, exist_ok=True)
     (saved[0] / name).touch()
     with pytest.raises(UserError, match=f"{name} was added"):
-        models.load(*saved)
+        saving.load(*saved)
 
 
 def test_a_renamed_file_is_refused(saved):
     (saved[0] / "requirements.txt").rename(saved[0] / "other.txt")
     with pytest.raises(UserError, match="other.txt was added, requirements.txt is missing"):
-        models.verify(saved[0])
+        saving.verify(saved[0])
 
 
 def test_a_folder_that_was_sealed_anew_needs_the_recorded_digest(saved):
     folder, sha = saved
     (folder / "requirements.txt").write_text("something-else")
     other = seal.seal(folder)
-    assert models.verify(folder) == other != sha
+    assert saving.verify(folder) == other != sha
     with pytest.raises(UserError, match=f"(?s)has the digest {other}.*accepted: {sha}"):
-        models.load(folder, sha)
+        saving.load(folder, sha)
 
 
 @pytest.mark.parametrize("text", [None, "", "garbage\n", "\x00\xff"])
@@ -137,12 +136,12 @@ def test_a_lost_or_spoiled_manifest_is_refused(saved, text):
     path = saved[0] / "SHA256SUMS"
     path.unlink() if text is None else path.write_text(text)
     with pytest.raises(UserError, match="has no SHA256SUMS|was added"):
-        models.load(saved[0])
+        saving.load(saved[0])
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(UserError, match="has no SHA256SUMS"):
-        models.load(tmp_path / "nowhere")
+        saving.load(tmp_path / "nowhere")
 
 
 def test_coreutils_agree(saved):
@@ -156,7 +155,7 @@ def test_a_card_is_added_without_touching_the_rest(saved):
     folder, sha = saved
     before = seal.read_manifest(folder)
     new = seal.add_file(folder, "README.md", "# Card\n")
-    assert new != sha and models.verify(folder, new) == new
+    assert new != sha and saving.verify(folder, new) == new
     assert before.items() <= seal.read_manifest(folder).items()
     for name in ("README.md", "model.skops", "SHA256SUMS"):
         with pytest.raises(UserError, match="exists"):
@@ -199,10 +198,10 @@ CLASSIFIERS = [
 
 def roundtrip(model, folder: Path, X: pd.DataFrame, method: str):
     "Save, load and serve: all three predict the same"
-    sha = models.save(model, folder, X_example=X)
+    sha = saving.save(model, folder, X_example=X)
     import mlflow.pyfunc
     expected = getattr(model, method)(X)
-    np.testing.assert_array_equal(getattr(models.load(folder, sha), method)(X), expected)
+    np.testing.assert_array_equal(getattr(saving.load(folder, sha), method)(X), expected)
     np.testing.assert_array_equal(mlflow.pyfunc.load_model(str(folder)).predict(X), expected)
 
 
@@ -231,7 +230,7 @@ def test_what_mlflow_could_not_serve_is_refused_and_nothing_is_written(tmp_path)
     frame = FRAME.astype({"carrier": "category"})
     model = HistGradientBoostingClassifier(max_iter=5).fit(frame, LATE)
     with pytest.raises(UserError, match="(?s)cannot serve.*fix: make categories in a step of the pipeline"):
-        models.save(model, tmp_path / "model", X_example=frame)
+        saving.save(model, tmp_path / "model", X_example=frame)
     assert not (tmp_path / "model").exists()
 
 
@@ -242,23 +241,23 @@ def test_the_header_says_how_to_serve_it(saved):
     assert '"name": "hour"' in header["signature"]["inputs"]
     assert header["flavors"]["sklearn"]["skops_trusted_types"] == []
     needed = (saved[0] / "requirements.txt").read_text().splitlines()
-    assert needed == models.requirements() and f"skops=={skops.__version__}" in needed
+    assert needed == saving.requirements() and f"skops=={skops.__version__}" in needed
     assert header["model_size_bytes"] == sum((saved[0] / f).stat().st_size for f in
                                              ("model.skops", "input_example.json", "serving_input_example.json"))
 
 
 def test_requirements_can_be_more(saved):
-    assert any(line.startswith("hypothesis==") for line in models.requirements(["hypothesis"]))
+    assert any(line.startswith("hypothesis==") for line in saving.requirements(["hypothesis"]))
 
 
 def test_a_folder_with_files_is_refused(saved):
     with pytest.raises(UserError, match="is not empty"):
-        models.save(LogisticRegression().fit(NUMBERS, LATE), saved[0], X_example=NUMBERS)
-    models.verify(*saved)
+        saving.save(LogisticRegression().fit(NUMBERS, LATE), saved[0], X_example=NUMBERS)
+    saving.verify(*saved)
 
 
 def test_an_empty_folder_is_filled(tmp_path):
-    models.verify(tmp_path, models.save(Ridge().fit(NUMBERS, LATE), tmp_path, X_example=NUMBERS))
+    saving.verify(tmp_path, saving.save(Ridge().fit(NUMBERS, LATE), tmp_path, X_example=NUMBERS))
 
 
 # Trust
@@ -268,12 +267,12 @@ def test_a_type_of_ones_own_has_to_be_named(tmp_path):
     model = make_pipeline(Shift(), LogisticRegression()).fit(NUMBERS, LATE)
     name = f"{Shift.__module__}.Shift"
     with pytest.raises(UserError, match=f"(?s)not trusted: {name}.*trusted="):
-        models.save(model, tmp_path / "model", X_example=NUMBERS)
+        saving.save(model, tmp_path / "model", X_example=NUMBERS)
     assert not (tmp_path / "model").exists()
-    sha = models.save(model, tmp_path / "model", X_example=NUMBERS, trusted=[name])
+    sha = saving.save(model, tmp_path / "model", X_example=NUMBERS, trusted=[name])
     with pytest.raises(UserError, match=f"not trusted: {name}"):
-        models.load(tmp_path / "model", sha)
-    np.testing.assert_array_equal(models.load(tmp_path / "model", sha, trusted=[name]).predict(NUMBERS),
+        saving.load(tmp_path / "model", sha)
+    np.testing.assert_array_equal(saving.load(tmp_path / "model", sha, trusted=[name]).predict(NUMBERS),
                                   model.predict(NUMBERS))
 
 
@@ -287,7 +286,7 @@ def test_the_trusted_list_is_ours_and_not_the_files(saved):
     header["flavors"]["sklearn"]["skops_trusted_types"] = skops.io.get_untrusted_types(file=folder / "model.skops")
     (folder / "MLmodel").write_text(yaml.safe_dump(header))
     with pytest.raises(UserError, match="not trusted: .*system"):
-        models.load(folder, seal.seal(folder))
+        saving.load(folder, seal.seal(folder))
 
 
 class Bomb:
@@ -313,27 +312,27 @@ def test_nothing_is_read_before_it_is_verified(saved, tmp_path):
     sha = saved[1]
     planted(saved[0], tmp_path / "trace", "cloudpickle")
     with pytest.raises(UserError, match="has the digest"):
-        models.load(saved[0], sha)
+        saving.load(saved[0], sha)
     assert not (tmp_path / "trace").exists()
 
 
 def test_a_pickle_is_not_loaded_on_its_own_word(saved, tmp_path):
     planted(saved[0], tmp_path / "trace", "cloudpickle")
     with pytest.raises(UserError, match="runs code when it is loaded"):
-        models.load(saved[0])
+        saving.load(saved[0])
     assert not (tmp_path / "trace").exists()
 
 
 def test_a_pickle_that_calls_itself_skops_is_not_unpickled(saved, tmp_path):
     sha = planted(saved[0], tmp_path / "trace", "skops")
     with pytest.raises(zipfile.BadZipFile):
-        models.load(saved[0], sha)
+        saving.load(saved[0], sha)
     assert not (tmp_path / "trace").exists()
 
 
 def test_the_bomb_is_live(saved, tmp_path):
     "Without the guards it does go off: the three tests above could fail"
-    models.load(saved[0], planted(saved[0], tmp_path / "trace", "cloudpickle"))
+    saving.load(saved[0], planted(saved[0], tmp_path / "trace", "cloudpickle"))
     assert (tmp_path / "trace").exists()
 
 
@@ -343,20 +342,20 @@ def test_a_header_cannot_point_outside(saved, target):
     header["flavors"]["sklearn"]["pickled_model"] = target
     (saved[0] / "MLmodel").write_text(yaml.safe_dump(header))
     with pytest.raises(UserError, match="names no scikit-learn model"):
-        models.load(saved[0], seal.seal(saved[0]))
+        saving.load(saved[0], seal.seal(saved[0]))
 
 
 def test_what_skops_cannot_store_is_pickled_only_on_request(tmp_path):
     model = Birch(n_clusters=2).fit(NUMBERS)
     with pytest.raises(UserError, match="(?s)skops cannot store Birch.*allow_pickle=True"):
-        models.save(model, tmp_path / "model", X_example=NUMBERS)
-    sha = models.save(model, tmp_path / "model", X_example=NUMBERS, allow_pickle=True)
+        saving.save(model, tmp_path / "model", X_example=NUMBERS)
+    sha = saving.save(model, tmp_path / "model", X_example=NUMBERS, allow_pickle=True)
     assert "serialization_format: cloudpickle" in (tmp_path / "model" / "MLmodel").read_text()
-    np.testing.assert_array_equal(models.load(tmp_path / "model", sha).predict(NUMBERS), model.predict(NUMBERS))
+    np.testing.assert_array_equal(saving.load(tmp_path / "model", sha).predict(NUMBERS), model.predict(NUMBERS))
 
 
 def test_allowing_pickle_still_prefers_skops(tmp_path):
-    models.save(Ridge().fit(NUMBERS, LATE), tmp_path, X_example=NUMBERS, allow_pickle=True)
+    saving.save(Ridge().fit(NUMBERS, LATE), tmp_path, X_example=NUMBERS, allow_pickle=True)
     assert (tmp_path / "model.skops").exists()
 
 
@@ -391,8 +390,8 @@ def test_two_processes_make_the_same_folder(tmp_path):
 )
 def test_canonical_changes_names_and_no_array(model):
     data = skops.io.dumps(model.fit(NUMBERS, LATE))
-    once = models.canonical(data)
-    assert models.canonical(once) == models.canonical(skops.io.dumps(model)) == once != data
+    once = saving.canonical(data)
+    assert saving.canonical(once) == saving.canonical(skops.io.dumps(model)) == once != data
     with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(io.BytesIO(once)) as new:
         assert len(old.namelist()) == len(new.namelist())
         assert sorted(old.read(n) for n in old.namelist()[:-1]) == sorted(new.read(n) for n in new.namelist()[1:])
@@ -400,7 +399,7 @@ def test_canonical_changes_names_and_no_array(model):
 
 def test_a_column_that_had_holes_in_training_may_be_null_though_the_first_rows_have_none(tmp_path):
     X = pd.DataFrame({"gust": [1.0] * 9 + [np.nan], "hour": np.arange(10.0)})
-    models.save(HistGradientBoostingClassifier(max_iter=2).fit(X, [0, 1] * 5), tmp_path, X_example=X)
+    saving.save(HistGradientBoostingClassifier(max_iter=2).fit(X, [0, 1] * 5), tmp_path, X_example=X)
     columns = json.loads(yaml.safe_load((tmp_path / "MLmodel").read_text())["signature"]["inputs"])
     assert {column["name"]: column["required"] for column in columns} == {"gust": False, "hour": True}
     assert len(json.loads((tmp_path / "input_example.json").read_text())["data"]) == 5
@@ -425,4 +424,4 @@ def outcome(X):
 def test_a_few_rows_have_the_signature_of_all(data, rows, kinds):
     X = pd.DataFrame({f"column{number}": data.draw(st.lists(kind, min_size=rows, max_size=rows)) for number,
                       kind in enumerate(kinds)})
-    assert outcome(models.representative_rows(X)) == outcome(X)
+    assert outcome(saving.representative_rows(X)) == outcome(X)

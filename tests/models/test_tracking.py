@@ -18,9 +18,8 @@ from matplotlib.figure import Figure
 from sklearn.linear_model import LogisticRegression
 
 from mlops_nb.errors import UserError
-from mlops_nb.models import registry, seal, tracking
-from mlops_nb.models import saving as models
-from mlops_nb.workspace import mlflow_store as store
+from mlops_nb.models import registry, saving, seal, tracking
+from mlops_nb.workspace import mlflow_store
 
 from tests.support.mlflow_azure import azure_like, free_port
 
@@ -29,19 +28,20 @@ X = pd.DataFrame({"distance": [100.0, 200, 300, 400], "hour": [6.0, 12, 18, 22]}
 
 def model_folder(folder: Path, C: float = 1.0) -> Path:
     "A sealed model"
-    models.save(LogisticRegression(C=C).fit(X, [0, 0, 1, 1]), folder, X_example=X)
+    saving.save(LogisticRegression(C=C).fit(X, [0, 0, 1, 1]), folder, X_example=X)
     return folder
 
 
 def opened_by_azure(address: str) -> str:
     "Open a run on a server, as Azure ML does for a step"
-    client = store.make_client(address)
-    return client.create_run(store.experiment_id(client, address, "tests"), run_name="step").info.run_id
+    client = mlflow_store.make_client(address)
+    return client.create_run(mlflow_store.experiment_id(client, address, "tests"), run_name="step").info.run_id
 
 
 def job(monkeypatch, address: str) -> str:
     "Open a run as the runner does and put it in the environment as a step finds it"
-    run_id = store.open_run(address, "tests", "step") if address.startswith("sqlite") else opened_by_azure(address)
+    run_id = mlflow_store.open_run(address, "tests",
+                                   "step") if address.startswith("sqlite") else opened_by_azure(address)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
     return run_id
@@ -50,7 +50,7 @@ def job(monkeypatch, address: str) -> str:
 @pytest.fixture
 def local(tmp_path, monkeypatch):
     "A step's environment in a workspace whose path has a space"
-    job(monkeypatch, store.tracking_uri(tmp_path / "my project"))
+    job(monkeypatch, mlflow_store.tracking_uri(tmp_path / "my project"))
     return tmp_path
 
 
@@ -64,7 +64,7 @@ def azure(tmp_path_factory):
 @pytest.fixture(params=["sqlite", "azure"])
 def step(request, tmp_path, monkeypatch):
     "A step's environment, once on a laptop and once in Azure ML"
-    address = store.tracking_uri(tmp_path) if request.param == "sqlite" else request.getfixturevalue("azure").url
+    address = mlflow_store.tracking_uri(tmp_path) if request.param == "sqlite" else request.getfixturevalue("azure").url
     return job(monkeypatch, address)
 
 
@@ -108,7 +108,7 @@ print(store.open_run(store.tracking_uri(sys.argv[1]), 'shared', 'run'))"""
     (tmp_path / "go").touch()
     runs = {finish(worker).strip() for worker in workers}
     assert len(runs) == 3
-    client = store.make_client(store.tracking_uri(tmp_path))
+    client = mlflow_store.make_client(mlflow_store.tracking_uri(tmp_path))
     assert {client.get_run(r).info.experiment_id
             for r in runs} == {client.get_experiment_by_name("shared").experiment_id}
 
@@ -127,37 +127,38 @@ def test_a_store_whose_creation_was_killed_is_created_again(tmp_path):
     worker.kill()
     worker.communicate()
     assert not database.exists()
-    assert store.open_run(store.tracking_uri(tmp_path), "tests", "after")
+    assert mlflow_store.open_run(mlflow_store.tracking_uri(tmp_path), "tests", "after")
 
 
 def test_an_old_log_of_writes_is_not_played_into_a_new_store(tmp_path):
-    address, log = store.tracking_uri(tmp_path), tmp_path / ".mlops" / "mlflow.db-wal"
-    with closing(store.keep_open(address)):
-        store.open_run(address, "tests", "before")
+    address, log = mlflow_store.tracking_uri(tmp_path), tmp_path / ".mlops" / "mlflow.db-wal"
+    with closing(mlflow_store.keep_open(address)):
+        mlflow_store.open_run(address, "tests", "before")
         old = log.read_bytes()
     (tmp_path / ".mlops" / "mlflow.db").unlink()
     log.write_bytes(old)
-    store.create_store(address)
+    mlflow_store.create_store(address)
     with closing(sqlite3.connect(tmp_path / ".mlops" / "mlflow.db")) as db:
         assert db.execute("SELECT count(*) FROM runs").fetchone() == (0,)
 
 
 def test_processes_that_log_at_once_lose_nothing(tmp_path):
-    address = store.tracking_uri(tmp_path)
-    runs = [store.open_run(address, "tests", f"run{n}") for n in range(2)]
+    address = mlflow_store.tracking_uri(tmp_path)
+    runs = [mlflow_store.open_run(address, "tests", f"run{n}") for n in range(2)]
     code = """from mlops_nb.models import tracking
 with tracking.run():
     for step in range(40): tracking.log_metrics({'loss': 1 / (step + 1)}, step=step)"""
     workers = [python(code, env={**os.environ, "MLFLOW_TRACKING_URI": address, "MLFLOW_RUN_ID": run}) for run in runs]
     for worker in workers:
         finish(worker)
-    assert all(store.metric_history(address, run, "loss") == [(s, 1 / (s + 1)) for s in range(40)] for run in runs)
+    assert all(mlflow_store.metric_history(address, run, "loss") == [(s, 1 / (s + 1)) for s in range(40)]
+               for run in runs)
 
 
 @pytest.mark.parametrize("name", ["with space", "hash#tag", "umläut"])
 def test_any_folder_name_works(tmp_path, monkeypatch, name):
     root = tmp_path / name
-    run_id = job(monkeypatch, store.tracking_uri(root))
+    run_id = job(monkeypatch, mlflow_store.tracking_uri(root))
     with tracking.run():
         tracking.log_text("hello", "notes/hello.txt")
     assert [p.name for p in tmp_path.iterdir()] == [name]
@@ -168,26 +169,26 @@ def test_any_folder_name_works(tmp_path, monkeypatch, name):
 @pytest.mark.parametrize("name", ["per%20cent", "what?"])
 def test_a_folder_that_mlflow_would_misread_is_refused(tmp_path, name):
     with pytest.raises(UserError, match="accepted: a path without"):
-        store.tracking_uri(tmp_path / name)
+        mlflow_store.tracking_uri(tmp_path / name)
 
 
 def test_no_connection_stays_open(tmp_path):
     "A forked step must not inherit one"
-    store.open_run(store.tracking_uri(tmp_path), "tests", "run")
+    mlflow_store.open_run(mlflow_store.tracking_uri(tmp_path), "tests", "run")
     names = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")
              if os.path.exists(f"/proc/self/fd/{fd}")]
     assert not [n for n in names if n.startswith(str(tmp_path))]
 
 
 def test_a_run_ends_as_told(tmp_path):
-    address = store.tracking_uri(tmp_path)
-    run_id = store.open_run(address, "tests", "run", tags={"commit": "0a1b", "environment": "9f"})
-    store.close_run(address, run_id, "KILLED")
-    run = store.make_client(address).get_run(run_id)
+    address = mlflow_store.tracking_uri(tmp_path)
+    run_id = mlflow_store.open_run(address, "tests", "run", tags={"commit": "0a1b", "environment": "9f"})
+    mlflow_store.close_run(address, run_id, "KILLED")
+    run = mlflow_store.make_client(address).get_run(run_id)
     assert (run.info.status, run.info.run_name) == ("KILLED", "run")
     assert (run.data.tags["commit"], run.data.tags["environment"]) == ("0a1b", "9f")
     with pytest.raises(UserError, match="accepted: FINISHED, FAILED, KILLED"):
-        store.close_run(address, run_id, "Completed")
+        mlflow_store.close_run(address, run_id, "Completed")
 
 
 # The page
@@ -195,7 +196,7 @@ def test_a_run_ends_as_told(tmp_path):
 
 def test_ui_refuses_a_taken_port(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(UserError, match="port .* is taken"):
-        store.serve_ui(tmp_path, port=other.getsockname()[1], open_browser=False)
+        mlflow_store.serve_ui(tmp_path, port=other.getsockname()[1], open_browser=False)
     assert not (tmp_path / ".mlops").exists()
 
 
@@ -232,11 +233,11 @@ def test_a_step_logs_to_the_run_of_its_job(step):
         tracking.log_dataset({"rows": 3, "sha256": "ab"})
     assert {first.info.run_id, inner.info.run_id, second.info.run_id} == {step}
     address = os.environ["MLFLOW_TRACKING_URI"]
-    run = store.make_client(address).get_run(step)
+    run = mlflow_store.make_client(address).get_run(step)
     assert run.info.status == "RUNNING"
     assert run.data.params == {"rate": "0.1", "name": "007"}
     assert (run.data.tags["dataset.rows"], run.data.tags["dataset.sha256"]) == ("3", "ab")
-    assert [(one.step, one.value) for one in store.make_client(address).get_metric_history(step, "auc")] == [
+    assert [(one.step, one.value) for one in mlflow_store.make_client(address).get_metric_history(step, "auc")] == [
         (1, 0.5),
         (2, 0.75),
     ]
@@ -245,7 +246,7 @@ def test_a_step_logs_to_the_run_of_its_job(step):
 def test_a_failing_cell_leaves_the_run_to_the_runner(local):
     with pytest.raises(ZeroDivisionError), tracking.run():
         _ = 1 / 0
-    run = store.make_client(os.environ["MLFLOW_TRACKING_URI"]).get_run(os.environ["MLFLOW_RUN_ID"])
+    run = mlflow_store.make_client(os.environ["MLFLOW_TRACKING_URI"]).get_run(os.environ["MLFLOW_RUN_ID"])
     assert run.info.status == "RUNNING"
 
 
@@ -312,8 +313,8 @@ def test_the_whole_life_of_a_version(step, tmp_path, request):
     registry.promote(name, number)
     assert registry.find_champion(name).version == number
     to = registry.fetch(name, number, tmp_path / "fetched")
-    assert models.verify(to, found.digest) == found.digest
-    assert (models.load(to, found.digest).predict_proba(X) == models.load(folder).predict_proba(X)).all()
+    assert saving.verify(to, found.digest) == found.digest
+    assert (saving.load(to, found.digest).predict_proba(X) == saving.load(folder).predict_proba(X)).all()
 
 
 def test_a_retried_step_makes_no_second_version(step, tmp_path, request):
@@ -340,14 +341,14 @@ def test_a_step_that_died_between_upload_and_version_is_retried(step, tmp_path, 
     newer, older = registry.list_versions(name)
     assert older.source.endswith("/model") and newer.source.endswith(f"/model-{newer.digest[:12]}")
     for version, sent in ((newer, other), (older, folder)):
-        assert models.verify(registry.fetch(name, version.version,
+        assert saving.verify(registry.fetch(name, version.version,
                                             tmp_path / f"f{version.version}")) == seal.digest(sent)
 
 
 def three_versions(tmp_path: Path, monkeypatch) -> str:
     "A model with three versions"
     for number in (1, 2, 3):
-        job(monkeypatch, store.tracking_uri(tmp_path))
+        job(monkeypatch, mlflow_store.tracking_uri(tmp_path))
         with tracking.run():
             assert registry.register(model_folder(tmp_path / f"m{number}", C=number), "flights") == number
     return "flights"
@@ -539,7 +540,7 @@ def test_what_azure_lacks_fails_against_the_stand_in(azure, monkeypatch):
     with tracking.run():
         with pytest.raises(MlflowException, match="no such route|404"):
             mlflow.sklearn.log_model(model, name="model", pip_requirements=["scikit-learn"], skops_trusted_types=[])
-    client = store.make_client(azure.url)
+    client = mlflow_store.make_client(azure.url)
     client.create_registered_model("teeth")
     with pytest.raises(MlflowException, match="no such route|404"):
         client.set_registered_model_alias("teeth", "champion", "1")

@@ -52,12 +52,11 @@ def register_rent(root: Path):
     "A regression: no text column, no classes"
     from sklearn.linear_model import LinearRegression
 
-    from mlops_nb.models import registry, tracking
-    from mlops_nb.models import saving as models
+    from mlops_nb.models import registry, saving, tracking
     from mlops_nb.serving.endpoints import use_registry
     X = pd.DataFrame({"rooms": np.arange(200.0) % 7, "floor": np.arange(200.0) % 11})
     y = 100 * X.rooms + 7 * X.floor
-    models.save(LinearRegression().fit(X, y), root / "rent", X_example=X)
+    saving.save(LinearRegression().fit(X, y), root / "rent", X_example=X)
     with use_registry(root), tracking.run(): registry.register(root / "rent", "rent")
     labelled(root / "rents", X, y)
 

@@ -52,9 +52,9 @@ def command(root, *words):
 
 
 def test_answers_equal_the_models_own(serving, flight):
-    from mlops_nb.models import saving as models
+    from mlops_nb.models import saving
     X, _ = flights()
-    expected = models.load(serving.root / "model1").predict_proba(X)[:, 1]
+    expected = saving.load(serving.root / "model1").predict_proba(X)[:, 1]
     body = [{k: None if v != v else v for k, v in row.items()} for row in X.to_dict("records")]
     split = {"input_data": {"columns": [*X], "index": [*range(len(X))], "data": [[*row.values()] for row in body]}}
     for form in (body, split, {"input_data": body}):

@@ -23,8 +23,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from mlops_nb.errors import UserError
-from mlops_nb.models import saving as models
-from mlops_nb.models import seal
+from mlops_nb.models import saving, seal
 from mlops_nb.serving.image import find_engine, write_context
 
 from tests.support import ROOT
@@ -101,7 +100,7 @@ def test_the_image_answers_as_the_model_does(root, program, image):
     id = subprocess.run([program, "run", "--detach", *ports, *RUN, image["tag"]], text=True, capture_output=True,
                         check=True).stdout.strip()
     try:
-        own = models.load(root / "model1").predict_proba(X.head(20))[:, 1]
+        own = saving.load(root / "model1").predict_proba(X.head(20))[:, 1]
         assert [row["probability"] for row in answer(rows)] == pytest.approx(own, abs=1e-9)
         inside = lambda *words: subprocess.run([program, "exec", id, *words], text=True, capture_output=True)
         assert inside("id", "-u").stdout.strip() == "10001"

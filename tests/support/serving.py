@@ -64,8 +64,7 @@ def register_models(root: Path):
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
 
-    from mlops_nb.models import registry, tracking
-    from mlops_nb.models import saving as models
+    from mlops_nb.models import registry, saving, tracking
     from mlops_nb.serving.endpoints import use_registry
     X, y = flights()
     codes = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=np.nan)
@@ -74,7 +73,7 @@ def register_models(root: Path):
     linear = make_pipeline(make_column_transformer((OneHotEncoder(handle_unknown="error"), ["carrier"]),
                                                    remainder=SimpleImputer()), LogisticRegression())
     for number, model in enumerate((trees, linear), 1):
-        models.save(model.fit(X, y), root / f"model{number}", X_example=X)
+        saving.save(model.fit(X, y), root / f"model{number}", X_example=X)
         with use_registry(root), tracking.run():
             assert registry.register(root / f"model{number}", "flight-delay") == number
 
