@@ -367,7 +367,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.compose import make_column_transformer
 from sklearn.preprocessing import OrdinalEncoder
-from mlops_nb.models import saving as models
+from mlops_nb.models import saving
 junk = [object() for _ in range(int(sys.argv[2]))]
 frame = pd.DataFrame({"hour": np.arange(60.0), "carrier": ["AA", "B6", "UA"] * 20})
 columns = make_column_transformer((OrdinalEncoder(), ["carrier"]), remainder="passthrough")
