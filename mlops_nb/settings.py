@@ -85,7 +85,6 @@ def _lines(text):
         elif line[:1].strip() and line[0] not in "#;": found[section, line.partition("=")[0].strip()] = number
     return found
 
-# %% ../nbs/api/08_settings.ipynb #e00881ff
 def _broken(e, path):
     "What `configparser` found, in our words"
     if isinstance(e, configparser.DuplicateOptionError): what = f"[{e.section}] {e.option} is set twice"
@@ -94,7 +93,6 @@ def _broken(e, path):
     else: return UserError("not a line of an INI file", accepted="key = value", file=path, line=e.errors[0][0])
     return UserError(what, file=path, line=e.lineno)
 
-# %% ../nbs/api/08_settings.ipynb #c837987c
 def _split(path):
     "The sections as text, and the lines"
     parser = configparser.ConfigParser(interpolation=None, delimiters=("=",), default_section="\0")
@@ -114,7 +112,6 @@ def _refuse(kind, name, known, file, line):
     fix = f"did you mean {close[0]}?" if close else ""
     raise UserError(f"unknown {kind} {name}", accepted=", ".join(known), fix=fix, file=file, line=line)
 
-# %% ../nbs/api/08_settings.ipynb #5454f88c
 def _parameter(name, hint):
     base, *rest = get_args(hint) or (hint,)
     bounds = rest[0] if rest else Range()
@@ -124,7 +121,6 @@ def _value(name, hint, text, file, line):
     try: return coerce(_parameter(name, hint), text)
     except UserError as e: raise UserError(e.what, accepted=e.accepted, file=file, line=line) from None
 
-# %% ../nbs/api/08_settings.ipynb #0dc4e727
 def _section(cls: type[S], name: str, given: dict[str, str], file: Path, lines: dict) -> S:
     "One section as its class has it"
     hints = {k: h for k, h in get_type_hints(cls, include_extras=True).items() if k in cls.__dataclass_fields__}

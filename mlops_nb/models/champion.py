@@ -165,7 +165,6 @@ def read_decision(
         file = registry.fetch(name, version.version, Path(folder) / "model") / "judged.json"
         return (_from_text(file.read_text(), name), version.version) if file.exists() else None
 
-# %% ../../nbs/api/models/09_champion.ipynb #ch000003
 def _as_text(judged: Comparison) -> str:
     "A verdict as JSON"
     verdict, slices = judged.verdict, judged.verdict.slices

@@ -35,7 +35,6 @@ def _codes(
                         accepted="rows of at least 2 clusters (days)", fix="judge on a longer window")
     return codes, len(labels)
 
-# %% ../../nbs/api/models/08_gate.ipynb #6f66e436
 def _copies(
     n_clusters: int,  # How many clusters are drawn in each resample
     n_boot: int,      # How many resamples
@@ -45,7 +44,6 @@ def _copies(
     draws = np.random.default_rng(seed).multinomial(n_clusters, np.full(n_clusters, 1 / n_clusters), size=n_boot)
     return draws.astype(float)
 
-# %% ../../nbs/api/models/08_gate.ipynb #ea32ea15
 def _bounds(
     copies: np.ndarray,  # From `_copies`
     sums: np.ndarray,    # Per cluster: sum of the differences
@@ -97,7 +95,6 @@ class GateCheck:
         "The value as it is reported: a time is rounded up, though not past a limit that it is within"
         return _whole(self.value, self.limit) if self.unit == "ms" else self.value
 
-# %% ../../nbs/api/models/08_gate.ipynb #e719a7ae
 def _whole(
     value: float,  # Milliseconds; a NaN stays one
     limit: float,  # Milliseconds
@@ -157,7 +154,6 @@ def _by(
     "A difference in words"
     return f"{'lower' if difference < 0 else 'higher'} {amount} {abs(difference):.4f}"
 
-# %% ../../nbs/api/models/08_gate.ipynb #7dba3098
 def _improvement(interval: Interval, limits: Limits) -> GateCheck:
     "The upper bound of the difference must be below minus the improvement that was asked for"
     limit, sure = 0.0 - limits.min_improvement, f"with {limits.confidence:.0%} confidence"
@@ -186,14 +182,12 @@ def _slice_intervals(
             found[f"{dimension}={label}"] = len(at), _bounds(copies, sums, counts, limits.confidence)
     return found
 
-# %% ../../nbs/api/models/08_gate.ipynb #f231ffa6
 def _slice_table(found: dict, limits: Limits) -> pd.DataFrame:
     "One row per judged slice, the worst first"
     rows = [(name, n, i.mean, i.low, i.high, i.low <= limits.max_slice_regression) for name, (n, i) in found.items()]
     table = pd.DataFrame(rows, columns=["slice", "rows", "mean", "low", "high", "passed"])
     return table.sort_values("low", ascending=False, kind="stable").set_index("slice")
 
-# %% ../../nbs/api/models/08_gate.ipynb #6517098f
 def _worst_slice(table: pd.DataFrame, limits: Limits) -> GateCheck:
     "No slice may surely be worse by more than the margin"
     margin, name = limits.max_slice_regression, "worst slice lower bound"
@@ -223,7 +217,6 @@ def _check_losses(losses: dict, n: int) -> None:
             raise UserError(f"{who} has {bad} losses that are not finite numbers", accepted="finite losses",
                             fix="clip the predicted probabilities, or look for NaN among the features")
 
-# %% ../../nbs/api/models/08_gate.ipynb #42a6749f
 def judge(
     challenger: np.ndarray,          # Loss of the challenger, one per row
     champion: np.ndarray,            # Loss of the champion (or of a baseline) on the same rows, same order

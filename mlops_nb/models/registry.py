@@ -37,7 +37,6 @@ class Version:
         "The sha256 recorded when it was registered"
         return self.tags.get("sha256")
 
-# %% ../../nbs/api/models/07_registry.ipynb #60b9d902
 def _read(
     found,  # MLflow's model version
 ) -> Version:
@@ -54,7 +53,6 @@ def _name(
         raise UserError(f"{name!r} cannot name a model", accepted="letters, digits, '-', '_' and '.', at most 255")
     return name
 
-# %% ../../nbs/api/models/07_registry.ipynb #d5e2cc26
 def list_versions(
     name: str,  # A registered model
 ) -> list[Version]:
@@ -99,7 +97,6 @@ def _upload(
     raise UserError(f"the artifact {own} of this run was uploaded in part", accepted=digest,
                     fix="register in a new run")
 
-# %% ../../nbs/api/models/07_registry.ipynb #c7cfc2b7
 def _uploaded(
     info,       # MLflow's description of the run
     path: str,  # An artifact path
@@ -126,7 +123,6 @@ def fetch(
         shutil.copytree(got, to, dirs_exist_ok=True)
     return to
 
-# %% ../../nbs/api/models/07_registry.ipynb #7178e51d
 def _find(
     name: str,           # A registered model
     version: int | str,  # Its version
@@ -162,7 +158,6 @@ class ChampionChanged(UserError):
     "The champion is not, or no longer, the version that the challenger was judged against"
     exit_code = 1
 
-# %% ../../nbs/api/models/07_registry.ipynb #0e2966d6
 ANY_CHAMPION = "any"  # Whatever is champion: for a rollback, which is a person's decision
 
 
@@ -172,7 +167,6 @@ def _in_charge(
     "All versions tagged champion, the champion first; more than one only during a promotion, or after one that died"
     return [version.version for version in list_versions(name) if version.tags.get("status") == "champion"]
 
-# %% ../../nbs/api/models/07_registry.ipynb #a480bd29
 def _changed(
     name: str,                    # A registered model
     instead_of: int | str | None,  # What it was judged against
@@ -183,7 +177,6 @@ def _changed(
     return ChampionChanged(f"{name} has {called(max(now, default=None))} in charge",
                            accepted=f"{called(instead_of)}, as when the challenger was judged", fix="judge it again")
 
-# %% ../../nbs/api/models/07_registry.ipynb #2f837a71
 def _expect(
     name: str,                    # A registered model
     instead_of: int | str | None,  # What it was judged against, None for no champion
@@ -202,7 +195,6 @@ def _exclusive():
     local = uri.startswith("sqlite:///")
     return lock(Path(uri.removeprefix("sqlite:///")).with_name("registry.lock")) if local else nullcontext()
 
-# %% ../../nbs/api/models/07_registry.ipynb #9a4457a1
 def _promote(
     name: str,                    # A registered model
     version: int,                 # The version to put in charge
@@ -218,7 +210,6 @@ def _promote(
     for other in now:
         tag_version(name, other, {"status": "retired"})
 
-# %% ../../nbs/api/models/07_registry.ipynb #2c420db7
 def promote(
     name: str,                         # A registered model
     version: int | str,                # The version to put in charge; an older one is a rollback

@@ -52,7 +52,6 @@ TRUSTED = (
     "sklearn.utils.validation.check_array",
 )
 
-# %% ../../nbs/api/models/05_saving.ipynb #79cd1410
 def _allowed(
     data: bytes,    # A skops archive
     trusted=(),     # Full names of types that the caller trusts besides TRUSTED
@@ -82,7 +81,6 @@ def _renumber(
         return node
     return json.dumps(json.loads(schema, object_hook=number), separators=(",", ":")).encode(), names
 
-# %% ../../nbs/api/models/05_saving.ipynb #711c9a97
 def canonical(
     data: bytes,  # A skops archive
 ) -> bytes:
@@ -100,7 +98,6 @@ def canonical(
 # %% ../../nbs/api/models/05_saving.ipynb #ce4a041f
 _DISTRIBUTIONS = ("mlflow", "mlflow-skinny", "scikit-learn", "skops", "numpy", "scipy", "pandas")
 
-# %% ../../nbs/api/models/05_saving.ipynb #9c9c6a01
 def requirements(
     extra=(),  # Further distributions that the model needs, by name
 ) -> list[str]:
@@ -115,7 +112,6 @@ def requirements(
         found.pop("mlflow-skinny", None)
     return [f"{name}=={found[name]}" for name in found]
 
-# %% ../../nbs/api/models/05_saving.ipynb #4f0e9895
 def _conda(
     extra=(),  # Further distributions that the model needs, by name
 ) -> dict:
@@ -198,7 +194,6 @@ def _empty(
         raise UserError(f"{folder} is not empty", accepted="a new or empty folder", fix="remove it, or save elsewhere")
     return folder
 
-# %% ../../nbs/api/models/05_saving.ipynb #57a55511
 def save(
     model,                      # A fitted scikit-learn estimator or pipeline
     folder: Path | str,         # A new or empty folder
@@ -259,7 +254,6 @@ def _flavor(
                         accepted="a folder written by mlops_nb.models.saving.save", file=folder / "MLmodel")
     return folder / flavor["pickled_model"], flavor.get("serialization_format", "pickle")
 
-# %% ../../nbs/api/models/05_saving.ipynb #72d1e808
 def load(
     folder: Path | str,         # A model folder
     digest: str | None = None,  # The digest recorded when it was saved; needed for a pickled model

@@ -14,7 +14,6 @@ from ..errors import UserError
 # %% ../../nbs/api/models/03_seal.ipynb #d548fcf1
 MANIFEST = "SHA256SUMS"
 
-# %% ../../nbs/api/models/03_seal.ipynb #19f68391
 def _hashes(
     folder: Path,  # The model folder
 ) -> dict[str, str]:
@@ -31,7 +30,6 @@ def _sha256(
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
-# %% ../../nbs/api/models/03_seal.ipynb #f74b4578
 def _manifest(
     hashes: dict[str, str],  # sha256 by path
 ) -> bytes:
@@ -77,7 +75,6 @@ def _differences(
     changed = [f"{name} was changed" for name in listed.keys() & found.keys() if listed[name] != found[name]]
     return sorted(lost + extra + changed)
 
-# %% ../../nbs/api/models/03_seal.ipynb #866c3033
 def verify(
     folder: Path | str,         # The model folder
     digest: str | None = None,  # The digest recorded when it was saved; without it only the manifest is checked

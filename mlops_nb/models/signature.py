@@ -50,7 +50,6 @@ class InvalidRequest(MlopsError):
         code = "UnsupportedMediaType" if status == 415 else "BadRequest"
         self.status, self.body = status, {"error": {"code": code, "message": message, "accepted": accepted}}
 
-# %% ../../nbs/api/models/02_signature.ipynb #47794e5f
 FORMS = '{"input_data": {"columns": [...], "index": [...], "data": [[...], ...]}} or a list of records'
 
 # %% ../../nbs/api/models/02_signature.ipynb #9aa87026
@@ -72,7 +71,6 @@ def _split(
         raise InvalidRequest("index and data differ in length", "one entry of index for each row")
     return [dict(zip(columns, row)) for row in data]
 
-# %% ../../nbs/api/models/02_signature.ipynb #a9746f92
 def rows(
     body,             # What the request's JSON means
 ) -> list[dict]:      # One dictionary for each row
@@ -88,7 +86,6 @@ def rows(
 # %% ../../nbs/api/models/02_signature.ipynb #1772c434
 LIMITS = {"integer": 2**31, "long": 2**63}  # whole numbers are below, in absolute value
 
-# %% ../../nbs/api/models/02_signature.ipynb #84a9b300
 def _number(value, kind) -> bool:
     "Is it a number that fits the type?"
     if isinstance(value, bool) or not isinstance(value, (int, float)): return False
@@ -96,14 +93,12 @@ def _number(value, kind) -> bool:
     except OverflowError: return False
     return fits and (kind not in LIMITS or (value == int(value) and abs(value) < LIMITS[kind]))
 
-# %% ../../nbs/api/models/02_signature.ipynb #a7d374e9
 def _date(value) -> bool:
     "Is it a date in ISO form?"
     from datetime import datetime
     try: return isinstance(value, str) and bool(datetime.fromisoformat(value))
     except ValueError: return False
 
-# %% ../../nbs/api/models/02_signature.ipynb #85eb9bc2
 ACCEPTED_VALUES = {"boolean": "true or false", "integer": "a whole number of 32 bits",
                    "long": "a whole number of 64 bits", "float": "a finite number", "double": "a finite number",
                    "string": "text", "datetime": "a date in ISO 8601, such as 2013-07-01T06:00"}
@@ -131,7 +126,6 @@ def _names(
         what = f"row {number} has {names}, which the model does not take"
         raise InvalidRequest(what, f"the columns {', '.join(fields)}")
 
-# %% ../../nbs/api/models/02_signature.ipynb #65f90d0f
 def check(
     found: list[dict],    # From `rows`
     fields: list[Field],  # From `read_signature`
@@ -150,11 +144,9 @@ def check(
 # %% ../../nbs/api/models/02_signature.ipynb #7c6c7017
 MAX_DEPTH = 16  # brackets inside brackets; a table needs four
 
-# %% ../../nbs/api/models/02_signature.ipynb #6dfb58e4
 def _constant(text):
     raise InvalidRequest(f"{text} is not JSON", "finite numbers, or null where the model takes it")
 
-# %% ../../nbs/api/models/02_signature.ipynb #021f83d5
 def _depth(value) -> int:
     "How deep containers are nested"
     level, layer = 0, [value] if isinstance(value, (dict, list)) else []
@@ -164,7 +156,6 @@ def _depth(value) -> int:
         level += 1
     return level
 
-# %% ../../nbs/api/models/02_signature.ipynb #43771fe8
 def parse(
     raw: str | bytes,  # The body of a request
 ):
@@ -182,7 +173,6 @@ SWAGGER_TYPES = {"boolean": {"type": "boolean"}, "string": {"type": "string"},
                  "float": {"type": "number", "format": "float"}, "double": {"type": "number", "format": "double"},
                  "datetime": {"type": "string", "format": "date-time"}}
 
-# %% ../../nbs/api/models/02_signature.ipynb #45a1c87a
 def _record(fields: list[Field]) -> dict:
     "The schema of one row"
     def describe(field: Field) -> dict:
@@ -192,7 +182,6 @@ def _record(fields: list[Field]) -> dict:
     return {"type": "object", "properties": {field.name: describe(field) for field in fields}, "required": required,
             "additionalProperties": False}
 
-# %% ../../nbs/api/models/02_signature.ipynb #d33ad14c
 def _answer(shape: list) -> dict:
     "The schema of one row of the reply"
     if len(shape) < 2: return {"type": "object", "properties": {"prediction": {}}}

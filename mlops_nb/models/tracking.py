@@ -26,7 +26,6 @@ def mlflow():
     create_store(package.get_tracking_uri())
     return package
 
-
 # %% ../../nbs/api/models/04_tracking.ipynb #a4f12ddd
 @contextmanager
 def run(
@@ -105,7 +104,6 @@ def artifact_store(
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
     return get_artifact_repository(info.artifact_uri, tracking_uri=mlflow().get_tracking_uri())
 
-# %% ../../nbs/api/models/04_tracking.ipynb #172181fa
 def artifact_exists(
     info,       # MLflow's description of a run
     path: str,  # An artifact path
@@ -119,7 +117,6 @@ def artifact_exists(
             return False
     return True
 
-# %% ../../nbs/api/models/04_tracking.ipynb #e1bbe953
 def _once(
     path: str,  # An artifact path
 ) -> str:
