@@ -18,7 +18,8 @@ import numpy as np
 import pandas as pd
 from harness import Result
 
-from mlops_nb.models.gate import Limits, judge, paired_bootstrap
+from mlops_nb.models.gate import judge, paired_bootstrap
+from mlops_nb.models.settings import GateSettings
 from mlops_nb.monitors.performance import least_increase
 from mlops_nb.retraining.policy import Policy, decide, training_window
 from mlops_nb.settings import load_settings
@@ -85,7 +86,7 @@ class Models:
         return float(self.losses(*model)[self.rows(day(number), day(number + 1))].mean())
 
 
-def gate(models: Models, challenger: tuple, champion: tuple, window: tuple, limits: Limits):
+def gate(models: Models, challenger: tuple, champion: tuple, window: tuple, limits: GateSettings):
     "The verdict on days that neither has seen"
     rows = models.rows(max(window[0], champion[1]), window[1])
     part, p = models.table[rows], models.probabilities(*challenger)[rows]
@@ -126,7 +127,7 @@ FIRST = (day(1), day(4))    # January to March
 DRIFT = dict(inputs=dict(type="data_drift", verdict="breach", rows=[]))     # some feature drifts every month
 
 
-def by_policy(models: Models, policy: Policy, limits: Limits, again: bool = True) -> dict:
+def by_policy(models: Models, policy: Policy, limits: GateSettings, again: bool = True) -> dict:
     "Serve April to December by the policy: the champion of each month, and what was decided at the end of each"
     champion, history, champions, log = FIRST, [], {}, []
     baseline = ((day(1), day(3)), (day(3), day(4)))
@@ -185,7 +186,7 @@ def gains(models: Models, found: dict) -> None:
 def study() -> dict:
     "Every strategy, and July to September judged on October against several champions"
     models, settings = Models(flights()), load_settings(ROOT)
-    limits, policy = Limits(**asdict(settings.named("gates"))), Policy.from_settings(settings.named("monitoring"))
+    limits, policy = GateSettings(**asdict(settings.named("gates"))), Policy.from_settings(settings.named("monitoring"))
     found = {"never": dict(champions=dict.fromkeys(range(4, 13), FIRST), releases=0),
              "always": dict(champions={month: (day(1), day(month)) for month in range(4, 13)}, releases=8)}
     found |= {

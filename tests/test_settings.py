@@ -75,9 +75,3 @@ def test_interpolation_is_off(tmp_path):
         load_settings(written(tmp_path, BASE + "[monitoring]\nemails = a%b@c.example\n")).named("monitoring").emails
         == "a%b@c.example"
     )
-
-
-def test_limits_of_the_gate_are_those_of_the_judge():
-    from mlops_nb.models.gate import Limits
-    from mlops_nb.models.settings import GateSettings
-    assert vars(Limits()) == vars(GateSettings())

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import UserError
-from .settings import GateSettings as Limits
+from .settings import GateSettings
 
 # %% ../../nbs/api/models/08_gate.ipynb #d929bea4
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ def _by(
     "A difference in words"
     return f"{'lower' if difference < 0 else 'higher'} {amount} {abs(difference):.4f}"
 
-def _improvement(interval: Interval, limits: Limits) -> GateCheck:
+def _improvement(interval: Interval, limits: GateSettings) -> GateCheck:
     "The upper bound of the difference must be below minus the improvement that was asked for"
     limit, sure = 0.0 - limits.min_improvement, f"with {limits.confidence:.0%} confidence"
     passed = interval.high < limit
@@ -169,7 +169,7 @@ def _slice_intervals(
     diff: np.ndarray,    # Per row: challenger's loss minus champion's
     cluster: np.ndarray, # Per row: its day
     slices: Mapping,     # Name of a dimension to one label per row
-    limits: Limits,      # Which slices are large enough, and the bootstrap's settings
+    limits: GateSettings,      # Which slices are large enough, and the bootstrap's settings
 ) -> dict:               # 'dimension=label' to (rows, Interval)
     "All slices are drawn with the same resamples of days, those on which a slice has no row included"
     codes, n = _codes(cluster)
@@ -182,13 +182,13 @@ def _slice_intervals(
             found[f"{dimension}={label}"] = len(at), _bounds(copies, sums, counts, limits.confidence)
     return found
 
-def _slice_table(found: dict, limits: Limits) -> pd.DataFrame:
+def _slice_table(found: dict, limits: GateSettings) -> pd.DataFrame:
     "One row per judged slice, the worst first"
     rows = [(name, n, i.mean, i.low, i.high, i.low <= limits.max_slice_regression) for name, (n, i) in found.items()]
     table = pd.DataFrame(rows, columns=["slice", "rows", "mean", "low", "high", "passed"])
     return table.sort_values("low", ascending=False, kind="stable").set_index("slice")
 
-def _worst_slice(table: pd.DataFrame, limits: Limits) -> GateCheck:
+def _worst_slice(table: pd.DataFrame, limits: GateSettings) -> GateCheck:
     "No slice may surely be worse by more than the margin"
     margin, name = limits.max_slice_regression, "worst slice lower bound"
     if table.empty:
@@ -225,7 +225,7 @@ def judge(
     slices: Mapping | None = None,   # Name of a dimension to one label per row
     calibration_error: float = 0.0,  # Of the challenger, 0 is perfect
     latency_ms: np.ndarray | float = 0.0,  # Of the challenger, milliseconds of single predictions
-    limits: Limits = Limits(),       # What is demanded
+    limits: GateSettings = GateSettings(),       # What is demanded
 ) -> Verdict:
     "Judge a challenger by its losses on a window that is later than anything that either model has seen"
     challenger, champion = np.asarray(challenger, float), np.asarray(champion, float)

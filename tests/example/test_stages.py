@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from mlops_nb.errors import UserError
 from mlops_nb.models import champion as challenge
 from mlops_nb.models import registry, saving, tracking
-from mlops_nb.models.gate import Limits, judge
+from mlops_nb.models.gate import judge
+from mlops_nb.models.settings import GateSettings
 from mlops_nb.settings import load_settings
 from mlops_nb.training import evaluate, explore, ingest, prepare, register, train
 
@@ -385,7 +386,7 @@ def test_a_challenger_overtaken_while_it_was_judged_meets_the_new_champion(prepa
     digest = evaluated(fitted(prepared), prepared, tmp_path)
     roles, test = train.read_roles(prepared), train.read_part(prepared, "test")
     rows, facts = register.read_evaluation(tmp_path / "evaluation", tmp_path / "model")
-    seen, limits = [], Limits(max_calibration_error=1)
+    seen, limits = [], GateSettings(max_calibration_error=1)
     losses_of = lambda pipeline, version: register.champion_losses(pipeline, version, test, roles)
 
     def meet():
@@ -449,7 +450,7 @@ def test_the_card_opens_with_the_verdict(prepared):
 
 
 def test_limits_of_the_gate_are_those_of_the_settings():
-    assert asdict(Limits()) == asdict(load_settings(ROOT / "settings.ini").named("gates"))
+    assert asdict(GateSettings()) == asdict(load_settings(ROOT / "settings.ini").named("gates"))
 
 
 # Pipelines

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 
 from mlops_nb.errors import UserError
-from mlops_nb.models.gate import Limits, judge, paired_bootstrap, verdict_metrics, verdict_table, verdict_tags
+from mlops_nb.models.gate import judge, paired_bootstrap, verdict_metrics, verdict_table, verdict_tags
+from mlops_nb.models.settings import GateSettings
 
 
 def days(seed, mean, n=60, rows=40, spread=0.1):
@@ -54,7 +55,8 @@ def losses():
 
 def test_better_everywhere_is_accepted_and_says_so(losses):
     champion, day = losses
-    verdict = judge(champion - 0.05, champion, day, slices={"month": day // 30}, limits=Limits(min_slice_rows=100))
+    verdict = judge(champion - 0.05, champion, day, slices={"month": day // 30},
+                    limits=GateSettings(min_slice_rows=100))
     assert verdict.accepted and verdict.reason.startswith("Accepted: the challenger's loss is lower by 0.0500")
     assert "none of 2 slices" in verdict.reason
     assert list(verdict_table(verdict).passed) == ["yes"] * 4
@@ -64,13 +66,14 @@ def test_better_everywhere_is_accepted_and_says_so(losses):
                          [(0.05, 0.04, True), (0.05, 0.05, False), (0.0, 0.0, False), (-0.01, 0.0, False)])
 def test_improvement_must_exceed_what_was_asked_for(losses, gain, wanted, accepted):
     champion, day = losses
-    assert judge(champion - gain, champion, day, limits=Limits(min_improvement=wanted + 1e-9)).accepted is accepted
+    assert judge(champion - gain, champion, day,
+                 limits=GateSettings(min_improvement=wanted + 1e-9)).accepted is accepted
 
 
 def test_a_slice_that_surely_loses_blocks_and_is_named(losses):
     champion, day = losses
     carrier = np.where(np.arange(len(day)) % 5 == 0, "HA", "UA")
-    challenger, limits = champion - np.where(carrier == "HA", -0.05, 0.1), Limits(min_slice_rows=100)
+    challenger, limits = champion - np.where(carrier == "HA", -0.05, 0.1), GateSettings(min_slice_rows=100)
     verdict = judge(challenger, champion, day, slices={"carrier": carrier}, limits=limits)
     assert not verdict.accepted and "carrier=HA surely got worse" in verdict.reason
     assert verdict.slices.index[0] == "carrier=HA" and not verdict.slices.passed.iloc[0]
@@ -81,7 +84,7 @@ def test_a_slice_that_loses_by_chance_does_not_block():
     day, champion = np.repeat(np.arange(50), 100), rng.exponential(0.5, 5000)
     carrier = rng.integers(0, 30, 5000)
     challenger = champion - 0.05 + rng.normal(0, 0.5, 5000)
-    limits = Limits(min_slice_rows=100, max_slice_regression=0.0)
+    limits = GateSettings(min_slice_rows=100, max_slice_regression=0.0)
     verdict = judge(challenger, champion, day, slices={"carrier": carrier}, limits=limits)
     assert (verdict.slices["mean"] > 0).any(), "by their means, some of thirty slices look worse"
     assert verdict.accepted
@@ -91,7 +94,7 @@ def test_small_slices_are_not_judged(losses):
     champion, day = losses
     rare = np.where(np.arange(len(day)) < 20, "rare", "common")
     challenger = champion + np.where(rare == "rare", 1.0, -0.1)
-    verdict = judge(challenger, champion, day, slices={"kind": rare}, limits=Limits(min_slice_rows=100))
+    verdict = judge(challenger, champion, day, slices={"kind": rare}, limits=GateSettings(min_slice_rows=100))
     assert verdict.accepted and list(verdict.slices.index) == ["kind=common"]
 
 
@@ -115,7 +118,7 @@ def test_small_slices_are_not_judged(losses):
 def test_a_refusal_says_which_way_and_how_much(losses, gain, wanted, said):
     champion, day = np.zeros(len(losses[1])), losses[1]
     assert judge(champion - gain, champion, day,
-                 limits=Limits(min_improvement=wanted)).reason == f"Refused: it is not proven better: {said}"
+                 limits=GateSettings(min_improvement=wanted)).reason == f"Refused: it is not proven better: {said}"
 
 
 @pytest.mark.parametrize(
@@ -127,7 +130,7 @@ def test_a_refusal_says_which_way_and_how_much(losses, gain, wanted, said):
     ],
 )
 def test_latency_is_judged_exactly_and_told_in_whole_milliseconds(losses, time, limit, shown, said):
-    verdict = judge(losses[0], losses[0], losses[1], latency_ms=time, limits=Limits(max_latency_ms=limit))
+    verdict = judge(losses[0], losses[0], losses[1], latency_ms=time, limits=GateSettings(max_latency_ms=limit))
     check = verdict.checks[-1]
     assert (check.value, check.shown, check.passed) == (time, shown, time <= limit) and said in check.why
     assert verdict_metrics(verdict)["gate_latency_p99"] == time

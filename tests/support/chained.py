@@ -38,7 +38,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import KBinsDiscretizer, OneHotEncoder, PowerTransformer
 from mlops_nb.models import saving as models, tracking
 from mlops_nb.models.champion import judge_challenger, measure_latencies, read_champion_rows, register_judged, judge_and_promote, pack_rows, write_decision, write_rows
-from mlops_nb.models.gate import Limits, verdict_tags
+from mlops_nb.models.gate import verdict_tags
+from mlops_nb.models.settings import GateSettings
 
 train_start, train_end, test_end = sys.argv[1:4]
 decision, prepared, reference, baseline = map(Path, sys.argv[4:8])
@@ -55,7 +56,7 @@ def losses(p): return -np.log(np.clip(np.where(test.late, p, 1 - p), 1e-15, 1))
 def said(pipeline, rows): return pipeline.predict_proba(rows[names])[:, 1]
 def meet():
     return judge_challenger("flight-delay", losses(said(made, test)), lambda champion, version: losses(said(champion, test)), losses(np.full(len(test), train.late.mean())),
-                            test.day, {}, limits=Limits(bootstrap=200, max_calibration_error=1.0, max_latency_ms=60000), calibration_error=0.0, latency_ms=latencies(made.predict_proba, test[names], 5, 1))
+                            test.day, {}, limits=GateSettings(bootstrap=200, max_calibration_error=1.0, max_latency_ms=60000), calibration_error=0.0, latency_ms=latencies(made.predict_proba, test[names], 5, 1))
 def rows(): return kept_rows(**{name: part.assign(probability=said(made, part)) for name, part in (("reference", train), ("baseline", test))})
 def opponent(judged): return judged.opponent("the share of late flights")
 
