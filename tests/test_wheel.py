@@ -25,9 +25,9 @@ def wheel(tmp_path_factory):
 
 def test_it_holds_every_module_and_nothing_else(wheel):
     inside = {n for n in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in n}
-    files = [path for path in (ROOT / "mlops_nb/scaffold/templates").rglob("*") if path.is_file()]
-    template = [path for path in files if "__pycache__" not in path.parts]
-    assert inside == {p.relative_to(ROOT).as_posix() for p in [*(ROOT / "mlops_nb").rglob("*.py"), *template]}
+    files = [path for path in (ROOT / "mlops_nb").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    assert inside == {path.relative_to(ROOT).as_posix() for path in files}
+    assert {"mlops_nb/tower/style.css", "mlops_nb/tower/page.html.jinja", "mlops_nb/schemas/azure.json"} <= inside
 
 
 def test_it_installs_alone_and_its_light_modules_import(wheel, tmp_path):

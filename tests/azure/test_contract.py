@@ -34,6 +34,7 @@ def contract(azure_server):
     return azure_server.contract
 
 
+@pytest.mark.long
 def test_mutated_requests_are_caught(contract, azure, small):
     "Of requests that the SDK sent, with one field of a wrong type, renamed, or dropped though required"
     sdk(azure, CREATE, small)

@@ -1,7 +1,11 @@
 "Online endpoints of the unmodified SDK, served by the local host behind Azure's addresses"
 import json
 
+import pytest
+
 from tests.support.azure.clients import sdk
+
+pytestmark = pytest.mark.long
 
 
 def test_an_endpoint_serves_moves_traffic_and_changes_keys(azure, small):

@@ -1,5 +1,9 @@
 "Roles, quotas, budgets and groups of the loopback Azure, through Azure's own clients"
+import pytest
+
 from tests.support.azure.clients import sdk
+
+pytestmark = pytest.mark.long
 
 
 def test_roles_quotas_and_budgets(azure, tmp_path):

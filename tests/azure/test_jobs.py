@@ -1,5 +1,9 @@
 "Jobs of the unmodified SDK: they run, stream, and leave what Azure's leave"
+import pytest
+
 from tests.support.azure.clients import run, sdk
+
+pytestmark = pytest.mark.long
 
 
 def test_a_pipeline_runs_streams_and_gives_back_its_outputs(azure, small):

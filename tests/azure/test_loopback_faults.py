@@ -1,5 +1,9 @@
 "What goes wrong in a cloud, and what the unmodified SDK makes of it here"
+import pytest
+
 from tests.support.azure.clients import run, sdk
+
+pytestmark = pytest.mark.long
 
 SUBMIT = 'job = client.jobs.create_or_update(load_job("pipeline.yml"))\n'
 

@@ -1,5 +1,9 @@
 "azureml-mlflow, unmodified, on the loopback Azure: the portable subset works, what Azure lacks is lacking"
+import pytest
+
 from tests.support.azure.clients import sdk
+
+pytestmark = pytest.mark.long
 
 SCRIPT = """
 import mlflow

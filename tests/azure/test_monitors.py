@@ -7,10 +7,14 @@ import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from mlops_nb.retraining.events import AZURE_TAG
 
 from tests.support.azure.small import MLOPS, command
 from tests.support.azure.watched import NOW, SCRIPT, collect
+
+pytestmark = pytest.mark.long
 
 HANDLE = ("events", "handle", "-", "--on", "dev", "--no-release", "--json")
 

@@ -8,6 +8,8 @@ import pytest
 
 from tests.support.azure.released import Callers, Console, make_project, make_registry
 
+pytestmark = pytest.mark.long
+
 OPTIONS = ("--approve-as", "Ada", "--json", "--poll", "1", "--timeout", "300")
 
 

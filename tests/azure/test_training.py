@@ -7,7 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.azure.clients import sdk, training
+
+pytestmark = pytest.mark.long
 
 TIMES = ("seconds", "latency", "_ms", "time", "duration")
 

@@ -44,6 +44,7 @@ def test_a_job_runs_is_shown_and_the_same_job_again_uploads_nothing(azure, proje
     assert "mlops-nb cancel" in said and "made" not in said
 
 
+@pytest.mark.long
 def test_a_changed_file_makes_only_its_own_component_anew(azure, project):
     first = command(azure, project, "run", "pipeline.yml", "--on", "dev", "--dry-run")
     assert not azure.calls, "--dry-run asks nobody"
@@ -52,6 +53,7 @@ def test_a_changed_file_makes_only_its_own_component_anew(azure, project):
     assert re.findall(r"\S+:\S+,", first) != re.findall(r"\S+:\S+,", second)
 
 
+@pytest.mark.long
 def test_ctrl_c_leaves_the_job_and_cancel_ends_it(azure, project):
     (project / "code/first.py").write_text("import time\nprint('began', flush=True)\ntime.sleep(300)\n")
     process = subprocess.Popen([*MLOPS, "run", "pipeline.yml", "--on", "dev"], cwd=project,
@@ -69,6 +71,7 @@ def test_ctrl_c_leaves_the_job_and_cancel_ends_it(azure, project):
     assert "has ended: Canceled" in command(azure, project, "cancel", "last", "--on", "dev", code=2)
 
 
+@pytest.mark.long
 def test_a_step_that_fails_says_why(azure, project):
     (project / "code/first.py").write_text("raise SystemExit('the table is empty')\n")
     said = command(azure, project, "run", "pipeline.yml", "--on", "dev", code=1)
@@ -95,6 +98,7 @@ def test_doctor_tells_what_is_there_and_what_is_missing(azure, project):
     assert not found["dev"]["ok"] and "mlops-nb environment apply --on dev" in found["dev"]["fix"]
 
 
+@pytest.mark.long
 def test_an_endpoint_begins_with_its_traffic_and_moves_it(azure, project):
     command(azure, project, "create", "model.yml", "--on", "dev")
     words = ("deploy", "--endpoint", "endpoint.yml", "--deployment", "serve.yml", "--on", "dev")

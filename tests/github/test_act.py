@@ -13,6 +13,8 @@ import pytest
 from tests.support import ROOT
 from tests.support.acting import Act, copy_of, git
 
+pytestmark = pytest.mark.long
+
 pytest.importorskip("fcntl", reason="the workflows that run here are those of a POSIX system")
 
 

@@ -198,6 +198,7 @@ plan.apply_environment(".", "dev", azure=azure)
 """
 
 
+@pytest.mark.long
 def test_two_applies_at_once_finish_what_a_third_was_killed_over(azure, root):
     whole = {id for id in azure.bench.state.resources if "/deployments/" not in id}, {*azure.ground.roles}
     azure.bench.state.resources.clear()

@@ -426,6 +426,7 @@ def test_of_two_that_were_judged_against_the_same_champion_one_wins(tmp_path, mo
     assert in_charge(name) == [loser]
 
 
+@pytest.mark.long
 def test_in_azure_at_most_one_wins_and_there_is_always_a_champion(azure, tmp_path, monkeypatch):
     for number in (1, 2, 3):
         job(monkeypatch, azure.url)
@@ -557,6 +558,7 @@ def test_the_same_log_model_works_on_a_whole_server(azure, monkeypatch):
                                  pip_requirements=["scikit-learn"])
 
 
+@pytest.mark.long
 def test_our_modules_ask_azure_for_nothing_it_lacks(azure, tmp_path, monkeypatch):
     from tests.support.mlflow_azure import MISSING
     start = len(azure.seen)

@@ -104,6 +104,7 @@ def served(project: Path, rows: list) -> list:
         command("endpoint", "stop", "harvest", cwd=project)
 
 
+@pytest.mark.long
 def test_the_tests_of_a_regression_pass_untouched(sugar):
     said = make(sugar[0], "test")
     assert "nothing is stale" in said and "2 passed" in said

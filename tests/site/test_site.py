@@ -164,20 +164,33 @@ def pages_of(site: Path) -> list[str]:
     return [name for name in names if not name.startswith(("gallery/", "404"))]
 
 
-@browser_needed
-def test_every_page_fits_a_phone_and_asks_nobody_else(site, address, browser):
+def look_at_pages(names: list[str], address: str, browser) -> list[str]:
+    "What is wrong with pages on a phone: errors of the console, other hosts, too wide"
     page, problems = browser.new_page(viewport={"width": 390, "height": 844}), []
     page.on("console", lambda said: problems.append(f"{page.url}: {said.text}") if said.type == "error" else None)
     page.on("pageerror", lambda error: problems.append(f"{page.url}: {error}"))
     def look_at(request):
         if not request.url.startswith((address, "data:", "blob:")): problems.append(f"{page.url} asks {request.url}")
     page.on("request", look_at)
-    for name in pages_of(site):
+    for name in names:
         page.goto(address + name, wait_until="load")
         too_wide = page.evaluate("document.documentElement.scrollWidth > innerWidth")
         if too_wide: problems.append(f"{name} is wider than a phone")
     page.close()
-    assert problems == []
+    return problems
+
+
+@browser_needed
+def test_the_pages_for_readers_fit_a_phone_and_ask_nobody_else(site, address, browser):
+    names = [name for name in pages_of(site) if not name.startswith("api/")]
+    assert len(names) > 20 and look_at_pages(names, address, browser) == []
+
+
+@pytest.mark.long
+@browser_needed
+def test_every_page_of_the_machinery_fits_a_phone_and_asks_nobody_else(site, address, browser):
+    names = [name for name in pages_of(site) if name.startswith("api/")]
+    assert len(names) > 100 and look_at_pages(names, address, browser) == []
 
 
 @browser_needed

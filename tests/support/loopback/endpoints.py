@@ -6,6 +6,7 @@ import shutil
 import threading
 import time
 from contextvars import ContextVar
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -27,9 +28,10 @@ SCORING = re.compile(r"(?P<name>[\w-]+)\.\w+\.inference\.ml\.azure\.com")
 UPLOADED: ContextVar = ContextVar("uploaded")    # The model that this thread deploys, and what a deployment says of it
 
 
-def fetch_uploaded(root: Path, reference: str, to: Path) -> dict:
-    "Give the local host the model that was uploaded, instead of one of a local registry"
-    model, about = UPLOADED.get()
+def fetch_uploaded(fetch_registered, root: Path, reference: str, to: Path) -> dict:
+    "Give the local host the model that this thread has uploaded; other threads of this process get those of a registry"
+    if (uploaded := UPLOADED.get(None)) is None: return fetch_registered(root, reference, to)
+    model, about = uploaded
     to.parent.mkdir(parents=True, exist_ok=True)
     (shutil.copytree if model.is_dir() else shutil.copy)(model, to)
     return {**about, "digest": ""}
@@ -38,7 +40,8 @@ def fetch_uploaded(root: Path, reference: str, to: Path) -> dict:
 def serve(folder: Path, model: Path, about: dict, endpoint: Path, deployment: Path):
     "Deploy with the local host"
     from mlops_nb.serving import endpoints as local_endpoints
-    local_endpoints.fetch_model = fetch_uploaded
+    if not isinstance(local_endpoints.fetch_model, partial):
+        local_endpoints.fetch_model = partial(fetch_uploaded, local_endpoints.fetch_model)
     UPLOADED.set((model, about))
     return local_endpoints.Endpoints(folder).deploy(endpoint, deployment)
 
