@@ -5,7 +5,6 @@ import logging
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -471,16 +470,11 @@ def test_azure_accepts_what_we_accept(tmp_path_factory, data):
     if not errors(folder/name): assert azure(folder/name) is None
 
 
-def test_it_is_fast_and_leaves_azure_alone():
-    code = ("import sys; from mlops_nb.schemas.validation import validate; "
-            "assert not {'azure', 'pandas', 'mlflow', 'optuna'} & {m.split('.')[0] for m in sys.modules}")
+def test_it_leaves_what_is_slow_to_import_alone():
+    code = ("import sys; from pathlib import Path; from mlops_nb.schemas.validation import validate; "
+            f"validate(Path({str(YAML / 'pipeline.yml')!r})); "
+            "assert not {'azure', 'pandas', 'mlflow', 'optuna', 'numpy'} & {m.split('.')[0] for m in sys.modules}")
     subprocess.run([sys.executable, "-c", code], check=True)
-    took = []
-    for _ in range(5):
-        start = time.perf_counter()
-        validate(YAML/"pipeline.yml")
-        took.append(time.perf_counter() - start)
-    assert min(took) < 0.05
 
 
 def test_positions_survive_in_text_given_by_programs():
