@@ -20,7 +20,8 @@ SUBJECT = "repo:team/flights:environment:production"
 class GitHub(BaseHTTPRequestHandler):
     """The endpoint that a job with `id-token: write` may ask: each answer is a new token, which is good for a few
     seconds"""
-    asked, broken = [], 0
+    asked: list[float] = []
+    broken = 0
 
     def do_GET(self):
         if self.headers["Authorization"] != "Bearer of-this-job": return self.send_error(401)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -45,7 +46,7 @@ COMMAND = [
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory) -> Path:
+def project(tmp_path_factory) -> Iterator[Path]:
     "A copy of the repository"
     root = tmp_path_factory.mktemp("loop") / "my project"
     for name in ("nbs", "mlops_nb", "pipelines"): shutil.copytree(ROOT / name, root / name)

@@ -30,7 +30,9 @@ def loaded(root: Path, *words: str, **env) -> set[str]:
     done = subprocess.run([sys.executable, "-c", SPY, *words], cwd=root, env={**os.environ, **env}, text=True,
                           capture_output=True)
     assert done.returncode == 0, done.stderr
-    return {*re.search(r"LOADED (.*)", done.stderr)[1].split()}
+    found = re.search(r"LOADED (.*)", done.stderr)
+    assert found
+    return {*found[1].split()}
 
 
 def pipeline(project, cells: dict[str, list[str]], variables: str = "") -> Path:

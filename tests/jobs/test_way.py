@@ -59,7 +59,9 @@ def watched(project, *words: str, code: int = 0):
     done = subprocess.run([sys.executable, "-c", SPY, *words], cwd=project.root, env=env, text=True,
                           capture_output=True)
     assert done.returncode == code, done.stdout + done.stderr
-    opened, looked_up = json.loads(re.search(r"SEEN (.*)", done.stderr)[1])
+    found = re.search(r"SEEN (.*)", done.stderr)
+    assert found
+    opened, looked_up = json.loads(found[1])
     return collections.Counter(os.path.basename(path) for path in opened), collections.Counter(looked_up)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow.models import infer_signature
+from mlflow.pyfunc.model import PythonModel
 
 from mlops_nb.errors import UserError
 from mlops_nb.models import saving
@@ -84,7 +85,7 @@ def test_a_number_is_a_prediction(tmp_path):
     assert not hasattr(model, "predict_proba")
 
 
-class Broken(mlflow.pyfunc.PythonModel):
+class Broken(PythonModel):
     def predict(self, context, model_input): return np.full(len(model_input), np.nan)
 
 

@@ -170,6 +170,7 @@ def test_the_lock_is_one_for_all_processes(tmp_path):
 
 def bench(name: str):
     spec = importlib.util.spec_from_file_location(name, ROOT / f"bench/bench_{name}.py")
+    assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -64,6 +64,7 @@ def start(project):
             text=True,
         )
         running.append(process)
+        assert process.stdout is not None
         assert "watching 1 schedule: hourly" in process.stdout.readline()
         return process
     yield begin
@@ -76,6 +77,7 @@ def start(project):
 
 def until(what, process: subprocess.Popen):
     "Wait for something, as long as the watch lives"
+    assert process.stdout is not None
     while not (found := what()):
         assert process.poll() is None, process.stdout.read()
         time.sleep(0.05)

@@ -29,8 +29,8 @@ from mlops_nb.serving.image import find_engine, write_context
 from tests.support import ROOT
 from tests.support.serving import flights, register_models
 
-BASE = os.environ.get("MLOPS_NB_BASE_IMAGE") or re.search(r"ARG BASE=(\S+)",
-                                                          (ROOT / "pipelines/deployment/Dockerfile").read_text())[1]
+BASE = os.environ.get("MLOPS_NB_BASE_IMAGE") or re.findall(r"ARG BASE=(\S+)",
+                                                           (ROOT / "pipelines/deployment/Dockerfile").read_text())[0]
 BUILD, RUN = (shlex.split(os.environ.get(f"MLOPS_NB_{name}_OPTIONS", "")) for name in ("BUILD", "RUN"))
 
 

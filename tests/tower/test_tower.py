@@ -13,7 +13,7 @@ import pytest
 from mlops_nb.retraining.events import breach_event, handle
 from mlops_nb.retraining.policy import Policy
 from mlops_nb.serving.endpoints import Deployment, Endpoint
-from mlops_nb.tower.facts import collect_facts
+from mlops_nb.tower.facts import Facts, collect_facts
 from mlops_nb.tower.page import build_page
 from mlops_nb.tower.parts import drift_rows, excess
 
@@ -152,7 +152,7 @@ def project(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def found(project) -> dict:
+def found(project) -> Facts:
     "Its facts, with an endpoint that serves"
     serving = Endpoint(
         "flight-delay",
