@@ -52,7 +52,8 @@ def id_token(audience: str) -> str:
 
 class GitHub(BaseHTTPRequestHandler):
     "GitHub's API, as far as workflows use it: comments of pull requests, events, and tokens that say which job asks"
-    comments, events = [], []
+    comments: list[dict] = []
+    events: list[dict] = []
 
     def answer(self, code: int, value=None):
         self.send_response(code)
@@ -82,7 +83,9 @@ class GitHub(BaseHTTPRequestHandler):
 class Act:
     "Runs workflows of a repository; `github` is the folder with artifacts and caches"
     def __init__(self, root: Path, github: Path):
-        self.root, self.github, self.variables, self.environment, self.runs = root, github, {}, {}, 0
+        self.root, self.github, self.runs = root, github, 0
+        self.variables: dict[str, str] = {}
+        self.environment: dict[str, str] = {}
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), type("Api", (GitHub,), {"comments": [], "events": []}))
         self.api = self.server.RequestHandlerClass
         threading.Thread(target=self.server.serve_forever, daemon=True).start()

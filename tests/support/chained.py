@@ -221,6 +221,7 @@ class Production(released.Callers):
 def served(azure, day: str, requests: int = 6, rows: int = 30) -> list[str]:
     "Ask production for the flights of a day, and wait for them to land: lines that say which was late"
     to, draw, landed = Production(azure), random.Random(day), []
+    assert to.address.hostname is not None
     link = HTTPSConnection(to.proxy.hostname, to.proxy.port, context=to.trust, timeout=60)
     link.set_tunnel(to.address.hostname, 443)
     for number in range(requests):

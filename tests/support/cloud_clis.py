@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 FOLDER = Path(os.environ["MLOPS_NB_FAKE"])
 STATE = FOLDER/"state.json"
@@ -24,7 +25,8 @@ class Wrong(Exception):
 
 def options(words: list, known: dict, positional: int = 0) -> dict:
     "Words as options; `known` says which there are, and whether they take a value (1), several (2) or none (0)"
-    found, left = {}, list(words)
+    found: dict[str, Any] = {}
+    left = list(words)
     free = [left.pop(0) for _ in range(positional)]
     while left:
         word = left.pop(0)

@@ -16,9 +16,19 @@ from tests.support.loopback.tracking import MISSING
 ARTIFACT = "/api/2.0/mlflow-artifacts/artifacts/"
 
 
+class Proxy(ThreadingHTTPServer):
+    "The proxy, with what it has seen"
+    upstream: int  # The port of the real server
+    url: str
+    seen: list[tuple[str, str]]  # Methods and paths
+    uploaded: set[str]
+    guard: threading.Lock
+
+
 class Azure(BaseHTTPRequestHandler):
     "Passes requests on, answers 404 to MISSING and 409 to a second upload to one path"
     protocol_version = "HTTP/1.1"
+    server: Proxy
 
     def forward(self):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -83,7 +93,7 @@ def azure_like(folder: Path):
         server = subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=log, start_new_session=True)
     try:
         wait_for(port, server)
-        proxy = ThreadingHTTPServer(("127.0.0.1", 0), Azure)
+        proxy = Proxy(("127.0.0.1", 0), Azure)
         proxy.upstream, proxy.seen, proxy.uploaded, proxy.guard = port, [], set(), threading.Lock()
         proxy.url = f"http://127.0.0.1:{proxy.server_port}"
         threading.Thread(target=proxy.serve_forever, daemon=True).start()

@@ -5,6 +5,7 @@ import random
 import signal
 import traceback
 from pathlib import Path
+from typing import Any
 
 from mlops_nb.releases.controller import Candidate, Driver, LocalRegistry, Tools, release
 from mlops_nb.serving.endpoints import Endpoints
@@ -78,10 +79,12 @@ def files(tools: Tools, version: str = "good") -> dict:
 class Traffic:
     "Calls the endpoint when a release waits; counts what callers saw"
     def __init__(self, tools: Tools, each: int = 20):
-        self.tools, self.each, self.count, self.statuses, self.draw = tools, each, 0, [], random.Random(0)
+        self.tools, self.each, self.count, self.draw = tools, each, 0, random.Random(0)
+        self.statuses: list[int] = []
 
     def __call__(self, seconds: float = 0):
-        call = Client(self.tools.control, "canary")
+        control: Any = self.tools.control  # It has keys too, which a release does not need
+        call = Client(control, "canary")
         for _ in range(self.each):
             self.count += 1
             status, _, _ = call([{"p": round(self.draw.random(), 3), "n": self.count}])
@@ -111,7 +114,7 @@ def released(tools: Tools, version: str = "good", number: str | None = None, **o
     "Release what is in charge, with traffic"
     rollout = options.pop("rollout", "release/rollout.yml")
     candidate = Candidate("flight-delay", number, "release/endpoint.yml", f"release/{version}.yml", rollout)
-    patience = dict(approve_as="Ada", poll=0.1, wait=Traffic(tools), timeout=60, say=lambda text: None)
+    patience: dict[str, Any] = dict(approve_as="Ada", poll=0.1, wait=Traffic(tools), timeout=60, say=lambda text: None)
     return release(tools, candidate, Driver(**patience | options))
 
 

@@ -121,14 +121,9 @@ class Client:
 class Load:
     "Threads that call without a pause; `with Load(call) as load:`, then `load.replies`"
     def __init__(self, call: Client, threads: int = 4, body=None, **headers):
-        self.call, self.body, self.headers, self.replies, self.errors, self.going = (
-            call,
-            body or [{"p": 0.25}],
-            headers,
-            [],
-            [],
-            True,
-        )
+        self.call, self.body, self.headers, self.going = call, body or [{"p": 0.25}], headers, True
+        self.replies: list[tuple[int, str, str | None]] = []  # Status, request, deployment
+        self.errors: list[Exception] = []
         self.threads = [threading.Thread(target=self.work, args=(number,)) for number in range(threads)]
 
     def work(self, number):

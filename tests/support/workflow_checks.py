@@ -25,8 +25,9 @@ def actionlint(root: Path) -> list:
 
 def zizmor(root: Path) -> list:
     "Pins, injection, permissions, caches of what is published"
-    command = [BIN / "zizmor", "--offline", "--no-progress", "--persona", "pedantic", "--min-severity", "low",
-               "--format", "json", ".github"]
+    command: list[str | Path] = [
+        BIN / "zizmor", "--offline", "--no-progress", "--persona", "pedantic", "--min-severity", "low",
+        "--format", "json", ".github"]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True)
     if not done.stdout: return [done.stderr]
     return [f"{found['locations'][0]['symbolic']['key']}: {found['desc']} [{found['ident']}]"
@@ -58,7 +59,8 @@ def understood(line: str) -> str:
         known = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M)
         targets = [word for word in words[1:] if not word.startswith("--") and "=" not in word]
         return next((f"make has no {word}" for word in targets if word not in known), "")
-    words, group = words[1:], commands()
+    words = words[1:]
+    group: click.Command = commands()
     while isinstance(group, click.Group) and words:
         if not (command := group.get_command(click.Context(group), words[0])): break
         group, words = command, words[1:]
@@ -154,7 +156,9 @@ def following_problems(document: dict, documents: dict) -> list:
 
 def call_problems(document: dict, documents: dict) -> list:
     "A caller gives what the reusable workflow declares: values of the right type, and the rights of all its jobs"
-    found, kinds = [], {"boolean": bool, "number": (int, float), "string": (str, int, float)}
+    found = []
+    kinds: dict[str, type | tuple[type, ...]] = {
+        "boolean": bool, "number": (int, float), "string": (str, int, float)}
     for name, job in document["jobs"].items():
         if not (called := documents.get(job.get("uses", "").removeprefix("./"))): continue
         declared = called[True]["workflow_call"].get("inputs", {})

@@ -8,6 +8,7 @@ import copy
 import re
 import uuid
 from dataclasses import dataclass
+from typing import Any
 
 from tests.support.loopback import arm, workspaces
 from tests.support.loopback.arm import ML, SUBSCRIPTION, TENANT, Call, Refused, store
@@ -98,12 +99,13 @@ class Ground:
         """A cluster that asks for an identity has one, a datastore has no state, and an old interface knows no new
         properties"""
         made = self.bench.state.get(call.id) if call.request.method == "PUT" else None
+        body: Any = said.body
         if made and call.kind == "workspaces/computes" and (made.get("identity")
                                                             or {}).get("type", "").lower() == "systemassigned":
             made["identity"] = {"type": "SystemAssigned", "tenantId": TENANT,
                                 "principalId": str(uuid.uuid5(uuid.NAMESPACE_URL, call.id))}
         if made and call.kind == "workspaces/datastores": made["properties"].pop("provisioningState", None)
-        for one in (made, said.body) if made and call.kind == "registries" else ():
+        for one in (made, body) if made and call.kind == "registries" else ():
             (one or {"properties": {}})["properties"].pop("managedResourceGroupTags", None)
         if (
             (call.request.method, call.kind) == ("GET", "workspaces")
@@ -112,8 +114,8 @@ class Ground:
         ):
             dated = lambda one: {**one, "properties": {key: value for key, value in one["properties"].items()
                                                        if key != "systemDatastoresAuthMode"}}
-            said = Answer(200, dated(said.body) if call.single
-                          else {"value": [dated(one) for one in said.body["value"]]})
+            said = Answer(200, dated(body) if call.single
+                          else {"value": [dated(one) for one in body["value"]]})
         return said
 
     def part(self, call: Call):

@@ -145,12 +145,14 @@ class Console:
                                         stderr=self.log, text=True)
 
     def begin(self, *words: str):
+        assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(words) + "\n")
         self.process.stdin.flush()
 
     def __call__(self, *words: str, code: int = 0) -> str:
         "What a command prints"
         self.begin(*words)
+        assert self.process.stdout is not None
         ended, said, beside = json.loads(self.process.stdout.readline())
         assert ended == code, f"{' '.join(words)}: {ended}\n{said[-3000:]}\n{beside[-6000:]}"
         return said or beside
@@ -170,7 +172,8 @@ class Callers:
     def __init__(self, azure, address: str, key: str, pause: float = 0.04):
         self.proxy, self.trust = urlsplit(azure.proxy.url), ssl.create_default_context(cafile=azure.authority.bundle)
         self.address, self.key, self.pause = urlsplit(address), key, pause
-        self.statuses, self.going, self.draw = [], threading.Event(), random.Random(0)
+        self.going, self.draw = threading.Event(), random.Random(0)
+        self.statuses: list[int] = []
         self.thread = threading.Thread(target=self.call, daemon=True)
 
     def row(self) -> dict:

@@ -77,7 +77,7 @@ pathlib.Path(sys.argv[2], "verdict.json").write_text(json.dumps(said))
 
 def lines(records, kind: str, days: int = 7) -> dict:
     "Collected events by the folder of their hour; one row each, at two hours of each of the last days"
-    found = {}
+    found: dict[str, list[str]] = {}
     for number, record in enumerate(records):
         half_days = number * 2 * days // len(records)
         time = NOW - timedelta(days=days) + half_days * timedelta(hours=12) + timedelta(seconds=number)

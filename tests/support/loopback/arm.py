@@ -3,6 +3,7 @@ import copy
 import re
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -27,7 +28,14 @@ CANONICAL = {  # What ARM answers, whatever case a client used
     "dataCollectionMode": ("Enabled", "Disabled"), "keyType": ("Primary", "Secondary"),
              "jobTier": ("Null", "Spot", "Basic", "Standard", "Premium"),
 }
-HOOKS: dict[tuple[str, str], object] = {}
+HOOKS: dict[tuple[str, str], Callable[..., Answer]] = {}
+
+
+def head(pattern: str, text: str, flags: int = 0) -> re.Match[str]:
+    "How a text begins that has to begin so"
+    found = re.match(pattern, text, flags)
+    assert found, f"{text!r} does not begin with {pattern}"
+    return found
 
 
 def on(method: str, kind: str):
@@ -70,7 +78,7 @@ class Call:
     @property
     def action_on(self) -> str: return self.id.rsplit("/", 1)[0]
     @property
-    def workspace(self) -> str: return re.match(r"(.*?/(?:workspaces|registries)/[^/]+)", self.id, re.I)[1]
+    def workspace(self) -> str: return head(r"(.*?/(?:workspaces|registries)/[^/]+)", self.id, re.I)[1]
     @property
     def body(self) -> dict: return self.request.json or {}
     @property
@@ -147,7 +155,7 @@ def operation(bench, call: Call, seconds: float = 0.0, result=None, status: str 
     id = uuid.uuid4().hex
     bench.state.operations[id] = {"done": time.monotonic() + seconds, "result": result, "status": status,
                                   "error": error}
-    subscription = re.match(r"/subscriptions/[^/]+", call.scope)[0]
+    subscription = head(r"/subscriptions/[^/]+", call.scope)[0]
     base = f"https://management.azure.com{subscription}/providers/{ML}/locations/eastus"
     return {"Azure-AsyncOperation": f"{base}/mfeOperationsStatus/{id}?api-version={call.request.version}",
             "Location": f"{base}/mfeOperationResults/{id}?api-version={call.request.version}", "Retry-After": "1"}

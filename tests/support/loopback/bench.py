@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from . import (  # noqa: F401  (some only register themselves)
     arm,
@@ -20,8 +21,10 @@ from . import (  # noqa: F401  (some only register themselves)
 )
 from .arm import PRINCIPAL, SUBSCRIPTION, TENANT, State
 from .clock import Clock
+from .collector import Agent
 from .contract import Contract
 from .faults import Faults
+from .monitors import Watch
 from .proxy import Answer, Authority, Proxy, Request
 from .storage import Storage
 from .tokens import Tokens
@@ -62,8 +65,12 @@ class Bench:
         self.folder = Path(folder or tempfile.mkdtemp(prefix="loopback-"))
         self.folder.mkdir(parents=True, exist_ok=True)
         self.authority, self.storage, self.guard = Authority(self.folder), Storage(self.folder), threading.RLock()
-        self.executions, self.hostings, self.agents = [], [], {}
-        self.everything, self.trackings, self.starting = [], {}, threading.Lock()
+        self.executions: list[jobs.Execution | Watch] = []
+        self.hostings: list[tuple[Any, str, endpoints.Hosting]] = []  # With the local endpoints and the name
+        self.agents: dict[str, Agent] = {}
+        self.everything: list[Record] = []
+        self.trackings: dict[str, Tracking] = {}
+        self.starting = threading.Lock()
         self.contract = Contract.here()
         self.proxy = Proxy(self.authority, self.answer, lambda *words: self.faults.cut(*words), port)
         self.reset()
@@ -139,7 +146,9 @@ class Bench:
         injected = said is not None
         if said is None and request.kind in ("arm", "login"):
             with self.guard: said = answers[request.kind](self, request)
-        elif said is None: said = answers[request.kind](self, request)
+        elif said is None:
+            assert request.kind is not None, f"{request.host} is no part of the loopback Azure"
+            said = answers[request.kind](self, request)
         self.write_down(request, said, injected)
         return said
 

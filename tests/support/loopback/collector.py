@@ -35,7 +35,7 @@ class Agent:
                               "sampleRatePercentage": 100 * (one.get("samplingRate") or 1.0)}
                        for name, one in said["collections"].items()}
         self.config.write_text(json.dumps({"runMode": "cloud", "collections": collections}))
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = Listener(("127.0.0.1", 0), Handler)
         self.server.agent = self
         threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
 
@@ -62,3 +62,8 @@ class Agent:
     def close(self):
         self.server.shutdown()
         self.server.server_close()
+
+
+class Listener(ThreadingHTTPServer):
+    "Where the records of one agent arrive"
+    agent: Agent

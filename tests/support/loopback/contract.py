@@ -117,7 +117,9 @@ class Contract:
 
     def parameters(self, found: Operation, request: Request) -> list[Finding]:
         "Path and query"
-        findings, groups = [], found.pattern.fullmatch(request.path).groupdict()
+        findings, match = [], found.pattern.fullmatch(request.path)
+        assert match, f"{request.path} does not belong to {found.name}"
+        groups = match.groupdict()
         known = {one["name"]: one for one in found.parameters if one["in"] == "query"}
         for one in found.parameters:
             value = (groups.get(re.sub(r"\W", "_", one["name"])) if one["in"] == "path"

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from .arm import Call, Refused, default_delete, on, operation, store
+from .arm import Call, Refused, default_delete, head, on, operation, store
 from .collector import Agent
 from .jobs import project
 from .proxy import REGION, Answer, Request
@@ -49,7 +49,8 @@ def serve(folder: Path, model: Path, about: dict, endpoint: Path, deployment: Pa
 class Hosting:
     "One deployment on its way"
     def __init__(self, bench, call: Call, arguments: tuple):
-        self.error, self.id = None, call.id.lower()
+        self.id = call.id.lower()
+        self.error: str | None = None
         self.thread = threading.Thread(target=self.run, args=(bench, call, arguments), daemon=True)
         self.thread.start()
 
@@ -69,7 +70,7 @@ class Hosting:
 def endpoints(bench, id: str):
     "The local endpoints of the workspace that an id lies in"
     from mlops_nb.serving.endpoints import Endpoints
-    workspace = re.match(r".*?/workspaces/[^/]+", id, re.I)[0]
+    workspace = head(r".*?/workspaces/[^/]+", id, re.I)[0]
     return Endpoints(project(bench, bench.state.need(workspace)))
 
 
@@ -244,7 +245,8 @@ def scored(bench, request: Request) -> Answer:
     found = next((one for one in bench.state.all("workspaces/onlineEndpoints") if name and one["name"] == name["name"]),
                  None)
     served = found and local(bench, found["id"], found["name"])
-    if not served: return Answer(404, {"error": {"code": "NotFound", "message": f"no endpoint at {request.host}"}})
+    if not found or not served:
+        return Answer(404, {"error": {"code": "NotFound", "message": f"no endpoint at {request.host}"}})
     upstream = http.client.HTTPConnection("127.0.0.1", urlsplit(served.show(found["name"]).scoring_uri).port,
                                           timeout=120)
     try:

@@ -10,8 +10,9 @@ def track_through_azure(address: str):
     "Give steps the tracking address of Azure instead of that of the store behind it"
     from mlops_nb.workspace.runs import Tracker
     variables = Tracker.variables
-    Tracker.variables = lambda self, run_id: variables(self, run_id) | {"MLFLOW_TRACKING_URI": address,
-                                                                        "MLFLOW_REGISTRY_URI": address}
+    through = lambda self, run_id: variables(self, run_id) | {"MLFLOW_TRACKING_URI": address,
+                                                              "MLFLOW_REGISTRY_URI": address}
+    Tracker.variables = through  # type: ignore[method-assign]  # This process runs one job and nothing else
 
 
 def main(file: Path) -> int:

@@ -40,6 +40,7 @@ class Faults:
                 if fault.hits < fault.times and which(fault) and fault.pattern.search(words):
                     fault.hits += 1
                     return fault
+        return None
 
     def cut(self, method: str, host: str, target: str) -> int:
         "After how many bytes to hang up on this request; 0 is never"

@@ -109,9 +109,9 @@ def answer(bench, request: Request) -> Answer | None:
     workspace, rest = match["workspace"], match["rest"]
     bench.state.need(workspace)
     if rest.endswith("/batchGetResolvedUris"):
-        found = {id: resolve(bench, workspace, id) for id in request.json["values"]}
+        places = {id: resolve(bench, workspace, id) for id in request.json["values"]}
         return Answer(200, {"values": {id: {"uri": uri, "type": "uri_folder", "path": uri}
-                                       for id, uri in found.items() if uri}})
+                                       for id, uri in places.items() if uri}})
     if rest == "/rundata":
         return Answer(200, {"runMetadata": details(bench, *find(bench, workspace, request.json["runId"]))})
     if run := re.fullmatch(r"(?:/experiment(?:s|ids)/[^/]+)?/runs/([^/]+)(?:/(details|children|artifacts.*))?", rest):
@@ -142,7 +142,9 @@ def artifacts(bench, workspace: str, name: str, what: str, request: Request) -> 
     store = container(bench, workspace, FILES)
     try:
         run, step = find(bench, workspace, name)
-        name = child_name(run, step, run.steps[step]) if step else run.name
+        own = child_name(run, step, run.steps[step]) if step else run.name
+        assert own is not None, f"{name} was found by a name that it has not"
+        name = own
     except Refused: pass  # A run that no job of this workspace made, but an MLflow client
     prefix = f"ExperimentRun/dcid.{name}/"
     about = lambda path: {"artifactId": f"ExperimentRun/dcid.{name}/{path}", "origin": "ExperimentRun",

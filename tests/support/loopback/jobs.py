@@ -45,7 +45,9 @@ class Execution:
     def __init__(self, bench, id: str, folder: Path, file: Path):
         self.bench, self.id, self.folder, self.file = bench, id, folder, file
         self.created, self.canceled, self.settled = time.time(), False, False
-        self.stored, self.names, self.tags = {}, {}, {}
+        self.stored: dict[str | tuple[str, ...], str] = {}
+        self.names: dict[str, str] = {}
+        self.tags: dict[str, dict[str, str]] = {}
         self.name, self.workspace = id.rsplit("/", 1)[-1], id.split("/jobs/")[0]
         self.log = (file.parent / "execution.log").open("w")
         env = {name: value for name, value in os.environ.items()
@@ -91,7 +93,9 @@ class Execution:
     @property
     def status(self) -> str:
         if self.canceled: return "Canceled" if self.ended else "CancelRequested"
-        if self.ended: return self.row.get("status") if self.row.get("status") in DONE else "Failed"
+        if self.ended:
+            found = self.row.get("status")
+            return found if found in DONE else "Failed"
         return "Running" if self.local else "Preparing"
 
     def cancel(self):

@@ -63,7 +63,7 @@ def whole(time: datetime) -> datetime: return time.replace(second=0, microsecond
 
 def metric(scope: str, name: str, events: list, by: list, top: int) -> dict:
     "One metric as a time series for each combination of the dimensions that are asked for"
-    series = defaultdict(lambda: defaultdict(list))
+    series: defaultdict[tuple[str, ...], defaultdict[datetime, list[float]]] = defaultdict(lambda: defaultdict(list))
     for one in events:
         series[tuple(DIMENSIONS[dimension.lower()](one) for dimension in by)][one["minute"]].append(one["milliseconds"])
     label = lambda text: {"value": text, "localizedValue": text}

@@ -9,6 +9,7 @@ import time
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from .arm import Call, read, store
 from .jobs import HERE, RUN, image, project, services
@@ -27,14 +28,15 @@ COLLECTED = re.compile(r"modelDataCollector/(?P<endpoint>[^/]+)/(?P<rest>.+)")
 class Definition:
     "The file of a monitor, and the blobs that it names, from what a client sent"
     def __init__(self, bench, workspace: str, folder: Path):
-        self.bench, self.workspace, self.folder, self.endpoints = bench, workspace, folder, set()
+        self.bench, self.workspace, self.folder = bench, workspace, folder
+        self.endpoints: set[str] = set()
         self.made = Rebuild(bench, workspace, project(bench, bench.state.need(workspace)), folder)
 
     def collected(self, uri: str) -> str:
         "Bring the blobs below a path to where a local endpoint collects; only these can be read"
         named = DATASTORE.match(uri)
         place = named and COLLECTED.fullmatch(named["path"].rstrip("/"))
-        if not place: return self.made.data(uri)
+        if not named or not place: return self.made.data(uri)
         datastore = self.bench.state.need(f"{self.workspace}/datastores/{named['store']}")
         container = datastore["properties"]["containerName"]
         self.endpoints.add(place["endpoint"])
@@ -75,7 +77,10 @@ class Definition:
         if len(self.endpoints) > 1: raise bad(f"the signals read what {' and '.join(sorted(self.endpoints))} collected")
         target = said.get("monitoringTarget") or {}
         deployment = self.bench.state.need(target["deploymentId"]) if target.get("deploymentId") else None
-        endpoint = next(iter(self.endpoints), None) or deployment["id"].split("/")[-3]
+        endpoint = next(iter(self.endpoints), None)
+        if endpoint is None:
+            assert deployment is not None, f"nothing says which endpoint {name} watches"
+            endpoint = deployment["id"].split("/")[-3]
         spec = {
             "name": name,
             "trigger": {"type": "cron", "expression": "0 6 * * 1"},
@@ -104,7 +109,7 @@ def thresholds(kind: str, said: dict) -> dict:
                                                                for one in given if one.get("threshold")}}
     if kind == "feature_attribution_drift":
         return {snake(said["metricThreshold"]["metric"]): said["metricThreshold"]["threshold"]["value"]}
-    made = {}
+    made: dict[str, dict] = {}
     for one in said.get("metricThresholds") or []:
         if one.get("threshold"):
             made.setdefault(one["dataType"].lower(), {})[snake(one["metric"])] = one["threshold"]["value"]
@@ -116,12 +121,17 @@ class Watch:
     def __init__(self, bench, id: str, folder: Path, file: Path, at: str, experiment: str):
         self.bench, self.id, self.folder, self.experiment, self.created = bench, id, folder, experiment, time.time()
         self.name, self.workspace = id.rsplit("/", 1)[-1], id.split("/jobs/")[0]
-        self.settled, self.stored, self.names, self.tags, self.canceled, self.done = True, {}, {}, {}, False, None
+        self.settled, self.canceled = True, False
+        self.done: str | None = None
+        self.stored: dict[str | tuple[str, ...], str] = {}
+        self.names: dict[str, str] = {}
+        self.tags: dict[str, dict[str, str]] = {}
         signals = json.loads(file.read_text())["create_monitor"]["monitoring_signals"]
         self.file = file.with_name("job.yml")
         self.file.write_text(json.dumps({"jobs": {name: {} for name in signals}}))
-        self.steps = {name: {"run_id": str(uuid.uuid4()), "reused": None, "status": "Running", "started": self.created,
-                             "ended": None, "outputs": None, "error": None} for name in signals}
+        self.steps: dict[str, dict[str, Any]] = {
+            name: {"run_id": str(uuid.uuid4()), "reused": None, "status": "Running", "started": self.created,
+                   "ended": None, "outputs": None, "error": None} for name in signals}
         self.local = {"id": self.name, "steps": [*signals]}
         env = {name: value for name, value in os.environ.items()
                if not name.startswith(("MLFLOW_", "PYTEST_", "AZURE", "MLOPS_NB"))

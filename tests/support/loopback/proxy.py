@@ -148,7 +148,8 @@ class Proxy(ThreadingHTTPServer):
 
     def __init__(self, authority: Authority, answer, cut=lambda method, host, target: 0, port: int = 0):
         super().__init__(("127.0.0.1", port), Connection)
-        self.authority, self.answer, self.cut, self.refused = authority, answer, cut, []
+        self.authority, self.answer, self.cut = authority, answer, cut
+        self.refused: list[str] = []
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
 
     def handle_error(self, request, address):

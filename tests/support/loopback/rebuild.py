@@ -2,13 +2,16 @@
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from .arm import Refused
+from .arm import Refused, head
 
 MODES = {"ReadOnlyMount": "ro_mount", "ReadWriteMount": "rw_mount", "Download": "download", "Upload": "upload",
          "Direct": "direct", "EvalMount": "eval_mount", "EvalDownload": "eval_download"}
-TYPED = {"integer": int, "number": float, "boolean": lambda text: str(text).lower() == "true"}
+TYPED: dict[str, Callable[[Any], Any]] = {
+    "integer": int, "number": float, "boolean": lambda text: str(text).lower() == "true"}
 DATASTORE = re.compile(r"azureml://(?:subscriptions/.*?/)?datastores/(?P<store>[\w-]+)/paths/(?P<path>.*)")
 ASSET = re.compile(r"(?:azureml:)?(?P<id>/subscriptions/.+/(?P<kind>codes|data|models|environments|components)/"
                    r"(?P<name>[^/]+)/(?P<word>versions|labels)/(?P<version>[^/]+))$", re.I)
@@ -37,7 +40,7 @@ class Rebuild:
     def asset(self, reference: str, kinds: tuple) -> dict:
         "The resource that an id, a name with a version, or a registry's address means"
         if match := SHARED.match(reference):
-            group = re.match(r".*?/resourceGroups/[^/]+", self.workspace, re.I)[0]
+            group = head(r".*?/resourceGroups/[^/]+", self.workspace, re.I)[0]
             registry = f"{group}/providers/Microsoft.MachineLearningServices/registries/{match['registry']}"
             base = f"{registry}/{match['kind']}/{match['name']}"
             return self.version(base, match["version"], match["word"] == "labels")
@@ -96,7 +99,7 @@ class Rebuild:
             return f"file:{self.write(f'environment-{name}.yml', document)}"
         found = self.asset(reference, ("environments",))
         said, name = found["properties"], hashlib.sha256(found["id"].encode()).hexdigest()[:12]
-        spec = {"name": name}
+        spec: dict[str, Any] = {"name": name}
         if said.get("build"):
             spec["build"] = {"path": str(self.fetched(said["build"]["contextUri"].rstrip("/"))),
                              "dockerfile_path": said["build"].get("dockerfilePath", "Dockerfile")}
@@ -135,7 +138,7 @@ class Rebuild:
     def literal(self, text, port: dict | None):
         "A literal in the type that its port declares; literals travel as text"
         if not port or not isinstance(text, str) or "${{" in text: return text
-        kind = TYPED.get(port.get("type"))
+        kind = TYPED.get(port.get("type", ""))
         try: return kind(text) if kind else text
         except ValueError: raise bad(f"{text!r} is no {port['type']}") from None
 
@@ -183,7 +186,7 @@ class Rebuild:
     def pipeline(self, said: dict) -> dict:
         "A pipeline job"
         nodes = {name: self.node(name, node, said) for name, node in said["jobs"].items()}
-        ports = {}  # What the pipeline's inputs are bound to, which says their types
+        ports: dict[str, dict | None] = {}  # What the pipeline's inputs are bound to, which says their types
         for spec, component in nodes.values():
             for port, given in spec["inputs"].items():
                 match = BINDING.fullmatch(given) if isinstance(given, str) else None

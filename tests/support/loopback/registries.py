@@ -46,9 +46,9 @@ def bring(bench, call: Call) -> Answer:
     "Copy an asset of a workspace, with its files, into the registry"
     asked = call.body["properties"]
     source = SOURCE.fullmatch(asked["sourceAssetId"])
-    workspace = source and next((one for one in bench.state.all("workspaces")
-                                 if one["properties"]["workspaceId"] == source["guid"]), None)
-    if not workspace: raise bad(f"{asked['sourceAssetId']} is in no workspace that the registry can read")
+    workspace = next((one for one in bench.state.all("workspaces")
+                      if source and one["properties"]["workspaceId"] == source["guid"]), None)
+    if not source or not workspace: raise bad(f"{asked['sourceAssetId']} is in no workspace that the registry can read")
     found = bench.state.need(f"{workspace['id']}/{source['kind']}/{source['name']}/versions/{source['version']}")
     target = read(Request("PUT", call.request.host,
                           f"{call.action_on}/{source['kind']}/{asked['destinationName']}/versions/"

@@ -62,7 +62,9 @@ def free_port() -> int:
 class Storage:
     "One storage account"
     def __init__(self, folder: Path):
-        self.port, self.written, self.overwritten, self.guard = free_port(), {}, [], threading.Lock()
+        self.port, self.guard = free_port(), threading.Lock()
+        self.written: dict[str, str] = {}
+        self.overwritten: list[str] = []
         words = [node(), "--require", str(HERE / "watch.js"), str(installed()), "--inMemoryPersistence", "--silent",
                  "--skipApiVersionCheck", "--disableTelemetry",
                  "--blobHost", "127.0.0.1", "--blobPort", str(self.port)]
@@ -123,7 +125,9 @@ class Storage:
 
     def fetch(self, url: str, target: Path) -> Path:
         "Copy a blob, or all below a path, to this machine"
-        container, _, path = re.fullmatch(r"https://[\w-]+\.blob\.core\.windows\.net/([^/?]+)(/?)([^?]*)", url).groups()
+        match = re.fullmatch(r"https://[\w-]+\.blob\.core\.windows\.net/([^/?]+)(/?)([^?]*)", url)
+        assert match, f"{url} is no address of a blob"
+        container, _, path = match.groups()
         path = path.rstrip("/")
         names = self.names(container, path)
         if path in names:

@@ -6,7 +6,7 @@ from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 
-from jsonschema import Draft7Validator, FormatChecker
+from jsonschema import Draft7Validator, FormatChecker  # type: ignore[import-untyped]  # Its stubs are not installed
 
 KEPT = ("type", "enum", "pattern", "minLength", "maxLength", "minimum", "maximum", "minItems", "maxItems",
         "uniqueItems", "format", "exclusiveMinimum")
@@ -40,7 +40,8 @@ def read(path: Path) -> dict: return json.loads(path.read_text(encoding="utf-8-s
 @lru_cache
 def subtypes(path: Path) -> dict[str, dict[str, str]]:
     "In one file: for each definition with a discriminator, the definition behind each of its values"
-    known, found = read(path).get("definitions", {}), {}
+    known = read(path).get("definitions", {})
+    found: dict[str, dict[str, str]] = {}
     for name, one in known.items():
         for base in ancestors(path, name):
             found.setdefault(base, {})[one.get("x-ms-discriminator-value", name)] = name
@@ -98,9 +99,12 @@ class Schemas:
                      "additionalProperties": open_ended if open_ended is not None else not properties}
         return made
 
-    def gather(self, path: Path, said: dict):
+    def gather(self, path: Path, said: dict) -> tuple[dict[str, dict], set[str], bool | dict | None, str | None]:
         "Properties, what is required, what else is allowed, and the type"
-        properties, required, open_ended, typed = {}, set(), None, said.get("type")
+        properties: dict[str, dict] = {}
+        required: set[str] = set()
+        open_ended: bool | dict | None = None
+        typed = said.get("type")
         for part in said.get("allOf", ()):
             file, _, base = part["$ref"].partition("#/definitions/")
             target = (path.parent / file).resolve() if file else path
