@@ -101,7 +101,6 @@ class AzureAssets:
 
     def _batch_deployment(self, spec: dict, file: Path) -> tuple[str, str, str]:
         "Make a batch deployment with its own code; the default one of its endpoint if that has none"
-        from azure.ai.ml.entities import BatchEndpointDefaults
         check_name("deployment", spec["name"], file)
         with tempfile.TemporaryDirectory() as folder:
             staging = StagingFolder(Path(folder))
@@ -110,6 +109,6 @@ class AzureAssets:
             wait_for(lambda: self.ml.batch_deployments.begin_create_or_update(load_batch_deployment(staged)))
         endpoint = retry(lambda: self.ml.batch_endpoints.get(spec["endpoint_name"]))
         if not (endpoint.defaults and getattr(endpoint.defaults, "deployment_name", None)):
-            endpoint.defaults = BatchEndpointDefaults(deployment_name=spec["name"])
+            endpoint.defaults = {"deployment_name": spec["name"]}
             wait_for(lambda: self.ml.batch_endpoints.begin_create_or_update(endpoint))
         return "batch deployment", spec["name"], ""
