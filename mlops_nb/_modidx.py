@@ -981,6 +981,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                 'mlops_nb/infrastructure/image.py'),
                                                'mlops_nb.infrastructure.image.ImageResource.changes': ( 'api/infrastructure/image.html#imageresource.changes',
                                                                                                         'mlops_nb/infrastructure/image.py'),
+                                               'mlops_nb.infrastructure.image.ImageResource.delete': ( 'api/infrastructure/image.html#imageresource.delete',
+                                                                                                       'mlops_nb/infrastructure/image.py'),
                                                'mlops_nb.infrastructure.image.ImageResource.operations': ( 'api/infrastructure/image.html#imageresource.operations',
                                                                                                            'mlops_nb/infrastructure/image.py'),
                                                'mlops_nb.infrastructure.image.ImageResource.read': ( 'api/infrastructure/image.html#imageresource.read',

@@ -68,6 +68,12 @@ class ImageResource(Resource):
         environment = load_environment(self.file, params_override=[{"version": self.name.partition(":")[2]}])
         with without_output(): retry(lambda: self.operations.create_or_update(environment))
 
+    def delete(self) -> None:
+        "Refuse: jobs that ran with a version name it"
+        name, _, version = self.name.partition(":")
+        raise UserError(f"{self.name} is a version of an image, and stays", accepted="a new version beside it",
+                        fix=f"az ml environment archive --name {name} --version {version}, to hide it")
+
 def image_resource(
     root: Path | str,                   # The project
     ml: Callable[[], Any] | None,       # Gives an MLClient; None: to look at what is declared

@@ -8,6 +8,7 @@ __all__ = ['OWNER', 'ML_API', 'SDK', 'Resource', 'state_changes', 'ArmResource',
 
 # %% ../../nbs/api/infrastructure/03_resources.ipynb #7e520985
 import io
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -33,7 +34,7 @@ OWNER = {"managed-by": "mlops-nb"}
 ML_API = "2024-04-01"    # Version of Azure ML's interface
 
 @dataclass
-class Resource:
+class Resource(ABC):
     "Something declared"
     kind: str                       # storage account
     name: str                       # Of the resource
@@ -42,10 +43,14 @@ class Resource:
     arm: ArmClient | None = None    # None: to look at what is declared
     id: str = ""                    # Its path; empty for what has no state
 
-    def read(self) -> Any: raise NotImplementedError                    # What is live, None where there is nothing
-    def changes(self, live: Any) -> list[str]: raise NotImplementedError    # What differs, in words
-    def write(self, live: Any) -> None: raise NotImplementedError
-    def delete(self) -> None: raise NotImplementedError
+    @abstractmethod
+    def read(self) -> Any: "Return what is live, None where there is nothing"
+    @abstractmethod
+    def changes(self, live: Any) -> list[str]: "List what differs, in words"
+    @abstractmethod
+    def write(self, live: Any) -> None: "Make it as it is declared"
+    @abstractmethod
+    def delete(self) -> None: "Remove it"
 
     @property
     def azure(self) -> ArmClient:

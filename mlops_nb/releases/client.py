@@ -99,7 +99,8 @@ class Client:
         if connection := getattr(self._local, "connection", None): return connection
         to = urlsplit(self.uri)
         if to.scheme not in ("http", "https"):
-            raise UserError(f"the endpoint is {self.uri!r}", accepted="a scoring URI such as http://127.0.0.1:5001/score")
+            accepted = "a scoring URI such as http://127.0.0.1:5001/score"
+            raise UserError(f"the endpoint is {self.uri!r}", accepted=accepted)
         self._local.connection = _connect(to, self.timeout)
         return self._local.connection
 
