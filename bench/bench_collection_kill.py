@@ -22,7 +22,7 @@ CHILD = """
 import os, sys
 from datetime import datetime, timezone
 from mlops_nb.serving.collection import Collector, new_instance_name
-collector = Collector(sys.argv[1], "flights", "blue", "3", instance())
+collector = Collector(sys.argv[1], "flights", "blue", "3", new_instance_name())
 os.write(1, b"ready\\n")
 for line in os.fdopen(0, "rb", buffering=0):
     id = line.decode().strip()

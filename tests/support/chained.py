@@ -36,7 +36,7 @@ from sklearn.compose import make_column_transformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import KBinsDiscretizer, OneHotEncoder, PowerTransformer
-from mlops_nb.models import saving as models, tracking
+from mlops_nb.models import saving, tracking
 from mlops_nb.models.champion import judge_challenger, measure_latencies, read_champion_rows, register_judged, judge_and_promote, pack_rows, write_decision, write_rows
 from mlops_nb.models.gate import verdict_tags
 from mlops_nb.models.settings import GateSettings
@@ -56,17 +56,17 @@ def losses(p): return -np.log(np.clip(np.where(test.late, p, 1 - p), 1e-15, 1))
 def said(pipeline, rows): return pipeline.predict_proba(rows[names])[:, 1]
 def meet():
     return judge_challenger("flight-delay", losses(said(made, test)), lambda champion, version: losses(said(champion, test)), losses(np.full(len(test), train.late.mean())),
-                            test.day, {}, limits=GateSettings(bootstrap=200, max_calibration_error=1.0, max_latency_ms=60000), calibration_error=0.0, latency_ms=latencies(made.predict_proba, test[names], 5, 1))
-def rows(): return kept_rows(**{name: part.assign(probability=said(made, part)) for name, part in (("reference", train), ("baseline", test))})
+                            test.day, {}, limits=GateSettings(bootstrap=200, max_calibration_error=1.0, max_latency_ms=60000), calibration_error=0.0, latency_ms=measure_latencies(made.predict_proba, test[names], 5, 1))
+def rows(): return pack_rows(**{name: part.assign(probability=said(made, part)) for name, part in (("reference", train), ("baseline", test))})
 def opponent(judged): return judged.opponent("the share of late flights")
 
 
 with tracking.run(), tempfile.TemporaryDirectory() as folder:
-    digest = models.save(made, f"{folder}/model", X_example=train[names])
+    digest = saving.save(made, f"{folder}/model", X_example=train[names])
     tags = lambda judged: verdict_tags(judged.verdict) | {"train_end": train_end, "opponent": opponent(judged)}
-    judged, new = settle(meet, lambda judged: register_judged(f"{folder}/model", digest, "flight-delay", judged.verdict.reason, tags(judged), judged.champion and judged.champion.version, rows=rows()))
+    judged, new = judge_and_promote(meet, lambda judged: register_judged(f"{folder}/model", digest, "flight-delay", judged.verdict.reason, tags(judged), judged.champion and judged.champion.version, rows=rows()))
     write_decision(decision, judged.verdict, judged.verdict.reason, model="flight-delay", version=new, opponent=opponent(judged))
-    write_rows(of_champion("flight-delay") or rows(), reference=reference, baseline=baseline)
+    write_rows(read_champion_rows("flight-delay") or rows(), reference=reference, baseline=baseline)
 '''  # noqa: E501
 COMMAND = """\
 import sys
