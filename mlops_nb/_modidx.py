@@ -4849,6 +4849,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                     'mlops_nb/workspace/mlflow_store.py'),
                                                  'mlops_nb.workspace.mlflow_store.serve_ui': ( 'api/workspace/mlflow_store.html#serve_ui',
                                                                                                'mlops_nb/workspace/mlflow_store.py'),
+                                                 'mlops_nb.workspace.mlflow_store.speak_to': ( 'api/workspace/mlflow_store.html#speak_to',
+                                                                                               'mlops_nb/workspace/mlflow_store.py'),
                                                  'mlops_nb.workspace.mlflow_store.sqlite_uri': ( 'api/workspace/mlflow_store.html#sqlite_uri',
                                                                                                  'mlops_nb/workspace/mlflow_store.py'),
                                                  'mlops_nb.workspace.mlflow_store.tag_by_run': ( 'api/workspace/mlflow_store.html#tag_by_run',

@@ -30,6 +30,7 @@ from ..errors import MlopsError, UserError
 from ..files import write_whole
 from ..project import Project
 from ..settings import WorkspaceSettings, load_settings
+from ..workspace.mlflow_store import speak_to
 
 # %% ../../nbs/api/azure/01_client.ipynb #58576fb0
 REQUIRED = ("subscription_id", "resource_group", "workspace")
@@ -319,13 +320,7 @@ class Connection:
     def tracking(self) -> Iterator[Any]:    # mlflow.MlflowClient
         "Let MLflow speak to this workspace inside, and to whatever it spoke to before afterwards"
         with self.attempt("ask for its MLflow address"): address = self.address
-        import mlflow  # takes a second
-        before: Any = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None   # MLflow begins with None
         federate()
-        mlflow.set_tracking_uri(address)
-        mlflow.set_registry_uri(address)
-        try:
-            with self.attempt("speak to MLflow"): yield mlflow.MlflowClient(address, address)
-        finally:
-            mlflow.set_tracking_uri(before)
-            mlflow.set_registry_uri(before)
+        with speak_to(address), self.attempt("speak to MLflow"):
+            from mlflow import MlflowClient
+            yield MlflowClient(address, address)

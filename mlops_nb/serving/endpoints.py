@@ -90,13 +90,8 @@ def use_registry(
     root: Path,     # The project
 ) -> Iterator[None]:
     "Look up models in this workspace's registry, whatever MLflow points at otherwise"
-    from mlops_nb.workspace.mlflow_store import configure_mlflow, tracking_uri
-    configure_mlflow()
-    import mlflow
-    before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else ""
-    mlflow.set_tracking_uri(tracking_uri(root))
-    try: yield
-    finally: mlflow.set_tracking_uri(before)
+    from mlops_nb.workspace.mlflow_store import speak_to, tracking_uri
+    with speak_to(tracking_uri(root)): yield
 
 # %% ../../nbs/api/serving/11_endpoints.ipynb #211c089a
 def fetch_model(

@@ -573,3 +573,17 @@ def test_our_modules_ask_azure_for_nothing_it_lacks(azure, tmp_path, monkeypatch
     refused = {path for _, path in asked if any(part in path for part in MISSING)}
     # MLflow's client itself asks, and bears the 404
     assert len(asked) > 20 and refused <= {"/api/3.0/mlflow/server-info"}
+
+
+def test_after_another_address_mlflow_uses_what_the_environment_names(tmp_path, monkeypatch):
+    import mlflow
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    mlflow.set_tracking_uri(None)
+    with mlflow_store.speak_to(mlflow_store.tracking_uri(tmp_path / "elsewhere")): pass
+    assert not mlflow.is_tracking_uri_set()
+    job(monkeypatch, first := mlflow_store.tracking_uri(tmp_path / "first"))
+    with mlflow_store.speak_to(mlflow_store.tracking_uri(tmp_path / "elsewhere")):
+        assert mlflow.get_tracking_uri() != first
+    assert mlflow.get_tracking_uri() == first
+    job(monkeypatch, second := mlflow_store.tracking_uri(tmp_path / "second"))
+    with tracking.run(): assert mlflow.get_tracking_uri() == second
