@@ -25,7 +25,7 @@ from contextlib import closing, contextmanager, suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ..errors import UserError
@@ -58,8 +58,9 @@ def speak_to(
     mlflow.set_registry_uri(address)
     try: yield
     finally:
-        mlflow.set_registry_uri(None)
-        mlflow.set_tracking_uri(None)   # takes the name out of the environment too
+        none: Any = None    # MLflow begins with it, and takes the name out of the environment for it
+        mlflow.set_registry_uri(none)
+        mlflow.set_tracking_uri(none)
         if before: os.environ["MLFLOW_TRACKING_URI"] = before
 
 # %% ../../nbs/api/workspace/02_mlflow_store.ipynb #2b514d07
