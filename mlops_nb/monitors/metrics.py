@@ -148,7 +148,7 @@ def _gain(relevance: np.ndarray, score: np.ndarray, discount: np.ndarray) -> flo
 LESS_IS_WORSE = frozenset((
     "two_sample_kolmogorov_smirnov_test", "pearsons_chi_squared_test", "normalized_discounted_cumulative_gain",
     "accuracy", "precision", "recall"))
-AZURE_ALARMS_ABOVE = frozenset(("accuracy", "precision", "recall"))     # More is worse there, by its published evaluator
+AZURE_ALARMS_ABOVE = frozenset(("accuracy", "precision", "recall"))     # More is worse, in its evaluator
 
 def is_breach(
     metric: str,                # Azure's name, in snake case
