@@ -19,7 +19,7 @@ from matplotlib.ticker import PercentFormatter
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from ..models.gate import Interval, paired_bootstrap
+from ..models.intervals import Interval, paired_bootstrap
 from .explore import BLUE, GREY, ORANGE, figure, title
 from .train import inputs
 
