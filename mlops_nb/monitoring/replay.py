@@ -99,9 +99,9 @@ class Window:
     end: str        # Not included
 
     @property
-    def begins(self) -> datetime: return datetime.fromisoformat(self.start)
+    def begins(self) -> datetime: return times.parse_time(self.start)
     @property
-    def ends(self) -> datetime: return datetime.fromisoformat(self.end)
+    def ends(self) -> datetime: return times.parse_time(self.end)
 
 SAMPLE = "sample"   # The window of rows without a time
 
@@ -137,7 +137,7 @@ def choose_windows(
     sample = Window(SAMPLE, (now - timedelta(days=1)).isoformat(), now.isoformat())
     return windows[:count] or [sample]
 
-# %% ../../nbs/monitoring/02_replay.ipynb #fd6a321c
+# %% ../../nbs/monitoring/02_replay.ipynb #f2a88822
 @dataclass(frozen=True)
 class Scenario:
     "What is replayed"
@@ -192,7 +192,7 @@ def make_requests(
         requests.append(Request(id, f"{moments.iloc[part].iloc[-1]:%Y-%m-%dT%H:%M:%SZ}", rows[part], outcomes))
     return requests
 
-# %% ../../nbs/monitoring/02_replay.ipynb #f5354654
+# %% ../../nbs/monitoring/02_replay.ipynb #620e35d3
 def read_past(
     folder: Path,       # Output of `prepare`
 ) -> tuple[pd.DataFrame, dict, pd.Series]:      # All labelled rows, their roles, and what turned out

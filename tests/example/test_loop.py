@@ -146,7 +146,8 @@ YEAR = ReplaySettings(start="2013-04-01", end="2014-01-01")
 
 
 @pytest.mark.parametrize("wrong, message", [
-    (replace(YEAR, window="year"), "month, or a number of days"), (replace(YEAR, window="0"), "month, or a number of days"),
+    (replace(YEAR, window="year"), "month, or a number of days"),
+    (replace(YEAR, window="0"), "month, or a number of days"),
     (replace(YEAR, start="spring"), "start = 2013-04-01")])
 def test_impossible_windows(wrong, message):
     with pytest.raises(UserError, match=message): cut_windows(wrong)
