@@ -137,7 +137,7 @@ def choose_windows(
     sample = Window(SAMPLE, (now - timedelta(days=1)).isoformat(), now.isoformat())
     return windows[:count] or [sample]
 
-# %% ../../nbs/monitoring/02_replay.ipynb #f2a88822
+# %% ../../nbs/monitoring/02_replay.ipynb #24b308fb
 @dataclass(frozen=True)
 class Scenario:
     "What is replayed"
@@ -192,7 +192,7 @@ def make_requests(
         requests.append(Request(id, f"{moments.iloc[part].iloc[-1]:%Y-%m-%dT%H:%M:%SZ}", rows[part], outcomes))
     return requests
 
-# %% ../../nbs/monitoring/02_replay.ipynb #620e35d3
+# %% ../../nbs/monitoring/02_replay.ipynb #3722f31b
 def read_past(
     folder: Path,       # Output of `prepare`
 ) -> tuple[pd.DataFrame, dict, pd.Series]:      # All labelled rows, their roles, and what turned out
@@ -435,7 +435,8 @@ class Operations:
         def echo(text: str):
             id = text.partition(":")[0]
             if id.startswith(f"{endpoint}-v"): self.state.record_release(id, at)
-        candidate = Candidate(self.project.settings.project.model, version, rollout=rollout, replay=True)
+        first = not self.state.data["done"].get("first release")     # may be tried again: without it nothing serves
+        candidate = Candidate(self.project.settings.project.model, version, rollout=rollout, replay=True, again=first)
         driver = Driver(approve_as="mlops-nb loop", poll=0.1, timeout=900, wait=wait_with_traffic(more), say=echo)
         try: record = release(self.project.root, candidate, driver)
         except TrafficEnded as error: record = rollback(self.project.root, endpoint, str(error))
