@@ -2007,6 +2007,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'mlops_nb.models.saving._flavor': ('api/models/saving.html#_flavor', 'mlops_nb/models/saving.py'),
                                         'mlops_nb.models.saving._private_copy': ( 'api/models/saving.html#_private_copy',
                                                                                   'mlops_nb/models/saving.py'),
+                                        'mlops_nb.models.saving._remove': ('api/models/saving.html#_remove', 'mlops_nb/models/saving.py'),
                                         'mlops_nb.models.saving._renumber': ( 'api/models/saving.html#_renumber',
                                                                               'mlops_nb/models/saving.py'),
                                         'mlops_nb.models.saving._serialise': ( 'api/models/saving.html#_serialise',

@@ -91,8 +91,8 @@ class Memory:
 # %% ../nbs/api/06_fingerprints.ipynb #49982eaa
 def files(
     path: Path,  # A file or a folder
-) -> Iterator[tuple[Path, Path | None]]:  # In a fixed order; and the folder that was walked before, where it is a link to that
-    "Every file of `path`, sorted, or `path` itself; a workspace inside does not count. Links are followed, each folder once"
+) -> Iterator[tuple[Path, Path | None]]:  # In a fixed order; with a folder that comes again: where it came first
+    "Every file of `path`, sorted, or `path` itself, behind links too; a workspace inside does not count"
     if not path.is_dir(): yield path, None; return
     seen: dict[tuple[int, int], Path] = {}
     for folder, names, leaves in os.walk(path, followlinks=True, onerror=refuse_unreadable):

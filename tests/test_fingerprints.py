@@ -72,7 +72,8 @@ def test_what_is_no_file_is_named(tmp_path, memory, kind):
         try: socket.socket(socket.AF_UNIX).bind("odd")
         finally: os.chdir(here)
     else: odd.symlink_to(odd if kind == "link to itself" else tmp_path/"nowhere")
-    with pytest.raises(UserError, match="odd (is no file but a|cannot be read|does not exist)"): fingerprint(tmp_path, memory)
+    with pytest.raises(UserError, match="odd (is no file but a|cannot be read|does not exist)"):
+        fingerprint(tmp_path, memory)
 
 
 def test_a_linked_folder_counts_and_its_removal_too(tmp_path, memory):

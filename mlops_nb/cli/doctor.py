@@ -17,9 +17,9 @@ from importlib.metadata import PackageNotFoundError, metadata, version
 from pathlib import Path
 
 from .options import find_remote
-from ..workspace.repair import find_damage
 from ..errors import Finding, MlopsError
 from ..project import Project
+from ..workspace.repair import find_damage
 
 # %% ../../nbs/api/cli/11_doctor.ipynb #e5760f48
 def check_python(project: Project) -> Finding:

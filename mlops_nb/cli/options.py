@@ -161,7 +161,8 @@ def find_databases(
 def is_locked(path: Path) -> bool:
     "Whether another process is writing to a database now"
     try:
-        with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as database: database.execute("BEGIN IMMEDIATE")
+        with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as database:
+            database.execute("BEGIN IMMEDIATE")
     except sqlite3.DatabaseError as error: return (error.sqlite_errorname or "").startswith("SQLITE_BUSY")
     return False
 
@@ -194,7 +195,7 @@ def explain_database_error(
         folder = find_project().local
         why = "" if os.access(folder, os.W_OK) else ", and nothing can be written there"
         what = f"{find_databases(lambda path: not os.access(path, os.W_OK))} cannot be opened{why}: {error}"
-        return f"{what}\n  fix: give yourself the right to write there, or work in a copy on a disk that can be written", 2
+        return f"{what}\n  fix: give yourself the right to write there, or work in a copy on another disk", 2
     if name.startswith("SQLITE_IOERR"):
         what = f"the disk did not do what {find_databases(lambda path: True)} asked of it: {error}"
         return f"{what}\n  fix: free some space, look for errors of the disk, and give the same command again", 1

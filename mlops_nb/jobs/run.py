@@ -31,7 +31,15 @@ from mlops_nb.jobs.report import (
 )
 from ..project import project_root
 from ..schemas.components import Files
-from ..workspace.workspace import DONE, Workspace, close_dead_job, close_dead_jobs, find_job, list_steps, move_job
+from mlops_nb.workspace.workspace import (
+    DONE,
+    Workspace,
+    close_dead_job,
+    close_dead_jobs,
+    find_job,
+    list_steps,
+    move_job,
+)
 
 # %% ../../nbs/api/jobs/14_run.ipynb #791cee08
 def run_file(

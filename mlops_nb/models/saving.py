@@ -267,9 +267,13 @@ def _private_copy(
         pid = left.name.removeprefix(COPIES).partition("-")[0]
         if pid.isdigit() and not is_alive(int(pid)): shutil.rmtree(left, ignore_errors=True)
     aside = Path(tempfile.mkdtemp(prefix=f"{COPIES}{os.getpid()}-"))
-    atexit.register(lambda owner: os.getpid() == owner and shutil.rmtree(aside, ignore_errors=True), os.getpid())
+    atexit.register(_remove, aside, os.getpid())
     verify(copy := Path(shutil.copytree(folder, aside / "model")), digest)
     return copy
+
+def _remove(aside: Path, owner: int):
+    "Remove a copy at the end of the process that made it, not of one that it has forked"
+    if os.getpid() == owner: shutil.rmtree(aside, ignore_errors=True)
 
 COPIES = "mlops-nb-model-"
 

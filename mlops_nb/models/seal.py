@@ -138,8 +138,8 @@ def read_verified(
     "Read a file; refuse bytes other than those that were verified"
     data = (Path(folder) / name).read_bytes()
     if hashlib.sha256(data).hexdigest() == hashes.get(name): return data
-    raise UserError(f"{Path(folder) / name} was changed after it was verified", accepted="a folder that nobody writes to",
-                    fix="fetch or save the model again")
+    raise UserError(f"{Path(folder) / name} was changed after it was verified",
+                    accepted="a folder that nobody writes to", fix="fetch or save the model again")
 
 # %% ../../nbs/api/models/03_seal.ipynb #593bb2bb
 def add_file(

@@ -74,7 +74,8 @@ def find_fault(
     "Find what is wrong with a result before anything relies on it"
     if not isinstance(result, dict): return "it is no mapping"
     window, signals = result.get("window"), result.get("signals")
-    if not isinstance(window, list) or len(window) != 2 or not all(map(is_time, window)): return "window is no two times"
+    is_window = isinstance(window, list) and len(window) == 2 and all(map(is_time, window))
+    if not is_window: return "window is no two times"
     if not isinstance(signals, dict): return "signals is no mapping"
     for name, signal in signals.items():
         if fault := _wrong(signal, SIGNAL, [*SIGNAL]): return f"signals.{name}: {fault}"
@@ -82,16 +83,16 @@ def find_fault(
         if not isinstance(rows, list): return f"signals.{name}: rows is no list"
         for row in rows:
             if fault := _wrong(row, ROW, []): return f"signals.{name}: a row: {fault}"
-    for name, fields in {"performance": PERFORMANCE, "estimate": ESTIMATE}.items():
-        if result.get(name) and (fault := _wrong(result[name], fields, [*fields])): return f"{name}: {fault}"
+    for name, shape in {"performance": PERFORMANCE, "estimate": ESTIMATE}.items():
+        if result.get(name) and (fault := _wrong(result[name], shape, [*shape])): return f"{name}: {fault}"
     return ""
 
-def _wrong(value: Any, fields: Fields, needed: list[str]) -> str:
+def _wrong(value: Any, shape: Fields, needed: list[str]) -> str:
     "Name the field that is not what it should be"
     if not isinstance(value, dict): return "it is no mapping"
     missing = next((name for name in needed if name not in value), None)
     if missing: return f"{missing} is missing"
-    wrong = next((name for name, fits in fields.items() if name in value and not fits(value[name])), None)
+    wrong = next((name for name, fits in shape.items() if name in value and not fits(value[name])), None)
     return f"{wrong} is {str(value[wrong])[:40]!r}" if wrong else ""
 
 # %% ../../nbs/api/retraining/01_policy.ipynb #35b1076c

@@ -198,7 +198,7 @@ def refuse_bomb(
     top,            # A PyYAML node
     file: Path,     # The file, as messages name it
 ) -> None:
-    "Refuse a document in which aliases and merges stand for more than `EXPANDED` values, beside those that are written out"
+    "Refuse a document in which aliases and merges stand for over `EXPANDED` values beside those that are written out"
     sizes: dict[int, int] = {}      # Values that a node stands for, by its identity
     stack = [(top, False)]
     while stack:
@@ -210,7 +210,8 @@ def refuse_bomb(
             sizes[id(node)] = 1     # and a node inside itself ends here; `_Builder` refuses it
             stack += [(node, True), *((part, False) for part in parts)]
         if sizes[id(node)] > len(sizes) + EXPANDED:
-            raise UserError(f"aliases make over {EXPANDED:,} values of this", accepted="anchors that are used a few times",
+            raise UserError(f"aliases make over {EXPANDED:,} values of this",
+                            accepted="anchors that are used a few times",
                             fix="write the values out, or in a file of their own", file=file, line=_line(node))
 
 def _parts(node) -> list:

@@ -11,7 +11,6 @@ __all__ = ['ASSET_REFERENCE', 'DATASTORE', 'CHECKSUMS', 'RegisteredAsset', 'asse
 import base64
 import hashlib
 import json
-import os
 import re
 import shutil
 import sys
@@ -195,7 +194,7 @@ def _blocks(
     if length is not None and size != int(length): raise _unreachable(uri, f"only {size:,} of {length} bytes came")
     for header, hasher in hashers.items():
         said, found = answer.headers.get(header), base64.b64encode(hasher.digest()).decode()
-        given = re.search(r"sha-256=:?([\w+/=]+)", said or "") if hasher.name == "sha256" else re.match("(.+)", said or "")
+        given = re.search(r"sha-256=:?([\w+/=]+)" if hasher.name == "sha256" else "(.+)", said or "")
         if given and given[1] != found: raise _unreachable(uri, f"its {header} is {said}, and what came has {found}")
 
 # %% ../../nbs/api/workspace/03_assets.ipynb #2685811a
@@ -237,7 +236,7 @@ def _fetch(workspace: Workspace, uri: str, index: Path, known: dict) -> Path:
                 file.write(block)
         target, size = cache_path(workspace, uri, hasher.hexdigest()), part.stat().st_size
         target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(part, target)
+        part.replace(target)
     finally: part.unlink(missing_ok=True)
     record = {"uri": uri, "path": str(target), "size": size, "fetched": format_local(now())}
     headers = {"etag": answer.headers.get("ETag"), "modified": answer.headers.get("Last-Modified")}

@@ -167,7 +167,7 @@ def fits(
     columns: list[Row],     # Of a table
     row: Row,               # Of some table
 ) -> bool:
-    "Whether a row can be of a table, by the number and the types of its values; a text with NUL lay in a page that is gone"
+    "Whether a row can be of a table, by the number and types of its values; a text with NUL lay in a page that is gone"
     def fit(column: Row, value: object) -> bool:
         if value is None: return not column[3] or column[2].upper() == "INTEGER"
         if isinstance(value, str) and ("\0" in value or "\ufffd" in value): return False
@@ -187,7 +187,7 @@ def fill(
     with closing(sqlite3.connect(damaged, isolation_level=None)) as old:
         old.text_factory = lambda data: data.decode("utf-8", "replace")
         with suppress(sqlite3.DatabaseError): old.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        with suppress(sqlite3.DatabaseError): old.execute("PRAGMA writable_schema = ON")    # opens a file that is too short
+        with suppress(sqlite3.DatabaseError): old.execute("PRAGMA writable_schema = ON")    # opens a file cut short
         for table, columns in tables.items():
             rows, whole = read_around(old, table, [column[1] for column in columns])
             insert(new, "REPLACE", table, [row for row in rows if fits(columns, row)])
@@ -238,7 +238,7 @@ def refuse_used(path: Path):
     try:
         with closing(sqlite3.connect(path, timeout=1, isolation_level=None)) as db:
             db.execute("PRAGMA locking_mode = EXCLUSIVE")
-            db.execute("BEGIN EXCLUSIVE")
+            db.execute("BEGIN IMMEDIATE")
     except sqlite3.DatabaseError as error:
         if not (error.sqlite_errorname or "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED")): return
         raise UserError(f"{path} is in use", accepted="a database that no process has open",

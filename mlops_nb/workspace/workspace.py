@@ -14,7 +14,7 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from ..errors import UserError
@@ -64,7 +64,7 @@ class Workspace:
         self.db = open_database(self.project.workspace_db if self.folder.is_dir() else ":memory:")
         self.memory = Memory(self.db)
         self.asked: dict[str, Path] = {}    # the copy of each address that this process has asked for
-        self.fresh: dict[str, AbstractContextManager] = {}  # locks of jobs that were entered and do not run yet
+        self.fresh: dict[str, ExitStack] = {}  # locks of jobs that were entered and do not run yet
 
     def rows(self, query: str, *values) -> list[dict]:
         "Return the rows of a query as dictionaries"

@@ -58,11 +58,14 @@ def test_full(project):
     assert "nothing more can be written" in text and "damaged" not in text
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode != 0,
-                    reason="a disk that is read-only needs root and a mount of its own")
+NO_MOUNT = os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode != 0
+
+
+@pytest.mark.skipif(NO_MOUNT, reason="a disk that is read-only needs root and a mount of its own")
 def test_a_disk_that_is_read_only(project):
     command = 'mount --bind . . && mount -o remount,ro,bind . && cd "$PWD" && exec "$0" -m mlops_nb jobs'
-    done = subprocess.run(["unshare", "-m", "sh", "-c", command, sys.executable], cwd=project, capture_output=True, text=True)
+    words = ["unshare", "-m", "sh", "-c", command, sys.executable]
+    done = subprocess.run(words, cwd=project, capture_output=True, text=True)
     assert done.returncode == 2 and "Traceback" not in done.stderr and "damaged" not in done.stderr
     assert "cannot be opened" in done.stderr or "may not be written" in done.stderr
 

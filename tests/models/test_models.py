@@ -149,7 +149,8 @@ def test_code_behind_a_link_is_sealed(saved, tmp_path):
 def test_what_cannot_be_sealed_is_refused(saved, tmp_path, kind):
     odd = saved[0] / "odd"
     (tmp_path / "empty").mkdir()
-    targets = {"link to nowhere": tmp_path / "nowhere", "link to an empty folder": tmp_path / "empty", "link up": saved[0]}
+    targets = {"link to nowhere": tmp_path / "nowhere", "link to an empty folder": tmp_path / "empty",
+               "link up": saved[0]}
     if kind == "pipe": os.mkfifo(odd)
     else: odd.symlink_to(targets[kind])
     for refuses in (saving.verify, saving.seal):

@@ -42,7 +42,7 @@ class Process:
     def __init__(self, root: Path, writes: int | None):
         self.workspace, self.lock, self.job = Workspace(root), ExitStack(), ""
         self.real = self.workspace.db
-        if writes is not None: self.workspace.db = Dying(self.real, writes)
+        if writes is not None: self.workspace.db = Dying(self.real, writes)  # type: ignore[assignment]
 
     def do(self, work) -> bool:
         "False where it died"
@@ -66,6 +66,10 @@ def reachable(before: str) -> set[str]:
     return found
 
 
+def no_process(mark: str, seconds: float = 0) -> None:
+    "No process of this test bears a mark"
+
+
 WRITES = st.one_of(st.none(), st.integers(0, 8))
 
 
@@ -79,7 +83,8 @@ class Jobs(RuleBasedStateMachine):
         self.eye = Workspace(self.root)
         self.alive: dict[str, Process] = {}
         self.seen: dict[str, str] = {}
-        self.end_marked, module.end_marked = module.end_marked, lambda mark: None    # no process here bears a mark
+        self.end_marked = module.end_marked
+        module.end_marked = no_process
 
     def teardown(self):
         module.end_marked = self.end_marked
@@ -167,7 +172,8 @@ class Jobs(RuleBasedStateMachine):
 
     @invariant()
     def a_job_has_all_its_steps(self):
-        rows = self.eye.rows("SELECT j.id, count(s.name) AS steps FROM jobs j LEFT JOIN steps s ON s.job = j.id GROUP BY j.id")
+        query = "SELECT count(s.name) AS steps FROM jobs j LEFT JOIN steps s ON s.job = j.id GROUP BY j.id"
+        rows = self.eye.rows(query)
         assert {row["steps"] for row in rows} <= {2}
 
 
@@ -177,6 +183,8 @@ TestJobs = Jobs.TestCase
 
 def test_ids_are_unique_within_a_second(tmp_path, monkeypatch):
     workspace = Workspace(tmp_path)
-    monkeypatch.setattr(module.secrets, "token_hex", lambda n, tokens=iter(["aa", "aa", "aa", "bb"]): next(tokens))
-    monkeypatch.setattr(module, "local_now", lambda now=module.local_now(): now)
+    tokens = iter(["aa", "aa", "aa", "bb"])
+    monkeypatch.setattr(module.secrets, "token_hex", lambda n: next(tokens))
+    now = module.local_now()
+    monkeypatch.setattr(module, "local_now", lambda: now)
     assert len({add_job(workspace, JOB, ["a"]) for _ in range(2)}) == 2

@@ -33,7 +33,8 @@ def full(tmp_path_factory) -> Path:
         workspace.update("jobs", {"id": job}, error="x" * (number % 7) * 900)
         save_result(workspace, f"key {number}", job, "train", {"o": {"path": "p" * number, "fingerprint": "f"}})
         workspace.db.execute("INSERT INTO fingerprints VALUES (?, ?, ?)", (f"/data/{number}", "1:2:3", "h" * 64))
-        workspace.db.execute("INSERT INTO assets VALUES ('data', 'n', ?, 'uri_file', '/p', 'f', 1.5, '{}')", (str(number),))
+        workspace.db.execute(
+            "INSERT INTO assets VALUES ('data', 'n', ?, 'uri_file', '/p', 'f', 1.5, '{}')", (str(number),))
     workspace.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     workspace.db.execute("PRAGMA journal_mode = DELETE")
     workspace.db.close()
@@ -73,7 +74,8 @@ def test_a_truncated_file(project, share):
 def test_zeroed_pages(project, seed):
     before, data = rows(project.workspace_db), bytearray(project.workspace_db.read_bytes())
     count = len(data) // PAGE
-    for page in random.Random(seed).sample(range(count), 1 + seed % 11): data[page * PAGE:(page + 1) * PAGE] = bytes(PAGE)
+    for page in random.Random(seed).sample(range(count), 1 + seed % 11):
+        data[page * PAGE:(page + 1) * PAGE] = bytes(PAGE)
     project.workspace_db.write_bytes(data)
     mend(project)
     check(project, before, 1 - 5 * (1 + seed % 11) / count)
