@@ -28,3 +28,4 @@ class DeploymentSettings:
     qa_rows: Annotated[int, Range(1, 10000000)] = 2000      # Most recent labelled rows that QA judges
     qa_metric: str = "log_loss"                             # log_loss, brier, auc, mae or rmse
     qa_limit: float = 0.65                                  # Of the metric: at most; for auc at least
+    approvers: str = ""                                     # GitHub names that may approve a release; with commas
