@@ -132,8 +132,8 @@ def doctor(on: str, as_json: bool) -> None:
 
     Ends with 1 if an apply would fail. What is idle comes with the command that ends it.
     """
-    from mlops_nb.infrastructure.cost import find_idle, find_undeclared_costs
     from mlops_nb.infrastructure.bootstrap import check_sign_in
+    from mlops_nb.infrastructure.cost import find_idle, find_undeclared_costs
     from mlops_nb.infrastructure.plan import Clients, check_environment, load_valid_declaration
     root = find_project().root
     declaration = load_valid_declaration(root, on)

@@ -142,7 +142,8 @@ def find_approver(project: "Project") -> str:
     "Return the GitHub name of whoever gives this command; refuse one that is not listed"
     from mlops_nb.infrastructure.bootstrap import query_cli
     from mlops_nb.serving.settings import DeploymentSettings
-    listed = [name.strip() for name in project.settings.section(DeploymentSettings).approvers.split(",") if name.strip()]
+    names = project.settings.section(DeploymentSettings).approvers.split(",")
+    listed = [name.strip() for name in names if name.strip()]
     if not listed:
         raise UserError("nobody may approve a release: approvers is empty", accepted="names of GitHub, with commas",
                         fix="fill in approvers below [deployment]", file=project.root / "settings.ini")

@@ -41,17 +41,15 @@ def _custom_subject(keys: list[str], repository: Repository, environment: str) -
     strange = [key for key in keys if key != "context" and key not in claims]
     if strange:
         put = f"gh api --method PUT repos/{repository.full_name}/actions/oidc/customization/sub -F use_default=true"
-        raise UserError(f"the subject of {repository.full_name}'s tokens holds {', '.join(strange)}, which differs from "
-                        "job to job: Azure compares a subject letter by letter",
+        raise UserError(f"the subject of {repository.full_name}'s tokens holds {', '.join(strange)}, "
+                        "which differs from job to job: Azure compares a subject letter by letter",
                         accepted=", ".join(["context", *claims]), fix=f"{put} goes back to GitHub's own")
     if not {"context", "environment"} & {*keys}:
         raise UserError(f"the subject of {repository.full_name}'s tokens does not name the environment: a job of dev "
                         "could sign in as production", accepted="a template with context or environment in it",
                         fix=f"gh api --method PUT repos/{repository.full_name}/actions/oidc/customization/sub "
                         "-F use_default=true")
-    def claim(key: str) -> str:
-        value = f"environment:{environment}" if key == "context" else f"{key}:{claims[key]}"
-        return value
+    def claim(key: str) -> str: return f"environment:{environment}" if key == "context" else f"{key}:{claims[key]}"
     return ":".join(map(claim, keys))
 
 # %% ../../nbs/api/github/06_repository.ipynb #00a2d1db
@@ -83,7 +81,8 @@ class Allowed:
                  "protected branches": self.protection, "Pages": self.pages}
         yes, no = ([name for name, has in names.items() if has is wanted] for wanted in (True, False))
         lacking = f"; not {', '.join(no)}" if no else ""
-        return f"a {self.visibility} repository on plan {self.plan or 'unknown'} has {', '.join(yes) or 'nothing'}{lacking}"
+        plan, has = self.plan or "unknown", ", ".join(yes) or "nothing"
+        return f"a {self.visibility} repository on plan {plan} has {has}{lacking}"
 
 def read_plan(
     visibility: str,    # public, private or internal

@@ -344,8 +344,8 @@ def pages_commands(
     "Switch GitHub Pages on, where the site is to be published"
     path = f"repos/{destination.repository}/pages"
     if not destination.publishes or _gh(path) is not None: return []
-    return [Command("the site, which the workflow docs publishes", ["gh", "api", "--method", "POST", path, "--input", "-"],
-                    json.dumps({"build_type": "workflow"}))]
+    words = ["gh", "api", "--method", "POST", path, "--input", "-"]
+    return [Command("the site, which the workflow docs publishes", words, json.dumps({"build_type": "workflow"}))]
 
 def variable_commands(
     destination: Destination,
@@ -400,7 +400,7 @@ def describe_plan(
         lines.append(f"  a release waits for `mlops-nb release approve` by one of: {', '.join(destination.approvers)}")
     if not allowed.environments:
         lines.append("  jobs of any branch can sign in as any environment: keep write access to those who may release")
-    if destination.publishes and private: lines.append("  everybody can read the site, unless its visibility is private")
+    if destination.publishes and private: lines.append("  everybody can read the site, unless you make it private")
     if not destination.publishes:
         reason = "everybody could read it; --pages publishes it anyway" if allowed.pages else "the plan has no Pages"
         lines.append(f"  the site is built and not published: {reason}")

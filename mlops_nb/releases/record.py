@@ -109,7 +109,8 @@ class Release(ReleaseRecord):
     @property
     def exit_code(self) -> int: return STATUSES[self.status]
     @property
-    def waits_for_approval(self) -> bool: return self.status == "Held" and self.stage == "approval" and not self.approved_by
+    def waits_for_approval(self) -> bool:
+        return self.status == "Held" and self.stage == "approval" and not self.approved_by
 
     @property
     def plan(self) -> Rollout:
