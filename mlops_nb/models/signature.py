@@ -28,9 +28,9 @@ def read_signature(
     folder: str | Path,  # A model folder, with an MLmodel file
 ) -> tuple[list[Field], list[int]]:     # The fields, and the shape of the answer: [-1, 2] are two probabilities
     "Read the signature"
-    import yaml
+    from mlops_nb.schemas.documents import load
     path = Path(folder) / "MLmodel"
-    signature = yaml.safe_load(path.read_text(encoding="utf-8")).get("signature") or {}
+    signature = load(path).get("signature") or {}
     columns = json.loads(signature.get("inputs") or "[]")
     if not columns or not all("name" in column for column in columns):
         raise UserError("the model has no signature with named columns",
