@@ -34,7 +34,7 @@ def test_bounds_equal_those_of_a_bootstrap_that_really_copies_rows():
     resamples = [mean_and_error([block for block, k in zip(blocks, copies) for _ in range(k)]) for copies in drawn
                  if copies.max() < 5]
     values = [(one - mean) / its_error for one, its_error in resamples]
-    least, most, student = *np.quantile(values, [.1, .9]), stats.t.ppf(.9, 4)
+    (least, most), student = np.quantile(values, [.1, .9]), stats.t.ppf(.9, 4)
     below, above = np.clip([most, -least], student, 2 * student)
     expected = mean, mean - below * error, mean + above * error
     found = paired_bootstrap(diff, day, n_boot=400, confidence=0.9, seed=5)
