@@ -8,6 +8,7 @@ __all__ = ['TYPES', 'profile_parquet', 'sample_parquet', 'write_fingerprint']
 # %% ../../nbs/api/tables/05_profile.ipynb #70e47d60
 import hashlib
 import json
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def profile_parquet(
 ) -> pd.DataFrame:          # One row per column: type, missing, distinct (about), min, median, max
     "Tell what each column holds"
     with _connect() as con:
-        source = f"read_parquet({_quote(path, chr(39))})"
+        source = f"read_parquet({_quote(escape(str(path)), chr(39))})"
         columns = con.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()[:most]
         rows = []
         for name, kind, *_ in columns:
@@ -55,7 +56,7 @@ def sample_parquet(
 ) -> pd.DataFrame:                  # The rows, or of a larger table as many, evenly spread
     "Read as many rows as the memory is meant for"
     with _connect() as con:
-        source = f"read_parquet({_quote(path, chr(39))})"
+        source = f"read_parquet({_quote(escape(str(path)), chr(39))})"
         rows, width = (
             con.execute(f"SELECT count(*) FROM {source}").fetchone()[0],
             len(con.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()),

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def _text_rows(files: list[Path], layout: Layout, folder: Path) -> tuple[list[st
                        "the order of the columns")
             raise UserError(f"{file} differs from {files[0].name}: {odd}",
                             accepted="files with the same columns in the same order")
-    paths = ", ".join(_quote(_as_utf8(file, layout, folder, number)) for number, file in enumerate(files))
+    paths = ", ".join(_quote(escape(str(_as_utf8(file, layout, folder, number)))) for number, file in enumerate(files))
     columns = ", ".join(f"c{number}: 'VARCHAR'" for number in range(len(names)))
     return names, (
         f"read_csv([{paths}], auto_detect=false, columns={{{columns}}}, header={str(layout.header).lower()}, "
@@ -146,7 +147,9 @@ def _open(con: Any, files: list[Path], layout: Layout, folder: Path) -> Source:
         con.register("sheet", sheet.set_axis([f"c{i}" for i in range(len(names))], axis=1))
         rows = "sheet"
     else:
-        paths = ", ".join(_quote(_as_utf8(file, layout, folder, number) if layout.format == "json" else file)
+        def plain(number: int, file: Path) -> Path:
+            return _as_utf8(file, layout, folder, number) if layout.format == "json" else file
+        paths = ", ".join(_quote(escape(str(plain(number, file))))
                           for number, file in enumerate(files))
         rows = (
             f"read_parquet([{paths}])" if layout.format == "parquet" else f"read_json_auto([{paths}], sample_size=-1)"

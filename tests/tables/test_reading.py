@@ -101,8 +101,8 @@ def packed(folder: Path, how: str) -> Path:
 
 @pytest.mark.parametrize("how", ["gz", "bz2", "zip", "jsonl", "json", "parquet", "folder"])
 def test_other_forms_of_the_same_table_read_alike(tmp_path, how):
-    (tmp_path / "it's here").mkdir()
-    path = packed(tmp_path / "it's here", how)
+    (tmp_path / "it's [1] here").mkdir()
+    path = packed(tmp_path / "it's [1] here", how)
     kinds, table, _ = read(path)
     assert kinds == {"a": "number", "b": "text"}
     assert table.a.tolist() == [1, 2] and table.b.tolist() == ["x", "y"]
