@@ -66,6 +66,7 @@ class StageRecord(TypedDict):
     mean_difference: NotRequired[float]
     largest_difference: NotRequired[float]
     ks: NotRequired[float]              # Kolmogorov-Smirnov distance
+    agreement: NotRequired[float]       # Rank correlation, or share of equal classes
 
 def new_stage(phase: Phase) -> StageRecord:
     "Return the record of a stage of which nothing has been seen"
