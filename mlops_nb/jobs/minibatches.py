@@ -243,9 +243,9 @@ def read_limits(
     "The failures that a step puts up with; a key of the step counts before an argument"
     words = [part for word in arguments for part in (word.split("=", 1) if word.startswith("--") else [word])]
     given = {word.removeprefix("--"): value for word, value in zip(words, words[1:]) if word.startswith("--")}
-    def limit(key: str, argument: str) -> int: return int(spec.get(key, given.get(argument, -1)))
-    return Limits(limit("mini_batch_error_threshold", "allowed_failed_count"), limit("error_threshold", "error_threshold"),
-                  float(given.get("allowed_failed_percent", 100)))
+    batches = spec.get("mini_batch_error_threshold", given.get("allowed_failed_count", -1))
+    items = spec.get("error_threshold", given.get("error_threshold", -1))
+    return Limits(int(batches), int(items), float(given.get("allowed_failed_percent", 100)))
 
 # %% ../../nbs/api/jobs/08_minibatches.ipynb #d9c2444e
 def find_failure(

@@ -1,7 +1,6 @@
 "What counts as success in a parallel step, as on Azure"
 import pytest
 
-
 PARALLEL = """
     type: pipeline
     jobs:
@@ -17,7 +16,8 @@ PARALLEL = """
         task: {type: run_function, code: src, entry_script: score.py, environment: {image: python}, program_arguments: "ARGS", append_row_to: "${{outputs.rows}}"}
 """  # noqa: E501
 FEWER = "def run(batch): return list(batch)[:1]\n"
-RAISES = "def run(batch):\n    if any('3.txt' in path for path in batch): raise ValueError('bad file')\n    return batch\n"
+RAISES = "def run(batch):\n    if any('3.txt' in path for path in batch): raise ValueError('bad file')\n" \
+         "    return batch\n"
 
 
 def run_parallel(project, script, limits="", arguments="", code=0, files=5):
@@ -66,7 +66,8 @@ def test_a_parallel_step_without_input_says_so(project):
 
 
 def test_a_table_without_rows_says_so(project):
-    project.write("data/MLTable", "paths: [{file: ./rows.csv}]\ntransformations: [{read_delimited: {delimiter: ','}}]\n")
+    reading = "transformations: [{read_delimited: {delimiter: ','}}]"
+    project.write("data/MLTable", f"paths: [{{file: ./rows.csv}}]\n{reading}\n")
     project.write("data/rows.csv", "a,b\n")
     assert "nothing to work on" in run_parallel(project, "def run(batch): return batch", code=1, files=0)["error"]
 
