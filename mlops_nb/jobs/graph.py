@@ -305,7 +305,8 @@ def check_texts(job: Job) -> None:
     for step in job.steps.values():
         spec = step.component.spec
         for command in (spec.get("command"), as_mapping(spec.get("task")).get("program_arguments")):
-            for place in find_places(command) if isinstance(command, str) else ():
+            if not isinstance(command, str): continue
+            for place in find_places(command):
                 for text in _texts_at(step, place):
                     if found := find_changed(text, place, command): raise _changed(job, step, place, text, found)
 
