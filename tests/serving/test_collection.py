@@ -184,7 +184,7 @@ def test_files_of_any_name_are_seen_after_a_cursor(tmp_path):
         path.write_text("".join(json.dumps({"served": NOON.isoformat(), "request_id": name}) + "\n" for name in names))
     write(tmp_path / "2026/11/28/10/20261128T101000-aaaa.jsonl", "r1")
     cursor = [*iter_served(tmp_path)][-1]["cursor"]
-    write(tmp_path / "2026/11/28/10/20261128T100500-bbbb.jsonl", "r2")    # another process, by a clock that was put back
+    write(tmp_path / "2026/11/28/10/20261128T100500-bbbb.jsonl", "r2")  # another process, its clock was put back
     write(tmp_path / "2026/11/28/09/20261128T101000-aaaa.jsonl", "r3")    # another folder
     write(tmp_path / "2025/11/28/10/x.jsonl", "r4")
     assert sorted(ids(tmp_path, cursor)) == ["r2", "r3", "r4"]
