@@ -75,19 +75,24 @@ def stage():
 @stage.command("new")
 @click.argument("name")
 @click.option("--pipeline", default="training", show_default=True, metavar="FOLDER",
-              help="training, deployment or monitoring.")
+              help="training, deployment or monitoring, or a file there: training/sweep.yml.")
 @click.option("--after", metavar="STEP",
               help="Read the folder that this step writes; by default the last step that writes one.")
 @json_option
 def stage_new(name: str, pipeline: str, after: str | None, as_json: bool) -> None:
-    """Write a stage notebook, make it a step of the pipeline, and generate its component.
+    """Write a stage notebook, make it a step of the pipeline, generate its component, and show the pipeline.
 
     \b
     mlops-nb stage new clean_rows --pipeline training --after ingest
     """
-    from mlops_nb.scaffold.stage import new_stage
-    written = new_stage(find_project().root, name, pipeline, after)
-    lines = [*(f"{what}: {path}" for path, what in written.items()), f"next: open {next(iter(written))}"]
+    from mlops_nb.jobs.graph import outline_job, read_job
+    from mlops_nb.scaffold.stage import new_stage, pipeline_file
+    project = find_project()
+    file = pipeline_file(project, pipeline)
+    before = outline_job(read_job(file)) if file.is_file() else "  nothing"
+    written = new_stage(project.root, name, pipeline, after)
+    lines = [*(f"{what}: {path}" for path, what in written.items()), "before:", before, "after:",
+             outline_job(read_job(file), name), f"next: open {next(iter(written))}"]
     print_result([{"path": str(path), "what": what} for path, what in written.items()], "\n".join(lines), as_json)
 
 # %% ../../nbs/api/cli/10_new.ipynb #7b540db2
