@@ -28,3 +28,4 @@ class DeploymentSettings:
     qa_rows: Annotated[int, Range(1, 10000000)] = 2000      # Most recent labelled rows that QA judges
     qa_metric: str = "log_loss"                             # auto, log_loss, brier, auc, mae or rmse
     qa_limit: float = 0.65                                  # At most, for auc at least; 0: as if knowing nothing
+    approvers: str = ""                                     # GitHub names that may approve a release; with commas
