@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ..files import write_whole
-from .canary import Served, is_bad, is_clients_fault, log_e, log_e_threshold, upper_bound
+from .canary import Served, is_bad, is_others_fault, log_e, log_e_threshold, upper_bound
 from .record import Release, StageRecord, release_folder
 from .rollout import Phase
 from mlops_nb.releases.shadow import (
@@ -33,12 +33,12 @@ from ..times import parse_time
 # %% ../../nbs/api/releases/05_judgement.ipynb #1f470e6f
 def is_counted(
     event: Served,
-    since: datetime,    # When the shares of the stage held
+    since: datetime | None = None,  # When the shares of the stage held; None where a cursor has said so
 ) -> bool:
     "Does this request say something of a version?"
     by_chance = not event["mirror"] and not event.get("pinned")
-    in_time = parse_time(event["served"]) >= since
-    return by_chance and in_time and not is_clients_fault(event["status"])
+    in_time = since is None or parse_time(event["served"]) >= since
+    return by_chance and in_time and not is_others_fault(event)
 
 # %% ../../nbs/api/releases/05_judgement.ipynb #5224956e
 def raise_log_e(record: StageRecord, value: float):
@@ -52,7 +52,8 @@ def count_requests(
     release: Release,
 ):
     "Count new requests, and keep the highest value that the e-process has reached"
-    since, limit = parse_time(record["since"] or release.started), release.p99_latency_ms or np.inf
+    limit = release.p99_latency_ms or np.inf
+    since = None if record.get("begin") else parse_time(record["since"] or release.started)
     for cursor, together in groupby(events, key=lambda event: event["cursor"]):
         before = record["bad"]
         for event in (event for event in together if is_counted(event, since)):

@@ -17,7 +17,7 @@ import numpy as np
 from scipy.stats import ks_2samp, spearmanr
 
 from ..project import Project
-from .canary import Mixture, Served, is_bad, is_clients_fault, log_e_pairs
+from .canary import Mixture, Served, is_bad, is_others_fault, log_e_pairs
 
 # %% ../../nbs/api/releases/03_shadow.ipynb #43364971
 def pair_answers(
@@ -49,7 +49,8 @@ def compare_pairs(
     mixture: Mixture = Mixture(),           # Of the e-process
 ) -> PairCounts:
     "Count who let the caller down"
-    answered = [(champion, canary) for champion, canary in pairs if not is_clients_fault(champion["status"])]
+    answered = [(champion, canary) for champion, canary in pairs
+                if not is_others_fault(champion) and canary.get("cause") != "host"]
     bad = [(is_bad(champion, p99_latency_ms), is_bad(canary, p99_latency_ms)) for champion, canary in answered]
     only_canary = sum(canary and not champion for champion, canary in bad)
     only_champion = sum(champion and not canary for champion, canary in bad)

@@ -23,6 +23,7 @@ from mlops_nb.releases.canary import (
     share_of_bad,
     upper_bound,
 )
+from mlops_nb.releases.judgement import is_counted
 from mlops_nb.releases.rollout import load_rollout
 from mlops_nb.releases.shadow import compare_pairs, pair_answers, pair_predictions
 
@@ -220,3 +221,13 @@ def test_the_policy_is_right_as_often_as_it_promises(monkeypatch):
     )
     assert bad["median canary requests until caught"] <= 300
     sys.modules.pop("bench_canary")
+
+
+@pytest.mark.parametrize("status", [408, 503, 429])
+def test_what_the_host_caused_counts_against_nobody(status):
+    event = {"request_id": "r", "deployment": "green", "mirror": False, "served": "2026-11-28T12:00:00Z",
+             "status": status, "milliseconds": 1.0, "valid": False, "cursor": "1"}
+    assert is_counted(event) and not is_counted({**event, "cause": "host"})
+    good = {**event, "deployment": "blue", "status": 200, "valid": True}
+    assert compare_pairs([(good, {**event, "mirror": True, "cause": "host"})], 100).requests == 0
+    assert compare_pairs([(good, {**event, "mirror": True})], 100).only_canary_bad == 1
