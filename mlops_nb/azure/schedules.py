@@ -209,12 +209,14 @@ class Followers:
 
     def _versions(self, assets: Sequence[str]) -> dict[str, str]:
         "Return the newest version of each data asset that there is"
-        from azure.ai.ml.exceptions import ValidationException
+        from azure.ai.ml.exceptions import MlException
         from azure.core.exceptions import ResourceNotFoundError
         found = {}
         for name in assets:
             try: found[name] = retry(partial(self.workspace.ml.data.get, name, label="latest")).version
-            except (ResourceNotFoundError, ValidationException): continue   # Either says that there is none
+            except ResourceNotFoundError: continue
+            except MlException as error:
+                if "does not exist" not in str(error): raise
         return found
 
     def _put(self, id: str, properties: dict, definition: dict) -> None:

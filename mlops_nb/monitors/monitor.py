@@ -31,6 +31,7 @@ from mlops_nb.monitors.collected import (
     endpoint_folder,
     fetch_value,
     files_between,
+    quote_paths,
     quote_sql,
     read_keys,
     read_outcomes,
@@ -81,7 +82,8 @@ def table_sql(
     for suffix, reader in READERS.items():
         files = sorted(path.rglob(f"*.{suffix}")) if path.is_dir() else []
         if path.is_file() and path.suffix == f".{suffix}": files = [path]
-        if names := [str(file) for file in files if file.name != "reference.json"]: return f"{reader}({names})"
+        names = [str(file) for file in files if file.name != "reference.json"]
+        if names: return f"{reader}({quote_paths(names)})"
     raise UserError(f"{path} holds no table", accepted="Parquet, CSV or JSONL files")
 
 # %% ../../nbs/api/monitors/10_monitor.ipynb #6409d584
