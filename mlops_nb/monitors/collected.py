@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypedDict
 from ..errors import UserError
 from .windows import Window
 from ..project import Project
+from ..records import needs, read_records
 
 # %% ../../nbs/api/monitors/05_collected.ipynb #008495c5
 @dataclass
@@ -118,6 +119,13 @@ SELECT filename AS file, line, epoch_us(TRY_CAST(time AS TIMESTAMPTZ)) AS t,
     CASE WHEN json_type(data) = 'ARRAY' THEN data END AS data FROM lines"""
 _NO_EVENTS = "CREATE OR REPLACE TEMP TABLE {table} (file VARCHAR, line BIGINT, t BIGINT, request VARCHAR, data JSON)"
 
+def _set_aside(
+    path: Path,     # A file with a malformed line
+) -> None:
+    "Keep its malformed lines beside it, as `records` does"
+    find_fault = needs(time=str, data=list)
+    for _ in read_records(path, find_fault=find_fault): pass
+
 def read_events(
     con: Connection,  # From `database`
     table: str,                 # Is made: file, line, t (microseconds of 1970), request, data
@@ -128,6 +136,7 @@ def read_events(
     con.execute((_EVENTS if files else _NO_EVENTS).format(table=table, files=quote_paths(files)))
     malformed = f"FROM {table} WHERE t IS NULL OR request IS NULL OR data IS NULL"
     counts.malformed += fetch_value(con, f"SELECT count(*) {malformed}")
+    for file, in con.execute(f"SELECT DISTINCT file {malformed}").fetchall(): _set_aside(Path(file))
     con.execute(f"DELETE {malformed}")
 
 # %% ../../nbs/api/monitors/05_collected.ipynb #61041d07

@@ -16,6 +16,7 @@ import numpy as np
 from scipy.stats import ks_2samp
 
 from ..project import Project
+from ..records import needs, read_records
 from .canary import Mixture, Served, is_bad, is_clients_fault, log_e_pairs
 
 # %% ../../nbs/api/releases/03_shadow.ipynb #43364971
@@ -82,9 +83,8 @@ def read_predictions(
     predictions = {}
     for path in sorted((Project(Path(root)).collected / endpoint / deployment / "model_outputs").rglob("*.jsonl")):
         if path.stat().st_mtime < since.timestamp(): continue
-        for line in path.read_bytes().splitlines(keepends=True):
-            if line.endswith(b"\n") and (event := json.loads(line))["xrequestid"] in ids:
-                predictions[event["xrequestid"]] = _first_numbers(event["data"])
+        for _, event in read_records(path, find_fault=needs(xrequestid=str, data=list)):
+            if event["xrequestid"] in ids: predictions[event["xrequestid"]] = _first_numbers(event["data"])
     return predictions
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Hour', 'COLLECTIONS', 'READERS', 'new_instance_name', 'Appender', 'hash_key', 'Privacy', 'iso', 'cloud_event',
-           'Collector', 'record_outcomes', 'read_outcomes', 'is_valid_reply', 'iter_served']
+           'Collector', 'record_outcomes', 'read_outcomes', 'is_valid_reply', 'iter_served', 'find_served_fault']
 
 # %% ../../nbs/api/serving/05_collection.ipynb #7503f8a1
 import errno
@@ -23,6 +23,7 @@ from typing import Any
 from .. import __version__
 from ..errors import UserError
 from ..project import Project
+from ..records import count_damage, needs, read_records
 from ..times import format_time, now, parse_time
 
 # %% ../../nbs/api/serving/05_collection.ipynb #0ea544f1
@@ -260,13 +261,16 @@ def iter_served(
     for path in sorted(Path(root).rglob("*.jsonl")):
         name = path.relative_to(root).as_posix()
         if name < first: continue
-        for end, event in _read_lines(path, int(offset) if name == file else 0):
+        for end, event in read_records(path, int(offset) if name == file else 0, find_served_fault):
             if moment is None or parse_time(event["served"]) >= moment: yield {**event, "cursor": f"{name}:{end}"}
 
-def _read_lines(path: Path, start: int) -> Iterator[tuple[int, dict]]:
-    "Read the whole lines of a file from an offset, each with the offset behind it"
-    with open(path, "rb") as file:
-        file.seek(start)
-        for line in file:
-            start += len(line)
-            if line.endswith(b"\n"): yield start, json.loads(line)
+_SERVED = needs(time=str, served=str, request_id=str, deployment=str, mirror=bool, status=int, milliseconds=(int, float),
+                valid=bool)
+
+def find_served_fault(
+    event: dict,    # A record of a served request
+) -> str:           # In words; empty where a release may count it
+    "Find what is wrong with a record before anything relies on it"
+    if fault := _SERVED(event): return fault
+    try: return "" if parse_time(event["time"]) and parse_time(event["served"]) else "no time"
+    except ValueError as error: return str(error)
