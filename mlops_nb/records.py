@@ -24,7 +24,7 @@ class Damage:
     reason: str
     text: str       # Its beginning; bytes that are no UTF-8 are written out
 
-KEPT = 1000         # Damaged lines that are kept of one file; more are counted only by the last of these
+KEPT = 1000         # Damaged lines that are kept of one file
 SHOWN = 500         # Characters that are kept of each
 
 def damage_file(path: Path) -> Path: return path.with_suffix(".damaged")
@@ -47,15 +47,16 @@ def set_aside(
     known = {one.position: one for one in read_damage(path)}
     if {one.position for one in damage} <= known.keys(): return
     kept = sorted({**known, **{one.position: one for one in damage}}.values(), key=lambda one: one.position)[:KEPT]
+    lines = [json.dumps(asdict(one)) + "\n" for one in kept]
     # Where the disk is full, or is somebody else's, the records that are sound are still worth reading.
-    with suppress(OSError): write_whole(damage_file(path), "".join(json.dumps(asdict(one)) + "\n" for one in kept))
+    with suppress(OSError): write_whole(damage_file(path), "".join(lines))
 
 def count_damage(
     folder: Path,       # It, and all folders below
 ) -> dict[str, int]:    # Lines by file, relative to the folder
     "Count what was set aside"
-    files = sorted(folder.rglob("*.damaged")) if folder.is_dir() else []
-    return {file.relative_to(folder).as_posix(): len(file.read_bytes().splitlines()) for file in files if file.is_file()}
+    files = sorted(file for file in folder.rglob("*.damaged") if file.is_file()) if folder.is_dir() else []
+    return {file.relative_to(folder).as_posix(): len(file.read_bytes().splitlines()) for file in files}
 
 # %% ../nbs/api/13_records.ipynb #f22cc74f
 def any_mapping(record: dict) -> str: return ""     # Nothing is wrong with it
@@ -75,7 +76,8 @@ def read_records(
                 if not line.endswith(b"\n"): break
                 record, reason = _parse(line, find_fault)
                 if not reason: yield start, record
-                elif len(damage) < KEPT: damage.append(Damage(begin, reason, line[:SHOWN].decode("utf-8", "backslashreplace")))
+                elif len(damage) < KEPT:
+                    damage.append(Damage(begin, reason, line[:SHOWN].decode("utf-8", "backslashreplace")))
     finally:
         if damage: set_aside(path, damage)
 

@@ -1,4 +1,4 @@
-"What strangers send ends in a result or in one message: the kept corpus each time, ten minutes of fuzzing in `make long`"
+"What strangers send ends in a result or one message: the kept corpus each time, ten minutes of fuzzing in `make long`"
 import importlib.util
 import os
 import subprocess
@@ -11,7 +11,8 @@ from tests.support import ROOT
 from tests.support.fuzzing import TARGETS, try_one
 
 CORPUS = ROOT/"tests"/"corpus"
-SEEDS = [pytest.param(path.parent.name, path, id=f"{path.parent.name}/{path.name}") for path in sorted(CORPUS.glob("*/*"))]
+SEEDS = [pytest.param(path.parent.name, path, id=f"{path.parent.name}/{path.name}")
+         for path in sorted(CORPUS.glob("*/*"))]
 SECONDS = int(os.environ.get("FUZZ_SECONDS", "600"))     # for each target
 
 

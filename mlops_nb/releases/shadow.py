@@ -6,7 +6,6 @@
 __all__ = ['pair_answers', 'PairCounts', 'compare_pairs', 'measure_p99', 'read_predictions', 'Differences', 'pair_predictions']
 
 # %% ../../nbs/api/releases/03_shadow.ipynb #06ae129b
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime

@@ -23,7 +23,7 @@ from typing import Any
 from .. import __version__
 from ..errors import UserError
 from ..project import Project
-from ..records import count_damage, needs, read_records
+from ..records import needs, read_records
 from ..times import format_time, now, parse_time
 
 # %% ../../nbs/api/serving/05_collection.ipynb #0ea544f1
@@ -264,8 +264,8 @@ def iter_served(
         for end, event in read_records(path, int(offset) if name == file else 0, find_served_fault):
             if moment is None or parse_time(event["served"]) >= moment: yield {**event, "cursor": f"{name}:{end}"}
 
-_SERVED = needs(time=str, served=str, request_id=str, deployment=str, mirror=bool, status=int, milliseconds=(int, float),
-                valid=bool)
+_SERVED = needs(time=str, served=str, request_id=str, deployment=str, mirror=bool, status=int,
+                milliseconds=(int, float), valid=bool)
 
 def find_served_fault(
     event: dict,    # A record of a served request

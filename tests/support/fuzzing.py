@@ -23,14 +23,13 @@ atexit.register(shutil.rmtree, SCRATCH, ignore_errors=True)
 def read_yaml(data: bytes):
     from mlops_nb.jobs.graph import read_job
     from mlops_nb.jobs.plan import component_files
-    from mlops_nb.schemas.validation import validate
+    from mlops_nb.schemas.validation import check_job, validate
     from mlops_nb.workspace.workspace import Workspace
     file = SCRATCH/"job.yml"
     file.write_bytes(data)
     files = component_files(Workspace(SCRATCH, make=False))
-    problems = validate(file, files=files)
-    for problem in problems: str(problem)
-    if not problems: read_job(file, {}, files)
+    for problem in validate(file, files=files): str(problem)
+    read_job(file, check_job(file, files=files), files)
 
 
 def read_a_notebook(data: bytes):
