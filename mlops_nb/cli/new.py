@@ -27,7 +27,7 @@ def format_project(
     "Say what was made, what was assumed, and what to do next"
     lines = [f"made {made['path']}, package {made['package']}"]
     if made["task"]:
-        split = "at random, as no --time was given: see the warning in nbs/training/02_prepare.ipynb"
+        split = "at random, as no --time was given: see the warning in nbs/training/03_prepare.ipynb"
         if made["time"]: split = f"by time, {made['time']}"
         lines += [f"  predicts {made['target']}: {made['task']}, because {made['why']}",
                   f"  splits {split}",
