@@ -738,6 +738,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                              'mlops_nb/github/differences.py'),
                                              'mlops_nb.github.differences.format_differences': ( 'api/github/differences.html#format_differences',
                                                                                                  'mlops_nb/github/differences.py'),
+                                             'mlops_nb.github.differences.make_fence': ( 'api/github/differences.html#make_fence',
+                                                                                         'mlops_nb/github/differences.py'),
                                              'mlops_nb.github.differences.notebook_lines': ( 'api/github/differences.html#notebook_lines',
                                                                                              'mlops_nb/github/differences.py'),
                                              'mlops_nb.github.differences.run_git': ( 'api/github/differences.html#run_git',
