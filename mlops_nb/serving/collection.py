@@ -371,7 +371,7 @@ def iter_served(
             if event.get("generation", 0) < cursor.generation: continue
             yield {**event, "cursor": f"{others}|{run}={number}:{end}"}
 
-_SERVED = dict(time=str, served=str, request_id=str, deployment=str, mirror=bool, status=int,
+_SERVED: dict[str, Any] = dict(time=str, served=str, request_id=str, deployment=str, mirror=bool, status=int,
                milliseconds=(int, float), valid=bool, generation=int)
 
 def find_served_fault(
