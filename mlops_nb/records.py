@@ -7,7 +7,9 @@ __all__ = ['KEPT', 'SHOWN', 'Damage', 'damage_file', 'read_damage', 'set_aside',
            'needs']
 
 # %% ../nbs/api/13_records.ipynb #1409d261
+import gzip
 import json
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -69,7 +71,7 @@ def read_records(
     "Read the records of a file, and set aside what is none"
     damage: list[Damage] = []
     try:
-        with open(path, "rb") as file:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
             file.seek(start)
             for line in file:
                 begin, start = start, start + len(line)
@@ -78,6 +80,8 @@ def read_records(
                 if not reason: yield start, record
                 elif len(damage) < KEPT:
                     damage.append(Damage(begin, reason, line[:SHOWN].decode("utf-8", "backslashreplace")))
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        damage.append(Damage(start, f"no whole gzip file: {error}", ""))
     finally:
         if damage: set_aside(path, damage)
 
