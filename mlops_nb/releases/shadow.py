@@ -87,7 +87,7 @@ def read_predictions(
     since: datetime,        # Files that were last written before are not read
 ) -> dict[str, list[Prediction]]:   # By request id: one for each row
     "Read what a deployment predicted for some requests"
-    predictions: dict[str, list[float]] = {}
+    predictions: dict[str, list[float | str]] = {}
     for path in sorted((Project(Path(root)).collected / endpoint / deployment / "model_outputs").rglob("*.jsonl")):
         if path.stat().st_mtime < since.timestamp(): continue
         for line in path.read_bytes().splitlines(keepends=True):
