@@ -201,6 +201,7 @@ def render_modules(
     try:
         from nbdev.doclinks import nbdev_export as write_modules
     except ImportError: raise UserError("nbdev is not installed", fix="pip install 'mlops-nb[dev]'") from None
+    check_sources(root, settings)
     with tempfile.TemporaryDirectory(prefix="mlops-nb-") as folder:
         copy = Path(folder).resolve()
         _copy_for_nbdev(root, settings, copy)
@@ -310,7 +311,6 @@ def render_all(
     settings: Settings,     # Names of the project
 ) -> dict[Path, str]:       # Path from the root: text
     "All that the notebooks generate; an `__init__.py` that somebody wrote is theirs"
-    check_sources(root, settings)
     fresh = render_components(root, settings) | render_readme(root, settings) | render_modules(root, settings)
     empty = {path for path, text in fresh.items() if path.name == "__init__.py" and not text.strip()}
     return {path: text for path, text in fresh.items() if path not in empty or not (root/path).exists()}
