@@ -21,7 +21,7 @@ from ..retraining.events import AZURE_EVENT, AZURE_TAG
 # %% ../../nbs/api/infrastructure/10_push.ipynb #93355573
 GRID_API, QUEUE_API, ROLE_API = "2022-06-15", "2023-05-01", "2022-04-01"
 UNDELIVERED = "mlops-nb-undelivered"        # Container of the events that nobody took
-BREACH_WORDS = "has failed due to one or more features violating metric thresholds"  # Of the tag: Azure's component
+BREACH_WORDS = "has failed due to one or more features violating metric thresholds"     # Of the tag: Azure's component
 SENDER, WRITER = "Storage Queue Data Message Sender", "Storage Blob Data Contributor"
 
 def push_kind(
