@@ -16,7 +16,7 @@ from tests.support.loopback.proxy import Answer
 
 REGIONS = ["West Europe", "East US", "North Europe"]
 NAMESPACES = (ML, "Microsoft.Storage", "Microsoft.KeyVault", "Microsoft.ContainerRegistry", "Microsoft.Insights",
-              "Microsoft.OperationalInsights", "Microsoft.Consumption")
+              "Microsoft.OperationalInsights", "Microsoft.Consumption", "Microsoft.ManagedIdentity")
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ KINDS = {
                                           ("tags", "properties.WorkspaceResourceId"), ("location",)),
     "microsoft.containerregistry/registries": Kind(("location", "sku.name"), ("tags", "properties.adminUserEnabled"),
                                                    ("location",), 2),
+    "microsoft.managedidentity/userassignedidentities": Kind(("location",), ("tags",), ("location",)),
     "microsoft.consumption/budgets": Kind(("properties.category", "properties.amount", "properties.timeGrain",
                                            "properties.timePeriod.startDate"), ("eTag", "properties.notifications"),
         ("properties.timePeriod.startDate",)),
@@ -277,6 +278,9 @@ class Ground:
         made = workspaces.create(self.bench, target, {"location": given["location"], "tags": given["tagValues"],
                                                       "properties": {"friendlyName": given["friendlyName"],
                                                                      "description": given["description"]}})
+        wanted = given.get("identity") or {}
+        for id in wanted.get("userAssignedIdentities") or {}: self.bench.state.need(id)
+        made["identity"] |= wanted
         made["properties"] |= ids | {"publicNetworkAccess": given["publicNetworkAccess"],
                                      "systemDatastoresAuthMode": given["systemDatastoresAuthMode"]}
         done = {"id": call.id, "name": call.name, "type": "Microsoft.Resources/deployments",
@@ -321,6 +325,9 @@ class Ground:
         if call.kind == "budgets" and len(call.body["properties"].get("notifications", {})) > 5:
             raise Refused(400, "BadRequest", "at most 5 notifications")
         made = store(self.bench, call, call.body, provisioningState="Succeeded")
+        if call.kind == "userassignedidentities":
+            made["properties"] = {kind: str(uuid.uuid5(uuid.NAMESPACE_URL, f"{call.id}/{kind}"))
+                                  for kind in ("principalId", "clientId")} | {"tenantId": TENANT}
         if call.kind == "budgets": made["eTag"] = f'"{uuid.uuid4().hex}"'
         if before is None: self.turns[call.id.lower()] = kind.turns
         return Answer(200 if before else 201, made)
