@@ -178,7 +178,7 @@ class Rehearsal:
                   "production_data": {"input_data": data, "data_context": "model_inputs", "data_window": window},
                   "reference_data": {"input_data": data, "data_context": "training"},
                   "metric_thresholds": {"numerical": {"jensen_shannon_distance": 0.5}}}
-        spec = {"name": self.id, "trigger": {"type": "cron", "expression": "0 0 1 1 *"},
+        spec = {"name": self.id, "trigger": {"type": "cron", "expression": "0 0 * * 0"},
                 "create_monitor": {"compute": {"instance_type": "standard_e4s_v3", "runtime_version": "3.4"},
                                    "monitoring_target": {"ml_task": "classification",
                                                          "endpoint_deployment_id": f"azureml:{self.id}:blue"},
