@@ -106,7 +106,7 @@ class Deployer:
             try: retry(lambda: self.ml.online_endpoints.get(there))
             except ResourceNotFoundError:
                 files = workspace_files(self.workspace.root, self.workspace.name)
-                more = [{"traffic": {}}, {"name": there}, *self.identity_overrides(file)]
+                more: list[dict] = [{"traffic": {}}, {"name": there}, *self.identity_overrides(file)]
                 made = load_online_endpoint(file, params_override=[*files.overrides, *more])
                 wait_for(lambda: self.ml.online_endpoints.begin_create_or_update(made))
 

@@ -96,7 +96,8 @@ def base_images(
 ) -> list[str]:
     "List the images that a build pulls: those of FROM that no earlier stage has made"
     defaults = dict(re.findall(r"(?m)^ARG (\w+)=(\S+)", dockerfile))
-    stages, images = set(), []
+    stages: set[str] = set()
+    images: list[str] = []
     for image, stage in re.findall(r"(?mi)^FROM (?:--\S+ )*(\S+)(?: AS (\S+))?", dockerfile):
         image = re.sub(r"\$\{?(\w+)\}?", lambda match: defaults.get(match[1], match[0]), image)
         if image not in (*stages, *images, "scratch"): images.append(image)

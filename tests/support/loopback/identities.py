@@ -66,7 +66,7 @@ class Identities:
                 self.refuse("user identity of a service principal", "UserError",
                             f"{name}: user_identity needs a person, and a service principal submits", 400)
             client = identity.get("clientId") or identity.get("client_id")
-            id = self.clients.get(client, client)
+            id = self.clients.get(str(client), client)
             self.check(f"{kind} job", workspace, id, BLOBS, PULL, *(PARALLEL if kind == "parallel" else ()))
 
     def check_endpoint(self, workspace: dict, endpoint: dict):
