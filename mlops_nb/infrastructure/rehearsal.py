@@ -66,13 +66,14 @@ from azureml.ai.monitoring import Collector
 import pandas as pd
 
 def init():
-    global collect
-    collect = Collector(name="model_inputs")
+    global inputs, outputs
+    inputs, outputs = Collector(name="model_inputs"), Collector(name="model_outputs")
 
 def run(raw):
     rows = pd.DataFrame(json.loads(raw))
-    collect.collect(rows)
-    return [{"probability": 0.5}] * len(rows)
+    answers = [{"probability": 0.5}] * len(rows)
+    outputs.collect(pd.DataFrame(answers), inputs.collect(rows))
+    return answers
 '''
 
 class Rehearsal:
@@ -143,7 +144,8 @@ class Rehearsal:
         deployment = {"name": "blue", "endpoint_name": self.id, "model": f"azureml:{made['name']}:{made['version']}",
                       "code_configuration": {"code": "./code", "scoring_script": "score.py"},
                       "environment": self.environment, "instance_type": "Standard_DS3_v2", "instance_count": 1,
-                      "data_collector": {"collections": {"model_inputs": {"enabled": "true"}}}}
+                      "data_collector": {"collections": {name: {"enabled": "true"}    # a monitor needs both
+                                                         for name in ("model_inputs", "model_outputs")}}}
         write_yaml(deployment, folder/"deployment.yml")
         self.workspace.endpoints.deploy(folder/"endpoint.yml", folder/"deployment.yml")
         self.workspace.endpoints.set_traffic(self.id, {"blue": 100})
