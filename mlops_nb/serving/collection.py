@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Hour', 'COLLECTIONS', 'READERS', 'NUMBERED', 'Place', 'new_instance_name', 'Appender', 'hash_key', 'Privacy', 'iso',
-           'cloud_event', 'Recipe', 'Collector', 'record_outcomes', 'read_outcomes', 'is_valid_reply', 'Journal',
-           'Cursor', 'iter_served', 'end_cursor']
+           'cloud_event', 'Recipe', 'Collector', 'rows_by_request', 'record_outcomes', 'read_outcomes',
+           'is_valid_reply', 'Journal', 'Cursor', 'iter_served', 'end_cursor']
 
 # %% ../../nbs/api/serving/05_collection.ipynb #7503f8a1
 import errno
@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..contract import REQUEST_COLUMN
 from ..errors import UserError
 from ..files import write_whole
 from ..project import Project
@@ -188,6 +189,18 @@ class Collector:
     def close(self) -> None:
         "Close its files"
         for file in self.files.values(): file.close()
+
+# %% ../../nbs/api/serving/05_collection.ipynb #9e1df38a
+def rows_by_request(
+    event: dict,    # A line of what was collected
+) -> dict[str, list[dict]]:     # Rows, in their order, by the id of the request
+    "Tell the requests of an event apart"
+    own, found = event.get("xrequestid") or event.get("correlationid") or event.get("id", ""), dict[str, list[dict]]()
+    for row in event["data"]:
+        id = row.get(REQUEST_COLUMN, own) if isinstance(row, dict) else own
+        if isinstance(row, dict): row = {name: value for name, value in row.items() if name != REQUEST_COLUMN}
+        found.setdefault(id, []).append(row)
+    return found
 
 # %% ../../nbs/api/serving/05_collection.ipynb #e18cb964
 def _read_outcome(
