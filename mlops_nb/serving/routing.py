@@ -9,7 +9,7 @@ __all__ = ['TRIES', 'PAUSE', 'choose_deployment', 'choose_mirrors', 'RejectedReq
 # %% ../../nbs/api/serving/07_routing.ipynb #c1c4a36d
 import asyncio
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
 from ..errors import MlopsError
@@ -56,7 +56,7 @@ class Backend:
     spec: Spec
     socket: str                                         # Where its inference server listens
     collector: Collector | None = None                  # Keeps what it is asked and answers
-    describe: Callable[[], dict] | None = None          # Makes its /swagger.json
+    describe: Callable[[str], Awaitable["HttpReply"]] | None = None     # Makes its /swagger.json, by the query
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     pending: int = 0                                    # Requests that wait or are worked on
 
@@ -134,14 +134,15 @@ TRIES, PAUSE = 3, 0.05  # how often a request is put, and seconds before it is p
 
 async def forward(
     target: Backend,
-    body: bytes,
+    body: bytes | None,                     # What is posted; None for a GET
     headers: Iterable[tuple[str, str]],     # Pairs of name and value
+    path: str = "/score",                   # With its query
 ) -> HttpReply:
     "Get the answer of a deployment, through its restarts"
     broken = 0
     while broken < TRIES:
         await target.ready.wait()
-        try: return await fetch_reply(target.socket, body, "/score", headers)
+        try: return await fetch_reply(target.socket, body, path, headers)
         except (FileNotFoundError, ConnectionRefusedError): pass
         except ConnectionError: broken += 1
         await asyncio.sleep(PAUSE)

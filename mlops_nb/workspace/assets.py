@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ASSET_REFERENCE', 'DATASTORE', 'RegisteredAsset', 'asset_versions', 'mlflow_models', 'register_asset', 'find_asset',
-           'datastore_path', 'locate', 'cache_path', 'download', 'https_address', 'download_storage', 'copy_whole']
+           'datastore_path', 'locate', 'cache_path', 'download', 'download_storage', 'copy_whole']
 
 # %% ../../nbs/api/workspace/03_assets.ipynb #149bd9e4
 import json
@@ -17,6 +17,7 @@ from pathlib import Path
 from ..errors import UserError
 from ..fingerprints import hash_json
 from .mlflow_store import model_folders, tracking_uri
+from .storage import fetch_storage, parse_storage
 from .workspace import Workspace
 
 # %% ../../nbs/api/workspace/03_assets.ipynb #b837a3e7
@@ -153,7 +154,7 @@ def download(
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
     try:
-        with urlopen(uri, timeout=60) as answer, open(part, "wb") as file: shutil.copyfileobj(answer, file, 1 << 20)
+        with urlopen(uri, timeout=8) as answer, open(part, "wb") as file: shutil.copyfileobj(answer, file, 1 << 20)
     except OSError as error:
         part.unlink(missing_ok=True)
         raise UserError(f"cannot download {uri}: {error}",
@@ -161,31 +162,14 @@ def download(
     part.replace(target)
     return target
 
-# %% ../../nbs/api/workspace/03_assets.ipynb #cc7375a3
-def https_address(
-    uri: str,   # `wasbs://container@account.blob.core.windows.net/path`
-) -> str:
-    "Return the https address of a file in Azure storage"
-    match = re.match(r"\w+://([^@/]+)@([^/]+)/(.+[^/])$", uri)
-    if not match:
-        raise UserError(f"{uri} is a folder of Azure storage, which needs adlfs",
-                        fix="pip install adlfs azure-identity")
-    return f"https://{match[2].replace('.dfs.', '.blob.')}/{match[1]}/{match[3]}"
-
 # %% ../../nbs/api/workspace/03_assets.ipynb #ede1e015
 def download_storage(
     workspace: Workspace,
     uri: str,   # `abfss://container@account.dfs.core.windows.net/path`
 ) -> Path:
-    "Download a file or folder of Azure storage once, as the user who is logged in"
+    "Download a file or folder of Azure storage once: without a login where it is public"
     target = cache_path(workspace, uri)
-    try:
-        import adlfs
-    except ImportError: return download(workspace, https_address(uri))
-    if not target.exists():
-        part, account = target.with_name(target.name + ".part"), uri.partition("@")[2].partition(".")[0]
-        adlfs.AzureBlobFileSystem(account_name=account, anon=False).get(uri, str(part), recursive=True)
-        part.replace(target)
+    if not target.exists(): fetch_storage(parse_storage(uri), target)
     return target
 
 # %% ../../nbs/api/workspace/03_assets.ipynb #7b8df811
