@@ -11,7 +11,7 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 	--custom-compile-command "make lock" pyproject.toml
 
 .DEFAULT_GOAL = help
-.PHONY: help schemas setup path loop sample lint quick test long portable tutorials docs bench prepare unchanged hooks wheel publish lock clean
+.PHONY: help schemas setup path loop sample lint quick test long portable tutorials docs unpublished bench prepare unchanged hooks wheel publish lock clean
 
 help: ## List the commands
 	@awk -F ': .*## ' '/^[a-z]+:.* ## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
@@ -64,6 +64,10 @@ tutorials: $(READY) ## Run every tutorial and how-to, in copies of the project
 
 docs: $(READY) ## Build the site into _docs, without network
 	$(BIN)/mlops-nb docs
+
+unpublished: ## Say on the page of a workflow's run why the site is not published
+	@echo "The site is built and not published: GitHub Pages is off. mlops-nb bootstrap switches it on for a public repository, --pages for any." \
+		| tee -a "$${GITHUB_STEP_SUMMARY:-/dev/null}"
 
 bench: $(READY) ## Measure against peers in their own environments; one of them: make bench ONLY=pipeline
 	$(BIN)/python bench/run.py $(ONLY)

@@ -8,6 +8,7 @@ is asked about every month from May on: what does its mix of predictions promise
 import argparse
 import tempfile
 
+import numpy as np
 import pandas as pd
 from harness import Result
 
@@ -45,17 +46,18 @@ def main():
             "y": parts["test"].late,
         }
     )
+    judged["loss"] = -np.log(np.where(judged.y > 0, judged.p, 1 - judged.p).clip(1e-15))
     con = database(tempfile.mkdtemp())
     con.register("judged", judged)
     con.execute("CREATE TABLE april AS SELECT * FROM judged WHERE month = '2013-04'")
-    mix = performance.loss_by_level(con, "april", "classification")
+    mix = performance.loss_by_level(con, "april")
     for month in sorted(judged.month.unique())[1:]:
         con.execute(f"CREATE OR REPLACE TABLE now AS SELECT * FROM judged WHERE month = '{month}'")
         promised, days = (
             performance.expected_loss(con, "now", "p", mix),
-            performance.daily_sums(con, "now", "classification"),
+            performance.daily_sums(con, "now"),
         )
-        real = performance.loss_interval(days, "classification")
+        real = performance.loss_interval(days, "log_loss")
         found.append(
             dict(
                 month=month,

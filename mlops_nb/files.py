@@ -7,24 +7,28 @@ __all__ = ['whole', 'write_whole', 'lock', 'inheritable_lock']
 
 # %% ../nbs/api/03_files.ipynb #d4c1e18f
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shutil import rmtree
 
 # %% ../nbs/api/03_files.ipynb #6d3e0a71
 @contextmanager
 def whole(
-    path: Path | str,       # The file to make or replace
+    path: Path | str,       # The file to make or replace, or a folder to make
     parents: bool = True,   # Make its folder; False: that the folder is gone is an error
 ) -> Iterator[Path]:        # Where to write it; it takes its name at the end, and is gone after an error
     "Make a file so that nobody ever sees half of it"
     path = Path(path)
     if parents: path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")  # no two writers share one
     try:
         yield part
         os.replace(part, path)
-    finally: part.unlink(missing_ok=True)
+    finally:
+        if part.is_dir(): rmtree(part, ignore_errors=True)
+        else: part.unlink(missing_ok=True)
 
 # %% ../nbs/api/03_files.ipynb #5b9e711b
 def write_whole(

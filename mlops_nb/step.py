@@ -62,7 +62,7 @@ def write_page(target: Path, params: list[Parameter], values: dict[str, Any]) ->
     "Render the page, which is a convenience: a notebook that cannot be rendered has still run"
     from mlops_nb.notebooks.page import write_html
     job = {"MLOPS_NB_STEP": "Step", "AZUREML_RUN_ID": "Run"}
-    origins = (f"{word} `{os.environ[name]}`" for name, word in job.items() if name in os.environ)
+    origins = (f"{word} {os.environ[name]}" for name, word in job.items() if name in os.environ)
     try: write_html(target, {p.name: p.default for p in params} | values, next(origins, "On the sample"))
     except Exception as error: print(f"no HTML page for {target}: {type(error).__name__}: {error}", file=sys.stderr)
 

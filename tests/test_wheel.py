@@ -7,6 +7,8 @@ import zipfile
 
 import pytest
 
+from mlops_nb.scaffold.template import list_shared
+
 from tests.support import ROOT
 
 
@@ -26,7 +28,8 @@ def wheel(tmp_path_factory):
 def test_it_holds_every_module_and_nothing_else(wheel):
     inside = {n for n in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in n}
     files = [path for path in (ROOT / "mlops_nb").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
-    assert inside == {path.relative_to(ROOT).as_posix() for path in files}
+    shared = {f"mlops_nb/scaffold/templates/shared/{name}" for name, _ in list_shared()}
+    assert inside == {path.relative_to(ROOT).as_posix() for path in files} | shared
     assert {"mlops_nb/tower/style.css", "mlops_nb/tower/page.html.jinja", "mlops_nb/schemas/azure.json"} <= inside
 
 

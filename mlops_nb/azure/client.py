@@ -216,9 +216,9 @@ def translate(
 def _not_signed_in(what: str, error: Exception) -> MlopsError:
     "Nobody is signed in, unless the sign-in could not even be asked"
     if "connection" in str(error).lower() and "AADSTS" not in str(error): return _out_of_reach(what, error)
+    fix = "mlops-nb bootstrap registers the subject that GitHub sends" if "AADSTS700213" in str(error) else "az login"
     return UserError(f"cannot {what}: Azure does not know who asks: {error_message(error)}",
-                     accepted="az login, a managed identity, AZURE_CLIENT_ID with a secret, or GitHub's OIDC",
-                     fix="az login")
+                     accepted="az login, a managed identity, AZURE_CLIENT_ID with a secret, or GitHub's OIDC", fix=fix)
 
 def _out_of_reach(what: str, error: Exception) -> MlopsError:
     "Nobody answers"

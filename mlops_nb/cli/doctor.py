@@ -16,9 +16,10 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, metadata, version
 from pathlib import Path
 
-from .options import find_remote, is_sound_database
+from .options import find_remote
 from ..errors import Finding, MlopsError
 from ..project import Project
+from ..workspace.repair import find_damage
 
 # %% ../../nbs/api/cli/11_doctor.ipynb #e5760f48
 def check_python(project: Project) -> Finding:
@@ -89,9 +90,9 @@ def check_settings(project: Project) -> Finding:
 def check_workspace(project: Project) -> Finding:
     "Check that the databases of .mlops can be read"
     files = sorted(project.local.rglob("*.db")) if project.local.is_dir() else []
-    damaged = [str(path.relative_to(project.root)) for path in files if not is_sound_database(path)]
+    damaged = [str(path.relative_to(project.root)) for path in files if find_damage(path)]
     if damaged:
-        return Finding("workspace", False, f"damaged: {', '.join(damaged)}", f"mv {damaged[0]} {damaged[0]}.damaged")
+        return Finding("workspace", False, f"damaged: {', '.join(damaged)}", "mlops-nb repair")
     text = f"{len(files)} databases are sound" if files else "not made yet; the first run makes it"
     return Finding("workspace", True, text)
 

@@ -132,12 +132,14 @@ def doctor(on: str, as_json: bool) -> None:
 
     Ends with 1 if an apply would fail. What is idle comes with the command that ends it.
     """
+    from mlops_nb.infrastructure.bootstrap import check_sign_in
     from mlops_nb.infrastructure.cost import find_idle, find_undeclared_costs
     from mlops_nb.infrastructure.plan import Clients, check_environment, load_valid_declaration
-    declaration = load_valid_declaration(find_project().root, on)
+    root = find_project().root
+    declaration = load_valid_declaration(root, on)
     azure = Clients(declaration.where)
     with asking_azure(f"look at {on}", as_json):
-        findings = check_environment(declaration, azure)
+        findings = check_environment(declaration, azure) + check_sign_in(root, on)
         idle = find_idle(declaration, azure) + find_undeclared_costs(declaration, azure)
     lines = [format_findings(findings), *(f"{'idle':8}  {i.what}\n{'':10}end it: {i.command}" for i in idle)]
     document = {"command": "environment doctor", "on": on, "checks": [vars(f) for f in findings],
@@ -210,7 +212,12 @@ def image(sbom: Path | None, audited: bool, service: str, osv_url: str, as_json:
 @click.option("--dry-run", is_flag=True, help="Show the commands and stop.")
 @click.option("--yes", is_flag=True, help="Do not ask before they are run.")
 @click.option("--undo", is_flag=True, help="Take back what was made, except for resource groups.")
-def bootstrap(reviewers: tuple[str, ...], dry_run: bool, yes: bool, undo: bool) -> None:
+@click.option("--github-plan", type=click.Choice(["free", "pro", "team", "enterprise"]),
+              help="Your plan of GitHub, where GitHub does not say it.")
+@click.option("--pages/--no-pages", default=None,
+              help="Publish the site on GitHub Pages; by default where everybody may read the repository.")
+def bootstrap(reviewers: tuple[str, ...], dry_run: bool, yes: bool, undo: bool, github_plan: str | None,
+              pages: bool | None) -> None:
     """Let GitHub Actions sign in at Azure, from nothing but two logins: az login and gh auth login.
 
     \b
@@ -218,17 +225,18 @@ def bootstrap(reviewers: tuple[str, ...], dry_run: bool, yes: bool, undo: bool) 
     mlops-nb bootstrap --reviewer octocat
 
     Every command of az and gh is shown before any is run. What is there already is left as it is, so it can be given
-    again.
+    again. What your plan of GitHub does not allow is left out, and said.
     """
-    from mlops_nb.infrastructure.bootstrap import find_destination, run_commands, setup_commands, undo_commands
-    destination = find_destination(find_project().root, reviewers)
+    from mlops_nb.infrastructure import bootstrap as steps
+    destination = steps.find_destination(find_project().root, reviewers, github_plan or "", pages)
+    if not undo: click.echo("\n".join(steps.describe_plan(destination)) + "\n")
     facts: dict = {}  # What the commands find out for those that follow
-    commands = (undo_commands if undo else setup_commands)(destination, facts)
+    commands = (steps.undo_commands if undo else steps.setup_commands)(destination, facts)
     if not commands: return click.echo("there is nothing to undo" if undo else "everything is there; nothing to do")
     click.echo("\n\n".join(command.describe(facts) for command in commands))
     click.echo(f"\n{len(commands)} commands, for {destination.repository} and subscription {destination.subscription}")
     if dry_run: return
     if not yes: click.confirm("Run them?", abort=True)
-    run_commands(commands, facts, say=lambda text: click.echo(text.partition("\n")[0].replace("# ", "- ", 1)))
+    steps.run_commands(commands, facts, say=lambda text: click.echo(text.partition("\n")[0].replace("# ", "- ", 1)))
     click.echo("undone; the resource groups are left: mlops-nb environment destroy --on dev" if undo else
                "done. Commit settings.ini and roles.yml, then: mlops-nb environment apply --on dev")

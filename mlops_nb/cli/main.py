@@ -34,7 +34,7 @@ GROUPS = {  # Heading in `mlops-nb --help`, by module
     "mlops_nb.cli.release": "Deployment",
     "mlops_nb.cli.monitor": "Monitoring",
     "mlops_nb.cli.events": "Monitoring",
-    "mlops_nb.monitoring.loop": "Monitoring",
+    "mlops_nb.cli.loop": "Monitoring",
     "mlops_nb.cli.schedule": "Azure",
     "mlops_nb.cli.new": "Start",
     "mlops_nb.cli.environment": "Environment",

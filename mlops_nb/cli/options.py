@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['WORKSPACE', 'json_option', 'STEP_KEYS', 'JOB_KEYS', 'FINDING_KEYS', 'JSON_KEYS', 'on_option', 'find_project',
-           'find_remote', 'open_ledger', 'read_endpoint_name', 'print_json', 'print_result', 'echo_to',
-           'is_sound_database', 'explain_error', 'errors_as_messages']
+           'find_remote', 'open_ledger', 'read_endpoint_name', 'print_json', 'print_result', 'printable', 'echo_to',
+           'root_cause', 'find_databases', 'is_locked', 'explain_error', 'explain_database_error', 'errors_as_messages']
 
 # %% ../../nbs/api/cli/12_options.ipynb #ea837f34
 import json
+import os
 import sqlite3
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import asdict, is_dataclass
@@ -82,13 +84,20 @@ def print_result(
 ) -> None:
     "Print what a command has found"
     if as_json: print_json(value)
-    else: click.echo(text)
+    else: click.echo(printable(text))
+
+def printable(
+    text: str,  # May hold what came from data, from a name or from a server
+) -> str:
+    "Write out the characters that would move the cursor, colour the terminal or set its title"
+    controls = "".join(sorted({c for c in text if unicodedata.category(c) in ("Cc", "Cf", "Cs") and c not in "\n\t"}))
+    return text.translate({ord(c): c.encode("unicode_escape").decode() for c in controls})
 
 def echo_to(
     as_json: bool,  # Is standard output the document's?
 ) -> Callable[[str], None]:
     "Choose where a command says how far it is"
-    return lambda text: click.echo(text, err=as_json)
+    return lambda text: click.echo(printable(text), err=as_json)
 
 # %% ../../nbs/api/cli/12_options.ipynb #8a6d34f3
 STEP_KEYS = {
@@ -133,12 +142,29 @@ JSON_KEYS = {  # Command: the keys of its document, or of each entry of its list
 }
 
 # %% ../../nbs/api/cli/12_options.ipynb #0f7f06d7
-def is_sound_database(path: Path) -> bool:
-    "Check whether a database of SQLite can be read"
+def root_cause(error: BaseException) -> BaseException:
+    "Find the error of the system or of SQLite that another error was raised for: MLflow wraps them twice"
+    seen: list[BaseException] = []
+    while error and error not in seen:
+        seen.append(error)
+        wraps = type(error).__module__.partition(".")[0] in ("mlflow", "sqlalchemy")
+        error = error.__cause__ or (error.__context__ if wraps else None)  # type: ignore[assignment]
+    return next((one for one in reversed(seen) if isinstance(one, (OSError, sqlite3.Error))), seen[0])
+
+def find_databases(
+    holds: Callable[[Path], object],    # What is asked of each
+) -> str:       # Those of the project of which it is true, in words
+    "Name the databases of the workspace that something is true of"
+    found = [str(path) for path in sorted(find_project().local.glob("*.db")) if holds(path)]
+    return " and ".join(found) or f"a database in {find_project().local}"
+
+def is_locked(path: Path) -> bool:
+    "Whether another process is writing to a database now"
     try:
-        with closing(sqlite3.connect(path)) as database:
-            return database.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok"
-    except sqlite3.DatabaseError: return False
+        with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as database:
+            database.execute("BEGIN IMMEDIATE")
+    except sqlite3.DatabaseError as error: return (error.sqlite_errorname or "").startswith("SQLITE_BUSY")
+    return False
 
 # %% ../../nbs/api/cli/12_options.ipynb #2d330957
 def explain_error(
@@ -149,12 +175,31 @@ def explain_error(
     if getattr(error, "name", None) == "fcntl": return str(posix_only()), 2
     if code in (EACCES, EROFS, EPERM) or "readonly" in text:
         return f"this may not be written: {error}\n  fix: give yourself the right to write there, or work in a copy", 2
-    if code in (ENOSPC, EDQUOT, EFBIG) or "is full" in text or "disk I/O" in text:
+    if code in (ENOSPC, EDQUOT, EFBIG) or "is full" in text:
         return f"nothing more can be written: {error}\n  fix: free some space and give the same command again", 1
-    if not isinstance(error, sqlite3.DatabaseError): return None
-    damaged = next((path for path in find_project().local.glob("*.db") if not is_sound_database(path)), "the workspace")
-    fix = "move it aside and give the same command again; what it knew is lost"
-    return f"{damaged} is damaged: {error}\n  fix: {fix}", 1
+    return explain_database_error(error) if isinstance(error, sqlite3.Error) else None
+
+def explain_database_error(
+    error: sqlite3.Error,
+) -> tuple[str, int] | None:  # The message and the exit code; None for what is a bug
+    "Tell apart what is locked, what cannot be opened or written, and what is damaged"
+    from mlops_nb.workspace.repair import find_damage, is_damage
+    name = getattr(error, "sqlite_errorname", None) or ""
+    if is_damage(error):
+        what = f"{find_databases(find_damage)} is damaged: {error}"
+        return f"{what}\n  fix: mlops-nb repair keeps what can be read, and the damaged file as well", 1
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        what = f"another process has been writing to {find_databases(is_locked)} for a minute: {error}"
+        return f"{what}\n  fix: let it end, or end it; then give the same command again. Nothing is lost", 1
+    if name.startswith("SQLITE_CANTOPEN"):
+        folder = find_project().local
+        why = "" if os.access(folder, os.W_OK) else ", and nothing can be written there"
+        what = f"{find_databases(lambda path: not os.access(path, os.W_OK))} cannot be opened{why}: {error}"
+        return f"{what}\n  fix: give yourself the right to write there, or work in a copy on another disk", 2
+    if name.startswith("SQLITE_IOERR"):
+        what = f"the disk did not do what {find_databases(lambda path: True)} asked of it: {error}"
+        return f"{what}\n  fix: free some space, look for errors of the disk, and give the same command again", 1
+    return None
 
 # %% ../../nbs/api/cli/12_options.ipynb #e4463659
 @contextmanager
@@ -163,13 +208,14 @@ def errors_as_messages(
 ) -> Iterator[None]:
     "Turn the errors that are foreseen into a message on standard error and an exit code"
     def fail(message: object, code: int) -> None:
-        click.secho(f"error: {message}", fg="red", err=True)
+        click.secho(f"error: {printable(str(message))}", fg="red", err=True)
         context.exit(code)
     try: yield
     except MlopsError as error: fail(error, error.exit_code)
     except (KeyboardInterrupt, click.Abort): context.exit(130)
     except BrokenPipeError: context.exit(0)
-    except (OSError, sqlite3.DatabaseError, ModuleNotFoundError) as error:
-        explained = explain_error(error)
+    except (click.exceptions.Exit, click.ClickException): raise
+    except Exception as error:
+        explained = explain_error(cause) if isinstance(cause := root_cause(error), Exception) else None
         if not explained: raise
         fail(*explained)

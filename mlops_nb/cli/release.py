@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['print_release', 'ask_approval', 'raise_interrupt', 'find_tools', 'find_records', 'release',
-           'print_nothing_to_release', 'rollback', 'releases']
+           'print_nothing_to_release', 'find_approver', 'approve', 'rollback', 'releases']
 
 # %% ../../nbs/api/cli/05_release.ipynb #695112cd
+import os
 import signal
 import sys
 from dataclasses import asdict
@@ -25,8 +26,10 @@ from mlops_nb.cli.options import (
     print_result,
     read_endpoint_name,
 )
+from ..errors import UserError
 
 if TYPE_CHECKING:
+    from mlops_nb.project import Project
     from mlops_nb.releases.record import Release
 
 # %% ../../nbs/api/cli/05_release.ipynb #9b8f42ad
@@ -37,7 +40,7 @@ def print_release(release: "Release", as_json: bool) -> None:
     if release.approved_by: click.echo(f"  approved by {release.approved_by} at {release.approved}")
     if release.report: click.echo(f"  report: {release.report}")
     if release.over: return
-    approval = " and asks for the approval; or --approve-as NAME"
+    approval = " and asks for the approval; or --approve-as NAME, or mlops-nb release approve"
     way_out = f"; mlops-nb rollback {release.endpoint} ends it"
     click.echo("  mlops-nb release goes on" + (approval if release.stage == "approval" else way_out))
 
@@ -75,7 +78,7 @@ def find_records(on: str | None) -> Path:
     return find_remote(on).releases.records() if on else find_project().root
 
 # %% ../../nbs/api/cli/05_release.ipynb #42b269f8
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option("--model", help="The registered model; that of settings.ini by default.")
 @click.option("--version", help="Its version; the registry's champion by default.")
 @click.option("--approve-as", metavar="NAME", help="Approve in this name what QA has found, if it passed.")
@@ -89,29 +92,33 @@ def find_records(on: str | None) -> Path:
               help="For a stage; what is not decided by then is held.")
 @click.option("--poll", type=click.FloatRange(0.05), metavar="SECONDS",
               help="Between two looks; 2 by default, 20 in a workspace.")
+@click.option("--until-approval", is_flag=True, help="End with 0 when it waits for `mlops-nb release approve`.")
 @click.option("--replay", is_flag=True, help="The new deployment takes the time from its requests.")
 @click.option("--again", is_flag=True, help="Also a version that was turned down before.")
 @on_option()
 @json_option
-def release(model: str | None, version: str | None, approve_as: str | None, rollout: Path, endpoint_file: Path,
-            deployment_file: Path, timeout: float, poll: float | None, replay: bool, again: bool, on: str | None,
-            as_json: bool) -> None:
+@click.pass_context
+def release(ctx: click.Context, model: str | None, version: str | None, approve_as: str | None, rollout: Path,
+            endpoint_file: Path, deployment_file: Path, timeout: float, poll: float | None, until_approval: bool,
+            replay: bool, again: bool, on: str | None, as_json: bool) -> None:
     """Release a version of the model: deploy, QA, approval, shadow and canary, promotion; back at any breach.
 
     \b
     mlops-nb release                            the registry's champion; asks for the approval
     mlops-nb release --version 4 --approve-as Ada
     mlops-nb release --version 4 --approve-as Ada --on production
+    mlops-nb release approve --on production    what waits for it
 
     With --on, a version that the workspace does not have is brought from the one that has it, through the registry.
     The same command given again goes on with a release that is under way. Exit codes: 0 promoted, 3 turned down, 4
     held.
     """
+    if ctx.invoked_subcommand: return
     from mlops_nb.releases.controller import Candidate, Driver
     from mlops_nb.releases.controller import release as run_release
     signal.signal(signal.SIGTERM, raise_interrupt)
     project, say = find_project(), echo_to(as_json)
-    ask = ask_approval if sys.stdin.isatty() and not as_json else None
+    ask = ask_approval if sys.stdin.isatty() and not (as_json or until_approval) else None
     model = model or project.settings.project.model
     candidate = Candidate(model, version, project.root / endpoint_file, project.root / deployment_file,
                           project.root / rollout, replay, again)
@@ -119,7 +126,7 @@ def release(model: str | None, version: str | None, approve_as: str | None, roll
     outcome = run_release(find_tools(on, model, version, say), candidate, driver)
     if outcome is None: return print_nothing_to_release(find_records(on), project.root / endpoint_file, as_json)
     print_release(outcome, as_json)
-    sys.exit(outcome.exit_code)
+    sys.exit(0 if until_approval and outcome.waits_for_approval else outcome.exit_code)
 
 def print_nothing_to_release(root: Path, endpoint_file: Path, as_json: bool) -> None:
     "Say that there is nothing to release, and how the last release went"
@@ -129,6 +136,43 @@ def print_nothing_to_release(root: Path, endpoint_file: Path, as_json: bool) -> 
     text = "nothing to release: that version serves already"
     if last: text += f"\n  the last release, of version {last.version}: {last.status}, {last.reason}"
     print_result({"status": "Serving", "last": last}, text, as_json)
+
+# %% ../../nbs/api/cli/05_release.ipynb #cb582442
+def find_approver(project: "Project") -> str:
+    "Return the GitHub name of whoever gives this command; refuse one that is not listed"
+    from mlops_nb.infrastructure.bootstrap import query_cli
+    from mlops_nb.serving.settings import DeploymentSettings
+    names = project.settings.section(DeploymentSettings).approvers.split(",")
+    listed = [name.strip() for name in names if name.strip()]
+    if not listed:
+        raise UserError("nobody may approve a release: approvers is empty", accepted="names of GitHub, with commas",
+                        fix="fill in approvers below [deployment]", file=project.root / "settings.ini")
+    actor = os.environ.get("GITHUB_TRIGGERING_ACTOR") if os.environ.get("GITHUB_ACTIONS") == "true" else None
+    name = actor or query_cli("gh", "api", "user")["login"]
+    if name.lower() in map(str.lower, listed): return name
+    raise UserError(f"{name} may not approve a release", accepted=", ".join(listed),
+                    fix="ask one of them, or change approvers below [deployment] of settings.ini, which is reviewed")
+
+@release.command()
+@click.argument("id", required=False)
+@on_option()
+@json_option
+def approve(id: str | None, on: str | None, as_json: bool) -> None:
+    """Approve the release that waits for it. Only the people of `approvers` in settings.ini can.
+
+    \b
+    mlops-nb release approve --on production
+    mlops-nb release --on production --version 4      goes on with it
+    """
+    from mlops_nb.releases.record import approve as record_approval
+    from mlops_nb.releases.record import list_releases
+    name, tools = find_approver(find_project()), find_tools(on)
+    root, locking = find_records(on), None if isinstance(tools, Path) else tools.lock
+    waiting = [one for one in list_releases(root) if one.waits_for_approval and id in (None, one.id)]
+    if len(waiting) != 1:
+        raise UserError(f"{len(waiting)} releases wait for an approval", accepted=", ".join(one.id for one in waiting),
+                        fix="mlops-nb releases lists them")
+    print_release(record_approval(root, waiting[0].id, name, locking), as_json)
 
 # %% ../../nbs/api/cli/05_release.ipynb #fb492709
 @click.command()

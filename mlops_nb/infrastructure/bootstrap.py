@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['GITHUB_ENVIRONMENTS', 'Facts', 'NO_GROUP', 'HELP', 'GRANTOR', 'Command', 'run_commands', 'query_cli', 'Reviewer',
            'Destination', 'find_destination', 'role_condition', 'Identity', 'foundation_commands',
-           'environment_commands', 'variable_commands', 'required_checks', 'protection_commands', 'set_setting',
-           'set_group', 'edit_commands', 'setup_commands', 'undo_commands']
+           'environment_commands', 'pages_commands', 'variable_commands', 'required_checks', 'protection_commands',
+           'describe_plan', 'set_setting', 'set_group', 'edit_commands', 'setup_commands', 'undo_commands',
+           'check_sign_in']
 
 # %% ../../nbs/api/infrastructure/09_bootstrap.ipynb #03e33ebc
 import json
@@ -19,12 +20,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypedDict
 
-from ..errors import MlopsError, UserError
+from ..errors import Finding, MlopsError, UserError
 from ..files import write_whole
+from ..github.repository import Allowed, Repository, read_plan, token_subject
 from .checks import PROVIDERS
 from .declared import ENVIRONMENTS, environment_folder
 from .roles import ROLES, roles_file
 from ..schemas.documents import load
+from ..serving.settings import DeploymentSettings
 from ..settings import Settings, load_settings
 
 # %% ../../nbs/api/infrastructure/09_bootstrap.ipynb #ffc7b94e
@@ -111,9 +114,27 @@ class Destination:
     tenant: str             # Its id
     reviewers: tuple[Reviewer, ...]     # Of production
     location: str           # Azure's region
+    plan: str = ""          # Of GitHub, where somebody says it: GitHub tells it to owners only
+    approvers: tuple[str, ...] = ()     # The reviewers by name, where the plan has no required reviewers
+    pages: bool | None = None           # Publish the site? None: where everybody may read the repository anyway
 
     @cached_property
     def settings(self) -> Settings: return load_settings(self.root)
+    @cached_property
+    def github(self) -> Repository: return Repository.read(query_cli("gh", "api", f"repos/{self.repository}"))
+    @cached_property
+    def template(self) -> dict:
+        "What the subject of a token is made of; an organisation's own where the repository follows it"
+        template = _gh(f"repos/{self.repository}/actions/oidc/customization/sub") or {}
+        if template.get("use_default", True) or template.get("include_claim_keys"): return template
+        return template | (_gh(f"orgs/{self.github.owner}/actions/oidc/customization/sub") or {})
+    @cached_property
+    def allowed(self) -> Allowed: return read_plan(self.github.visibility, self.plan or _find_plan(self.github.owner))
+    @property
+    def publishes(self) -> bool:
+        "Whether the site goes to Pages, which everybody can read outside Enterprise"
+        return self.allowed.pages and (self.github.visibility == "public" if self.pages is None else self.pages)
+    def subject(self, github: str) -> str: return token_subject(self.template, self.github, github)
     @property
     def slug(self) -> str: return re.sub(r"[^a-z0-9]+", "-", self.settings.project.model.lower()).strip("-")[:20]
     def app(self, github: str) -> str: return f"{self.repository}-{github}"
@@ -122,23 +143,38 @@ class Destination:
         subscription = getattr(self.settings, on).subscription_id or self.subscription
         return f"/subscriptions/{subscription}/resourceGroups/{self.group(on)}"
 
-def _find_reviewer(name: str) -> Reviewer:
+def _find_reviewer(name: str) -> tuple[Reviewer, list[str]]:     # And the people, by name
     "Ask GitHub for a person, or for ORGANISATION/TEAM"
     organisation, _, team = name.partition("/")
-    if team: return {"type": "Team", "id": query_cli("gh", "api", f"orgs/{organisation}/teams/{team}")["id"]}
-    return {"type": "User", "id": query_cli("gh", "api", f"users/{name}" if name else "user")["id"]}
+    if not team:
+        user = query_cli("gh", "api", f"users/{name}" if name else "user")
+        return {"type": "User", "id": user["id"]}, [user["login"]]
+    path = f"orgs/{organisation}/teams/{team}"
+    members = [member["login"] for member in query_cli("gh", "api", f"{path}/members") or []]
+    return {"type": "Team", "id": query_cli("gh", "api", path)["id"]}, members
+
+def _find_plan(owner: str) -> str:
+    "Ask GitHub for the plan of an organisation, or of the one who is logged in; empty where it does not say"
+    for path in (f"orgs/{owner}", "user"):
+        account = query_cli("gh", "api", path, absent=("Not Found", "HTTP 403")) or {}
+        if account.get("login", "").lower() == owner.lower() and account.get("plan"): return account["plan"]["name"]
+    return ""
 
 def find_destination(
     root: Path | str,                   # The project
     reviewers: tuple[str, ...] = (),    # GitHub names, or ORGANISATION/TEAM; by default whoever is logged in
+    plan: str = "",                     # Of GitHub, where it does not say
+    pages: bool | None = None,          # Publish the site? By default that of a public repository
 ) -> Destination:
     "Ask both logins"
     account = _az("account", "show")
     repository = query_cli("gh", "repo", "view", "--json", "nameWithOwner,defaultBranchRef")
-    people = tuple(_find_reviewer(name) for name in reviewers or ("",))
+    found = [_find_reviewer(name) for name in reviewers or ("",)]
+    people = tuple(reviewer for reviewer, _ in found)
+    names = tuple(dict.fromkeys(name for _, members in found for name in members))
     location = load(environment_folder(root)/"foundation.yml")["location"]
     return Destination(Path(root), repository["nameWithOwner"], repository["defaultBranchRef"]["name"],
-                       account["id"], account["tenantId"], people, location)
+                       account["id"], account["tenantId"], people, location, plan, names, pages)
 
 # %% ../../nbs/api/infrastructure/09_bootstrap.ipynb #909728ad
 GRANTOR = "Role Based Access Control Administrator"
@@ -181,16 +217,29 @@ class Identity:
         if principals: self.facts[f"{self.github}.principal"] = principals[0]["id"]
 
     def trust_commands(self) -> list[Command]:
-        "Make the sentence that Azure believes, where it is missing"
-        subject = f"repo:{self.destination.repository}:environment:{self.github}"
+        "Register the subject that GitHub sends, where it is missing; an older one of ours is replaced"
+        name, subject = f"github-{self.github}", self.destination.subject(self.github)
         trusted = _az("ad", "app", "federated-credential", "list", "--id", self.app) if self.app else []
         if any(credential["subject"] == subject for credential in trusted or []): return []
         issuer = "https://token.actions.githubusercontent.com"
-        parameters = json.dumps({"name": f"github-{self.github}", "issuer": issuer, "subject": subject,
-                                 "audiences": ["api://AzureADTokenExchange"]})
-        words = ["az", "ad", "app", "federated-credential", "create", "--id", f"{{{self.github}.app}}"]
-        return [Command("for which GitHub vouches, so that there is no secret",
-                        [*words, "--parameters", parameters, "--output", "json"])]
+        credential = {"name": name, "issuer": issuer, "subject": subject, "audiences": ["api://AzureADTokenExchange"]}
+        old = next((one for one in trusted or [] if one["name"] == name), None)
+        verb, replaced = ("update", ["--federated-credential-id", name]) if old else ("create", [])
+        why = "for which GitHub vouches, so that there is no secret"
+        if old: why = f"GitHub sends another subject than {old['subject']}, which Azure refuses: AADSTS700213"
+        words = ["az", "ad", "app", "federated-credential", verb, "--id", f"{{{self.github}.app}}", *replaced]
+        printed = [] if old else ["--output", "json"]
+        return [Command(why, [*words, "--parameters", json.dumps(credential), *printed])]
+
+    def find_difference(self) -> str:
+        "Say how what is registered differs from what GitHub sends; empty where it does not"
+        self.look_up()
+        if not self.app: return f"{self.destination.app(self.github)} is not there"
+        subject = self.destination.subject(self.github)
+        trusted = _az("ad", "app", "federated-credential", "list", "--id", self.app) or []
+        if any(one["subject"] == subject for one in trusted): return ""
+        registered = ", ".join(one["subject"] for one in trusted) or "nothing"
+        return f"GitHub sends {subject}, registered is {registered}: AADSTS700213"
 
     def role_commands(self) -> list[Command]:
         "Give the roles that it lacks"
@@ -265,8 +314,8 @@ def environment_commands(
 ) -> list[Command]:
     "Make the GitHub environments"
     commands = []
-    for github in GITHUB_ENVIRONMENTS:
-        people = [*destination.reviewers] if github == "production" else []
+    for github in GITHUB_ENVIRONMENTS if destination.allowed.environments else ():
+        people = [*destination.reviewers] if github == "production" and destination.allowed.reviewers else []
         policy = None if github == "plan" else {"protected_branches": True, "custom_branch_policies": False}
         path = f"repos/{destination.repository}/environments/{github}"
         live = _gh(path)
@@ -276,17 +325,37 @@ def environment_commands(
                                 ["gh", "api", "--method", "PUT", path, "--input", "-"], body))
     return commands
 
+def _variables(destination: Destination) -> list[tuple[str, str, str, str]]:
+    "List the variables of workflows: name, value, GitHub environment or none, and why"
+    apart = destination.allowed.environments    # Has each environment variables of its own?
+    approval = "environment" if destination.allowed.reviewers else "command"
+    wanted = [("AZURE_TENANT_ID", destination.tenant, "", "where to sign in"),
+              ("AZURE_SUBSCRIPTION_ID", destination.subscription, "", "where to sign in"),
+              ("RELEASE_APPROVAL", approval, "", "who is asked before a release"),
+              ("PAGES", str(destination.publishes).lower(), "", "whether the site is published")]
+    for github in GITHUB_ENVIRONMENTS:
+        name, where = ("AZURE_CLIENT_ID", github) if apart else (f"AZURE_CLIENT_ID_{github.upper()}", "")
+        wanted.append((name, f"{{{github}.app}}", where, f"who {github} is"))
+    return wanted
+
+def pages_commands(
+    destination: Destination,
+) -> list[Command]:
+    "Switch GitHub Pages on, where the site is to be published"
+    path = f"repos/{destination.repository}/pages"
+    if not destination.publishes or _gh(path) is not None: return []
+    words = ["gh", "api", "--method", "POST", path, "--input", "-"]
+    return [Command("the site, which the workflow docs publishes", words, json.dumps({"build_type": "workflow"}))]
+
 def variable_commands(
     destination: Destination,
     facts: Facts,
 ) -> list[Command]:
     "Set the variables with which a workflow signs in"
     commands, repository = [], destination.repository
-    wanted = [("AZURE_TENANT_ID", destination.tenant, ""), ("AZURE_SUBSCRIPTION_ID", destination.subscription, "")]
-    wanted += [("AZURE_CLIENT_ID", f"{{{github}.app}}", github) for github in GITHUB_ENVIRONMENTS]
-    for name, value, github in wanted:
+    for name, value, github, why in _variables(destination):
         words = ["gh", "variable", "set", name, "--repo", repository, *(["--env", github] if github else [])]
-        command = Command(f"who {github} is" if github else "where to sign in", [*words, "--body", value])
+        command = Command(why, [*words, "--body", value])
         live = _gh(f"repos/{repository}/{f'environments/{github}' if github else 'actions'}/variables/{name}")
         if (live or {}).get("value") != command.fill(facts)[-1]: commands.append(command)
     return commands
@@ -307,6 +376,7 @@ def protection_commands(
     destination: Destination,
 ) -> list[Command]:
     "Let nothing come to the default branch but through a reviewed pull request whose checks passed"
+    if not destination.allowed.protection: return []
     path, branch = f"repos/{destination.repository}/branches/{destination.branch}/protection", destination.branch
     live, needed = _gh(path) or {}, required_checks(destination.root)
     checks = (live.get("required_status_checks") or {}).get("contexts", [])
@@ -317,6 +387,24 @@ def protection_commands(
             "allow_force_pushes": False, "allow_deletions": False}
     words = ["gh", "api", "--method", "PUT", path, "--input", "-"]
     return [Command(f"{branch} takes reviewed pull requests only", words, json.dumps(body, indent=1))]
+
+# %% ../../nbs/api/infrastructure/09_bootstrap.ipynb #f35fc0ce
+def describe_plan(
+    destination: Destination,
+) -> list[str]:     # Lines
+    "Say what GitHub's plan allows, and what that means here"
+    allowed, lines = destination.allowed, [f"GitHub: {destination.allowed}"]
+    private = allowed.visibility != "public"
+    if private and not allowed.plan: lines.append("  GitHub does not say which plan it is: --github-plan NAME does")
+    if not allowed.reviewers:
+        lines.append(f"  a release waits for `mlops-nb release approve` by one of: {', '.join(destination.approvers)}")
+    if not allowed.environments:
+        lines.append("  jobs of any branch can sign in as any environment: keep write access to those who may release")
+    if destination.publishes and private: lines.append("  everybody can read the site, unless you make it private")
+    if not destination.publishes:
+        reason = "everybody could read it; --pages publishes it anyway" if allowed.pages else "the plan has no Pages"
+        lines.append(f"  the site is built and not published: {reason}")
+    return lines
 
 # %% ../../nbs/api/infrastructure/09_bootstrap.ipynb #254e26c3
 def set_setting(
@@ -367,6 +455,13 @@ def _group_edit(root: Path, github: str, empty: bool = False) -> Command:
     return Command(f"roles.yml: {group}" if empty else f"roles.yml: who jobs of {github} are",
                    ["#", "edit", "roles.yml", group, "empty" if empty else f"{{{principal}}}"], edit=edit)
 
+def _approver_edit(destination: Destination) -> list[Command]:
+    "Name the people who approve a release with a command, where GitHub cannot ask them"
+    names = ", ".join(destination.approvers)
+    there = destination.settings.section(DeploymentSettings).approvers
+    if destination.allowed.reviewers or there == names: return []
+    return [_setting_edit(destination.root, "deployment", "approvers", names)]
+
 def edit_commands(
     destination: Destination,
     facts: Facts,
@@ -379,6 +474,7 @@ def edit_commands(
         section = getattr(destination.settings, on)
         empty = [key for key in wanted if not getattr(section, key)]
         commands += [_setting_edit(destination.root, on, key, wanted[key]) for key in empty]
+    commands += _approver_edit(destination)
     groups = load(roles_file(destination.root))["groups"]
     for github in GITHUB_ENVIRONMENTS:
         group, key = _group_of(github)
@@ -395,7 +491,7 @@ def setup_commands(
     commands = foundation_commands(destination)
     for github in GITHUB_ENVIRONMENTS: commands += Identity(destination, github, facts).setup_commands()
     return [*commands, *protection_commands(destination), *environment_commands(destination),
-            *variable_commands(destination, facts), *edit_commands(destination, facts)]
+            *pages_commands(destination), *variable_commands(destination, facts), *edit_commands(destination, facts)]
 
 def undo_commands(
     destination: Destination,
@@ -408,9 +504,30 @@ def undo_commands(
         if _gh(path) is not None: commands.append(Command(why, ["gh", "api", "--method", "DELETE", path]))
     for github in GITHUB_ENVIRONMENTS:
         delete(f"GitHub environment {github}, with its variables", f"environments/{github}")
-    for name in ("AZURE_TENANT_ID", "AZURE_SUBSCRIPTION_ID"):
-        if _gh(f"repos/{repository}/actions/variables/{name}") is None: continue
-        commands.append(Command("where to sign in", ["gh", "variable", "delete", name, "--repo", repository]))
-    delete(f"the protection of {destination.branch}", f"branches/{destination.branch}/protection")
+    if (_gh(f"repos/{repository}/actions/variables/PAGES") or {}).get("value") == "true": delete("the site", "pages")
+    for name, _, github, why in _variables(destination):
+        if github or _gh(f"repos/{repository}/actions/variables/{name}") is None: continue
+        commands.append(Command(why, ["gh", "variable", "delete", name, "--repo", repository]))
+    if destination.allowed.protection:
+        delete(f"the protection of {destination.branch}", f"branches/{destination.branch}/protection")
     for github in GITHUB_ENVIRONMENTS: commands += Identity(destination, github, facts).undo_commands()
     return commands
+
+# %% ../../nbs/api/infrastructure/09_bootstrap.ipynb #0c137947
+def check_sign_in(
+    root: Path | str,   # The project
+    on: str,            # dev, staging or production
+) -> list[Finding]:
+    "Compare the subject that Azure has registered with the one that GitHub sends, where `az` and `gh` can tell"
+    group, key = _group_of(on)
+    ids = load(roles_file(root))["groups"].get(group, {}).get("id") or {}
+    if not (ids.get(key) if isinstance(ids, dict) else ids): return []     # nobody has bootstrapped it
+    try:
+        destination = find_destination(root)
+        wrong = [Identity(destination, github, {}).find_difference() for github in (on, "plan")]
+    except MlopsError as error:
+        reason = (error.what if isinstance(error, UserError) else str(error)).splitlines()[0]
+        return [Finding("sign-in", False, f"of GitHub's jobs is not looked at: {reason}", getattr(error, "fix", ""),
+                        needed=False)]
+    found = "; ".join(filter(None, wrong))
+    return [Finding("sign-in", not found, found or "Azure expects what GitHub sends", "mlops-nb bootstrap")]

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from ..errors import posix_only
+from ..processes import end_marked
 
 # %% ../../nbs/api/jobs/05_launcher.ipynb #b777e348
 STEP_COMMAND = ["python", "-m", "mlops_nb.step"]
@@ -268,6 +269,12 @@ class Launcher:
             else: self.start(Request(**message))
         return messages is not None
 
+    def abandon(self):
+        "The runner is gone: end the steps and all that they started; a resumed run may start the same step at once"
+        if not self.children.running: return
+        self.children.kill_all()
+        if job := os.environ.get("MLOPS_NB_JOB"): end_marked(f"MLOPS_NB_JOB={job}")
+
     def serve(self):
         "Work until the runner goes away, then end every step"
         wake, signaled = os.pipe()
@@ -283,7 +290,7 @@ class Launcher:
             if wake in ready: os.read(wake, 4096)
             if self.link in ready and not self.read():
                 alive = False
-                self.children.kill_all()  # a resumed run may start the same step at once
+                self.abandon()
             for id, code in self.children.reap(): self.say(id=id, exit=code)
             self.children.kill_overdue()
 

@@ -31,7 +31,15 @@ from mlops_nb.jobs.report import (
 )
 from ..project import project_root
 from ..schemas.components import Files
-from ..workspace.workspace import DONE, Workspace, close_dead_jobs, find_job, list_steps
+from mlops_nb.workspace.workspace import (
+    DONE,
+    Workspace,
+    close_dead_job,
+    close_dead_jobs,
+    find_job,
+    list_steps,
+    move_job,
+)
 
 # %% ../../nbs/api/jobs/14_run.ipynb #791cee08
 def run_file(
@@ -166,16 +174,19 @@ class LocalJobs:
         log = self.workspace.step_folder(rows[step]["reused"] or job["id"], step)/"std_log.txt"
         if not log.exists() and not follow:
             raise UserError(f"{step} of {job['id']} has no log: it is {rows[step]['status']}")
-        def is_over() -> bool: return not follow or list_steps(self.workspace, job["id"])[step]["status"] in DONE
+        def is_over() -> bool:
+            if not follow or find_job(self.workspace, job["id"])["status"] in DONE: return True
+            close_dead_job(self.workspace, job["id"])
+            return list_steps(self.workspace, job["id"])[step]["status"] in DONE
         yield from read_growing(log, is_over)
 
     def cancel(self, id: str) -> str:
         "Ask a job to stop; its runner hears of it within a second"
         job = find_job(self.workspace, id)
-        if job["status"] in DONE:
-            raise UserError(f"job {job['id']} has ended: {job['status']}", accepted="a job that runs")
-        self.workspace.update("jobs", {"id": job["id"]}, status="CancelRequested")
-        return f"asked {job['id']} to stop"
+        asked = move_job(self.workspace, job["id"], "CancelRequested")
+        now = find_job(self.workspace, job["id"])["status"]
+        if asked or now == "CancelRequested": return f"asked {job['id']} to stop"
+        raise UserError(f"job {job['id']} has ended: {now}", accepted="a job that runs")
 
 # %% ../../nbs/api/jobs/14_run.ipynb #173e7560
 def read_growing(

@@ -25,7 +25,7 @@ from .environments import image_tag
 from .executors import Executor, StepContext, choose_executor
 from .graph import Step
 from .launcher import LauncherClient
-from .plan import LookupResult, Plan, hash_registry, keep_own_result, lookup_step, survey
+from .plan import LookupResult, Plan, hash_other_reads, hash_registry, keep_own_result, lookup_step, survey
 from mlops_nb.jobs.preparation import (
     Prepared,
     Value,
@@ -34,6 +34,7 @@ from mlops_nb.jobs.preparation import (
     notebook_of,
     prepare,
     resolve_input,
+    step_key,
 )
 from .progress import View
 from ..notebooks.components import list_imports
@@ -41,12 +42,14 @@ from ..processes import end_marked
 from ..workspace.assets import RegisteredAsset, register_asset
 from ..workspace.runs import RUN_STATUS, Tracker, git_commit
 from mlops_nb.workspace.workspace import (
+    DONE,
     Workspace,
     add_job,
     close_dead_jobs,
     find_job,
     list_steps,
     lock_job,
+    move_job,
     save_result,
 )
 
@@ -59,9 +62,7 @@ def open_job(
     close_dead_jobs(workspace)
     query = "SELECT id, status, attempt FROM jobs WHERE signature = ? ORDER BY created DESC LIMIT 1"
     last = next(iter(workspace.rows(query, plan.signature)), None)
-    if last and last["status"] in ("Failed", "Canceled") and not plan.force:
-        workspace.update("jobs", {"id": last["id"]}, attempt=last["attempt"] + 1)
-        return last["id"]
+    if last and last["status"] in ("Failed", "Canceled") and not plan.force: return last["id"]
     job = plan.job
     row = {"name": job.name, "file": str(job.file), "kind": job.kind, "signature": plan.signature}
     return add_job(workspace, {**row, "experiment": job.experiment}, list(job.steps))
@@ -156,9 +157,10 @@ class ActiveStep:
         if error := self.executor.error:
             return f"it ran longer than {self.step.timeout:g} s" if self.timed_out and self.step.timeout else error
         if unfinished_notebooks(self.folder): return "its process ended before its notebook did"
+        after = snapshot_inputs(self.values)
         for name, before in self.snapshots.items():
-            if touched := changed(before, snapshot_inputs(self.values)[name]):
-                return f"it wrote to its read-only input {name}: {touched[0]}"
+            if touched := changed(before, after[name]):
+                return f"it wrote to its read-only input {name}, or somebody else did while it ran: {touched[0]}"
         return None
 
 
@@ -285,10 +287,11 @@ class Processes:
                 yield active, task, message["exit"]
 
     def kill(self):
-        "End the processes of steps that have lost their launcher; each leads a session"
+        "End the processes of steps that have lost their launcher; each leads a session, and may have started others"
         for pid in self.pids.values():
             try: os.killpg(pid, signal.SIGKILL)
             except ProcessLookupError: pass
+        end_marked(f"MLOPS_NB_JOB={self.steps.id}")
 
 # %% ../../nbs/api/jobs/09_runner.ipynb #bbc888a0
 def share_threads(
@@ -380,19 +383,29 @@ class StepStarter:
         "Reuse a step or make it active"
         found, workspace = self.steps.look_up(step), self.steps.workspace
         if found.result: return self.steps.reuse(step, found.key, found.result)
-        key, folder = found.key or "", self.steps.folder(step.name)
-        outputs = self.steps.outputs
-        values = {name: resolve_input(workspace, source, outputs) for name, source in step.inputs.items()}
+        key, folder, values = found.key or "", self.steps.folder(step.name), self.resolve(step)
+        snapshots, besides = snapshot_inputs(values), hash_other_reads(workspace, step, values)
+        check = partial(self.check_key, step, self.plan.environments[step.name] + (besides or ""), key)
         run_id = self.record.open_step(step, key, values)
-        make_task = partial(self.prepare, step, values)
+        make_task = partial(self.prepare, step, values, check)
         context = StepContext(step, folder, run_id, make_task, self.record.tracker, self.plan.slots, key)
-        snapshots = snapshot_inputs(values)
         executor = self.make_executor(context)
         self.active.items[step.name] = ActiveStep(step, executor, key, run_id, folder, values, snapshots)
         row = {"started": time.time(), "ended": None, "key": key, "run_id": run_id, "reused": None, "error": None}
         self.steps.set(step.name, "Running", **row)
 
-    def prepare(self, step: Step, values: dict[str, Value], folder: Path, run_id: str,
+    def resolve(self, step: Step) -> dict[str, Value]:
+        "The inputs of a step as they are now"
+        workspace, outputs = self.steps.workspace, self.steps.outputs
+        return {name: resolve_input(workspace, source, outputs) for name, source in step.inputs.items()}
+
+    def check_key(self, step: Step, environment: str, key: str):
+        "Refuse to start what is no longer what its key says: its result would be kept under the wrong key"
+        if step_key(self.steps.workspace, step, self.resolve(step), environment) == key: return
+        raise UserError(f"the code or an input of {step.name} changed while it was about to start",
+                        accepted="files that nobody writes to", fix="give the same command again")
+
+    def prepare(self, step: Step, values: dict[str, Value], check: Callable[[], None], folder: Path, run_id: str,
         searched: dict | None = None,  # Values of a trial's search space
     ) -> Prepared:
         "Make the folder of a task of a step"
@@ -401,8 +414,10 @@ class StepStarter:
         running = [active.name for active, _ in self.active.processes.running.values()]
         threads = share_threads(self.plan.job.steps, step.name, self.plan.slots, busy, running)
         tracking = {**self.record.tracker.variables(run_id), **marks}
-        return prepare(step, folder, values, tracking, python=self.plan.python[step.name], threads=threads,
+        task = prepare(step, folder, values, tracking, python=self.plan.python[step.name], threads=threads,
                        names=self.active.names, searched=searched)
+        check()  # after the code was copied, and after the snapshots of the inputs
+        return task
 
 # %% ../../nbs/api/jobs/09_runner.ipynb #b8f55c43
 def imported(
@@ -502,7 +517,9 @@ def stop_on_signals(runner: Runner) -> Iterator[None]:
 # %% ../../nbs/api/jobs/09_runner.ipynb #172013d2
 def drive(workspace: Workspace, plan: Plan, id: str, view: View) -> Outcome:
     "Run a job that this process holds, and write down how it ended whatever happens"
-    workspace.update("jobs", {"id": id}, status="Running", ended=None, error=None)
+    before = find_job(workspace, id)
+    attempt = before["attempt"] + (before["status"] in DONE)
+    move_job(workspace, id, "Running", ended=None, error=None, attempt=attempt)  # not where it is to stop already
     status, error = "Failed", None
     runner = Runner(workspace, plan, id, view)
     try:
@@ -514,7 +531,7 @@ def drive(workspace: Workspace, plan: Plan, id: str, view: View) -> Outcome:
         raise
     finally:
         runner.active.give_up(status, error or "its runner stopped")
-        workspace.update("jobs", {"id": id}, status=status, ended=time.time(), error=error)
+        move_job(workspace, id, status, ended=time.time(), error=error)
         runner.record.close(status)
     return Outcome(id, status, list_steps(workspace, id), runner.signal)
 
@@ -526,6 +543,6 @@ def run(
 ) -> Outcome:
     "Run a planned job, or go on with it"
     id = open_job(workspace, plan)
-    with lock_job(workspace, id) as mine:
+    with lock_job(workspace, id, timeout=5) as mine:
         if not mine: raise UserError(f"job {id} is running already", fix=f"mlops-nb cancel {id}, or wait for it")
         return drive(workspace, plan, id, view)

@@ -53,9 +53,9 @@ def _header(
     folder: Path,  # A model folder
 ) -> dict:
     "The MLmodel file, if it is one that can be served with named columns"
-    import yaml
+    from mlops_nb.schemas.documents import load
     path = folder / "MLmodel"
-    found = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    found = load(path) if path.is_file() else {}
     if "python_function" not in (found.get("flavors") or {}):
         accepted = "a folder written by mlops_nb.models.saving.save, or by a flavour of MLflow"
         raise UserError("the MLmodel file names no model that can be loaded", accepted=accepted, file=path)

@@ -31,6 +31,7 @@ from mlops_nb.monitors.collected import (
     endpoint_folder,
     fetch_value,
     files_between,
+    quote_paths,
     quote_sql,
     read_keys,
     read_outcomes,
@@ -81,7 +82,8 @@ def table_sql(
     for suffix, reader in READERS.items():
         files = sorted(path.rglob(f"*.{suffix}")) if path.is_dir() else []
         if path.is_file() and path.suffix == f".{suffix}": files = [path]
-        if names := [str(file) for file in files if file.name != "reference.json"]: return f"{reader}({names})"
+        names = [str(file) for file in files if file.name != "reference.json"]
+        if names: return f"{reader}({quote_paths(names)})"
     raise UserError(f"{path} holds no table", accepted="Parquet, CSV or JSONL files")
 
 # %% ../../nbs/api/monitors/10_monitor.ipynb #6409d584
@@ -305,44 +307,64 @@ def _with_predictions(run: MonitorRun, cur: str, span: Window, prediction: str) 
     return f"(SELECT i.*, o.{quote_sql(prediction)} FROM {cur} i JOIN {outputs} o ON {same_row})"
 
 # %% ../../nbs/api/monitors/10_monitor.ipynb #af6a2933
-_JUDGED = """CREATE OR REPLACE TEMP TABLE judged AS
-SELECT o."$time" // 86400000000 AS day, {p} AS p, known.value AS y
-FROM {outputs} o JOIN {known} AS known ON o."$request" = known.request AND o."$row" = known.row
-WHERE known.value IS NOT NULL AND isfinite({p})"""
+_JUDGED = """CREATE OR REPLACE TEMP TABLE judged AS SELECT * FROM (
+    SELECT o."$time" // 86400000000 AS day, {p} AS p, known.value AS y, known.label, {predicted} AS predicted,
+        {loss} AS loss
+    FROM {outputs} o JOIN {known} AS known ON o."$request" = known.request AND o."$row" = known.row)
+WHERE {truth} IS NOT NULL AND loss IS NOT NULL AND isfinite(loss)"""
 
-def _join_outcomes(run: MonitorRun, signal: dict, span: Window) -> int:
-    "Make the table `judged` of the predictions with known outcomes; return how many predictions there were"
+def _join_outcomes(run: MonitorRun, signal: dict, span: Window) -> tuple[int, performance.Answers | None]:
+    "Make the table `judged` of predictions with known outcomes; return how many predictions there were, and their kind"
     counts = Counts()
     outputs = read_collected(run, "outputs", span, counts)
     known = _read_truth(run, signal.get("reference_data") or {}, span, counts)
-    prediction = f"TRY_CAST(o.{quote_sql(_prediction(signal))} AS DOUBLE)"
-    run.con.execute(_JUDGED.format(p=prediction, outputs=outputs, known=known))
-    n, judged = (fetch_value(run.con, f"SELECT count(*) FROM {table}") for table in (outputs, "judged"))
+    answers = _find_answers(run, signal, outputs, known)
+    n = judged = fetch_value(run.con, f"SELECT count(*) FROM {outputs}")
+    if answers:
+        loss = answers.loss("known.label", "known.value", "o.")
+        truth = "y" if answers.kind == "number" else "label"
+        run.con.execute(_JUDGED.format(p=answers.level("o."), predicted=answers.predicted("o."), loss=loss,
+                                       outputs=outputs, known=known, truth=truth))
+        judged = fetch_value(run.con, "SELECT count(*) FROM judged")
     run.counts.missing += n - judged
     run.counts.late += counts.late
     run.counts.malformed += counts.malformed
     run.counts.duplicate += counts.duplicate
-    return n
+    return n, answers
 
 def _prediction(signal: dict) -> str:
     "Return the column of the prediction"
     roles = named_columns(list_productions(signal)[0])
     return roles.get("prediction_probability") or roles.get("prediction") or "prediction"
 
+def _find_answers(run: MonitorRun, signal: dict, outputs: str, known: str = "") -> performance.Answers | None:
+    "Tell how the model answers, from its outputs, the outcomes and the baseline"
+    sides, table = ([f"SELECT label FROM {known}"] if known else []), _baseline_table(run, signal)
+    if table: sides.append(f"SELECT {performance.label_sql(_baseline_target(signal))} AS label FROM {table}")
+    classes = performance.read_labels(run.con, f"({' UNION ALL '.join(sides)})") if sides else []
+    names = [*signals.column_types(run.con, outputs)]
+    return performance.find_answers(run.con, outputs, names, _prediction(signal), run.monitor.task, classes,
+                                    signal.get("properties") or {})
+
+# %% ../../nbs/api/monitors/10_monitor.ipynb #9753c4cd
 def _read_truth(run: MonitorRun, truth: dict, span: Window, counts: Counts) -> str:
     "Return the outcomes of an endpoint, or of a table with columns for the id, the row and the actual value"
     path = data_path(truth)
     if is_collected(path):
         files = files_between(run.endpoint_folder / "outcomes", span.start, None)
         read_outcomes(run.con, "outcomes", files, run.at, counts)
-        return "outcomes"
+        return f"(SELECT request, row, value, {performance.label_sql('text')} AS label FROM outcomes)"
     roles, table = named_columns(truth), table_sql(run.path(path))
     names = {"actual": "value", "correlation_id": "request_id", "row": "row"}
     actual, id, row = (roles.get(role, name) for role, name in names.items())
     columns = [column for column, *_ in run.con.execute(f"DESCRIBE SELECT * FROM {table}").fetchall()]
+    if missing := {actual, id} - {*columns}:
+        raise UserError(f"{path} has no column {', '.join(sorted(missing))}", accepted=", ".join(columns),
+                        fix="correct reference_data.data_column_names of the signal", file=run.monitor.file)
     position = quote_sql(row) if row in columns else "0"
     request, value = f"CAST({quote_sql(id)} AS VARCHAR)", f"TRY_CAST({quote_sql(actual)} AS DOUBLE)"
-    return f"(SELECT {request} AS request, {position} AS row, {value} AS value FROM {table})"
+    label = performance.label_sql(quote_sql(actual))
+    return f"(SELECT {request} AS request, {position} AS row, {value} AS value, {label} AS label FROM {table})"
 
 # %% ../../nbs/api/monitors/10_monitor.ipynb #15627eae
 class Performance(TypedDict):
@@ -366,17 +388,20 @@ class Baseline:
 def _run_performance(run: MonitorRun, signal: dict) -> tuple[SignalResult, Performance | None]:
     "Judge model performance"
     span, task, reference = signal_window(run, signal), run.monitor.task, data_path(signal.get("reference_data"))
-    predictions = _join_outcomes(run, signal, span)
-    days = performance.daily_sums(run.con, "judged", task)
+    predictions, answers = _join_outcomes(run, signal, span)
+    if not answers:
+        why = "not enough data: outcomes of one class, 2 needed (or `properties.positive`)"
+        return _signal_result(signal, why, span, reference, [], predictions), None
+    days = performance.daily_sums(run.con, "judged")
     n = int(days["n"].sum())
     few = signals.too_few(10 ** 9, n, run.rules)
     if not few and len(days["n"]) < 2: few = "not enough data: 1 day, 2 needed"
     if few: return _signal_result(signal, few.replace("rows", "outcomes"), span, reference, [], predictions), None
-    loss, known = performance.loss_interval(days, task), _read_baseline(run, signal)
-    rows = _judge_scores(run, signal, performance.scores(days, task), known, n)
-    if known: rows.append(_judge_loss(run, loss, known, n))
+    loss, known = performance.loss_interval(days, answers.metric), _read_baseline(run, signal, answers)
+    rows = _judge_scores(run, signal, performance.scores(run.con, "judged", task), known, n)
+    if known: rows.append(_judge_loss(run, loss, known, n, answers.metric))
     worse = performance.least_increase(loss, known.loss) if known else None
-    found = Performance(metric=performance.METRIC[task], value=loss.mean, low=loss.low, high=loss.high,
+    found = Performance(metric=answers.metric, value=loss.mean, low=loss.low, high=loss.high,
                         baseline=known.loss.mean if known else None, worse=worse, n=n, days=len(days["n"]))
     return _signal_result(signal, signals.signal_verdict(rows), span, reference, rows, predictions), found
 
@@ -391,25 +416,34 @@ def _judge_scores(run: MonitorRun, signal: dict, scores: dict[str, float | None]
         rows.append(signals.judge_measure("", name, scores.get(name), limit, limit, before, n, run.rules))
     return rows
 
-def _judge_loss(run: MonitorRun, loss: Interval, known: Baseline, n: int) -> signals.SignalRow:
+def _judge_loss(run: MonitorRun, loss: Interval, known: Baseline, n: int, metric: str) -> signals.SignalRow:
     "Judge the loss by the baseline"
-    worse, metric = performance.least_increase(loss, known.loss), performance.METRIC[run.monitor.task]
+    worse = performance.least_increase(loss, known.loss)
     note, limit = f"{loss.low:.4f} to {loss.high:.4f}, baseline {known.loss.mean:.4f}", loss.mean - worse
     row = signals.judge_measure("", metric, loss.mean, limit, limit, known.n, n, run.rules, note)
     return {**row, "breach": worse > 0, "azure_threshold": None, "azure_breach": False}
 
-def _read_baseline(run: MonitorRun, signal: dict) -> Baseline | None:
+def _baseline_table(run: MonitorRun, signal: dict) -> str:
+    "Return the rows that judged the model as a relation; empty where the file names none"
+    asked = signal.get("properties") or {}
+    return table_sql(run.path(asked["baseline"])) if "baseline" in asked else ""
+
+def _baseline_target(signal: dict) -> str:
+    "Return the column of the truth in the baseline"
+    return quote_sql((signal.get("properties") or {}).get("target", "target"))
+
+def _read_baseline(run: MonitorRun, signal: dict, answers: performance.Answers) -> Baseline | None:
     "Read the rows that judged the model; None where the file names none"
-    asked, task = signal.get("properties") or {}, run.monitor.task
-    if "baseline" not in asked: return None
-    table, p, y = table_sql(run.path(asked["baseline"])), _prediction(signal), asked.get("target", "target")
-    day, p, y = quote_sql(asked["day"]) if "day" in asked else "1", quote_sql(p), quote_sql(y)
-    columns = f"{day} AS day, CAST({p} AS DOUBLE) AS p, CAST({y} AS DOUBLE) AS y"
-    complete = f"FROM {table} WHERE {p} IS NOT NULL AND {y} IS NOT NULL"
-    run.con.execute(f"CREATE OR REPLACE TEMP TABLE baseline AS SELECT {columns} {complete}")
-    days = performance.daily_sums(run.con, "baseline", task)
-    levels = performance.loss_by_level(run.con, "baseline", task)
-    return Baseline(performance.loss_interval(days, task), levels, int(days["n"].sum()))
+    table, asked = _baseline_table(run, signal), signal.get("properties") or {}
+    if not table: return None
+    y, day = _baseline_target(signal), quote_sql(asked["day"]) if "day" in asked else "1"
+    loss = answers.loss(performance.label_sql(y), f"TRY_CAST({y} AS DOUBLE)")
+    columns = f"{day} AS day, {answers.level()} AS p, {loss} AS loss"
+    complete = f"FROM (SELECT {columns} FROM {table} WHERE {y} IS NOT NULL) WHERE p IS NOT NULL AND isfinite(loss)"
+    run.con.execute(f"CREATE OR REPLACE TEMP TABLE baseline AS SELECT * {complete}")
+    days = performance.daily_sums(run.con, "baseline")
+    levels = performance.loss_by_level(run.con, "baseline")
+    return Baseline(performance.loss_interval(days, answers.metric), levels, int(days["n"].sum()))
 
 # %% ../../nbs/api/monitors/10_monitor.ipynb #19aed1e2
 class Estimate(performance.Expectation):
@@ -422,14 +456,16 @@ def _estimate(run: MonitorRun) -> Estimate | None:
     "Return the expected loss of the newest predictions; None without a baseline"
     declared = run.monitor.signals.values()
     for signal in (signal for signal in declared if signal["type"] == "model_performance"):
-        if not (known := _read_baseline(run, signal)): continue
+        if not _baseline_table(run, signal): continue
         drifts = [signal_window(run, other) for other in declared if other["type"] != "model_performance"]
         span = drifts[0] if drifts else signal_window(run, signal)
         outputs = read_production(run, "outputs", signal.get("production_data"), span)
-        prediction = f"TRY_CAST({quote_sql(_prediction(signal))} AS DOUBLE)"
-        expected = performance.expected_loss(run.con, outputs, prediction, known.levels)
+        answers = _find_answers(run, signal, outputs)
+        known = _read_baseline(run, signal, answers) if answers else None
+        if not answers or not known: return None
+        expected = performance.expected_loss(run.con, outputs, answers.level(), known.levels)
         if expected["n"] < run.rules.min_rows: return None
-        metric = "log_loss" if run.monitor.task == "classification" else "mse"
+        metric = "mse" if answers.kind == "number" else answers.metric
         return {**expected, "metric": metric, "harm": expected["low"] > 0, "window": span.text}
     return None
 

@@ -73,10 +73,11 @@ def judge_measure(
 ) -> SignalRow:
     "Judge a measure"
     past, unlikely = metrics.is_breach(metric, value, threshold), metrics.is_breach(metric, value, chance)
+    azure = metrics.is_breach(metric, value, threshold, azure=True)
     def number(v: float | None) -> float | None: return None if v is None else float(v)
     return {"feature": feature, "metric": metric, "value": number(value), "azure_threshold": number(threshold),
-            "azure_breach": past, "null_threshold": number(chance),
-            "breach": past if rules.alarm == "azure" else past and unlikely,
+            "azure_breach": azure, "null_threshold": number(chance),
+            "breach": azure if rules.alarm == "azure" else past and unlikely,
             "n_ref": int(n_ref), "n_cur": int(n_cur), "note": note}
 
 # %% ../../nbs/api/monitors/09_signals.ipynb #40236ec7
@@ -192,31 +193,42 @@ def measure_drift(
     "Measure everything of every feature"
     shared = rules.shared(sum(len(limits.get(f.kind, {})) for f in samples.features))
     rows: list[SignalRow] = []
-    for f, ref, cur in histogram_pairs(samples): rows += _compare_bins(f, ref, cur, limits.get(f.kind, {}), shared)
+    for f, ref, cur in histogram_pairs(samples, rules.alarm == "azure"):
+        rows += _compare_bins(f, ref, cur, limits.get(f.kind, {}), shared)
     for f in samples.of("numerical"): rows += _compare_values(samples, f, limits.get("numerical", {}), shared)
     return rows + samples.list_missing(samples.reference.n, samples.n)
 
 # %% ../../nbs/api/monitors/09_signals.ipynb #9203e1f1
 def histogram_pairs(
     samples: Samples,
+    azure: bool = False,    # In Azure's bins, counted as Spark does
 ) -> Iterator[tuple[Feature, np.ndarray, np.ndarray]]:  # Counts of the reference, and of the window
     "Count both samples in the same bins"
     ref, numbers, labels = samples.reference, samples.of("numerical"), samples.of("categorical")
-    edges = {f.name: _shared_edges(samples, f) for f in numbers}
-    counted = count_bins(samples.con, samples.relation, numbers, edges, samples.where)
-    for f in numbers: yield f, ref.counts(f.name, edges[f.name]), counted[f.name]
+    if azure: yield from (_as_spark(samples, f) for f in numbers)
+    else:
+        edges = {f.name: metrics.bin_edges(*_shared_range(samples, f)) for f in numbers}
+        counted = count_bins(samples.con, samples.relation, numbers, edges, samples.where)
+        for f in numbers: yield f, ref.counts(f.name, edges[f.name]), counted[f.name]
     window = count_categories(samples.con, samples.relation, labels, samples.where)
     for f in labels:
         known = ref.facts[f.name]["counts"] or {}
         names = sorted({*known, *window[f.name]})
         yield f, _in_order(known, names), _in_order(window[f.name], names)
 
-def _shared_edges(samples: Samples, f: Feature) -> np.ndarray:
-    "Return the edges of the bins of both samples"
+def _as_spark(samples: Samples, f: Feature) -> tuple[Feature, np.ndarray, np.ndarray]:
+    "Count a numeric feature in both samples as Azure does"
+    edges = metrics.spark_edges(*_shared_range(samples, f))
+    window = distinct_values(samples.con, samples.relation, f, samples.where)
+    before = samples.reference.distinct(f.name)
+    return f, metrics.spark_histogram(*before, edges), metrics.spark_histogram(*window, edges)
+
+def _shared_range(samples: Samples, f: Feature) -> tuple[float, float, int, int]:
+    "Return the least and greatest value of both samples, and how many rows each has"
     ref, cur = samples.reference.facts[f.name], samples.facts[f.name]
     low = min(end for end in (ref["low"], cur["low"]) if end is not None)
     high = max(end for end in (ref["high"], cur["high"]) if end is not None)
-    return metrics.bin_edges(low, high, samples.reference.n, samples.n)
+    return low, high, samples.reference.n, samples.n
 
 def _in_order(counts: Mapping[str, int], names: list[str]) -> np.ndarray:
     "Return the counts of some categories"

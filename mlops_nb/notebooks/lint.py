@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BUILTIN_NAMES', 'LIMITS', 'GATE_ONLY', 'free_names', 'job_problems', 'metadata_problems', 'stated_limits',
-           'pipeline_problems', 'notebook_problems', 'gate_problems', 'check_project']
+           'pipeline_problems', 'gate_problems', 'check_project']
 
 # %% ../../nbs/api/notebooks/04_lint.ipynb #6ea07c04
 import ast
@@ -23,7 +23,7 @@ from .cells import Notebook, python_source, read_notebook, split_at_run
 from .components import list_notebooks, list_stages
 from .export import list_differences, render_all
 from .interface import read_parameters
-from ..schemas.documents import Map, load, mistake
+from ..schemas.documents import Map, load, mistake, position_of
 from ..settings import ProjectSettings, Settings, load_settings
 
 # %% ../../nbs/api/notebooks/04_lint.ipynb #00e62439
@@ -136,28 +136,27 @@ def pipeline_problems(
         value = _literal(holder.get(key))
         if value in (None, name): continue
         problems.append(mistake(f"{key} is {value}", holder, key, accepted=f"{name}, as in settings.ini"))
+    return problems + _silent_limits(doc, gates)
+
+
+def _silent_limits(doc: Map, gates: GateSettings) -> list[UserError]:
+    "Limits that a step's notebook would take from its own default, since the pipeline does not give them"
+    jobs, problems, folder = doc.get("jobs"), [], Path(position_of(doc)[0] or "").parent
+    for name, node in jobs.items() if isinstance(jobs, Map) else ():
+        file = node.get("component") if isinstance(node, Map) else None
+        if not isinstance(file, str) or not (path := folder/file).is_file(): continue
+        silent = GATE_ONLY & {*(load(path).get("inputs") or {})} - {*(node.get("inputs") or {})}
+        problems += [mistake(f"{name} is not given {limit}", jobs, name, accepted="every limit of the gate",
+                             fix=f"{limit}: {getattr(gates, limit)}") for limit in sorted(silent)]
     return problems
 
 # %% ../../nbs/api/notebooks/04_lint.ipynb #89a08b55
-def notebook_problems(
-    nb: Notebook,               # A stage notebook
-    gates: GateSettings,
-) -> list[UserError]:
-    "Limits that a notebook's parameters state"
-    params = {p.name: p.default for p in read_parameters(nb)}
-    wrong = [name for name in stated_limits(params) if not _agrees(params[name], getattr(gates, name))]
-    return [UserError(f"{name} is {params[name]}", accepted=f"{getattr(gates, name)}, as in settings.ini", file=nb.path)
-            for name in wrong]
-
-
 def gate_problems(
     root: Path,                 # Root of the repository
     settings: Settings,         # Holds the limits
-    stages: list[Notebook],
 ) -> list[UserError]:
-    "Limits of the gate, and names, that differ from settings.ini, in notebooks and pipelines"
-    gates = settings.section(GateSettings)
-    problems = [problem for nb in stages for problem in notebook_problems(nb, gates)]
+    "Limits of the gate, and names, that differ from settings.ini in the pipelines"
+    gates, problems = settings.section(GateSettings), list[UserError]()
     for path in sorted((root/settings.project.pipelines).glob("*/*.yml")):
         doc = load(path)
         if isinstance(doc, Map): problems += pipeline_problems(doc, gates, settings.project)
@@ -199,5 +198,5 @@ def check_project(
     problems: list[UserError] = []
     for path in list_notebooks(root, settings): problems += _try(metadata_problems, read_notebook(path))
     for nb in stages: problems += _try(_stage_problems, nb)
-    problems += _try(gate_problems, root, settings, stages) + _try(_stale_files, root, settings)
+    problems += _try(gate_problems, root, settings) + _try(_stale_files, root, settings)
     return [*{str(problem): problem for problem in (_from_root(problem, root) for problem in problems)}.values()]

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['ask_model', 'parse_answers', 'ask_endpoint', 'QaCheck', 'refusal_reason', 'judge_refusal', 'check_good_request',
            'check_unknown_category', 'check_contract', 'check_parity', 'send_load', 'check_latency', 'QualityMetric',
-           'quality_metrics', 'measure_quality', 'check_quality', 'measure_by_period', 'summarize_checks', 'write_qa']
+           'quality_metrics', 'measure_quality', 'choose_metric', 'quality_limit', 'check_quality', 'measure_by_period',
+           'summarize_checks', 'write_qa']
 
 # %% ../../nbs/api/releases/09_checks.ipynb #8d0e7a12
 import json
@@ -229,6 +230,27 @@ def measure_quality(
         raise UserError(f"{metric} needs a classifier", accepted="mae or rmse",
                         fix="set qa_metric in [deployment] of settings.ini")
     return float(known.score(y, answers, classes))
+
+# %% ../../nbs/api/releases/09_checks.ipynb #78c0db4a
+def choose_metric(
+    metric: str,                # A key of `quality_metrics`, or auto
+    classes: Sequence | None,   # Of a classifier; None for a regression
+) -> str:
+    "Return the metric; of `auto` that of the task"
+    if metric != "auto": return metric
+    return "rmse" if classes is None else "log_loss"
+
+def quality_limit(
+    metric: str,                # A key of `quality_metrics`
+    y: pd.Series,               # What happened
+    classes: Sequence | None,   # Of a classifier, in the model's order; None for a regression
+) -> float:
+    "Measure what knowing nothing would have"
+    if classes is None: said = np.full((len(y), 1), float(np.mean(y)))
+    else:
+        shares = [float((y == name).mean()) for name in classes]
+        said = np.tile(shares[1:] if len(shares) == 2 else shares, (len(y), 1))
+    return measure_quality(metric, y, said, classes)
 
 # %% ../../nbs/api/releases/09_checks.ipynb #a4afc985
 def check_quality(

@@ -442,8 +442,7 @@ class Driver:
 
     def can_approve(self, release: Release) -> bool:
         "Tell whether it waits for somebody who is there"
-        waits = release.status == "Held" and release.stage == "approval" and not release.approved_by
-        return waits and bool(self.approve_as or self.ask)
+        return release.waits_for_approval and bool(self.approve_as or self.ask)
 
     def step(self, tools: Tools, release: Release) -> Release:
         "Take a step; if going back fails, say so and let the next look try again"

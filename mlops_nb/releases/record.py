@@ -108,6 +108,9 @@ class Release(ReleaseRecord):
     def over(self) -> bool: return self.status not in ("Running", "Held")
     @property
     def exit_code(self) -> int: return STATUSES[self.status]
+    @property
+    def waits_for_approval(self) -> bool:
+        return self.status == "Held" and self.stage == "approval" and not self.approved_by
 
     @property
     def plan(self) -> Rollout:

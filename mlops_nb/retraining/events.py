@@ -24,7 +24,7 @@ from typing import Any, NotRequired, Protocol, TypedDict
 from .. import files, times
 from ..errors import UserError
 from ..project import Project
-from .policy import MonitorResult, PastAction, Policy, decide
+from .policy import Action, MonitorResult, PastAction, Policy, decide, find_fault, is_time
 
 # %% ../../nbs/api/retraining/02_events.ipynb #b27bf9a7
 TABLES = """
@@ -34,6 +34,7 @@ CREATE TABLE IF NOT EXISTS actions (
     breach TEXT PRIMARY KEY, at TEXT, action TEXT, reason TEXT, status TEXT, window TEXT, outcome TEXT,
     started REAL, ended REAL);
 CREATE TABLE IF NOT EXISTS cursors (name TEXT PRIMARY KEY, value TEXT);
+CREATE TABLE IF NOT EXISTS conflicts (id TEXT, body TEXT, received REAL, PRIMARY KEY (id, body));
 CREATE INDEX IF NOT EXISTS by_breach ON events (breach);
 CREATE INDEX IF NOT EXISTS by_status ON actions (status, action, at);
 """
@@ -110,16 +111,17 @@ def azure_result(
     name = quoted[1] if quoted else tag
     kind = next((kind for word, kind in SIGNAL_WORDS.items() if word in name.lower()), None)
     signal = dict(type=kind, verdict="breach", rows=tagged_rows(tag))
-    return dict(monitor=_get(event["data"], "ExperimentName") or "azure", endpoint="", window=[time, time],
+    data = _get(event, "data")
+    return dict(monitor=_get(data, "ExperimentName") or "azure", endpoint="", window=[time, time],
                 signals={quoted[1] if quoted else "azure": signal} if kind else {}, breach=True, said=tag,
-                run=_get(event["data"], "RunId"))
+                run=_get(data, "RunId"))
 
 # %% ../../nbs/api/retraining/02_events.ipynb #6b7b167f
 class Event(TypedDict):
     "An event in our terms"
     id: str                         # As the sender states it, or derived from its content
     breach: str | None              # What breached, the same in every event about it; None where nothing did
-    time: Any                       # As the sender states it
+    time: str                       # As the sender states it
     source: str                     # The type of the event
     result: MonitorResult | None    # None where nothing breached
     body: NotRequired[str]          # As it arrived, as JSON
@@ -130,26 +132,17 @@ def read_event(
     "Read an event; what is not known is kept and leads to nothing"
     if not isinstance(event, dict): event = {"data": event}
     kind, data = _get(event, "type") or _get(event, "eventType"), _get(event, "data")
-    id, time = str(_get(event, "id") or stable_id(event)), _get(event, "time") or _get(event, "eventTime")
+    id, time = _text(_get(event, "id") or stable_id(event)), _get(event, "time") or _get(event, "eventTime")
     breach, result = None, None
-    if kind == BREACH_EVENT and _is_result(data): breach, result = id, data
+    if kind == BREACH_EVENT and not find_fault(data): breach, result = id, data
     tag, run = _get(_get(data, "RunTags"), AZURE_TAG), _get(data, "RunId")
-    if kind == AZURE_EVENT and isinstance(tag, str) and run and _is_time(time):
+    if kind == AZURE_EVENT and isinstance(tag, str) and run and is_time(time):
         breach, result = stable_id(run, tag), azure_result(event, tag)
-    return Event(id=id, breach=breach, time=time, source=str(kind or "unknown"), result=result)
+    return Event(id=id, breach=breach, time=_text(time or ""), source=_text(kind or "unknown"), result=result)
 
-def _is_time(text: Any) -> bool:
-    "Whether it is a time"
-    try: return isinstance(text, str) and bool(times.parse_time(text))
-    except ValueError: return False
-
-def _is_result(data: Any) -> bool:
-    "Whether a decision can be based on it"
-    if not isinstance(data, dict): return False
-    window, signals = data.get("window"), data.get("signals")
-    if not isinstance(window, list) or len(window) != 2 or not all(map(_is_time, window)): return False
-    if not isinstance(signals, dict): return False
-    return all(isinstance(signal, dict) and "type" in signal for signal in signals.values())
+def _text(value: Any) -> str:
+    "A value as text that a database takes: half a character of UTF-16 is written out"
+    return str(value).encode("utf-8", "backslashreplace").decode()
 
 # %% ../../nbs/api/retraining/02_events.ipynb #9dd5153a
 def read_payload(
@@ -160,8 +153,10 @@ def read_payload(
         try: payload = json.loads(payload)
         except ValueError as error:
             raise UserError(f"the payload is not JSON: {error}", accepted="one event, or a list of events") from None
+        except RecursionError:
+            raise UserError("the payload is nested too deeply", accepted="one event, or a list of events") from None
     events = payload if isinstance(payload, list) else [payload]
-    return [Event(**read_event(event), body=json.dumps(event)) for event in events]
+    return [Event(**read_event(event), body=json.dumps(event, sort_keys=True)) for event in events]
 
 # %% ../../nbs/api/retraining/02_events.ipynb #b15f9fac
 def receive(
@@ -170,12 +165,15 @@ def receive(
     cursor: tuple[str, str] | None = None,  # A sender, and up to where it was read
 ) -> list[str]:         # The ids
     "Write down what arrived; from here on it is not lost"
-    events = read_payload(payload)
-    rows = [(e["id"], e["breach"], str(e["time"] or ""), e["source"], e["body"], time.time()) for e in events]
+    events, at = read_payload(payload), time.time()
+    rows = [(e["id"], e["breach"], e["time"], e["source"], e["body"], at) for e in events]
     again = "ON CONFLICT (id) DO UPDATE SET deliveries = deliveries + 1"
     with outbox(root) as db:
         db.execute("BEGIN IMMEDIATE")
         db.executemany(f"INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, 1) {again}", rows)
+        db.executemany("INSERT OR IGNORE INTO conflicts SELECT ?, ?, ? WHERE NOT EXISTS "
+                       "(SELECT 1 FROM events WHERE id = ? AND body = ?)",
+                       [(e["id"], e["body"], at, e["id"], e["body"]) for e in events])
         if cursor: db.execute("INSERT OR REPLACE INTO cursors VALUES (?, ?)", cursor)
         db.execute("COMMIT")
     return [event["id"] for event in events]
@@ -234,8 +232,9 @@ def settle(
     with outbox(root) as db:
         for row in pending_breaches(db):
             db.execute("BEGIN IMMEDIATE")
-            result = read_event(json.loads(row["body"]))["result"] or {}
-            action = decide(result, retraining_history(db), retrainer.policy, now)
+            result = read_event(json.loads(row["body"]))["result"]
+            action = (decide(result, retraining_history(db), retrainer.policy, now) if result else
+                      Action("none", "the event is malformed: it is kept, and leads to nothing"))
             retrains = action.action == "retrain"
             status, window = ("decided", json.dumps(retrainer.window(now))) if retrains else ("done", None)
             values = (row["breach"], now.isoformat(), action.action, action.reason, status, window)
@@ -248,17 +247,22 @@ def act(
     root: Path | str,       # The project's folder
     retrainer: Retrainer,   # Does it
 ) -> list[str]:             # The breaches that were acted on
-    "Do what was decided and is not done"
+    "Do what was decided and is not done; an action that fails holds up no other"
     acted: list[str] = []
+    failed: list[Exception] = []
     with files.lock(Project(Path(root)).lock("handler"), timeout=0) as mine, outbox(root) as db:
         if not mine: return acted
         for row in db.execute("SELECT * FROM actions WHERE status = 'decided' ORDER BY at").fetchall():
             begin = "UPDATE actions SET started = ? WHERE breach = ? AND started IS NULL"
             db.execute(begin, (time.time(), row["breach"]))
-            outcome = json.dumps(retrainer.retrain(row["breach"], json.loads(row["window"])))
+            try: outcome = json.dumps(retrainer.retrain(row["breach"], json.loads(row["window"])))
+            except Exception as error:
+                failed.append(error)
+                continue
             end = "UPDATE actions SET status = 'done', outcome = ?, ended = ? WHERE breach = ?"
             db.execute(end, (outcome, time.time(), row["breach"]))
             acted.append(row["breach"])
+    if failed: raise failed[0]
     return acted
 
 # %% ../../nbs/api/retraining/02_events.ipynb #87eca692
@@ -269,6 +273,7 @@ class EventRecord(TypedDict):
     time: str
     source: str
     deliveries: int                     # How often it arrived
+    conflicts: int                      # Other contents that arrived under its id
     received: float                     # Seconds since 1970
     result: MonitorResult | None
     at: str | None                      # The moment of the decision
@@ -281,8 +286,9 @@ class EventRecord(TypedDict):
     ended: float | None
 
 _ROWS = """SELECT e.id, e.breach, e.time, e.source, e.deliveries, e.body, e.received,
-    a.at, a.action, a.reason, a.status, a.window, a.outcome,
-    a.started, a.ended FROM events e LEFT JOIN actions a ON a.breach = e.breach"""
+    a.at, a.action, a.reason, a.status, a.window, a.outcome, a.started, a.ended,
+    (SELECT count(*) FROM conflicts c WHERE c.id = e.id) AS conflicts
+    FROM events e LEFT JOIN actions a ON a.breach = e.breach"""
 
 def list_events(
     root: Path | str,       # The project's folder
@@ -305,7 +311,9 @@ def _event_record(row: sqlite3.Row) -> EventRecord:
     record = dict(row)
     record["result"] = read_event(json.loads(record.pop("body")))["result"]
     for name in ("window", "outcome"): record[name] = json.loads(record[name]) if record[name] else None
-    if not record["breach"]: record |= dict(action="none", status="done", reason=f"not a breach: {record['source']}")
+    if not record["breach"]:
+        what = "a malformed event" if record["source"] == BREACH_EVENT else "not a breach"
+        record |= dict(action="none", status="done", reason=f"{what}: {record['source']}")
     elif not record["action"]: record |= dict(action="pending", status="pending", reason="")
     return EventRecord(**record)  # type: ignore[typeddict-item]  # the columns are those of `_ROWS`
 

@@ -97,7 +97,8 @@ class Retraining:
     durable: Callable[[], None] | None = None   # Makes decisions durable, as `events.Ledger.keep`
 
     def window(self, now: datetime) -> dict[str, str]:
-        "Return the days to train and to judge on, as of a moment"
+        "Return the days to train and to judge on, as of a moment; none for a pipeline whose rows have no time"
+        if not {*WINDOW} & {*(load(self.pipeline).get("inputs") or {})}: return {}
         return training_window(now, self.policy, first_day(self.pipeline))
 
     def keep(self):

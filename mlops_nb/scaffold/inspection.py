@@ -7,7 +7,7 @@ __all__ = ['MAX_CLASSES', 'MIN_ROWS', 'read_table', 'column_kind', 'reason_to_le
            'choose_period', 'Inspection', 'inspect_table']
 
 # %% ../../nbs/api/scaffold/01_inspection.ipynb #6bafa8b3
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +103,8 @@ class Inspection:
     period: str = "D"           # What the gate draws
     values: int = 0             # Distinct values of the target
     spread: float = 0.0         # Standard deviation of the target, of a regression
+    table: pd.DataFrame | None = field(repr=False, default=None)    # All of it
+    times: pd.Series | None = field(repr=False, default=None)       # Of each row, in UTC
 
 MIN_ROWS = 100    # Rows with a label; with fewer, nothing that the gate says would mean much
 
@@ -150,4 +152,4 @@ def inspect_table(
         raise UserError(f"no column can be used: {reasons}", accepted="at least one feature")
     return Inspection(file, len(table), target, column_kind(y), task, why, columns, useless, time,
                       choose_period(times) if times is not None else "D", y.nunique(),
-                      float(y.std()) if task == "regression" else 0.0)
+                      float(y.std()) if task == "regression" else 0.0, table, times)

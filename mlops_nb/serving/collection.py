@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Hour', 'COLLECTIONS', 'READERS', 'new_instance_name', 'Appender', 'hash_key', 'Privacy', 'iso', 'cloud_event',
-           'Collector', 'record_outcomes', 'read_outcomes', 'is_valid_reply', 'iter_served']
+           'Recipe', 'Collector', 'record_outcomes', 'read_outcomes', 'is_valid_reply', 'iter_served']
 
 # %% ../../nbs/api/serving/05_collection.ipynb #7503f8a1
 import errno
@@ -138,6 +138,23 @@ def cloud_event(
 # %% ../../nbs/api/serving/05_collection.ipynb #62f68021
 COLLECTIONS = ("model_inputs", "model_outputs")
 
+@dataclass(frozen=True)
+class Recipe:
+    "How the lines of a request are made: nothing but values, for another process may make them"
+    source: str                     # The deployment, as a path
+    version: str                    # Of the model
+    collections: tuple[str, ...]    # Of `COLLECTIONS`
+    privacy: Privacy
+
+    def make_lines(self, time: datetime, request_id: str, rows: list[dict], answers: list[dict]) -> dict[str, bytes]:
+        "Make the line of each collection"
+        data, correlation = {"model_inputs": rows, "model_outputs": answers}, str(uuid.uuid4())
+        lines = {}
+        for name in self.collections:
+            kind, cleaned = f"azureml.inference.{name.removeprefix('model_')}", self.privacy.clean(data[name])
+            lines[name] = cloud_event(kind, self.source, time, cleaned, request_id, correlation, self.version)
+        return lines
+
 class Collector:
     "Keeps what a deployment was asked and what it answered"
     def __init__(self,
@@ -153,12 +170,16 @@ class Collector:
         self.privacy, folder = privacy, Path(root) / endpoint / deployment
         self.files = {collection: Appender(folder / collection, name) for collection in collections}
 
+    @property
+    def recipe(self) -> Recipe: return Recipe(self.source, self.version, tuple(self.files), self.privacy)
+
+    def write(self, time: datetime, lines: dict[str, bytes]) -> None:
+        "Write what a recipe has made of a request and its answer; OSError where that is impossible"
+        for name, line in lines.items(): self.files[name].append(time, line)
+
     def collect(self, time: datetime, request_id: str, rows: list[dict], answers: list[dict]) -> None:
         "Write a request and its answer; OSError where that is impossible"
-        data, correlation = {"model_inputs": rows, "model_outputs": answers}, str(uuid.uuid4())
-        for name, file in self.files.items():
-            kind, cleaned = f"azureml.inference.{name.removeprefix('model_')}", self.privacy.clean(data[name])
-            file.append(time, cloud_event(kind, self.source, time, cleaned, request_id, correlation, self.version))
+        self.write(time, self.recipe.make_lines(time, request_id, rows, answers))
 
     def close(self) -> None:
         "Close its files"

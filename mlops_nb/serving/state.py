@@ -27,22 +27,48 @@ class HostLock:
     def __init__(self, path: Path): self.path = path
 
     @contextmanager
-    def hold(self) -> Iterator[bool]:   # False if another host holds it
+    def hold(self,
+        seconds: float = 10.0,  # To wait for somebody who only looks
+    ) -> Iterator[bool]:        # False if another host holds it
         "Be the host for as long as the block lasts"
-        with lock(self.path, timeout=0.2) as mine:
-            if mine: self.path.write_text(str(os.getpid()))
-            yield mine
+        end = time.monotonic() + seconds
+        while True:
+            with lock(self.path, timeout=0.2) as mine:
+                if mine: self.path.write_text(str(os.getpid()))
+                if mine or time.monotonic() > end or self.is_alive(self.written):
+                    yield mine
+                    return
+
+    @property
+    def written(self) -> int | None:
+        "The process that the file names"
+        with suppress(OSError, ValueError): return int(self.path.read_text()) or None
+        return None
+
+    def is_alive(self, pid: int | None) -> bool:
+        "Tell whether there is such a process"
+        if not pid: return False
+        try: os.kill(pid, 0)
+        except ProcessLookupError: return False
+        except PermissionError: return True
+        return True
 
     @property
     def pid(self) -> int | None:
-        "The process that hosts the endpoint; None if there is none"
-        if not self.path.exists(): return None
-        with lock(self.path, timeout=0) as free: return None if free else int(self.path.read_text() or 0) or None
+        "The process that hosts the endpoint; None if there is none. A dead one is told without a touch of the lock"
+        if not self.is_alive(pid := self.written): return None
+        with lock(self.path, timeout=0) as free: return None if free else pid
 
     def signal(self) -> None:
         "Let the host know that the state has changed"
         if pid := self.pid:
             with suppress(ProcessLookupError): os.kill(pid, signal.SIGHUP)
+
+# %% ../../nbs/api/serving/03_state.ipynb #06d7a7c8
+def _held(path: Path) -> UserError:
+    "What to say where another command keeps the state to itself"
+    return UserError(f"{path} is held by another command", accepted="one change of an endpoint at a time",
+                     fix=f"end the command that holds it (fuser {path} names it), then try again")
 
 # %% ../../nbs/api/serving/03_state.ipynb #9eef3910
 EMPTY_STATE = {"generation": 0, "port": 0, "wanted": False, "traffic": {}, "mirror": {}, "deployments": {}}
@@ -63,24 +89,35 @@ class EndpointFolder:
 
     def read(self, file: str) -> dict:
         "Read a JSON file; empty if there is none"
-        with suppress(FileNotFoundError): return json.loads((self.path / file).read_text(encoding="utf-8"))
-        return {}
+        try: return json.loads((self.path / file).read_text(encoding="utf-8"))
+        except FileNotFoundError: return {}
+        except ValueError as error:
+            fix = "restore it from a copy, or remove it and deploy again; what was collected stays"
+            raise UserError(f"the file is damaged: {error}", file=self.path / file, fix=fix) from None
 
     @property
     def state(self) -> dict: return self.read("state.json")
+
     @property
-    def status(self) -> dict: return self.read("status.json")
+    def status(self) -> dict:
+        "What the host has written last; nothing where that is damaged, for it writes it again"
+        with suppress(UserError): return self.read("status.json")
+        return {}
 
     def lock(self,
-        name: str,      # state: for a moment; deploy: for as long as a deployment takes
+        name: str,              # state: for a moment; deploy: for as long as a deployment takes
+        timeout: float = -1,    # Seconds to wait for another command; negative: as long as it takes
     ) -> AbstractContextManager[bool]:
         "Let one writer in at a time"
-        return lock(self.path / f"{name}.lock")
+        return lock(self.path / f"{name}.lock", timeout)
 
     @contextmanager
-    def change(self) -> Iterator[dict]:     # The state, which is written if the block ends well
+    def change(self,
+        timeout: float = 60.0,      # Seconds to wait for another command
+    ) -> Iterator[dict]:            # The state, which is written if the block ends well
         "Change the state in one act"
-        with self.lock("state"):
+        with self.lock("state", timeout) as mine:
+            if not mine: raise _held(self.path / "state.lock")
             state = {**EMPTY_STATE, "name": self.name, **self.state}
             yield state
             state["generation"] += 1
@@ -113,7 +150,8 @@ def read_keys(
     "Read the keys of an endpoint, made when they are first asked for"
     if regenerate not in (None, *KEYS):
         raise UserError(f"no key is called {regenerate}", accepted=", ".join(KEYS))
-    with folder.lock("state"):
+    with folder.lock("state", 60.0) as mine:
+        if not mine: raise _held(folder.path / "state.lock")
         old = folder.read("keys.json")
         kept = {name: key for name, key in old.items() if name != regenerate}
         keys = {name: kept.get(name) or secrets.token_urlsafe(32) for name in KEYS}

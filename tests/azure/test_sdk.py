@@ -1,8 +1,11 @@
 "The private parts of azure-ai-ml: each is where `mlops_nb.azure.sdk` expects it, and no other module knows one"
 import inspect
 import re
+import tomllib
+from importlib.metadata import version
 
 import pytest
+from packaging.requirements import Requirement
 
 from tests.support import ROOT
 
@@ -52,3 +55,11 @@ def test_datastores_are_opened_and_read_by_the_functions_that_the_sdk_itself_use
     assert [*inspect.signature(get_datastore_info).parameters][:2] == ["operations", "name"]
     assert [*inspect.signature(download_artifact_from_aml_uri).parameters] == ["uri", "destination",
                                                                                "datastore_operation"]
+
+
+def test_another_minor_version_of_the_sdk_is_not_taken_by_itself():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    range = next(asked for line in extras["azure"] if (asked := Requirement(line)).name == "azure-ai-ml").specifier
+    major, minor, *_ = map(int, version("azure-ai-ml").split("."))
+    assert version("azure-ai-ml") in range
+    assert f"{major}.{minor + 1}.0" not in range and f"{major}.{minor - 1}.9" not in range

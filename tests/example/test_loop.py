@@ -7,7 +7,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,14 @@ import pytest
 from mlops_nb.errors import UserError
 from mlops_nb.monitoring.replay import (
     LineView,
-    Scenario,
     TrafficEnded,
+    choose_windows,
+    cut_windows,
     describe_answers,
     format_summary,
-    parse_months,
     wait_with_traffic,
 )
+from mlops_nb.monitors.settings import ReplaySettings
 from mlops_nb.retraining.events import list_events
 from mlops_nb.serving.endpoints import Endpoints
 from mlops_nb.tower.facts import collect_facts
@@ -33,8 +35,8 @@ COMMAND = [
     "-m",
     "mlops_nb",
     "loop",
-    "--months",
-    "4-5",
+    "--windows",
+    "2",
     "--sample",
     "20",
     "--rows",
@@ -86,8 +88,8 @@ def summary(project) -> dict:
 
 
 def test_it_comes_to_an_end_with_what_was_measured(summary):
-    assert list(summary["months"]) == ["2013-04", "2013-05"]
-    assert all(month["performance"]["n"] > 500 and month["requests"] > 200 for month in summary["months"].values())
+    assert list(summary["windows"]) == ["2013-04", "2013-05"]
+    assert all(one["performance"]["n"] > 500 and one["requests"] > 200 for one in summary["windows"].values())
     assert summary["releases"] >= 1 and summary["retrained"] >= summary["refused"]
     text = format_summary(summary)
     assert text[-1].startswith("control tower: ") and Path(text[-1].partition(": ")[2]).is_file()
@@ -140,19 +142,38 @@ def test_a_release_without_traffic_ends():
     with pytest.raises(TrafficEnded): wait(0)
 
 
-@pytest.mark.parametrize("text", ["12-4", "x", "1-3", "4-13", "", "4-"])
-def test_impossible_months(text):
-    if text == "4-": assert parse_months(text) == (4, 4)
-    else:
-        with pytest.raises(UserError): parse_months(text)
+YEAR = ReplaySettings(start="2013-04-01", end="2014-01-01")
+
+
+@pytest.mark.parametrize("wrong, message", [
+    (replace(YEAR, window="year"), "month, or a number of days"),
+    (replace(YEAR, window="0"), "month, or a number of days"),
+    (replace(YEAR, start="spring"), "start = 2013-04-01")])
+def test_impossible_windows(wrong, message):
+    with pytest.raises(UserError, match=message): cut_windows(wrong)
+
+
+def test_windows_are_months_or_days_and_the_last_one_may_be_shorter():
+    assert [one.name for one in cut_windows(YEAR)] == [f"2013-{month:02d}" for month in range(4, 13)]
+    tens = cut_windows(replace(YEAR, end="2013-04-26", window="10"))
+    assert [one.name for one in tens] == ["2013-04-01", "2013-04-11", "2013-04-21"]
+    assert tens[-1].ends - tens[-1].begins == timedelta(days=5)
+
+
+def test_what_a_champion_has_seen_is_not_replayed():
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    assert [one.name for one in choose_windows(YEAR, "2013-10-15", None, now)] == ["2013-11", "2013-12"]
+    assert [one.name for one in choose_windows(YEAR, None, 2, now)] == ["2013-04", "2013-05"]
+    sample, = choose_windows(YEAR, "2014-01-01", None, now)
+    assert (sample.name, sample.ends) == ("sample", now)
 
 
 def test_lines_say_each_step_once():
     said = []
     view = LineView(said.append)
-    for count in range(3): view(4, "serving", str(count))
-    view(4, "done", "")
-    assert len(said) == 2 and said[1].endswith("month 4: done")
+    for count in range(3): view("2013-04", "serving", str(count))
+    view("2013-04", "done", "")
+    assert len(said) == 2 and said[1].endswith("2013-04: done")
 
 
 def test_words_for_what_was_decided():
@@ -162,4 +183,3 @@ def test_words_for_what_was_decided():
         describe_answers([dict(action="retrain", reason="", outcome=dict(accepted=False, reason="Refused: worse."))])
         == "retrained, and kept the champion. Refused: worse."
     )
-    assert Scenario().start(13).year == 2014 and Scenario().start(13) - Scenario().start(12) == timedelta(days=31)

@@ -10,14 +10,17 @@ import pytest
 from click.testing import CliRunner
 
 from mlops_nb.cli.main import main
+from mlops_nb.infrastructure.bootstrap import check_sign_in
 from mlops_nb.infrastructure.roles import ROLES
 from mlops_nb.schemas.documents import load
+from mlops_nb.serving.settings import DeploymentSettings
 from mlops_nb.settings import load_settings
 
 from tests.support import ROOT
 
 EMPTY = {"az_login": True, "gh_login": True, "apps": {}, "principals": {}, "roles": [], "groups": {}, "providers": {},
-         "environments": {}, "variables": {}, "protection": None}
+         "environments": {}, "variables": {}, "protection": None, "pages": None, "visibility": "private",
+         "plan": "enterprise", "tells_plan": True, "subject": "immutable"}
 ENVIRONMENTS = ("dev", "staging", "production")
 GRANTOR = "Role Based Access Control Administrator"
 
@@ -78,7 +81,7 @@ def done(once, clouds):
 
 def test_everything_is_shown_before_anything_is_run(clouds):
     found = clouds.run("--dry-run")
-    assert found.exit_code == 0 and clouds.state == EMPTY
+    assert found.exit_code == 0 and clouds.state == EMPTY, found.output
     assert "az ad app create --display-name octo/flights-dev" in found.output and "'<dev.app>'" in found.output
     assert clouds.run(input="n\n").exit_code in (1, 130) and clouds.state == EMPTY
     assert not [call for call in clouds.calls if {"create", "set", "PUT", "register", "delete", "DELETE"} & {*call}]
@@ -89,11 +92,13 @@ def test_two_logins_are_enough(once):
     state, settings = clouds.state, load_settings(clouds.root)
     subjects = {app["displayName"]: [one["subject"] for one in app["credentials"]] for app in state["apps"].values()}
     names = ("plan", *ENVIRONMENTS)
-    assert subjects == {f"octo/flights-{name}": [f"repo:octo/flights:environment:{name}"] for name in names}
+    assert subjects == {f"octo/flights-{name}": [f"repo:octo@123456/flights@456789:environment:{name}"]
+                        for name in names}
     clients = {name: state["variables"][name]["AZURE_CLIENT_ID"] for name in names}
     assert clients == {app["displayName"].rpartition("-")[2]: id for id, app in state["apps"].items()}
     assert state["variables"][""] == {"AZURE_TENANT_ID": "00000000-0000-4000-8000-000000000001",
-                                      "AZURE_SUBSCRIPTION_ID": "00000000-0000-4000-8000-000000000002"}
+                                      "AZURE_SUBSCRIPTION_ID": "00000000-0000-4000-8000-000000000002",
+                                      "RELEASE_APPROVAL": "environment", "PAGES": "false"}
     rules = state["environments"]["production"]["protection_rules"]
     reviewers = [rule["reviewers"] for rule in rules if rule["type"] == "required_reviewers"]
     assert reviewers == [[{"type": "User", "reviewer": {"id": 583231}}]]
@@ -163,6 +168,81 @@ def test_undo_takes_back_all_but_the_groups(done):
     left = (clouds.root/"pipelines/environment/roles.yml").read_text()
     assert [*map(str.rstrip, left.splitlines())] == [*map(str.rstrip, roles.splitlines())]
     assert "nothing to undo" in clouds.run("--undo", "--yes").output
+
+
+def subjects(state: dict) -> dict:
+    return {app["displayName"].rpartition("-")[2]: [one["subject"] for one in app["credentials"]]
+            for app in state["apps"].values()}
+
+
+@pytest.mark.parametrize("subject, starts", [
+    ("old", "repo:octo/flights"), ("immutable", "repo:octo@123456/flights@456789"), ("custom", "repository_id:456789"),
+    ("organisation", "repository_id:456789"),
+])
+def test_the_subject_that_github_sends_is_registered(clouds, subject, starts):
+    clouds.set(subject=subject)
+    assert clouds.run("--yes").exit_code == 0
+    assert subjects(clouds.state) == {name: [f"{starts}:environment:{name}"] for name in ("plan", *ENVIRONMENTS)}
+    assert "nothing to do" in clouds.run("--yes").output
+
+
+def test_a_subject_of_before_is_replaced(clouds):
+    clouds.set(subject="old")
+    clouds.run("--yes")
+    clouds.set(subject="immutable")
+    found = clouds.run("--yes")
+    assert found.exit_code == 0 and "4 commands" in found.output and "AADSTS700213" in found.output
+    assert subjects(clouds.state)["dev"] == ["repo:octo@123456/flights@456789:environment:dev"]
+    assert "nothing to do" in clouds.run("--yes").output
+
+
+def test_doctor_compares_what_is_registered_with_what_github_sends(done):
+    assert [one.ok for one in check_sign_in(done.root, "dev")] == [True]
+    done.set(subject="old")
+    [found] = check_sign_in(done.root, "dev")
+    assert not found.ok and found.needed and found.fix == "mlops-nb bootstrap"
+    sent, registered = "repo:octo/flights:environment:dev", "repo:octo@123456/flights@456789"
+    assert f"GitHub sends {sent}, registered is {registered}" in found.found
+    assert "AADSTS700213" in found.found
+    done.set(gh_login=False)
+    [found] = check_sign_in(done.root, "dev")
+    assert not found.needed and "gh is not logged in" in found.found
+
+
+def workflow_identities(state: dict) -> dict:
+    "The client ids of the environments, wherever they are kept"
+    apart = {name: state["variables"].get(name, {}).get("AZURE_CLIENT_ID") for name in ("plan", *ENVIRONMENTS)}
+    together = state["variables"].get("", {})
+    return {name: id or together.get(f"AZURE_CLIENT_ID_{name.upper()}") for name, id in apart.items()}
+
+
+@pytest.mark.parametrize("visibility, plan, environments, approval, pages, says", [
+    ("public", "", True, "environment", "true", "a public repository on plan unknown has environments, required"),
+    ("private", "enterprise", True, "environment", "false", "everybody could read it; --pages publishes it anyway"),
+    ("private", "team", True, "command", "false", "waits for `mlops-nb release approve` by one of: ada, octocat"),
+    ("private", "free", False, "command", "false", "jobs of any branch can sign in as any environment"),
+    ("private", "", False, "command", "false", "GitHub does not say which plan it is: --github-plan NAME does"),
+])
+def test_what_a_plan_does_not_allow_is_done_otherwise(clouds, visibility, plan, environments, approval, pages, says):
+    clouds.set(visibility=visibility, plan=plan)
+    found = clouds.run("--yes", "--reviewer", "octo/releasers")
+    state, approvers = clouds.state, load_settings(clouds.root).section(DeploymentSettings).approvers
+    assert found.exit_code == 0 and says in found.output, found.output
+    assert bool(state["environments"]) is environments is bool(state["protection"])
+    assert {*workflow_identities(state).values()} == {*state["apps"]}
+    assert (state["variables"][""]["RELEASE_APPROVAL"], state["variables"][""]["PAGES"]) == (approval, pages)
+    assert bool(state["pages"]) is (pages == "true")
+    assert approvers == ("ada, octocat" if approval == "command" else "")
+    assert "nothing to do" in clouds.run("--yes", "--reviewer", "octo/releasers").output
+    assert clouds.run("--undo", "--yes").exit_code == 0
+    assert not any(clouds.state["variables"].values()) and not clouds.state["pages"]
+
+
+def test_a_plan_that_github_does_not_tell_can_be_said(clouds):
+    clouds.set(plan="team", tells_plan=False)
+    told = clouds.run("--dry-run", "--github-plan", "team")
+    assert "on plan team has environments, protected branches, Pages; not required reviewers" in told.output
+    assert "environments/production --input" in told.output
 
 
 @pytest.mark.parametrize("missing, says", [({"az_login": False}, "az login"), ({"gh_login": False}, "gh auth login")])

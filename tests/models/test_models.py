@@ -108,12 +108,53 @@ def test_a_missing_file_is_refused(saved, name):
         saving.load(*saved)
 
 
-@pytest.mark.parametrize("name", ["extra.py", "code/deep/extra.py", ".hidden", "two\nlines"])
+@pytest.mark.parametrize("name", ["extra.py", "code/deep/extra.py", ".hidden", "naïve café.py"])
 def test_an_added_file_is_refused(saved, name):
     (saved[0] / name).parent.mkdir(parents=True, exist_ok=True)
     (saved[0] / name).touch()
     with pytest.raises(UserError, match=f"{name} was added"):
         saving.load(*saved)
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "a\u2028b", "back\\slash", os.fsdecode(b"caf\xe9")])
+def test_a_name_that_no_manifest_can_hold_is_refused(saved, name):
+    (saved[0] / name).touch()
+    with pytest.raises(UserError, match="a name that a manifest cannot hold"): saving.load(*saved)
+
+
+def test_what_was_verified_is_what_is_loaded(saved, monkeypatch):
+    "The file is changed right after the check, and back after the reading"
+    folder, sha = saved
+    real = saving.verified_hashes
+
+    def then_forge(*words):
+        found = real(*words)
+        (folder / "model.skops").write_bytes(b"forged")
+        return found
+    monkeypatch.setattr(saving, "verified_hashes", then_forge)
+    with pytest.raises(UserError, match="model.skops was changed after it was verified"): saving.load(folder, sha)
+
+
+def test_code_behind_a_link_is_sealed(saved, tmp_path):
+    folder, shared = saved[0], tmp_path / "shared"
+    shared.mkdir()
+    (shared / "model.py").write_text("good")
+    (folder / "code").symlink_to(shared)
+    sha = saving.seal(folder)
+    (shared / "model.py").write_text("evil")
+    with pytest.raises(UserError, match="code/model.py was changed"): saving.verify(folder, sha)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link to nowhere", "link to an empty folder", "link up"])
+def test_what_cannot_be_sealed_is_refused(saved, tmp_path, kind):
+    odd = saved[0] / "odd"
+    (tmp_path / "empty").mkdir()
+    targets = {"link to nowhere": tmp_path / "nowhere", "link to an empty folder": tmp_path / "empty",
+               "link up": saved[0]}
+    if kind == "pipe": os.mkfifo(odd)
+    else: odd.symlink_to(targets[kind])
+    for refuses in (saving.verify, saving.seal):
+        with pytest.raises(UserError, match="so it cannot be sealed"): refuses(saved[0])
 
 
 def test_a_renamed_file_is_refused(saved):

@@ -257,7 +257,19 @@ def test_limits_of_the_gate_agree_with_the_settings(repo):
     assert ["pipelines/training/pipeline.yml:4: seed is 5" in p for p in problems(repo)] == [True]
     edit(repo / "settings.ini", "max_latency_ms = 20", "max_latency_ms = 30")
     found = "\n".join(problems(repo))
-    assert "01_fit.ipynb: max_latency_ms is 20.0" in found and "pipeline.yml:3: max_latency_ms is 20" in found
+    assert "pipeline.yml:3: max_latency_ms is 20" in found and "01_fit" not in found    # its default is for Jupyter
+
+
+def test_a_limit_that_a_pipeline_leaves_out_is_named(repo):
+    "The step would take its notebook's default instead"
+    (repo / "settings.ini").write_text("[project]\nexperiment = e\nmodel = m\n[gates]\nmax_latency_ms = 20\n")
+    write_stage(repo, parameters="max_latency_ms: float = 50   # a limit")
+    pipeline = repo / "pipelines/training/pipeline.yml"
+    pipeline.write_text("type: pipeline\njobs:\n  a:\n    component: components/fit.yml\n")
+    export(repo)
+    assert ["pipeline.yml:3: a is not given max_latency_ms" in p for p in problems(repo)] == [True]
+    pipeline.write_text(pipeline.read_text() + "    inputs:\n      max_latency_ms: 20\n")
+    assert problems(repo) == []
 
 
 def test_broken_settings_are_the_one_problem(repo):

@@ -1,5 +1,6 @@
 "Releases on a real endpoint: good and bad versions, kills at each change, two at once, approval, too little traffic"
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -122,6 +123,30 @@ def test_a_person_at_the_terminal_is_asked_and_may_say_nothing(tools):
         "approval"
     ]
     assert released(tools, approve_as=None, ask=lambda r: "Grace").approved_by == "Grace"
+
+
+def test_a_listed_person_approves_with_a_command(tools):
+    found = released(tools, approve_as=None)
+    settings = tools.root / "settings.ini"
+    before = settings.read_text()
+    def approving(actor: str, approvers: str, *words: str):
+        settings.write_text(before.replace("[deployment]\n", f"[deployment]\napprovers = {approvers}\n"))
+        env = {**os.environ, "GITHUB_ACTIONS": "true", "GITHUB_TRIGGERING_ACTOR": actor}
+        words = (str(Path(sys.executable).with_name("mlops-nb")), "release", "approve", *words)
+        return subprocess.run(words, cwd=tools.root, text=True, capture_output=True, env=env)
+
+    try:
+        for actor, approvers, says in (("ada", "", "approvers is empty"),
+                                       ("mallory", "ada, grace", "mallory may not approve a release")):
+            refused = approving(actor, approvers)
+            assert refused.returncode == 2 and says in refused.stderr
+        unknown = approving("ada", "ada", "another")
+        assert unknown.returncode == 2 and "0 releases wait for an approval" in unknown.stderr
+        assert read_release(tools.root, found.id).waits_for_approval
+        done = approving("ada", "ada, grace", "--json")
+        assert done.returncode == 0 and json.loads(done.stdout)["approved_by"] == "ada", done.stderr
+    finally: settings.write_text(before)
+    assert released(tools, approve_as=None).stage != "approval"
 
 
 def test_qa_that_fails_refuses_the_version(tools):

@@ -1,10 +1,10 @@
 "`mlops-nb new`: a project of one's own, whose own commands pass untouched"
 import json
+import re
 import tomllib
 import urllib.request
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import yaml
 
@@ -45,14 +45,14 @@ def test_new_says_what_it_assumed(harvest, sugar):
 
 
 def test_a_random_split_is_warned_of_in_prose_and_states_its_seed(harvest, sugar):
-    warned = source(sugar[0] / "nbs/training/02_prepare.ipynb")
+    warned = source(sugar[0] / "nbs/training/03_prepare.ipynb")
     assert "**A warning.**" in warned and "seed: Annotated[int" in warned
-    assert "warning" not in source(harvest[0] / "nbs/training/02_prepare.ipynb").lower()
+    assert "warning" not in source(harvest[0] / "nbs/training/03_prepare.ipynb").lower()
 
 
 def test_nothing_of_the_template_or_of_the_example_is_left(harvest, sugar):
     for project in (harvest[0], sugar[0]):
-        for path in project.rglob("*"):
+        for path in (path for path in project.rglob("*") if ".mlops" not in path.parts):
             if path.is_file() and path.suffix in (".ipynb", ".py", ".yml", ".toml", ".ini", ".md", ".txt", ""):
                 text = path.read_text()
                 assert "<<" not in text and "if-" not in text, path
@@ -76,16 +76,60 @@ def test_the_image_of_a_project_serves_as_the_one_of_this_repository_does(harves
     assert "mlops-nb[job,serve]" in (there / "requirements.txt").read_text()
 
 
-def test_the_loop_of_a_classification_goes_from_a_csv_to_a_served_prediction(harvest):
+SHARED = [*(f"training/{name}" for name in ("04_train", "05_evaluate", "06_register")),
+          *(f"deployment/{name}" for name in ("01_score", "02_qa", "03_split", "04_batch", "05_gather")),
+          "monitoring/01_tower", "monitoring/02_replay"]
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_a_stage_of_a_project_is_that_of_the_example_but_for_the_name_of_the_package(harvest, sugar, name):
+    for project in (harvest[0], sugar[0]):
+        theirs = source(project / f"nbs/{name}.ipynb")
+        renamed = re.sub(rf"\b{project.name}([./])(training|deployment|monitoring)\b", r"mlops_nb\1\2", theirs)
+        assert renamed == source(ROOT / f"nbs/{name}.ipynb")
+
+
+def test_a_project_has_all_four_folders_and_all_sections(harvest, sugar):
+    for project in (harvest[0], sugar[0]):
+        for file in ("training/sweep.yml", "deployment/rollout.yml", "deployment/staging.yml", "deployment/qa.yml",
+                     "deployment/batch.yml", "deployment/kubernetes/deployment.yml", "monitoring/monitor.yml",
+                     "monitoring/rollout.yml", "environment/roles.yml", "environment/workspace.yml"):
+            assert (project / "pipelines" / file).is_file(), file
+        assert {path.stem for path in (project / ".github/workflows").glob("*.yml")} == {
+            "ci", "training", "deployment", "monitoring", "environment"}
+        stated = {line for line in (project / "settings.ini").read_text().splitlines() if line.startswith("[")}
+        assert stated == {line for line in (ROOT / "settings.ini").read_text().splitlines() if line.startswith("[")}
+        assert "curl" in (project / "README.md").read_text()
+    assert (harvest[0] / "pipelines/monitoring/retrain.yml").is_file()
+
+
+def test_the_loop_tells_the_story_of_a_table_with_a_time(harvest):
+    "Windows after the first training are replayed, outcomes come late, and the tower shows it"
+    summary = json.loads(command("loop", "--json", cwd=harvest[0]).stdout)
+    assert len(summary["windows"]) == 2 and summary["releases"] >= 1
+    assert all(one["requests"] > 100 and one["performance"]["n"] > 100 for one in summary["windows"].values())
+    assert Path(summary["tower"]).is_file() and "harvest" in Path(summary["tower"]).read_text()
+    assert json.loads(command("loop", "--json", cwd=harvest[0]).stdout) == summary
+    assert served(harvest[0], [{"site": "north", "load": 3.0}, {"site": "new", "load": None}])[0]["probability"] > 0.7
+
+
+def test_fresh_asks_before_anything_is_moved(harvest):
     project = harvest[0]
-    assert "is the champion" in make(project, "loop")
-    job = json.loads(command("show", "last", "--json", cwd=project).stdout)
-    prepared = Path(next(step for step in job["steps"] if step["name"] == "prepare")["outputs"]["prepared"])
-    parts = {name: pd.read_parquet(prepared / f"{name}.parquet") for name in ("train", "validation", "test")}
-    assert parts["train"].when.max() < parts["validation"].when.min()
-    assert parts["validation"].when.max() < parts["test"].when.min()
-    assert "Nothing has changed" in make(project, "loop")
-    assert served(project, [{"site": "north", "load": 3.0}, {"site": "new", "load": None}])[0]["probability"] > 0.8
+    before = {path.name for path in project.iterdir()}
+    assert "mlops-nb loop --fresh --yes" in command("loop", "--fresh", cwd=project, code=2).stderr
+    hidden = (project / "pipelines/monitoring/rollout.yml").rename(project / "rollout.yml")
+    try: assert "the loop needs pipelines/monitoring/rollout.yml" in command("loop", "--fresh", "--yes", cwd=project,
+                                                                             code=2).stderr
+    finally: hidden.rename(project / "pipelines/monitoring/rollout.yml")
+    assert {path.name for path in project.iterdir()} == before
+
+
+def test_the_loop_of_a_table_without_a_time_starts_from_the_champion_that_is_there(sugar):
+    "It trains, releases, serves a sample, monitors once; a champion that was trained before is no obstacle"
+    command("run", "pipelines/training/pipeline.yml", cwd=sugar[0])
+    summary = json.loads(command("loop", "--json", cwd=sugar[0]).stdout)
+    assert [*summary["windows"]] == ["sample"] and summary["windows"]["sample"]["requests"] > 50
+    assert Path(summary["tower"]).is_file()
 
 
 def served(project: Path, rows: list) -> list:
@@ -98,7 +142,6 @@ def served(project: Path, rows: list) -> list:
                                        {"Content-Type": "application/json",
                                         "Authorization": f"Bearer {keys['primary']}"})
         with urllib.request.urlopen(asked, timeout=60) as answer: said = json.loads(answer.read())
-        assert "not enough data" in command("monitor", cwd=project).stdout
         return said
     finally:
         command("endpoint", "stop", "harvest", cwd=project)
@@ -123,6 +166,7 @@ def test_a_project_without_data_begins_with_a_stage_that_runs(tmp_path):
     (["--package", "My-Package"], "small letters"),
     (["--package", "p"], "3 to 32"),
     (["--package", "json"], "is taken"),
+    (["--package", "lambda"], "is a word of Python"),
     (["--package", "pandas"], "installed package"),
     (["--package", "p", "--target", "x"], "--data FILE"),
     (["--package", "p", "--data", "failures.csv"], "no --target"),

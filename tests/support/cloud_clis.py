@@ -106,12 +106,28 @@ def credential_create(words, state):
     said = json.loads(given["--parameters"])
     if said.keys() - {"name", "issuer", "subject", "audiences", "description"}: raise Wrong("Invalid property")
     kept = state["apps"][given["--id"]]["credentials"]
-    if any(one["subject"] == said["subject"] for one in kept):
+    if any(said["name"] == one["name"] for one in kept):
+        raise Wrong("FederatedIdentityCredential with name already exists.")
+    checked_credential(said, kept)
+    kept.append(said)
+    return said
+
+
+def checked_credential(said, others):
+    if any(one["subject"] == said["subject"] for one in others):
         raise Wrong("FederatedIdentityCredential with this issuer and subject already exists.")
     issuer, audiences = "https://token.actions.githubusercontent.com", ["api://AzureADTokenExchange"]
     if said["issuer"] != issuer or said["audiences"] != audiences: raise Wrong("not GitHub's issuer or audience")
-    kept.append(said)
-    return said
+
+
+def credential_update(words, state):
+    given = options(words, {"--id": 1, "--federated-credential-id": 1, "--parameters": 1})
+    said, kept = json.loads(given["--parameters"]), state["apps"][given["--id"]]["credentials"]
+    found = [one for one in kept if one["name"] == given["--federated-credential-id"]]
+    if not found: raise Wrong(f"Resource '{given['--federated-credential-id']}' does not exist")
+    if said["name"] != found[0]["name"]: raise Wrong("Property name is immutable")
+    checked_credential(said, [one for one in kept if one is not found[0]])
+    found[0].update(said)
 
 
 def provider_list(words, state):
@@ -180,7 +196,8 @@ def role_delete(words, state):
 
 AZ = {"account show": account, "ad app list": app_list, "ad app create": app_create, "ad app delete": app_delete,
       "ad sp list": sp_list, "ad sp create": sp_create, "ad app federated-credential list": credential_list,
-      "ad app federated-credential create": credential_create, "provider list": provider_list,
+      "ad app federated-credential create": credential_create,
+      "ad app federated-credential update": credential_update, "provider list": provider_list,
       "provider register": provider_register, "group show": group_show, "group create": group_create,
       "role assignment list": role_list,
       "role assignment create": role_create, "role assignment delete": role_delete}
@@ -214,8 +231,19 @@ def api(words, state):
     method, words = ("GET", words) if words[0] != "--method" else (words[1], words[2:])
     path, rest = words[0], options(words[1:], {"--input": 1})
     body = json.load(sys.stdin) if rest.get("--input") == "-" else None
-    if match := re.fullmatch(r"user|users/(\w+)|orgs/(\w+)/teams/(\w+)", path):
-        return {"id": {None: 1, "octocat": 583231}.get(match[1] if not match[2] else None, 7)}
+    if match := re.fullmatch(r"user|users/(\w+)|orgs/(\w+)/teams/(\w+)(/members)?", path):
+        if match[4]: return [{"login": "ada"}, {"login": "octocat"}]
+        login = {"user": "me"}.get(path, match[1])
+        return {"id": {None: 1, "octocat": 583231}.get(match[1] if not match[2] else None, 7), "login": login}
+    if path == "orgs/octo":     # the plan is told to owners
+        told = {"plan": {"name": state["plan"]}} if state["plan"] and state["tells_plan"] else {}
+        return {"login": "octo", "id": 123456, **told}
+    if path == "orgs/octo/actions/oidc/customization/sub": return {"include_claim_keys": ["repository_id", "context"]}
+    if path == "repos/octo/flights":
+        return {"id": 456789, "name": "flights", "full_name": "octo/flights", "owner": {"login": "octo", "id": 123456},
+                "private": state["visibility"] != "public", "visibility": state["visibility"]}
+    if path == "repos/octo/flights/actions/oidc/customization/sub": return subject_template(state)
+    if path == "repos/octo/flights/pages": return pages(method, body, state)
     environments = r"environments/(?P<env>\w+)(?:/variables/(?P<envvar>\w+))?"
     others = r"actions/variables/(?P<var>\w+)|branches/main/(?P<protection>protection)"
     match = re.fullmatch(rf"repos/octo/flights/(?:{environments}|{others})", path)
@@ -227,9 +255,36 @@ def api(words, state):
     return protection(method, body, state) if match["protection"] else environment(method, match["env"], body, state)
 
 
+def subject_template(state):
+    "What GitHub says of the subjects of tokens: since July 2026 with a prefix"
+    if state["subject"] == "custom": return {"use_default": False, "include_claim_keys": ["repository_id", "context"]}
+    if state["subject"] == "organisation": return {"use_default": False}
+    if state["subject"] == "old": return {"use_default": True}
+    return {"use_default": True, "use_immutable_subject": True, "sub_claim_prefix": "repo:octo@123456/flights@456789"}
+
+
+def paid(state) -> bool: return state["visibility"] == "public" or state["plan"] in ("pro", "team", "enterprise")
+def enterprise(state) -> bool: return state["visibility"] == "public" or state["plan"] == "enterprise"
+
+
+def pages(method, body, state):
+    if method == "POST":
+        if not paid(state): raise Wrong("gh: Your current plan does not support GitHub Pages. (HTTP 422)")
+        if state["pages"]: raise Wrong("gh: GitHub Pages is already enabled. (HTTP 409)")
+        if body != {"build_type": "workflow"}: raise Wrong("gh: Invalid request. (HTTP 422)")
+        state["pages"] = body
+    if not state["pages"]: raise Wrong("gh: Not Found (HTTP 404)")
+    if method == "DELETE": state["pages"] = None
+    return state["pages"]
+
+
 def environment(method, name, body, state):
     kept = state["environments"]
     if method == "PUT":
+        if not paid(state): raise Wrong("gh: Not Found (HTTP 404)")
+        if body.get("reviewers") and not enterprise(state):
+            raise Wrong("gh: Failed to create the environment protection rule. Please ensure the billing plan supports "
+                        "the required reviewers protection rule. (HTTP 422)")
         if body.keys() - {"wait_timer", "prevent_self_review", "reviewers", "deployment_branch_policy"}:
             raise Wrong("gh: Invalid request (HTTP 422)")
         policy = body.get("deployment_branch_policy")
@@ -249,6 +304,8 @@ def environment(method, name, body, state):
 
 
 def protection(method, body, state):
+    if not paid(state):
+        raise Wrong("gh: Upgrade to GitHub Pro or make this repository public to enable this feature. (HTTP 403)")
     if method == "PUT":
         if {"required_status_checks", "enforce_admins", "required_pull_request_reviews", "restrictions"} - body.keys():
             raise Wrong("gh: Invalid request. (HTTP 422)")

