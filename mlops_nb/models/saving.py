@@ -34,7 +34,9 @@ def _disable_telemetry() -> None:
 TRUSTED = (
     "builtins.object", "collections.OrderedDict", "functools.partial", "lightgbm.basic.Booster",
     "lightgbm.sklearn.LGBMClassifier",
-    "lightgbm.sklearn.LGBMRegressor", "numpy.dtype", "numpy.mean", "scipy._lib.array_api_compat.numpy._aliases.asarray",
+    "lightgbm.sklearn.LGBMRegressor", "mlops_nb.models.features.BooleanNumbers",
+    "mlops_nb.models.features.TimeFeatures", "numpy.dtype", "numpy.mean",
+    "scipy._lib.array_api_compat.numpy._aliases.asarray",
     "scipy.interpolate._bsplines.BSpline", "sklearn._loss.loss.HalfTweedieLossIdentity",
     "sklearn.calibration._CalibratedClassifier", "sklearn.calibration._SigmoidCalibration",
     "sklearn.compose._column_transformer.make_column_selector",

@@ -1,0 +1,158 @@
+"Tables as people have them: what is found, what is read, what is refused"
+import bz2
+import gzip
+import zipfile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from mlops_nb.errors import UserError
+from mlops_nb.tables.reading import describe_reading, find_reading, write_parquet
+
+
+def read(path: Path, **known) -> tuple[dict[str, str], pd.DataFrame, str]:
+    "Kinds, the table as a stage reads it again, and how it was read"
+    found = find_reading(path, **known)
+    kinds = {name: str(kind) for name, kind in found.kinds.items()}
+    target = path.parent / "again.parquet"
+    write_parquet(path, found.layout, kinds, target)
+    target.rename(aside := path.parent / ".again.parquet")
+    return kinds, pd.read_parquet(aside), describe_reading(found)
+
+
+@pytest.mark.parametrize("text, encoding, said", [
+    ("größe;Stadt\n0,5;Zürich\n-1,25;Genève\n", "cp1252", "; separated, cp1252, decimal comma"),
+    ("größe;Stadt\n0,5;Zürich\n-1,25;Genève\n", "utf-8", "; separated, utf-8, decimal comma"),
+    ("größe;Stadt\n0,5;Zürich\n-1,25;Genève\n", "utf-8-sig", "; separated, utf-8-sig, decimal comma"),
+    ("größe\tStadt\n0.5\tZürich\n-1.25\tGenève\n", "utf-16", "tab separated, utf-16"),
+    ("größe|Stadt\n0.5|Zürich\n-1.25|Genève\n", "utf-8", "| separated, utf-8"),
+])
+def test_delimiters_decimals_and_encodings_are_found(tmp_path, text, encoding, said):
+    (tmp_path / "t.csv").write_bytes(text.encode(encoding))
+    kinds, table, how = read(tmp_path / "t.csv")
+    assert how == f"read as {said}" and kinds["Stadt"] == "text"
+    assert table["größe"].tolist() == [0.5, -1.25] and table.Stadt.tolist() == ["Zürich", "Genève"]
+
+
+@pytest.mark.parametrize("values, kind, first", [
+    (["$1,234.50", "$2.00"], "number 1,234.5", 1234.5),
+    (["1.234,50 €", "2,00 €"], "number 1.234,5", 1234.5),
+    (["1 234 567", "1"], "number 1,234.5", 1234567),
+    (["1'234.5", "2"], "number 1,234.5", 1234.5),
+    (["(5)", "7"], "number 1,234.5", -5),
+    (["True", "", "FALSE"], "boolean", True),
+    (["31/01/2026", "01/02/2026"], "time %d/%m/%Y", pd.Timestamp("2026-01-31")),
+    (["01/31/2026 3:05 PM", "02/01/2026 1:00 AM"], "time %m/%d/%Y %I:%M %p", pd.Timestamp("2026-01-31T15:05")),
+    (["Jan 01 2024", "Feb 01 2024"], "time %b %d %Y", pd.Timestamp("2024-01-01")),
+    (["2026-01-31T12:00:00+02:00"], "time iso", pd.Timestamp("2026-01-31T10:00")),
+    (["1:30:00", "0:00:05"], "duration", 5400),
+    (["01067", "80331"], "text", "01067"),
+    (["yes", "no"], "text", "yes"),
+])
+def test_kinds_of_values_are_found(tmp_path, values, kind, first):
+    pd.DataFrame({"v": values, "other": "x"}).to_csv(tmp_path / "t.csv", index=False)
+    kinds, table, _ = read(tmp_path / "t.csv")
+    assert kinds["v"] == kind and table.v[0] == first
+
+
+def test_an_order_of_day_and_month_that_nobody_can_know_is_yours_to_say(tmp_path):
+    (tmp_path / "t.csv").write_text("v,w\n1/2/2026,a\n2/3/2026,b\n")
+    assert read(tmp_path / "t.csv")[2].endswith("dates month first")
+    _, table, how = read(tmp_path / "t.csv", dates="day-first")
+    assert how.endswith("dates day first") and table.v[0] == pd.Timestamp("2026-02-01")
+
+
+def test_seconds_since_1970_are_a_time_where_the_name_or_you_say_so(tmp_path):
+    (tmp_path / "t.csv").write_text("created_at,size\n1700000000,1700000000\n1700003600,1700000001\n")
+    assert read(tmp_path / "t.csv")[0] == {"created_at": "time epoch s", "size": "number"}
+    assert read(tmp_path / "t.csv", time="size")[0]["size"] == "time epoch s"
+
+
+def test_a_stray_value_costs_its_row_and_a_warning_not_the_column(tmp_path):
+    (tmp_path / "t.csv").write_text("x,y\n" + "".join(f"{i}.5,a\n" for i in range(598)) + "inf,a\n?,b\n")
+    found = find_reading(tmp_path / "t.csv")
+    assert str(found.kinds["x"]) == "number" and found.sample.x.isna().sum() == 2
+    assert [str(stray) for stray in found.strays] == [
+        "x: 2 values are no number and count as missing, first 'inf' in row 599"
+    ]
+
+
+def test_letters_among_few_numbers_are_categories(tmp_path):
+    (tmp_path / "t.csv").write_text("grade\n" + "1\n2\n3\n" * 40 + "A\n")
+    assert str(find_reading(tmp_path / "t.csv").kinds["grade"]) == "text"
+
+
+def packed(folder: Path, how: str) -> Path:
+    "The same two rows in another form"
+    text, path = b"a,b\n1,x\n2,y\n", folder / f"t.csv.{how}"
+    if how == "gz": path.write_bytes(gzip.compress(text))
+    elif how == "bz2": path.write_bytes(bz2.compress(text))
+    elif how == "zip":
+        with zipfile.ZipFile(path, "w") as archive: archive.writestr("inside.csv", text)
+    elif how == "jsonl": (path := folder / "t.jsonl").write_text('{"a": 1, "b": "x"}\n{"a": 2, "b": "y"}\n')
+    elif how == "json": (path := folder / "t.json").write_text('[{"a": 1, "b": "x"}, {"a": 2, "b": "y"}]')
+    elif how == "parquet": pd.DataFrame({"a": [1, 2], "b": ["x", "y"]}).to_parquet(path := folder / "t.parquet")
+    else:
+        (path := folder / "many files").mkdir()
+        for name, rows in (("1.csv", b"1,x\n"), ("2.csv", b"2,y\n")): (path / name).write_bytes(b"a,b\n" + rows)
+    return path
+
+
+@pytest.mark.parametrize("how", ["gz", "bz2", "zip", "jsonl", "json", "parquet", "folder"])
+def test_other_forms_of_the_same_table_read_alike(tmp_path, how):
+    (tmp_path / "it's [1] here").mkdir()
+    path = packed(tmp_path / "it's [1] here", how)
+    kinds, table, _ = read(path)
+    assert kinds == {"a": "number", "b": "text"}
+    assert table.a.tolist() == [1, 2] and table.b.tolist() == ["x", "y"]
+
+
+@pytest.mark.parametrize("name, content, message", [
+    ("t.csv", b"", "is empty"),
+    ("t.csv", b"\n\n", "is empty"),
+    ("t.csv", b"a,b\n", "has no rows"),
+    ("t.csv", b"a,b,a\n1,2,3\n", "2 columns are called a (columns 1, 3)"),
+    ("t.csv", b"size,Size\n1,2\n", "2 columns are called size and Size"),
+    ("t.parquet", b"no", "cannot be read"),
+    ("t.csv.gz", b"no", "cannot be read"),
+    ("t.xlsx", b"no", "cannot be read"),
+    ("t.pdf", b"no", "is not written as .pdf"),
+    ("t.json", b'{"a": ', "cannot be read"),
+])
+def test_what_is_no_table_is_refused_with_one_message(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError) as error: find_reading(tmp_path / name)
+    assert message in str(error.value) and name in str(error.value)
+
+
+def test_lines_with_another_number_of_fields_are_told(tmp_path):
+    (tmp_path / "t.csv").write_text("a,b\n" + "1,2\n" * 50 + "1,2,3\n" + "5,6\n" * 50)
+    found = find_reading(tmp_path / "t.csv")
+    assert found.lost == "1 line has another number of fields than the header, left out: the first is line 52"
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch):
+    import mlops_nb.tables.reading as reading
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n3,4\n")
+    take = reading.take_sample
+
+    def write_meanwhile(source):
+        rows = take(source)
+        (tmp_path / "t.csv").write_text("a,b\n1,2\n3,4\n5,6\n")
+        return rows
+    monkeypatch.setattr(reading, "take_sample", write_meanwhile)
+    with pytest.raises(UserError, match="changed while it was read"): find_reading(tmp_path / "t.csv")
+
+
+def test_what_was_recorded_is_read_and_nothing_is_guessed_again(tmp_path):
+    (tmp_path / "old.csv").write_text("a;b\n0,5;x\n1,5;y\n")
+    (tmp_path / "new.csv").write_text("b;a\nx;7\ny;8,5\n")
+    found = find_reading(tmp_path / "old.csv")
+    kinds = {name: str(kind) for name, kind in found.kinds.items()}
+    write_parquet(tmp_path / "new.csv", found.layout, kinds, tmp_path / "t.parquet")
+    assert pd.read_parquet(tmp_path / "t.parquet").a.tolist() == [7, 8.5]
+    (tmp_path / "bad.csv").write_text("b;a\nx;seven\ny;8,5\n")
+    with pytest.raises(UserError, match="'seven' in row 1"):
+        write_parquet(tmp_path / "bad.csv", found.layout, kinds, tmp_path / "bad.parquet")
+    assert not (tmp_path / "bad.parquet").exists()
