@@ -106,7 +106,8 @@ def _make_venv(
     "Make an empty virtual environment of the Python that is asked for"
     version = required.python or HERE
     interpreter = find_python(version)
-    missing = f"the environment of {required.source or 'the step'} asks for Python {version}, which is not on this machine"
+    who = required.source or "the step"
+    missing = f"the environment of {who} asks for Python {version}, which is not on this machine"
     if uv: complaint = _call([uv, "venv", "--quiet", "--python", interpreter or version, str(folder)])
     elif interpreter: complaint = _call([interpreter, "-m", "venv", str(folder)])
     else:
@@ -124,8 +125,8 @@ def _call(command: list[str]) -> str:   # Its last lines, empty where all is wel
     return "\n    ".join(lines or [f"exit code {done.returncode}"]) if done.returncode else ""
 
 # %% ../../nbs/api/runtimes/03_build.ipynb #c05e661a
-FIRST_FOR_NUMPY_2 = {"scikit-learn": "1.4.2", "scipy": "1.13", "pandas": "2.2.2", "matplotlib": "3.8.4", "numba": "0.60",
-                     "tensorflow": "2.18", "torch": "2.3", "statsmodels": "0.14.2", "pyarrow": "16.0", "shap": "0.45.1",
+FIRST_FOR_NUMPY_2 = {"scikit-learn": "1.4.2", "scipy": "1.13", "pandas": "2.2.2", "matplotlib": "3.8.4",
+                     "numba": "0.60", "tensorflow": "2.18", "torch": "2.3", "statsmodels": "0.14.2", "pyarrow": "16.0", "shap": "0.45.1",
                      "mlflow": "2.14"}
 
 
@@ -139,7 +140,8 @@ def conda_pins(
         try: required = Requirement(line)
         except InvalidRequirement: continue
         first = FIRST_FOR_NUMPY_2.get(required.name.lower().replace("_", "-"))
-        ends = [spec.version.removesuffix(".*") for spec in required.specifier if spec.operator in ("==", "~=", "<=", "<")]
+        highest = [spec for spec in required.specifier if spec.operator in ("==", "~=", "<=", "<")]
+        ends = [spec.version.removesuffix(".*") for spec in highest]
         if first and any(Version(end) < Version(first) for end in ends): return ["numpy<2"]
     return []
 

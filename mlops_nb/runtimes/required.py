@@ -86,7 +86,7 @@ CURATED = {"sklearn": "scikit-learn", "lightgbm": "lightgbm", "xgboost": "xgboos
 
 
 def from_name(
-    environment: str,   # `azureml://registries/azureml/environments/sklearn-1.5/labels/latest`, `azureml:AzureML-...@latest`
+    environment: str,   # `azureml://registries/azureml/environments/NAME/labels/latest`, `azureml:AzureML-NAME@latest`
 ) -> Required:
     "What the name of an environment says that is not registered here"
     name = re.sub(r"^azureml:(//registries/[^/]+/environments/)?", "", environment)

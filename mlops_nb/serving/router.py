@@ -368,7 +368,7 @@ class Recorder:
 # %% ../../nbs/api/serving/09_router.ipynb #5af2e119
 CONNECTION = frozenset({"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "expect",
                         "content-length", "host", "proxy-authorization", "proxy-connection"})     # of one hop only
-NOT_PASSED = CONNECTION | {"authorization", "x-request-id", "traceparent", "tracestate", "content-encoding"}    # the key stays
+NOT_PASSED = CONNECTION | {"authorization", "x-request-id", "traceparent", "tracestate", "content-encoding"}
 NOT_RECORDED = RejectedRequest(503, "NotRecorded",
                                "the request was answered, but cannot be recorded, so the answer is withheld",
                                "a disk with space, and a folder that can be written", retry=5)

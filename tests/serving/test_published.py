@@ -1,5 +1,4 @@
 "Deployments as Azure's samples write them: a model at a path, models that nobody sealed, no script, decorated scripts"
-import json
 import pickle
 from pathlib import Path
 
@@ -8,13 +7,16 @@ import pytest
 from mlops_nb.errors import UserError
 from mlops_nb.serving.endpoints import Endpoints
 from mlops_nb.serving.models import use_registry
+
 from tests.support.serving import Client
 
 READ_WEIGHTS = """import json, os
 def init():
     global known
     known = open(os.path.join(os.environ["AZUREML_MODEL_DIR"], "weights", "w.txt")).read()
-def run(raw): return {"w": known, "n": len(json.loads(raw)["data"]), "all": sorted(os.listdir(os.environ["AZUREML_MODEL_DIR"]))}
+def run(raw):
+    there = sorted(os.listdir(os.environ["AZUREML_MODEL_DIR"]))
+    return {"w": known, "n": len(json.loads(raw)["data"]), "all": there}
 """
 
 DECORATED = """from inference_schema.parameter_types.standard_py_parameter_type import StandardPythonParameterType
@@ -40,7 +42,8 @@ def run(request):
 class Project:
     "A folder with the files of one deployment, and what serves them"
     def __init__(self, root: Path):
-        self.root, self.endpoints, self.heard = root, Endpoints(root), []
+        self.root, self.endpoints = root, Endpoints(root)
+        self.heard: list[str] = []
         (root / "endpoint.yml").write_text("name: tiny\nauth_mode: key\ntraffic: {blue: 100}\n")
 
     def deploy(self, model: str, script: str | None = None, **options) -> Client:
@@ -52,7 +55,8 @@ class Project:
             f"name: blue\nendpoint_name: tiny\nmodel: {model}\n{code}environment: azureml:AzureML-minimal@latest\n"
             "instance_type: Standard_DS3_v2\nrequest_settings: {request_timeout_ms: 30000}\n" + options.pop("more", ""))
         self.heard.clear()
-        self.endpoints.deploy(self.root / "endpoint.yml", self.root / "deployment.yml", say=self.heard.append, **options)
+        files = self.root / "endpoint.yml", self.root / "deployment.yml"
+        self.endpoints.deploy(*files, say=self.heard.append, **options)
         return Client(self.endpoints, "tiny")
 
 

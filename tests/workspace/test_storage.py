@@ -48,7 +48,8 @@ def box():
     server.server_close()
 
 
-def address(server, path): return StorageAddress(f"wasbs://box@x/{path}", f"http://127.0.0.1:{server.server_port}/box", "x", path)
+def address(server, path):
+    return StorageAddress(f"wasbs://box@x/{path}", f"http://127.0.0.1:{server.server_port}/box", "x", path)
 
 
 def test_a_public_file_and_a_public_folder_need_no_login(box, tmp_path, monkeypatch):
