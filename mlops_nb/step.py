@@ -90,11 +90,14 @@ def run_step(
     return number and 128 + number
 
 # %% ../nbs/api/10_step.ipynb #2126d4f8
+def _read_input() -> str: return sys.stdin.buffer.read().decode("utf-8", errors="surrogateescape")
+
+
 def main(
     argv: list[str] | None = None,  # The command line without the program; this process's when None
 ) -> int:                           # Exit code: 0, 1 a cell failed, 2 bad input, 128 + a signal
     "Run a step and say what went wrong"
-    try: return run_step(*parse_arguments(sys.argv[1:] if argv is None else argv))
+    try: return run_step(*parse_arguments(sys.argv[1:] if argv is None else argv, _read_input))
     except MlopsError as error:
         print(error, file=sys.stderr, flush=True)
         return error.exit_code

@@ -185,8 +185,9 @@ class Files:
     "The YAML files of one command: each is read once, for whoever asks first"
     def __init__(self,
         registered: Callable[[str], Path | None] | None = None,  # The component file behind `azureml:name:version`
+        remote: bool = False,   # The job runs in Azure, where components may be registered that are not here
     ):
-        self._registered = registered or (lambda reference: None)
+        self._registered, self.remote = registered or (lambda reference: None), remote
         self._documents: dict[Path, Document] = {}
 
     def load(self, path: str | Path) -> Document:

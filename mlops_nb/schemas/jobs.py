@@ -273,7 +273,7 @@ sweep_job = azure_table("SweepJobSchema", "sweep job", job_kinds | _sweep_kinds 
 # %% ../../nbs/api/schemas/06_jobs.ipynb #b578d52c
 score_task = azure_table("ComponentParallelTaskSchema", "task", {
     "code": code, "environment": environment_value}, ("type", "environment"))
-_batch_size = text_matching(r"\d+([kKmMgG][bB])*", 'text: a number of rows or files, or bytes such as "10mb"',
+_batch_size = text_matching(r"0*[1-9]\d*([kKmMgG][bB])*", 'text: a number of rows or files, or bytes such as "10mb"',
                             'put it in quotes: "{}"')
 _parallel_kinds = {"task": score_task, "mini_batch_size": _batch_size, "partition_keys": ListOf(text),
                    "resources": resources,
