@@ -60,8 +60,8 @@ def deploy(endpoint_file: Path | None, deployment_file: Path | None, name: str |
     mlops-nb deploy --name green --model flight-delay:4 --on staging
     mlops-nb deploy --endpoint endpoint.yml --deployment blue-deployment.yml --isolate --trust-model
 
-    The model is registered (by a job, by MLflow, by `mlops-nb create`), or a path in the file. A deployment gets traffic
-    from endpoint.yml if the endpoint has none yet; later, `mlops-nb endpoint traffic` moves it.
+    The model is registered (by a job, by MLflow, by `mlops-nb create`), or a path in the file. A deployment gets
+    traffic from endpoint.yml if the endpoint has none yet; later, `mlops-nb endpoint traffic` moves it.
     """
     endpoints = find_endpoints(on)
     files = endpoint_file or default_file("endpoint.yml"), deployment_file or default_file("deployment.yml")

@@ -125,9 +125,10 @@ def _call(command: list[str]) -> str:   # Its last lines, empty where all is wel
     return "\n    ".join(lines or [f"exit code {done.returncode}"]) if done.returncode else ""
 
 # %% ../../nbs/api/runtimes/03_build.ipynb #c05e661a
-FIRST_FOR_NUMPY_2 = {"scikit-learn": "1.4.2", "scipy": "1.13", "pandas": "2.2.2", "matplotlib": "3.8.4",
-                     "numba": "0.60", "tensorflow": "2.18", "torch": "2.3", "statsmodels": "0.14.2", "pyarrow": "16.0", "shap": "0.45.1",
-                     "mlflow": "2.14"}
+FIRST_FOR_NUMPY_2 = {
+    "scikit-learn": "1.4.2", "scipy": "1.13", "pandas": "2.2.2", "matplotlib": "3.8.4", "numba": "0.60",
+    "tensorflow": "2.18", "torch": "2.3", "statsmodels": "0.14.2", "pyarrow": "16.0", "shap": "0.45.1",
+    "mlflow": "2.14"}
 
 
 def conda_pins(
