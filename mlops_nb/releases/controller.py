@@ -49,6 +49,7 @@ class Control(Protocol):
     def set_traffic(self, endpoint: str, traffic: dict, mirror: dict | None = None) -> None: ...
     def delete(self, endpoint: str, deployment: str) -> None: ...
     def events(self, endpoint: str, since) -> Iterable[Any]: ...    # Of `Served`
+    def cursor(self, endpoint: str) -> str | None: ...  # Of what comes from now on; None where only a time can say that
 
 class Registry(Protocol):
     "A registry of models, as `mlops_nb.models.registry` has it"
@@ -248,8 +249,8 @@ class LiveStage:
         "Set the shares; requests count from now on"
         release, record = self.release, self.record
         self.tools.control.set_traffic(release.endpoint, *stage_shares(release, self.phase))
-        started = record["started"] or timestamp()
-        record.update({"applied": True, "since": timestamp(), "cursor": None, "started": started})
+        started, cursor = record["started"] or timestamp(), self.tools.control.cursor(release.endpoint)
+        record.update({"applied": True, "since": timestamp(), "cursor": cursor, "begin": cursor, "started": started})
         release.reason = f"{self.phase.name} has begun"
 
     def is_moved(self, shown: Any) -> bool:
@@ -279,7 +280,8 @@ class Watch(LiveStage):
     def read_events(self) -> Iterable[Served]:
         "Read what was served since the last look; of a shadow, all"
         record, events, endpoint = self.record, self.tools.control.events, self.release.endpoint
-        if record["cursor"] and not self.phase.mirror: return events(endpoint, record["cursor"])
+        cursor = record.get("begin") if self.phase.mirror else record["cursor"]
+        if cursor: return events(endpoint, cursor)
         start = record["started"] if self.phase.mirror else record["since"]
         return events(endpoint, parse_time(start or self.release.started))
 

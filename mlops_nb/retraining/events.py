@@ -44,8 +44,9 @@ def outbox(
     root: Path | str,   # The project's folder
 ) -> Iterator[sqlite3.Connection]:
     "Open the database of events; statements commit by themselves"
-    file = Project(Path(root)).events_db
-    file.parent.mkdir(parents=True, exist_ok=True)
+    project = Project(Path(root))
+    project.make_local()
+    file = project.events_db
     with closing(sqlite3.connect(file, timeout=60, isolation_level=None)) as db:
         db.row_factory = sqlite3.Row
         db.execute("PRAGMA journal_mode = WAL")
