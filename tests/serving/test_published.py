@@ -110,8 +110,9 @@ def test_a_model_that_create_registered_is_served_and_said_once_and_refused_when
         project.deploy("azureml:heavy:9", READ_WEIGHTS)
 
 
-def test_a_model_that_plain_mlflow_registered_answers_without_a_script(project):
+def test_a_model_that_plain_mlflow_registered_answers_without_a_script(project, monkeypatch):
     import mlflow
+    monkeypatch.chdir(project.root)     # where plain MLflow puts its files
     save_plain(project.root / "m")
     with use_registry(project.root), mlflow.start_run() as run:
         mlflow.log_artifacts(str(project.root / "m"), "model")
