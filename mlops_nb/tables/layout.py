@@ -113,11 +113,11 @@ def _guess_encoding(
     "Ask charset-normalizer"
     from charset_normalizer import from_bytes
     found = [*from_bytes(odd, cp_isolation=[*ENCODINGS])]
-    likely = {match.encoding for match in found if abs(match.chaos - found[0].chaos) < .01}
-    if not found or "cp1252" in likely or str(found[0]) == odd.decode("cp1252", errors="replace"): return "cp1252"
+    if not found: return "cp1252"
     western = {char for char in odd.decode("cp1252", errors="replace") if ord(char) > 127}
-    plausible = all(char.isalpha() or char in "€£§°–’“”«»\u00a0" for char in western)
-    return "cp1252" if plausible and found[0].encoding in LATIN else found[0].encoding
+    plausible = all(char.isalpha() or char in "€§°–’“”«»\u00a0" for char in western)
+    best = next((match.encoding for match in found if plausible or match.encoding != "cp1252"), "cp1252")
+    return "cp1252" if plausible and best in LATIN else best
 
 # %% ../../nbs/api/tables/01_layout.ipynb #a2ccb068
 @dataclass(frozen=True)
