@@ -5,6 +5,7 @@ import tomllib
 import urllib.request
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
