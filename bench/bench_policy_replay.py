@@ -18,7 +18,8 @@ import numpy as np
 import pandas as pd
 from harness import Result
 
-from mlops_nb.models.gate import judge, paired_bootstrap
+from mlops_nb.models.gate import judge
+from mlops_nb.models.intervals import paired_bootstrap
 from mlops_nb.models.settings import GateSettings
 from mlops_nb.monitors.performance import least_increase
 from mlops_nb.retraining.policy import Policy, decide, training_window

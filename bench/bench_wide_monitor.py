@@ -2,7 +2,7 @@
 
     .venv/bin/python bench/bench_wide_monitor.py [85x1833 1000x10000 30x200000 30x1000000]
 
-Each size is a process of its own that reads 25 rows a record, as an endpoint collects them. DuckDB may use 400 MB before
+Each size is a process that reads 25 rows a record, as an endpoint collects them. DuckDB may use 400 MB before
 it spills; the figure is of the whole process, Python and DuckDB included. The files are kept in `.bench/wide_monitor`.
 """
 import json

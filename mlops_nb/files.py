@@ -53,7 +53,7 @@ def lock(
     "Hold a lock between processes and threads"
     from filelock import FileLock, Timeout  # 4 ms that a command which locks nothing does not pay
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    holder = FileLock(path, thread_local=False)
+    holder = FileLock(path, thread_local=False, mode=0o600)     # who may read it could hold it
     try: holder.acquire(timeout=timeout, poll_interval=0.02)
     except Timeout:
         yield False
@@ -69,6 +69,6 @@ def inheritable_lock(
     "Wait for a lock; a process that inherits it holds it too, even when this one is killed"
     import fcntl
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w") as file:
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield file.fileno()

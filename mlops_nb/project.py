@@ -6,6 +6,7 @@
 __all__ = ['LOCAL', 'project_root', 'Project']
 
 # %% ../nbs/api/09_project.ipynb #db9130cc
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -47,6 +48,14 @@ class Project:
 
     @property
     def local(self) -> Path: return Path(self.root) / LOCAL
+
+    def make_local(self) -> Path:
+        "Make the folder of the local workspace, which holds keys and personal data: it is its owner's alone"
+        self.local.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self.local.stat().st_mode & 0o077:
+            with suppress(OSError): self.local.chmod(0o700)     # somebody else's, or a file system without owners
+        return self.local
+
     @property
     def workspace_db(self) -> Path: return self.local / "workspace.db"          # jobs, steps, results, assets
     @property

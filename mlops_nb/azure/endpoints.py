@@ -247,6 +247,8 @@ class AzureEndpoints:
         raise UserError(f"endpoint {endpoint} of {self.workspace.name} cannot be started", accepted=_HERE,
                         fix=f"mlops-nb deploy --on {self.workspace.name} makes it anew")
 
+    def cursor(self, endpoint: str) -> None: return None     # Azure's metrics have times only
+
     def events(self, endpoint: str, since: datetime | str | None = None) -> Sequence[AzureServed]:
         "Return the requests that were served, as far as Azure tells: see `azure.metrics`"
         return events(self.workspace, self.show(endpoint), since)

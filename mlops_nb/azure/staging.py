@@ -17,8 +17,9 @@ from ..errors import UserError
 from ..fingerprints import hash_file, hash_json
 from ..jobs.create import local_file, to_plain, write_yaml
 from ..jobs.environments import identify_environment
-from ..jobs.graph import Component
+from ..jobs.graph import Component, check_texts, read_job
 from ..jobs.preparation import code_files, command_of
+from ..schemas.components import Files
 from ..schemas.documents import load
 from ..schemas.validation import replace_inputs
 
@@ -211,6 +212,7 @@ def stage(
     compute: str = "serverless",    # Of the workspace
 ) -> StagedJob:
     "Put everything that a job needs into one folder"
+    check_texts(read_job(file, inputs, Files(remote=True)))
     shutil.rmtree(folder, ignore_errors=True)
     job, base = StagedJob(folder, compute), Path(file).resolve().parent
     spec = dict(replace_inputs(load(file), inputs))

@@ -14,12 +14,13 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from ..errors import UserError
 from .graph import Step
-from .minibatches import WORKER_COMMAND, claim_batches, cut_files, gather
+from .minibatches import WORKER_COMMAND, Limits, claim_batches, cut_files, gather, read_limits
 from .preparation import Prepared, lookup_expression, output_paths, shell_path
 from .sweep import Search, should_stop
 from ..schemas.expressions import substitute
@@ -312,8 +313,10 @@ class BatchFiles:
         def text_of(parts: tuple[str, ...]) -> str | None: return lookup_expression(parts, task.values, outputs, {}, {})
         entry, retry, size = self.spec["task"], self.spec.get("retry_settings") or {}, self.spec.get("mini_batch_size")
         data = Path(substitute(self.spec["input_data"], text_of) or "")
-        arguments = substitute(entry.get("program_arguments") or "", text_of) or ""
-        return {"entry": entry["entry_script"], "arguments": shlex.split(arguments),
+        arguments = shlex.split(substitute(entry.get("program_arguments") or "", text_of) or "")
+        try: limits = read_limits(self.spec, arguments)
+        except ValueError as error: raise UserError(f"a threshold of the step is no number: {error}") from None
+        return {"entry": entry["entry_script"], "arguments": arguments, "limits": asdict(limits),
                 "batches": None if (data/"MLTable").exists() else cut_files(data, size),
                 "table": str(data), "size": size,
                 "keys": self.spec.get("partition_keys") or [], "results": str(self.results),
@@ -354,9 +357,9 @@ class ParallelRun:
     def conclude(self):
         "Gather the results"
         if any(self.codes): return
-        allowed, results = int(self.files.spec.get("mini_batch_error_threshold", -1)), self.files.results
+        results, limits = self.files.results, json.loads(self.files.plan.read_text(encoding="utf-8"))["limits"]
         if not any(results.glob("[0-9]*.json")): self.problem = "its input holds nothing to work on"
-        else: self.problem = gather(results, self.outputs.get(self.files.target), allowed)
+        else: self.problem = gather(results, self.outputs.get(self.files.target), Limits(**limits))
 
     def tick(self) -> list[Prepared]: return []
 

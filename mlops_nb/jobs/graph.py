@@ -5,17 +5,21 @@
 # %% auto #0
 __all__ = ['Source', 'ARTIFACTS', 'Writers', 'Literal', 'Data', 'FromStep', 'Destination', 'Step', 'Job', 'read_source',
            'text_of', 'read_component', 'Surroundings', 'apply_overrides', 'sweep_settings', 'read_output', 'read_step',
-           'splice', 'read_exports', 'read_job']
+           'splice', 'read_exports', 'read_job', 'check_texts', 'outline_job', 'chart_job']
 
 # %% ../../nbs/api/jobs/01_graph.ipynb #364cf3c6
+import re
 from dataclasses import dataclass, field, replace
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+from ..errors import UserError
 from ..schemas.components import Component, Files, Port, component_of, given_ports, node_kind
+from ..schemas.documents import position_of
 from ..schemas.expressions import binding, literal, substitute
 from ..schemas.jobs import LITERAL_TYPES
-from ..schemas.values import Position
+from ..schemas.quoting import Place, find_changed, find_places
+from ..schemas.values import Position, as_mapping
 
 # %% ../../nbs/api/jobs/01_graph.ipynb #edcd166c
 @dataclass(frozen=True)
@@ -121,8 +125,9 @@ def read_component(
     given = node.get("trial", node.get("component", node))
     if given is node: return Component(node_kind(node), node, base, node.get("name", ""))
     if isinstance(given, dict): return component_of(given, base)
-    file = files.registered(given) if given.startswith("azureml:") else (base/given.removeprefix("file:")).resolve()
-    return component_of(files.load(file), file.parent)
+    if given.startswith("azureml:"): file = files.find(given, base) if files.remote else files.registered(given)
+    else: file = (base/given.removeprefix("file:")).resolve()
+    return component_of(files.load(file), file.parent) if file else component_of({}, base)
 
 # %% ../../nbs/api/jobs/01_graph.ipynb #beec4108
 @dataclass(frozen=True)
@@ -294,3 +299,58 @@ def _replace_input(spec: dict, name: str, value: object) -> object:
     "An input of the file with its value replaced"
     old = (spec.get("inputs") or {}).get(name)
     return {**old, "path": value} if isinstance(old, dict) and "path" in old else value
+
+# %% ../../nbs/api/jobs/01_graph.ipynb #a42cce3a
+def check_texts(job: Job) -> None:
+    "Refuse a text that the command of its step would change or execute"
+    for step in job.steps.values():
+        spec = step.component.spec
+        for command in (spec.get("command"), as_mapping(spec.get("task")).get("program_arguments")):
+            if not isinstance(command, str): continue
+            for place in find_places(command):
+                for text in _texts_at(step, place):
+                    if found := find_changed(text, place, command): raise _changed(job, step, place, text, found)
+
+def _texts_at(step: Step, place: Place) -> list[str]:
+    "The texts that may come to stand at a place of a step's command"
+    head, *name = place.parts
+    source = step.inputs.get(".".join(name)) if head == "inputs" else None
+    if isinstance(source, Literal): return [source.text]
+    space = as_mapping(as_mapping((step.sweep or {}).get("search_space")).get(".".join(name)))
+    return [str(value) for value in space.get("values") or [] if isinstance(value, str)]
+
+def _changed(job: Job, step: Step, place: Place, text: str, found: str) -> UserError:
+    "The message about a text that would not arrive"
+    node, name = as_mapping(as_mapping(job.spec.get("jobs")).get(step.name, job.spec)), place.parts[-1]
+    file, line = position_of(as_mapping(node.get(place.parts[0])), name)
+    around = {"": "outside quotes", "<<": f"in a here-document that ends with {place.end}",
+              "<<'": f"in a here-document that ends with {place.end}"}.get(place.quotes, f"within {place.quotes}")
+    what = f"{step.name}: the command has {'.'.join(place.parts)} {around}, where {found!r} of {text!r} is no text"
+    fix = (f"write the text without it, or have the command read it: --{name} \"$(cat <<'END'\", "
+           f"${{{{{'.'.join(place.parts)}}}}} and END on lines of their own, and )\"")
+    return UserError(what, accepted="text that a shell leaves as it is", fix=fix, file=file or job.file, line=line)
+
+# %% ../../nbs/api/jobs/01_graph.ipynb #d8f085fa
+def outline_job(
+    job: Job,
+    fresh: str = "",    # A step to be marked as new
+) -> str:
+    "Draw a graph as lines: each step, indented by how many steps are before it, and what it takes"
+    depth: dict[str, int] = {}
+    for name, step in job.steps.items(): depth[name] = max((depth[needed] + 1 for needed in step.needs), default=0)
+    ordered = sorted(job.steps, key=lambda name: depth[name])
+    heads = {name: ("+ " if name == fresh else "  ") + "  " * depth[name] + name for name in ordered}
+    width = max(map(len, heads.values()), default=0)
+    def taken(name: str) -> str:
+        order = [needed for needed in ordered if needed in job.steps[name].needs]
+        return f"{heads[name]:{width}}  <- {', '.join(order)}" if order else heads[name]
+    return "\n".join(map(taken, ordered))
+
+def chart_job(
+    job: Job,
+) -> str:       # A flowchart, for `notebooks.diagrams`
+    "Write a graph as Mermaid"
+    ids = {name: re.sub(r"\W", "_", name) for name in job.steps}
+    boxes = [f'{ids[name]}["{name}"]' for name in job.steps]
+    arrows = [f"{ids[needed]} --> {ids[name]}" for name, step in job.steps.items() for needed in sorted(step.needs)]
+    return "\n".join(["flowchart LR", *boxes, *arrows])

@@ -11,6 +11,7 @@ __all__ = ['STEP_COMMAND', 'THREADLESS_VARIABLES', 'STEP_VARIABLES', 'ALWAYS_IMP
 # %% ../../nbs/api/jobs/05_launcher.ipynb #b97d5709
 import json
 import os
+import re
 import select
 import shlex
 import signal
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from ..errors import posix_only
+from ..notebooks.interface import TEXT_INPUTS, read_texts
 from ..processes import end_marked
 
 # %% ../../nbs/api/jobs/05_launcher.ipynb #b777e348
@@ -33,13 +35,22 @@ def step_arguments(
     command: str,  # A step's command with all expressions replaced
 ) -> list[str] | None:  # The step runner's arguments; None where a shell is needed
     "The arguments of a command that only calls the step runner"
-    lexer = shlex.shlex(command, posix=True, punctuation_chars=True)
+    line, texts = _split_texts(command)
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
     lexer.whitespace_split, lexer.commenters = True, ""
     try: words = list(lexer)
     except ValueError: return None
     operators = any(set(word) <= set("();<>|&") and word for word in words)
-    plain = words[:3] == STEP_COMMAND and not operators and "$" not in command and "`" not in command
-    return words[3:] if plain else None
+    plain = words[:3] == STEP_COMMAND and not operators and "$" not in line and "`" not in line
+    return [*words[3:], *(word for name, text in texts.items() for word in (f"--{name}", text))] if plain else None
+
+
+def _split_texts(command: str) -> tuple[str, dict[str, str]]:
+    "The line of a command, and the texts that it has in a here-document"
+    form = rf"([^\n]*) {TEXT_INPUTS} (\w+) <<'\2'\n(.*\n)\2\s*"
+    match = re.fullmatch(form, command, re.S)
+    if not match or f"\n{match[2]}\n" in match[3]: return command, {}
+    return match[1], read_texts(match[3], match[2])
 
 # %% ../../nbs/api/jobs/05_launcher.ipynb #581333d3
 def fork_obstacle() -> str:  # Empty where forking is safe

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..fingerprints import fingerprint, hash_json
-from .graph import Job, Step
+from .graph import Job, Step, check_texts
 from .graph import read_job as read_job
 from .preparation import Value, resolve_input, step_key
 from ..schemas.components import Files
@@ -50,9 +50,12 @@ class Plan:
     @property
     def reuses(self) -> bool: return self.job.kind == "pipeline" and not self.job.settings.get("force_rerun")
 
-def component_files(workspace: Workspace) -> Files:
+def component_files(
+    workspace: Workspace,
+    remote: bool = False,  # The job runs in Azure
+) -> Files:
     "The files of one command, registered components of this workspace among them"
-    return Files(lambda reference: Path(find_asset(workspace, ("component",), reference).path))
+    return Files(lambda reference: Path(find_asset(workspace, ("component",), reference).path), remote)
 
 # %% ../../nbs/api/jobs/02_plan.ipynb #d1b466ae
 def make_plan(
@@ -70,6 +73,7 @@ def make_plan(
     from mlops_nb.jobs.environments import choose_interpreter
     files = files or component_files(workspace)
     job = read_job(file, inputs, files)
+    check_texts(job)
     if start and start not in job.steps:
         raise UserError(f"there is no step {start!r}", accepted=", ".join(job.steps), file=file)
     force = {start, *followers(job, start)} if start else set()

@@ -91,7 +91,7 @@ def run_remote(
 ) -> int:  # The exit code
     "Check a job, hand it over, follow it, and bring back what it made"
     from mlops_nb.schemas.validation import check_job
-    say, files = talk(json), component_files(Workspace(root, make=False))
+    say, files = talk(json), component_files(Workspace(root, make=False), remote=True)
     values = check_job(file, inputs, files=files)
     if dry_run: return print_plans(file, workspace.preview(file, values), json)
     id = workspace.submit(file, values, say, name)

@@ -24,7 +24,8 @@ from threadpoolctl import threadpool_limits
 from ..contract import MONITORED, PREPARE, TEST_END, TRAINED_UNTIL, VERDICT_FILE
 from ..errors import UserError
 from . import registry, saving, seal
-from .gate import GateCheck, Interval, Verdict, judge
+from .gate import GateCheck, Verdict, judge
+from .intervals import Interval
 
 # %% ../../nbs/api/models/09_champion.ipynb #331fc603
 def load_champion(

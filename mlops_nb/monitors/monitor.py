@@ -21,7 +21,7 @@ from ..contract import MONITOR_FILE
 from ..errors import UserError
 from ..files import write_whole
 from ..fingerprints import fingerprint, hash_json
-from ..models.gate import Interval
+from ..models.intervals import Interval
 from . import performance, signals
 from mlops_nb.monitors.collected import (
     Connection,

@@ -14,7 +14,7 @@ from typing import TypedDict
 import numpy as np
 
 from ..errors import UserError
-from ..models.gate import Interval, clustered_mean
+from ..models.intervals import Interval, clustered_mean
 from .collected import Connection, quote_sql
 from .profiles import level_sql
 

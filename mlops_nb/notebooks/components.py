@@ -18,8 +18,9 @@ from pathlib import Path
 import yaml
 
 from ..errors import UserError
+from ..fingerprints import hash_json
 from .cells import Notebook, is_stage, parameters_cell, python_source, read_notebook, split_at_run
-from .interface import read_parameters
+from .interface import TEXT_INPUTS, read_parameters, write_text
 from ..parameters import Parameter
 from ..settings import Settings
 
@@ -38,11 +39,16 @@ def step_command(
     notebook: str,              # Path from the root of the repository
     params: list[Parameter],    # Its interface
 ) -> str:
-    "The command line of the step"
+    "The command line of the step, with its texts in the lines below"
     def argument(p: Parameter) -> str:
-        text = f"--{p.name} '${{{{{p.kind}s.{p.name}}}}}'"
+        expression = f"${{{{{p.kind}s.{p.name}}}}}"
+        text = write_text(p.name, expression, mark) if p.type == "string" else f"--{p.name} '{expression}'"
         return f"$[[{text}]]" if p.optional else text
-    return " ".join([f"python -m mlops_nb.step {notebook}", *map(argument, params)])
+    mark = hash_json(notebook)[:12]
+    line = [f"python -m mlops_nb.step {notebook}", *(argument(p) for p in params if p.type != "string")]
+    texts = [argument(p) for p in params if p.type == "string"]
+    if not texts: return " ".join(line)
+    return "\n".join([" ".join([*line, f"{TEXT_INPUTS} {mark} <<'{mark}'"]), *texts, mark])
 
 # %% ../../nbs/api/notebooks/03_components.ipynb #ee414078
 def component_name(
@@ -91,7 +97,7 @@ def component_path(
 
 # %% ../../nbs/api/notebooks/03_components.ipynb #02ea659f
 class Folded(str):
-    "Text that YAML writes over several lines"
+    "Text that YAML writes over several lines: as it is where it has lines of its own"
 
 
 class _Dumper(yaml.SafeDumper):
@@ -99,7 +105,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _represent_folded(dumper: yaml.SafeDumper, text: Folded) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", str(text), style=">")
+    return dumper.represent_scalar("tag:yaml.org,2002:str", str(text), style="|" if "\n" in text else ">")
 
 
 _Dumper.add_representer(Folded, _represent_folded)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['is_counted', 'raise_log_e', 'count_requests', 'Decision', 'judge_share', 'judge_promotion', 'count_pairs',
-           'judge_shadow', 'compare_predictions', 'write_differences', 'read_differences']
+           'judge_shadow', 'describe_differences', 'compare_predictions', 'write_differences', 'read_differences']
 
 # %% ../../nbs/api/releases/05_judgement.ipynb #51ff9447
 import json
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ..files import write_whole
-from .canary import Served, is_bad, is_clients_fault, log_e, log_e_threshold, upper_bound
+from .canary import Served, is_bad, is_others_fault, log_e, log_e_threshold, upper_bound
 from .record import Release, StageRecord, release_folder
 from .rollout import Phase
 from mlops_nb.releases.shadow import (
@@ -33,12 +33,12 @@ from ..times import parse_time
 # %% ../../nbs/api/releases/05_judgement.ipynb #1f470e6f
 def is_counted(
     event: Served,
-    since: datetime,    # When the shares of the stage held
+    since: datetime | None = None,  # When the shares of the stage held; None where a cursor has said so
 ) -> bool:
     "Does this request say something of a version?"
     by_chance = not event["mirror"] and not event.get("pinned")
-    in_time = parse_time(event["served"]) >= since
-    return by_chance and in_time and not is_clients_fault(event["status"])
+    in_time = since is None or parse_time(event["served"]) >= since
+    return by_chance and in_time and not is_others_fault(event)
 
 # %% ../../nbs/api/releases/05_judgement.ipynb #5224956e
 def raise_log_e(record: StageRecord, value: float):
@@ -52,7 +52,8 @@ def count_requests(
     release: Release,
 ):
     "Count new requests, and keep the highest value that the e-process has reached"
-    since, limit = parse_time(record["since"] or release.started), release.p99_latency_ms or np.inf
+    limit = release.p99_latency_ms or np.inf
+    since = None if record.get("begin") else parse_time(record["since"] or release.started)
     for cursor, together in groupby(events, key=lambda event: event["cursor"]):
         before = record["bad"]
         for event in (event for event in together if is_counted(event, since)):
@@ -140,19 +141,26 @@ def judge_shadow(
     found = compare_predictions(root, release, record, pairs)
     write_differences(root, release, found)
     record.update({"rows": found.rows, "mean_difference": found.mean, "largest_difference": found.largest,
-                   "ks": found.ks})
+                   "ks": found.ks, "agreement": found.agreement})
     return _judge_differences(stage, found)
 
 def _judge_differences(stage: Phase, found: Differences) -> Decision:
     "Decide whether the predictions have changed out of proportion"
-    evidence = (f"{found.rows} predictions differ by {found.mean:+.4f} on average and {found.largest:.4f} at most, "
-                f"KS distance {found.ks:.3f}")
-    if stage.max_ks is None: return Decision("go", evidence)
+    evidence = f"{found.rows} predictions {describe_differences(found)}"
+    if stage.min_agreement is None: return Decision("go", evidence)
     if not found.rows:
         return Decision("wait", "no predictions of both versions were collected, so they cannot be compared")
-    if found.ks <= stage.max_ks: return Decision("go", evidence)
-    why = f"the predictions changed out of proportion: {evidence}, where {stage.max_ks:g} is allowed"
+    if found.agreement >= stage.min_agreement: return Decision("go", evidence)
+    why = f"the predictions changed out of proportion: {evidence}, where at least {stage.min_agreement:g} is asked for"
     return Decision("back", why)
+
+def describe_differences(
+    found: Differences,
+) -> str:
+    "How the predictions differ, in words; what is judged stands last"
+    if found.classes: return f"agree on the class in {found.agreement:.1%} of all rows"
+    return (f"differ by {found.mean:+.4f} on average and {found.largest:.4f} at most, KS distance {found.ks:.3f}, "
+            f"rank correlation {found.agreement:.3f}")
 
 # %% ../../nbs/api/releases/05_judgement.ipynb #c443a5b6
 def compare_predictions(
@@ -171,10 +179,12 @@ def compare_predictions(
 # %% ../../nbs/api/releases/05_judgement.ipynb #c17702a4
 def write_differences(root: Path, release: Release, found: Differences):
     "Keep the predictions that were compared"
-    text = json.dumps([found.champion.tolist(), found.canary.tolist()])
+    text = json.dumps([found.champion.tolist(), found.canary.tolist(), found.classes])
     write_whole(release_folder(root, release.id) / "shadow.json", text)
 
 def read_differences(root: Path, release: Release) -> Differences | None:
     "Read the predictions that were compared; None where that has not happened"
     path = release_folder(root, release.id) / "shadow.json"
-    return Differences(*map(np.array, json.loads(path.read_text()))) if path.exists() else None
+    if not path.exists(): return None
+    champion, canary, classes = json.loads(path.read_text())
+    return Differences(np.array(champion), np.array(canary), classes)

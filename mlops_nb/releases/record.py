@@ -60,12 +60,14 @@ class StageRecord(TypedDict):
     applied: bool                       # Do the shares hold?
     since: str | None                   # When they began to
     cursor: str | None                  # Where to read on
+    begin: NotRequired[str | None]      # The cursor with which the shares began to hold
     only_canary_bad: NotRequired[int]   # This and the following in a shadow only: the champion answered these well
     only_champion_bad: NotRequired[int]
     rows: NotRequired[int]              # Predictions of both that were compared
     mean_difference: NotRequired[float]
     largest_difference: NotRequired[float]
     ks: NotRequired[float]              # Kolmogorov-Smirnov distance
+    agreement: NotRequired[float]       # Rank correlation, or share of equal classes
 
 def new_stage(phase: Phase) -> StageRecord:
     "Return the record of a stage of which nothing has been seen"

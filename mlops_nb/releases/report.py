@@ -18,7 +18,7 @@ import numpy as np
 
 from ..files import write_whole
 from .canary import Served, is_bad, log_e_path, log_e_threshold
-from .judgement import is_counted, read_differences
+from .judgement import describe_differences, is_counted, read_differences
 from .record import Release, StageRecord, release_folder
 from ..times import parse_time
 
@@ -131,8 +131,7 @@ def difference_plot(
     ax.plot(found.champion, found.canary, ".", ms=3)
     ax.plot([low, high], [low, high], color="black", lw=0.8)
     ax.set(xlabel=f"prediction of {release.champion_deployment}", ylabel=f"prediction of {release.deployment}")
-    figures = f"mean difference {found.mean:+.4f}, largest {found.largest:.4f}, KS distance {found.ks:.3f}"
-    return Plot(f"Shadow: {found.rows} rows, {figures}", figure)
+    return Plot(f"Shadow: {found.rows} predictions {describe_differences(found)}", figure)
 
 # %% ../../nbs/api/releases/12_report.ipynb #e754401f
 def _list_facts(release: Release) -> list[dict[str, str]]:

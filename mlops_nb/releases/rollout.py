@@ -22,7 +22,8 @@ class Phase:
     traffic: int = 0                # Percent of the requests that the canary answers; 0 in a shadow
     mirror: int = 0                 # Percent of the requests that it is sent a copy of; shadow only
     min_requests: int = 0           # How many requests this step has to see; fewer are neither a pass nor a failure
-    max_ks: float | None = None     # Largest Kolmogorov-Smirnov distance of predictions in a shadow; None: not judged
+    min_agreement: float | None = None  # Of both versions' predictions in a shadow: rank correlation, or share of equal
+                                    # classes; None: not judged
 
     @property
     def compares(self) -> bool:
@@ -66,7 +67,7 @@ SHADOW: Keys = {
     "name": (lambda v: isinstance(v, str) and v != "", "a text"),
     "mirror": (_between(1, 50), "a whole number from 1 to 50, which is Azure's limit"),
     "min_requests": (_between(1), "a whole number, at least 1"),
-    "max_ks": (lambda v: _is_number(v) and 0 < v <= 1, "a number above 0, at most 1")}
+    "min_agreement": (lambda v: _is_number(v) and -1 < v <= 1, "a number above -1, at most 1")}
 SHARE: Keys = {
     "name": SHADOW["name"],
     "traffic": (_between(1, 100), "a whole number from 1 to 100"),

@@ -41,12 +41,27 @@ def run_command(
     root: Path,             # The project's folder
     *words: str,            # A command of `mlops-nb` and its options
     descriptors: tuple[int, ...] = (),  # Open files that the command inherits
-) -> Any:                   # What it prints as JSON; of one that was refused, id, status and reason
+    hours: float = 0.0,     # It may take so long; 0: as long as it takes
+) -> Any:                   # What it prints as JSON; of one that was refused or ended, id, status and reason
     "Run a command of `mlops-nb` in a process of its own"
     command = [sys.executable, "-m", "mlops_nb", *words, "--json"]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, pass_fds=descriptors)
-    try: return json.loads(done.stdout)
-    except ValueError: return dict(id=None, status="Failed", reason=done.stderr.strip()[-2000:])
+    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          pass_fds=descriptors) as process:
+        try: printed, errors = process.communicate(timeout=3600 * hours or None)
+        except subprocess.TimeoutExpired:
+            _end(process)
+            reason = f"it took longer than {hours:g} hours and was ended: work_hours in [monitoring] of settings.ini"
+            return dict(id=None, status="Failed", reason=reason)
+    try: return json.loads(printed)
+    except ValueError: return dict(id=None, status="Failed", reason=errors.strip()[-2000:])
+
+def _end(process: subprocess.Popen, grace: float = 30.0) -> None:
+    "End a command: as Ctrl-C does, and after some seconds at once"
+    process.terminate()
+    try: process.communicate(timeout=grace)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        for pipe in (process.stdout, process.stderr): pipe.close() if pipe else None
 
 def run_job(
     root: Path,                 # The project's folder
@@ -54,12 +69,13 @@ def run_job(
     inputs: dict[str, Any],     # Values of `--set`
     on: str | None = None,      # A workspace of settings.ini
     name: str = "",             # Of the job there
+    hours: float = 0.0,         # It may take so long; 0: as long as it takes
 ) -> dict[str, Any]:            # What `mlops-nb run --json` says; without steps where it could not even start
     "Run a job as `mlops-nb run` does, when the job of a handler that was killed has ended"
     options = [word for name, value in inputs.items() for word in ("--set", f"inputs.{name}={value}")]
     if on: options += ["--on", on, "--name", name]
     with files.inheritable_lock(Project(Path(root)).lock("retraining")) as descriptor:
-        job = run_command(root, "run", str(file), *options, descriptors=(descriptor,))
+        job = run_command(root, "run", str(file), *options, descriptors=(descriptor,), hours=hours)
     return job if "steps" in job else dict(status="Failed", error=job["reason"], steps=[])
 
 # %% ../../nbs/api/retraining/03_retraining.ipynb #d9080aff
@@ -95,6 +111,7 @@ class Retraining:
     on: str | None = None                   # The workspace that trains; None is this machine
     start: Callable[[str, dict], dict] | None = None    # Has it done elsewhere, as `github.client.start_training`
     durable: Callable[[], None] | None = None   # Makes decisions durable, as `events.Ledger.keep`
+    hours: float = 0.0                      # Hours that the pipeline may take; 0: as long as it takes
 
     def window(self, now: datetime) -> dict[str, str]:
         "Return the days to train and to judge on, as of a moment; none for a pipeline whose rows have no time"
@@ -109,7 +126,8 @@ class Retraining:
         "Run the pipeline, or have it run elsewhere; release what its gate accepts"
         if self.start: return self.start(breach, window)
         name = f"retrain-{breach[:16]}"
-        outcome = describe_outcome(run_job(self.root, self.pipeline, {**self.inputs, **window}, self.on, name))
+        inputs = {**self.inputs, **window}
+        outcome = describe_outcome(run_job(self.root, self.pipeline, inputs, self.on, name, self.hours))
         if not outcome["accepted"] or not self.release: return outcome
         return outcome | dict(release=self.release(outcome["model"], outcome["version"]))
 
@@ -142,5 +160,6 @@ def load_retraining(
     project = Project(Path(root))
     pipeline = project.pipelines / RETRAINING_JOB
     if not pipeline.is_file(): pipeline = project.pipelines / TRAINING_JOB
-    policy = Policy.from_settings(project.settings.section(MonitoringSettings))
-    return replace(Retraining(project.root, pipeline, policy), **changes)
+    settings = project.settings.section(MonitoringSettings)
+    retraining = Retraining(project.root, pipeline, Policy.from_settings(settings), hours=settings.work_hours)
+    return replace(retraining, **changes)

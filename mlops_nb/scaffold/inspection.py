@@ -60,7 +60,8 @@ def check_target(
         raise UserError(f"{name} has {len(counts)} classes", accepted="at most 50",
                         fix="--task regression, if they are numbers")
     if counts.iloc[-1] < 5:
-        few = ", ".join(f"{value} ({count})" for value, count in counts[counts < 5].items())
+        few = ", ".join(f"{value:g} ({count})" if isinstance(value, float) else f"{value} ({count})" for value,
+                        count in counts[counts < 5].items())
         raise UserError(f"{name} has classes of which nothing can be learnt: {few}",
                         accepted="at least 5 rows of each class",
                         fix="leave these rows out, or join the classes")

@@ -77,7 +77,7 @@ def write_files(
     "Write files"
     for name, text in texts.items(): write_whole(root/name, text)
 
-# %% ../../nbs/api/scaffold/02_template.ipynb #52cbd20c
+# %% ../../nbs/api/scaffold/02_template.ipynb #3d291c4f
 SHARED = (
     "nbs/training/04_train.ipynb", "nbs/training/05_evaluate.ipynb", "nbs/training/06_register.ipynb",
     "nbs/deployment/*.ipynb", "nbs/monitoring/*.ipynb", "nbs/environment/*.ipynb",
@@ -99,7 +99,7 @@ def list_shared() -> Iterator[tuple[str, Path]]:
     for pattern in SHARED:
         for path in sorted(root.glob(pattern)): yield path.relative_to(root).as_posix(), path
 
-# %% ../../nbs/api/scaffold/02_template.ipynb #815fbfcd
+# %% ../../nbs/api/scaffold/02_template.ipynb #85bc0b4b
 STAGES = re.compile(r"\bmlops_nb([./])(training|deployment|monitoring)\b")
 
 def rename_package(
@@ -115,10 +115,12 @@ def without_outputs(
     "Return a notebook as it is before it runs"
     notebook = json.loads(text)
     for cell in notebook["cells"]:
+        tags = cell["metadata"].get("tags")
+        cell["metadata"] = {"tags": tags} if tags else {}
         if cell["cell_type"] == "code": cell |= {"outputs": [], "execution_count": None}
     return json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 
-# %% ../../nbs/api/scaffold/02_template.ipynb #04ea1d5e
+# %% ../../nbs/api/scaffold/02_template.ipynb #4b972ccb
 DATA_INPUTS = re.compile(r"(?ms)^  # Data.*?(?=^  # The model|^\S)")
 DATA_JOBS = re.compile(r"(?ms)^  ingest:.*?(?=^  (?:train|candidates):|\Z)")
 
@@ -156,7 +158,7 @@ def _renamed(values: Mapping[str, object]) -> dict[str, str]:
             "flights-baseline": f"{model}-baseline", "experiment_name: flights": f"experiment_name: {project}",
             "name: flights ": f"name: {project} ", "Flight delay": project, "flight-delay": model}
 
-# %% ../../nbs/api/scaffold/02_template.ipynb #1ff6583b
+# %% ../../nbs/api/scaffold/02_template.ipynb #4aa9d606
 MACHINERY = re.compile(r"(?m)^ +- mlops_nb/(?:\*\.py|models/\*\*|notebooks/\*\*|infrastructure/\*\*)\n")
 
 def render_workflow(

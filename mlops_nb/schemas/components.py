@@ -35,6 +35,7 @@ def kind_of(
     stem = schema.rpartition("/")[2].partition(".")[0]
     words = re.sub("([A-Z])", r" \1", stem.replace("managed", "").replace("kubernetes", "")).lower().strip()
     if words == "schedule" and "create_monitor" in doc: return "monitor schedule"
+    if words == "batch deployment" and doc.get("type") == "model": return "model batch deployment"
     if words in KINDS: return words
     if stem: return "azure" if words.endswith((" job", " component")) else "other"
     return _kind_by_keys(doc)
@@ -185,8 +186,9 @@ class Files:
     "The YAML files of one command: each is read once, for whoever asks first"
     def __init__(self,
         registered: Callable[[str], Path | None] | None = None,  # The component file behind `azureml:name:version`
+        remote: bool = False,   # The job runs in Azure, where components may be registered that are not here
     ):
-        self._registered = registered or (lambda reference: None)
+        self._registered, self.remote = registered or (lambda reference: None), remote
         self._documents: dict[Path, Document] = {}
 
     def load(self, path: str | Path) -> Document:

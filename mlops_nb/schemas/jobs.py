@@ -34,6 +34,7 @@ from mlops_nb.schemas.values import (
     Scalar,
     Shape,
     anything,
+    flag,
     is_number,
     is_whole,
     literal,
@@ -273,7 +274,7 @@ sweep_job = azure_table("SweepJobSchema", "sweep job", job_kinds | _sweep_kinds 
 # %% ../../nbs/api/schemas/06_jobs.ipynb #b578d52c
 score_task = azure_table("ComponentParallelTaskSchema", "task", {
     "code": code, "environment": environment_value}, ("type", "environment"))
-_batch_size = text_matching(r"\d+([kKmMgG][bB])*", 'text: a number of rows or files, or bytes such as "10mb"',
+_batch_size = text_matching(r"0*[1-9]\d*([kKmMgG][bB])*", 'text: a number of rows or files, or bytes such as "10mb"',
                             'put it in quotes: "{}"')
 _parallel_kinds = {"task": score_task, "mini_batch_size": _batch_size, "partition_keys": ListOf(text),
                    "resources": resources,
@@ -325,7 +326,7 @@ _parameter = azure_table("ParameterSchema", "input", {
 _port = azure_table("InputPortSchema", "input", {"type": OneOf(("path", *ASSET_TYPES)), "mode": _modes}, ("type",),
                     without=("default",))
 _out_port = azure_table("OutputPortSchema", "output", {
-    "type": OneOf((*LITERAL_TYPES, "path", *ASSET_TYPES)), "mode": _modes}, ("type",))
+    "type": OneOf((*LITERAL_TYPES, "path", *ASSET_TYPES)), "mode": _modes}, ("type",), also={"is_control": flag})
 component_input = ByType("an input of a component", {**dict.fromkeys(LITERAL_TYPES, _parameter),
                                                      **dict.fromkeys(("path", *ASSET_TYPES), _port)})
 

@@ -26,7 +26,7 @@ from typing import Any
 from ..errors import MlopsError, UserError
 from ..project import Project
 from ..schemas.documents import Document
-from .collection import iter_served, new_instance_name
+from .collection import end_cursor, iter_served, new_instance_name
 from .specification import Spec, parse_model_reference, read_deployment, read_endpoint
 from .state import EndpointFolder, read_keys, wait_for
 
@@ -277,6 +277,11 @@ class Endpoints:
     ) -> Iterator[dict]:    # time, served, request_id, deployment, version, mirror, status, milliseconds, valid, cursor
         "Read requests that were served, oldest first, up to now"
         return iter_served(self.folder(endpoint).path / "served", since)
+
+    def cursor(self, endpoint: str) -> str:
+        "Return the cursor of what comes from now on, by the shares that hold now"
+        folder = self.folder(endpoint)
+        return end_cursor(folder.path / "served", folder.state["generation"])
 
     def keys(self,
         endpoint: str,

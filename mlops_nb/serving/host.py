@@ -28,7 +28,7 @@ from ..errors import UserError
 from ..files import write_whole
 from ..models.signature import read_signature, swagger
 from ..project import Project
-from .collection import Appender, Collector, Privacy, hash_key, new_instance_name
+from .collection import Collector, Journal, Privacy, hash_key, new_instance_name
 from .router import Router, Traffic, listen
 from .routing import Backend, fetch_reply
 from .settings import DeploymentSettings
@@ -303,7 +303,7 @@ class Supervisor:
         for task in self.tasks: task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
-# %% ../../nbs/api/serving/10_host.ipynb #86cd8403
+# %% ../../nbs/api/serving/10_host.ipynb #729341f8
 class Deployments:
     "The builds that run, that are coming, and that could not start"
     def __init__(self,
@@ -407,7 +407,7 @@ class Host:
         instance, seed = new_instance_name(), os.environ.get("MLOPS_NB_TRAFFIC_SEED")
         self.folder, self.factory = folder, ServerFactory(folder, instance)
         self.telemetry = Telemetry(Project(folder.root).telemetry / folder.name, folder.name)
-        self.served = Appender(folder.path / "served", instance)
+        self.served = Journal(folder.path / "served")
         self.router = Router(self.served, self.telemetry, int(seed) if seed else None)
         self.status = StatusFile(folder.path / "status.json", self.describe)
         self.supervisor = Supervisor(self.status.changed.set)

@@ -64,7 +64,7 @@ class HostLock:
         if pid := self.pid:
             with suppress(ProcessLookupError): os.kill(pid, signal.SIGHUP)
 
-# %% ../../nbs/api/serving/03_state.ipynb #06d7a7c8
+# %% ../../nbs/api/serving/03_state.ipynb #caecb05c
 def _held(path: Path) -> UserError:
     "What to say where another command keeps the state to itself"
     return UserError(f"{path} is held by another command", accepted="one change of an endpoint at a time",
@@ -116,6 +116,7 @@ class EndpointFolder:
         timeout: float = 60.0,      # Seconds to wait for another command
     ) -> Iterator[dict]:            # The state, which is written if the block ends well
         "Change the state in one act"
+        Project(self.root).make_local()
         with self.lock("state", timeout) as mine:
             if not mine: raise _held(self.path / "state.lock")
             state = {**EMPTY_STATE, "name": self.name, **self.state}

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import yaml
 from nbconvert.filters import strip_ansi
 
-from .diagrams import diagram
+from ..notebooks.diagrams import diagram
 from .mathematics import render_formulas
 
 # %% ../../nbs/api/site/03_pages.ipynb #9b470176

@@ -20,7 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from ..models.figures import BLUE, GREY, ORANGE, figure, title
-from ..models.gate import Interval, paired_bootstrap
+from ..models.intervals import Interval, paired_bootstrap
 from .train import inputs
 
 # %% ../../nbs/training/05_evaluate.ipynb #121679e6

@@ -53,15 +53,17 @@ def speak_to(
     "Let MLflow, its registry too, use this address inside, and whatever it used before afterwards"
     configure_mlflow()
     import mlflow
-    before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else ""
-    mlflow.set_tracking_uri(address)
+    before = {name: os.environ.get(name) for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")}
+    mlflow.set_tracking_uri(address)    # both set the variables too
     mlflow.set_registry_uri(address)
     try: yield
     finally:
-        none: Any = None    # MLflow begins with it, and takes the name out of the environment for it
+        none: Any = None    # MLflow begins with it
         mlflow.set_registry_uri(none)
         mlflow.set_tracking_uri(none)
-        if before: os.environ["MLFLOW_TRACKING_URI"] = before
+        for name, value in before.items():
+            if value is None: os.environ.pop(name, None)
+            else: os.environ[name] = value
 
 # %% ../../nbs/api/workspace/02_mlflow_store.ipynb #2b514d07
 def sqlite_uri(

@@ -57,7 +57,7 @@ class Workspace:
         self.root = Path(root).resolve() if root else project_root()
         self.project = Project(self.root)
         self.folder = self.project.local
-        try: self.folder.mkdir(parents=True, exist_ok=True) if make else None
+        try: self.project.make_local() if make else None
         except OSError as error:
             raise UserError(f"cannot make {self.folder}: {error.strerror}",
                             fix="run in a folder that you may write to") from None

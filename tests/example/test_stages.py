@@ -449,7 +449,7 @@ def test_the_card_opens_with_the_verdict(prepared):
     assert lines[0] == "# m: challenger refused" and lines[2] == refused.reason
     assert "| loss difference upper bound | 0.1 | 0 | **no** |" in lines
     assert "| auc | 0.712 | 0.690 | 0.730 |" in lines
-    assert "| origin=JFK | 800 | +0.1000 | +0.1000 | +0.1000 | **no** |" in lines
+    assert "| origin=JFK | 800 | 20 | +0.1000 | +0.1000 | +0.1000 | **no** |" in lines
 
 
 def test_limits_of_the_gate_are_those_of_the_settings():

@@ -587,3 +587,4 @@ def test_after_another_address_mlflow_uses_what_the_environment_names(tmp_path, 
     assert mlflow.get_tracking_uri() == first
     job(monkeypatch, second := mlflow_store.tracking_uri(tmp_path / "second"))
     with tracking.run(): assert mlflow.get_tracking_uri() == second
+    assert mlflow.get_registry_uri() == second and "MLFLOW_REGISTRY_URI" not in os.environ

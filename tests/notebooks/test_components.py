@@ -80,18 +80,18 @@ def test_the_component_is_the_parameters_cell(repo):
     assert found["outputs"] == {"model": {"type": "mlflow_model", "description": "the model"}}
     assert (found["version"], found["name"], found["code"],
             found["is_deterministic"]) == ("1.2.3", "fit", "../../..", True)
-    assert "$[[--old '${{inputs.old}}']]" in found["command"] and found["command"].endswith(
-        "--model '${{outputs.model}}'"
-    )
+    line, *texts, end = found["command"].splitlines()
+    assert "$[[--old '${{inputs.old}}']]" in line and "--model '${{outputs.model}}'" in line
+    assert line.endswith(f" --text-inputs {end} <<'{end}'")
+    assert texts == [f"<{name} {end}>${{{{inputs.{name}}}}}</{end}>" for name in ("carrier", "loss")]
 
 
 def test_azure_loads_the_component(repo):
     ml = pytest.importorskip("azure.ai.ml")
     loaded = ml.load_component(repo / "pipelines/training/components/fit.yml")
     assert loaded.inputs["rate"].max in (1, "1", 1.0) and loaded.inputs["old"].optional
-    assert loaded.environment.build.path and loaded.command.startswith(
-        "python -m mlops_nb.step nbs/training/01_fit.ipynb --from_here "
-    )
+    written = yaml.safe_load((repo / "pipelines/training/components/fit.yml").read_text())["command"]
+    assert loaded.environment.build.path and loaded._to_rest_object().properties.component_spec["command"] == written
 
 
 def test_every_component_of_this_repository_loads_in_azure():
@@ -109,7 +109,7 @@ def test_a_step_that_is_not_deterministic_says_so(repo):
 
 def test_names_that_are_python_words_stay_arguments():
     assert step_command("a.ipynb",
-                        [Parameter("in_", "string")]) == "python -m mlops_nb.step a.ipynb --in_ '${{inputs.in_}}'"
+                        [Parameter("in_", "integer")]) == "python -m mlops_nb.step a.ipynb --in_ '${{inputs.in_}}'"
 
 
 def problems(root): return [str(p) for p in check_project(root)]

@@ -23,6 +23,7 @@ from mlops_nb.releases.canary import (
     share_of_bad,
     upper_bound,
 )
+from mlops_nb.releases.judgement import is_counted
 from mlops_nb.releases.rollout import load_rollout
 from mlops_nb.releases.shadow import compare_pairs, pair_answers, pair_predictions
 
@@ -155,9 +156,32 @@ def test_differences_pair_rows_and_leave_out_what_is_not_a_number():
     assert (found.rows, round(found.mean, 3), round(found.largest, 3)) == (2, -0.15, 0.4)
 
 
+def test_pairs_tell_what_distributions_hide():
+    rng = np.random.default_rng(0)
+    old = rng.beta(2, 6, 400)
+    versions = {"successor": 0.5 * old + 0.3 + rng.normal(0, 0.02, 400), "other rows": rng.permutation(old)}
+    found = {name: pair_predictions({"r": list(old)}, {"r": list(new)}) for name, new in versions.items()}
+    assert found["successor"].agreement > 0.9 and found["successor"].ks > 0.3
+    assert abs(found["other rows"].agreement) < 0.15 and found["other rows"].ks == 0
+
+
+@pytest.mark.parametrize("old, new, agreement, rows", [
+    ([0.1, 0.2, 0.3], [0.3, 0.2, 0.1], -1, 3),
+    ([0.1, 0.2, 0.3], [0.5, 0.5, 0.5], 0, 3),       # a constant ranks nothing
+    ([0.5, 0.5], [0.5, 0.5], 1, 2),
+    (["UA", "AA", "UA", "B6"], ["UA", "AA", "B6", "B6"], 0.75, 4),
+    (["UA", 0.5], [0.5, "UA"], 0, 0),
+    ([], [], 0, 0)])
+def test_agreement_of_numbers_is_of_ranks_and_of_classes_of_equals(old, new, agreement, rows):
+    found = pair_predictions({"a": old}, {"a": new})
+    assert (found.agreement, found.rows) == (pytest.approx(agreement), rows)
+
+
 @pytest.mark.parametrize(
     "old, new, what",
     [
+        ("min_agreement: 0.6", "min_agreement: 2", "min_agreement is 2"),
+        ("min_agreement: 0.6", "max_ks: 0.3", "no key 'max_ks'"),
         ("alpha: 0.01", "alpha: 1", "alpha is 1"),
         ("alpha: 0.01", "alpha: true", "alpha is True"),
         ("alpha: 0.01 ", "#", "lacks alpha"),
@@ -197,3 +221,13 @@ def test_the_policy_is_right_as_often_as_it_promises(monkeypatch):
     )
     assert bad["median canary requests until caught"] <= 300
     sys.modules.pop("bench_canary")
+
+
+@pytest.mark.parametrize("status", [408, 503, 429])
+def test_what_the_host_caused_counts_against_nobody(status):
+    event = {"request_id": "r", "deployment": "green", "mirror": False, "served": "2026-11-28T12:00:00Z",
+             "status": status, "milliseconds": 1.0, "valid": False, "cursor": "1"}
+    assert is_counted(event) and not is_counted({**event, "cause": "host"})
+    good = {**event, "deployment": "blue", "status": 200, "valid": True}
+    assert compare_pairs([(good, {**event, "mirror": True, "cause": "host"})], 100).requests == 0
+    assert compare_pairs([(good, {**event, "mirror": True})], 100).only_canary_bad == 1

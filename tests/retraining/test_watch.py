@@ -13,7 +13,7 @@ import pytest
 
 from mlops_nb.processes import end_marked
 from mlops_nb.retraining.events import BREACH_EVENT, list_events, receive
-from mlops_nb.retraining.watch import Ticks
+from mlops_nb.retraining.watch import CommandRunner, Round, Schedule, Ticks, Work
 
 PIPELINE = """type: pipeline
 jobs:
@@ -172,3 +172,87 @@ def test_pending_events_are_handled(project, start):
     row = until(lambda: next((row for row in list_events(project) if row["status"] == "done"), None), watch)
     stop(watch)
     assert row["action"] == "none" and "without harm" in row["reason"]
+
+
+# Clocks, failures, and work that never ends
+
+NOON = datetime(2026, 11, 28, 12, 5, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("ahead", [timedelta(minutes=30), timedelta(hours=1), timedelta(days=365)])
+def test_a_schedule_goes_on_after_the_clock_was_ahead(project, ahead):
+    hourly = Schedule("m", Path("m.yml"), "monitor", {"type": "cron", "expression": "0 * * * *"})
+    with closing(Ticks(project)) as ticks:
+        ticks.due(hourly, NOON + ahead)
+        assert ticks.due(hourly, NOON) is None and f"it is {NOON.isoformat()}" in ticks.doubted[0]
+        tick, missed = ticks.due(hourly, NOON + timedelta(hours=2))
+        assert (tick.hour, missed) == (14, 2)
+
+
+def test_a_small_step_back_repeats_nothing(project):
+    hourly = Schedule("m", Path("m.yml"), "monitor", {"type": "cron", "expression": "0 * * * *"})
+    with closing(Ticks(project)) as ticks:
+        ticks.due(hourly, NOON - timedelta(hours=1))
+        ticks.record(hourly, ticks.due(hourly, NOON)[0], 1, 0)
+        assert ticks.due(hourly, NOON - timedelta(minutes=9)) is None and not ticks.doubted
+        assert ticks.due(hourly, NOON + timedelta(minutes=50)) is None
+        assert ticks.due(hourly, NOON + timedelta(minutes=55))[1] == 1
+
+
+def test_a_stored_tick_that_is_no_time_is_not_believed(project):
+    hourly = Schedule("m", Path("m.yml"), "monitor", {"type": "cron", "expression": "0 * * * *"})
+    with closing(Ticks(project)) as ticks:
+        ticks.due(hourly, NOON)
+        ticks.db.execute("UPDATE fired SET tick = 'soon'")
+        assert ticks.due(hourly, NOON) is None and "soon" in ticks.doubted[0]
+        assert ticks.due(hourly, NOON + timedelta(hours=1))
+
+
+class Sleeper(CommandRunner):
+    "A job never ends, whatever it is told; monitors end at once"
+    def start(self, lane, command, done):
+        code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(600)"
+        words = [sys.executable, "-c", code if command[0] == "run" else "print()"]
+        process = subprocess.Popen(words, stdout=subprocess.PIPE)
+        process.stdout.readline()
+        self.works[lane] = Work(process, done, self.seconds, grace=0.5)
+
+
+def test_a_job_that_never_ends_stops_no_monitor_and_is_ended(project):
+    said: list[str] = []
+    trigger = {"type": "cron", "expression": "* * * * *"}
+    job = Schedule("retrain", project / "pipelines/training/schedule.yml", "job", trigger)
+    monitor = Schedule("watcher", project / "m.yml", "monitor", job.trigger)
+    runner = Sleeper(project, seconds=3600)
+    with closing(Ticks(project)) as ticks:
+        one_round = Round(runner, ticks, [job, monitor], said.append)
+        def rounds(is_done):
+            "Rounds, with an hour between them for the schedules"
+            while not is_done():
+                ticks.db.execute("UPDATE fired SET tick = ?", ((datetime.now(UTC) - timedelta(hours=1)).isoformat(),))
+                one_round.run()
+                time.sleep(0.01)
+        one_round.run()
+        rounds(lambda: sum("watcher: done" in text for text in said) >= 3)
+        stuck = runner.works["job retrain"]
+        assert stuck.process.poll() is None and not any("retrain" in text for text in said)
+        stuck.seconds = runner.seconds = 0.0
+        rounds(lambda: any("retrain" in text for text in said))
+        assert "retrain: ended, for it took longer than work_hours" in " ".join(said) and stuck.process.poll() == -9
+        runner.stop()
+        runner.finish()
+
+
+def test_nothing_that_fails_ends_a_round(project, monkeypatch):
+    said: list[str] = []
+    broken = Schedule("broken", project / "gone.yml", "job", {"type": "cron", "expression": "0 * * * *"})
+    runner = CommandRunner(project)
+    with closing(Ticks(project)) as ticks:
+        one_round = Round(runner, ticks, [broken], said.append)
+        one_round.run()
+        miss(project, 3)
+        monkeypatch.setattr("mlops_nb.retraining.watch.has_work", lambda root: 1 / 0)
+        for _ in range(5): one_round.run()      # the pauses keep the others from being tried
+    assert len(said) == 2
+    assert "ZeroDivisionError" in " ".join(said) and "gone.yml" in " ".join(said)
+    assert one_round.lanes["broken"].failures == one_round.lanes["events"].failures == 1

@@ -6,11 +6,12 @@ import shutil
 import signal
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from mlops_nb.serving.collection import Journal, end_cursor, iter_served
 from mlops_nb.serving.state import EndpointFolder
 
 from tests.support.serving import Client, Load, records, until
@@ -141,3 +142,83 @@ def test_outcomes_join_by_request_id(serving, call):
     file.write_text("id,value\n007,1\n")
     refused = subprocess.run(command, cwd=serving.root, capture_output=True, text=True)
     assert refused.returncode == 2 and "no column request_id" in refused.stderr
+
+
+# The journal: an order that needs no clock
+
+NOON = datetime(2026, 11, 28, 12, 30, tzinfo=UTC)
+STEPS = [timedelta(minutes=-5), timedelta(hours=-1), timedelta(days=-365), timedelta(hours=1), timedelta(days=365)]
+
+
+def serve(journal: Journal, time: datetime, name: str, generation: int = 1):
+    line = {"served": time.isoformat(), "request_id": name, "generation": generation}
+    journal.append(time, (json.dumps(line) + "\n").encode())
+
+
+def ids(root, since=None) -> list[str]: return [event["request_id"] for event in iter_served(root, since)]
+
+
+@pytest.mark.parametrize("step", STEPS, ids=str)
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_cursor_overlooks_nothing_when_the_clock_steps(tmp_path, step, restart):
+    journal, time = Journal(tmp_path), NOON
+    serve(journal, time, "first")
+    cursor, seen = [*iter_served(tmp_path)][-1]["cursor"], []
+    for number in range(6):     # there and back, three times
+        time = NOON + step if number % 2 == 0 else NOON
+        if restart:
+            journal.close()
+            journal = Journal(tmp_path)
+        for part in "ab": serve(journal, time, f"{number}{part}")
+        for event in iter_served(tmp_path, cursor):
+            seen.append(event["request_id"])
+            cursor = event["cursor"]
+    journal.close()
+    assert seen == [f"{number}{part}" for number in range(6) for part in "ab"] == ids(tmp_path)[1:]
+    assert ids(tmp_path, cursor) == ids(tmp_path, end_cursor(tmp_path)) == []
+
+
+def test_files_of_any_name_are_seen_after_a_cursor(tmp_path):
+    def write(path, *names):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(json.dumps({"served": NOON.isoformat(), "request_id": name}) + "\n" for name in names))
+    write(tmp_path / "2026/11/28/10/20261128T101000-aaaa.jsonl", "r1")
+    cursor = [*iter_served(tmp_path)][-1]["cursor"]
+    write(tmp_path / "2026/11/28/10/20261128T100500-bbbb.jsonl", "r2")  # another process, its clock was put back
+    write(tmp_path / "2026/11/28/09/20261128T101000-aaaa.jsonl", "r3")    # another folder
+    write(tmp_path / "2025/11/28/10/x.jsonl", "r4")
+    assert sorted(ids(tmp_path, cursor)) == ["r2", "r3", "r4"]
+    serve(journal := Journal(tmp_path), NOON, "r5")
+    journal.close()
+    assert sorted(ids(tmp_path, cursor)) == ["r2", "r3", "r4", "r5"]
+
+
+def test_what_older_shares_drew_is_passed_over_however_late_it_is_answered(tmp_path):
+    journal = Journal(tmp_path)
+    serve(journal, NOON, "before", 4)
+    cursor = end_cursor(tmp_path, generation=5)
+    for generation in (4, 5, 4, 6): serve(journal, NOON - timedelta(hours=1), f"of {generation}", generation)
+    journal.close()
+    assert ids(tmp_path, cursor) == ["of 5", "of 6"]
+
+
+def test_a_torn_line_is_not_behind_the_cursor(tmp_path):
+    journal = Journal(tmp_path)
+    serve(journal, NOON, "whole")
+    path = next(tmp_path.rglob("*.jsonl"))
+    with open(path, "ab") as file: file.write(b'{"served": "2026')
+    cursor = end_cursor(tmp_path)
+    with open(path, "ab") as file: file.write(b'-11-28T12:00:00+00:00", "request_id": "late"}\n')
+    assert ids(tmp_path, cursor) == ["late"]
+    journal.close()
+
+
+def test_runs_are_counted_even_when_their_files_and_the_counter_are_gone(tmp_path):
+    names = []
+    for spoil in (lambda: None, lambda: (tmp_path / "runs").unlink(), lambda: (tmp_path / "runs").write_text("?"),
+                  lambda: [path.unlink() for path in tmp_path.rglob("*.jsonl")]):
+        spoil()
+        serve(journal := Journal(tmp_path), NOON, "x")
+        journal.close()
+        names.append(journal.name[:6])
+    assert names == ["000001", "000002", "000003", "000004"]

@@ -17,7 +17,7 @@ alpha: 0.01
 p99_latency_ms: 5000
 promotion: {max_bad_rate: 0.2, confidence: 0.9}
 stages:
-  - {name: shadow, mirror: 50, min_requests: 40, max_ks: 0.9}
+  - {name: shadow, mirror: 50, min_requests: 40, min_agreement: 0.5}
   - {traffic: 25, min_requests: 10}
   - {traffic: 50, min_requests: 10}
   - {traffic: 100}

@@ -85,8 +85,8 @@ p99_latency_ms: 60000
 promotion: {max_bad_rate: 0.2, confidence: 0.9}
 stages:
 """
-STAGES = {"rollout": "  - {name: shadow, mirror: 50, min_requests: 20, max_ks: 0.5}\n  - {traffic: 50, min_requests: "
-                     "20}\n  - {traffic: 100}\n",
+STAGES = {"rollout": "  - {name: shadow, mirror: 50, min_requests: 20, min_agreement: 0.5}\n"
+                     "  - {traffic: 50, min_requests: 20}\n  - {traffic: 100}\n",
           "live": "  - {traffic: 50, min_requests: 20}\n  - {traffic: 100}\n", "at-once": "  - {traffic: 100}\n"}
 
 
