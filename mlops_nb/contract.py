@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['TERMS', 'TRAIN_START', 'TRAIN_END', 'TEST_END', 'WINDOW', 'TRAINED_UNTIL', 'PREPARE', 'PREPARED', 'LABELLED_FILE',
            'ROLES_FILE', 'VERDICT_FILE', 'METRICS_FILE', 'CARD_FILE', 'EVALUATE', 'REFERENCE', 'BASELINE', 'MONITORED',
-           'QA_STEP', 'QA_OUTPUT', 'QA_FILE', 'PIPELINES', 'NOTEBOOKS', 'TRAINING_JOB', 'RETRAINING_JOB',
-           'ENDPOINT_FILE', 'DEPLOYMENT_FILE', 'ROLLOUT_FILE', 'QA_JOB', 'MONITOR_FILE', 'TOWER_NOTEBOOK', 'Term',
-           'declare']
+           'REQUEST_COLUMN', 'QA_STEP', 'QA_OUTPUT', 'QA_FILE', 'PIPELINES', 'NOTEBOOKS', 'TRAINING_JOB',
+           'RETRAINING_JOB', 'ENDPOINT_FILE', 'DEPLOYMENT_FILE', 'ROLLOUT_FILE', 'QA_JOB', 'MONITOR_FILE',
+           'TOWER_NOTEBOOK', 'Term', 'declare']
 
 # %% ../nbs/api/12_contract.ipynb #70097f46
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class Term:
 TERMS: list[Term] = []
 
 def declare(
-    kind: str,      # input, output, step, tag, file of an output, file of pipelines/, or notebook
+    kind: str,      # input, output, step, tag, column, file of an output, file of pipelines/, or notebook
     name: str,      # The name
     promise: str,   # What the project provides under this name
     reader: str,    # The packages that look for it
@@ -65,6 +65,9 @@ BASELINE = declare("output", "baseline",
 MONITORED = (REFERENCE, BASELINE)
 
 # %% ../nbs/api/12_contract.ipynb #0da422c8
+REQUEST_COLUMN = declare("column", "x_request_id",
+    "of collected rows in Azure: the request that a row belongs to, for one event may hold several", "monitors, azure")
+
 QA_STEP = declare("step", "qa", "the step of the QA job that sends requests and compares", "releases")
 QA_OUTPUT = declare("output", "qa", "of that step: the folder with its result", "releases")
 QA_FILE = declare("file of an output", "qa.json", "in `qa`: passed, verdict, checks, model_sha256", "releases")

@@ -40,6 +40,7 @@ class WorkspaceSettings:
     # Added to the names of its endpoints, which must be free in the whole region of Azure
     endpoint_suffix: str = ""
     cloud: str = "azure"            # Who provides it: an entry point of the group mlops_nb.workspaces
+    push: str = "none"              # How breaches of Azure's monitors arrive: none (asked for), or queue (Event Grid)
     # Made from pipelines/environment; false: by your own Bicep or Terraform, and only verified
     managed: bool = True
     @property

@@ -6,7 +6,6 @@
 __all__ = ['is_smoke_run', 'read_step_values', 'papermill_notebook', 'write_page', 'run_step', 'main']
 
 # %% ../nbs/api/10_step.ipynb #445a8f62
-import json
 import os
 import sys
 import textwrap
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import MlopsError, StepFailed, UserError
-from .notebooks.cells import Notebook, read_notebook, split_at_run
+from .notebooks.cells import Notebook, load_notebook, read_notebook, split_at_run
 from .notebooks.interface import check_names, parse_arguments, read_parameters, read_values
 from .parameters import Parameter
 
@@ -47,13 +46,10 @@ def read_step_values(
 # %% ../nbs/api/10_step.ipynb #ecd8d1de
 def papermill_notebook(nb: Notebook) -> "NotebookNode":
     "The notebook for papermill: cells above `## Run` are marked to be skipped"
-    from nbformat import NotebookNode
+    from nbformat import from_dict
     library = {cell.number for cell in split_at_run(nb)[0]}
-    node = json.loads(nb.path.read_text(encoding="utf-8"), object_hook=NotebookNode)
-    node.update(nbformat=4, nbformat_minor=5, metadata=node.get("metadata") or NotebookNode())
+    node = from_dict(load_notebook(nb.path))
     for number, cell in enumerate(node.cells, 1):
-        source, metadata = "".join(cell.get("source", "")), cell.get("metadata") or NotebookNode()
-        cell.update(id=cell.get("id", f"cell-{number}"), source=source, metadata=metadata)
         if number in library: cell.metadata["tags"] = [*cell.metadata.get("tags", []), "skip-execution"]
     return node
 

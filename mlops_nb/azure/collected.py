@@ -10,13 +10,15 @@ import re
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from .client import Connection, retry
+from .push import BreachQueue
 from .schedules import Breaches
 from .sdk import COLLECTED, Blobs, download_folder
 from ..errors import UserError
@@ -161,3 +163,9 @@ class AzureMonitors:
     def breaches(self, since: str) -> tuple[list[dict], str]:
         "Return events of what Azure's own monitors found since a cursor, and the next cursor"
         return Breaches(self.workspace).since(since)
+
+    def drain(self,
+        take: Callable[[list], Any],    # Writes events where they are not lost
+    ) -> int:                           # How many messages were taken
+        "Hand over the breaches that Event Grid has delivered, and delete them once they are written down"
+        return BreachQueue(self.workspace).drain(take)

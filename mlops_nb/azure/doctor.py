@@ -15,9 +15,9 @@ from typing import Any
 from mlops_nb.azure.client import (
     ARM,
     Connection,
-    call_arm,
     check_name,
     error_message,
+    list_arm,
     resource_id,
     status_text,
     translate,
@@ -126,7 +126,7 @@ class Examination:
     def permissions(self) -> list[Finding]:
         "What may whoever asks do?"
         path = f"{resource_id(self.settings)}/providers/Microsoft.Authorization/permissions?api-version=2022-04-01"
-        granted = call_arm(self.workspace.credential, path).get("value", [])
+        granted = [*list_arm(self.workspace.credential, path)]
         return [self._use(use, [action for action in actions if not is_allowed(action, granted)], role)
                 for use, (actions, role) in ACTIONS.items()]
 

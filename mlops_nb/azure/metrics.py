@@ -18,6 +18,7 @@ from urllib.parse import quote
 from .client import Connection, call_arm, resource_id, retry
 from .sdk import COLLECTED, Blobs
 from ..releases.canary import Served, is_clients_fault, script_status
+from ..serving.collection import rows_by_request
 from ..serving.endpoints import Endpoint
 from ..times import now, parse_time
 
@@ -151,8 +152,8 @@ def collected_ids(
         hour += timedelta(hours=1)
     lines = (line for path in sorted(folder.rglob("*.jsonl")) for line in path.read_bytes().splitlines())
     answers = (json.loads(line) for line in lines)
-    return {answer.get("xrequestid") or answer.get("correlationid"): answer["time"] for answer in answers
-            if answer.get("time", "") >= f"{start:%Y-%m-%dT%H:%M:%S}"}
+    return {id: answer["time"] for answer in answers if answer.get("time", "") >= f"{start:%Y-%m-%dT%H:%M:%S}"
+            for id in rows_by_request(answer)}
 
 # %% ../../nbs/api/azure/08_metrics.ipynb #e8024ac5
 def next_minute(

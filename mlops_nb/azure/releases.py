@@ -14,8 +14,9 @@ from typing import Any
 
 from .client import Connection, retry
 from .endpoints import AzureEndpoints
-from .models import AzureModels, AzureRegistry
+from .models import AzureModels, AzureRegistry, monitored_names
 from .results import Results, origin
+from .schedules import Followers
 from .sdk import Blobs
 from ..contract import PREPARED
 from ..errors import UserError
@@ -142,7 +143,11 @@ class AzureReleases:
         "Return the tools of the release controller"
         def qa(root: Path, release: Release) -> tuple[list, Path]:
             return copy_evidence(root, release, self.qa(release.endpoint, release.deployment))
-        return Tools(self.workspace.serving.root, self.endpoints, qa, self.registry, Records(self.workspace).step)
+        def follow(endpoint: str, deployment: str) -> list[str]:
+            names = [*monitored_names(self.workspace.project).values()]
+            return Followers(self.workspace).follow(endpoint, deployment, names)
+        locking = Records(self.workspace).step
+        return Tools(self.workspace.serving.root, self.endpoints, qa, self.registry, locking, follow)
 
     def records(self) -> Path:
         "Bring the records of all releases, and return the folder that has them below .mlops/releases"

@@ -118,12 +118,19 @@ def pull(on: str, as_json: bool) -> None:
     mlops-nb events pull --on production
     mlops-nb events handle --on production
 
-    Where Event Grid delivers the same breach, too, it is one breach.
+    With `push = queue` in settings.ini, what Event Grid has delivered is taken out of its queue as well. A breach
+    that comes by both ways is one breach.
     """
-    from mlops_nb.retraining.events import describe_events
+    from mlops_nb.retraining.events import describe_events, receive
     from mlops_nb.retraining.events import pull as pull_breaches
     with open_ledger(on) as ledger:
-        rows = describe_events(ledger.folder, pull_breaches(ledger.folder, on, find_remote(on).monitors.breaches))
+        monitors = find_remote(on).monitors
+        ids = pull_breaches(ledger.folder, on, monitors.breaches)
+        def take(delivered: list) -> None:
+            ids.extend(receive(ledger.folder, delivered))
+            ledger.keep()
+        if drain := getattr(monitors, "drain", None): drain(take)   # A provider of workspaces need not have a queue
+        rows = describe_events(ledger.folder, list(dict.fromkeys(ids)))
     nothing = f"no monitor of {on} has found a breach since the last time"
     print_result(rows, "\n".join(map(format_event, rows)) or nothing, as_json)
 

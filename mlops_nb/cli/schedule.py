@@ -34,7 +34,7 @@ def format_applied(applied: dict, on: str) -> str:
     lines = [f"{applied['kind']} {applied['name']} is {'enabled' if applied['enabled'] else 'disabled'} in {on}"]
     for name in applied["frozen"]:
         job = f"the input {name} is the same at every run; @latest in the file reads what is new by then"
-        monitor = f"{name} stays what it is today; apply the file again after a release"
+        monitor = f"{name} stays what it is today, until a release brings other rows"
         lines.append(f"  note: {job if is_job else monitor}")
     why = "azure-ai-ml sends one measure for each kind of column"
     lines += [f"  note: Azure does not get the threshold {name}: {why}" for name in applied["left_out"]]

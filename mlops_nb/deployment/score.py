@@ -19,6 +19,7 @@ if __name__ == "entry_module": sys.path.insert(0, str(Path(__file__).resolve().p
 import mlops_nb.errors as errors
 import mlops_nb.models.saving as saving
 import mlops_nb.models.signature as signature
+from ..contract import REQUEST_COLUMN
 
 # %% ../../nbs/deployment/01_score.ipynb #ad6f8309
 def model_folder(
@@ -88,7 +89,11 @@ def frame(
     def dtype_of(field: signature.Field) -> str | None:
         has_holes = field.type in ("boolean", "long", "integer") and None in columns[field.name]
         return "object" if has_holes else DTYPES.get(field.type)
-    series = {field.name: pd.Series(columns[field.name], dtype=dtype_of(field)) for field in FIELDS}
+    def series_of(field: signature.Field):
+        if field.type != "datetime": return pd.Series(columns[field.name], dtype=dtype_of(field))
+        moments = pd.to_datetime(pd.Series(columns[field.name], dtype=object), utc=True, format="ISO8601")
+        return moments.dt.tz_localize(None)
+    series = {field.name: series_of(field) for field in FIELDS}
     return pd.DataFrame(series, copy=False)
 
 # %% ../../nbs/deployment/01_score.ipynb #c5248e0a
@@ -108,12 +113,15 @@ def collect(
 ):
     "Hand a request and its answer to Azure's collector"
     if not collectors(): return
+    import uuid
+
     import pandas as pd
     from azureml.ai.monitoring.context import BasicCorrelationContext
     personal = os.environ.get("COLLECT_WITHOUT", "").split(",")
-    context = BasicCorrelationContext(id=request_id)
+    id = request_id or str(uuid.uuid4())
     tables = (X.drop(columns=personal, errors="ignore"), pd.DataFrame(answers))
-    for collector, table in zip(collectors(), tables): collector.collect(table, context)
+    for collector, table in zip(collectors(), tables):
+        collector.collect(table.assign(**{REQUEST_COLUMN: id}), BasicCorrelationContext(id=id))
 
 # %% ../../nbs/deployment/01_score.ipynb #1724a28a
 def answer(

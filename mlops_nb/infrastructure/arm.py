@@ -10,9 +10,10 @@ __all__ = ['FIXES', 'READY', 'BROKEN', 'ArmError', 'arm_error', 'arm_errors_as_m
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-from ..azure.client import ARM, RETRIES, errors_as_messages
+from ..azure.client import ARM, IN_TRANSITION, RETRIES, errors_as_messages, seconds_to_wait
 from ..errors import MlopsError
 
 # %% ../../nbs/api/infrastructure/02_arm.ipynb #48581f9f
@@ -126,6 +127,17 @@ def provisioning_state(
     "Return how far Azure has come with a resource"
     return (resource.get("properties") or {}).get("provisioningState", READY)
 
+@dataclass
+class _Pending:
+    "An answer of an operation that has not ended"
+    status_code: int
+    headers: dict[str, str]
+
+def _with(answer, name: str, value: str) -> _Pending:
+    "Return an answer with the address at which to ask again"
+    kept = {key: answer.headers[key] for key in ("Retry-After",) if key in answer.headers}
+    return _Pending(answer.status_code, {**kept, name: value})
+
 class ArmClient(ArmReader):
     "Resources by their id, to read and to write"
     def __init__(self,
@@ -141,6 +153,7 @@ class ArmClient(ArmReader):
         "Ask until a resource is ready, or gone"
         end, pause, again = time.monotonic() + self.patience, self.pause, "give the same command again"
         while True:
+            answer = self.follow(id, answer)
             resource = self.get(id, api)
             state = provisioning_state(resource) if resource else "not there"
             if state in BROKEN:
@@ -149,23 +162,51 @@ class ArmClient(ArmReader):
             if time.monotonic() > end:
                 raise MlopsError(f"{id} is {state} for {self.patience:.0f} seconds\n"
                                  f"  fix: {again}; it goes on from here")
-            time.sleep(float(answer.headers.get("Retry-After", pause)) if answer is not None else pause)
+            time.sleep(min(seconds_to_wait(answer.headers if answer is not None else {}, pause), 60))
             pause = min(pause * 1.5, 10)
+
+    def wait_until_free(self, id: str, api: str) -> None:
+        "Ask until nothing happens to a resource any more, however that has ended"
+        end, pause = time.monotonic() + self.patience, self.pause
+        while (resource := self.get(id, api)) and provisioning_state(resource) not in (READY, *BROKEN):
+            if time.monotonic() > end:
+                raise MlopsError(f"{id} is {provisioning_state(resource)} for {self.patience:.0f} seconds\n"
+                                 "  fix: give the same command again; it goes on from here")
+            time.sleep(pause)
+            pause = min(pause * 1.5, 10)
+
+    def follow(self, id: str, answer):  # The next answer, to ask from; None where there is nothing more to follow
+        "Ask once how the operation goes that an answer names (Azure-AsyncOperation, or Location of a 202)"
+        headers = answer.headers if answer is not None else {}
+        if operation := headers.get("Azure-AsyncOperation"):
+            said = self.send("GET", operation, "")
+            state, error = said.json().get("status") or "", said.json().get("error") or {}
+            if state in BROKEN:
+                raise arm_error(409, error.get("code") or state, f"{id}: {error.get('message') or state}")
+            return None if state == READY else _with(said, "Azure-AsyncOperation", operation)
+        if (place := headers.get("Location")) and answer.status_code == 202:
+            said = self.send("GET", place, "", ok=(404,))
+            return _with(said, "Location", said.headers.get("Location") or place) if said.status_code == 202 else None
+        return answer
 
     def put(self, id: str, api: str, body: dict) -> dict | None:
         "Make or change a resource, and wait until it is ready"
-        for number in range(9):
-            try: return self.wait(id, api, answer=self.send("PUT", id, api, body))
-            except ArmError as error:
-                if error.status != 409 or "inprogress" not in error.code.lower(): raise
-            self.wait(id, api)
-            time.sleep(self.pause * 2 ** number)
-        return self.wait(id, api, answer=self.send("PUT", id, api, body))
+        return self.wait(id, api, answer=self._send_when_free("PUT", id, api, body))
 
     def delete(self, id: str, api: str) -> None:
         "Delete a resource, and wait until it is gone"
-        answer = self.send("DELETE", id, api, ok=(404,))
+        answer = self._send_when_free("DELETE", id, api, None, ok=(404,))
         if answer.status_code != 404: self.wait(id, api, gone=True, answer=answer)
+
+    def _send_when_free(self, method: str, id: str, api: str, body: dict | None, ok: tuple = ()):
+        "Send a change; where Azure answers that something else happens to the resource, wait for its end"
+        for number in range(9):
+            try: return self.send(method, id, api, body, ok=ok)
+            except ArmError as error:
+                if error.status != 409 or not IN_TRANSITION.search(f"{error.code} {error}"): raise
+            self.wait_until_free(id, api)
+            time.sleep(self.pause * 2 ** number)
+        return self.send(method, id, api, body, ok=ok)
 
 # %% ../../nbs/api/infrastructure/02_arm.ipynb #aaac062c
 def _plain(value):

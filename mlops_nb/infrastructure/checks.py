@@ -35,8 +35,9 @@ def check_providers(declaration: Declaration, azure: HasArm) -> list[Finding]:
     "Is the subscription registered for each kind of resource, and is the workspace offered in the region?"
     arm, region = azure.arm, declaration.foundation["location"]
     rows = {row["namespace"].lower(): row for row in arm.list(f"{arm.subscription}/providers", "2020-06-01")}
-    absent = [name for name in PROVIDERS if rows.get(name.lower(), {}).get("registrationState") != "Registered"]
-    words = f"not registered: {', '.join(absent)}" if absent else f"{len(PROVIDERS)} registered"
+    needed = [*PROVIDERS, *(["Microsoft.EventGrid"] if declaration.where.push != "none" else [])]
+    absent = [name for name in needed if rows.get(name.lower(), {}).get("registrationState") != "Registered"]
+    words = f"not registered: {', '.join(absent)}" if absent else f"{len(needed)} registered"
     fix = " && ".join(f"az provider register --wait --namespace {name}" for name in absent)
 
     types = rows.get(PROVIDERS[0].lower(), {}).get("resourceTypes", [])

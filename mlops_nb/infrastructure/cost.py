@@ -89,10 +89,13 @@ def estimate(
     sku, daily_gb = declaration.foundation["storage"]["sku"], declaration.foundation["logs"]["daily_gb"]
     registry = declaration.foundation["container_registry"]["sku"]
     a_day, a_gb = prices["container_registry_day"].get(registry), prices["storage_gb_month"].get(sku)
+    push = CostLine("events of breaches, free up to 25,000 a month", 0, 0)
+    pushed = [push] if declaration.where.push != "none" else []
     return [
         CostLine(f"container registry {registry}", a_day and a_day * HOURS_A_MONTH / 24, 0),
         CostLine(f"storage {sku}, {stored_gb:g} GB assumed", _times(a_gb, stored_gb), 0),
         CostLine(f"logs, at most {daily_gb:g} GB a day", 0, daily_gb * prices["logs_gb"] / 24),
+        *pushed,
         *(_cluster_line(name, spec, prices) for name, spec in declaration.computes.items()),
         *_endpoint_lines(root, declaration, prices),
     ]

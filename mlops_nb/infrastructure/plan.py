@@ -22,6 +22,7 @@ from .arm import ArmClient, pipeline_client
 from .checks import CHECKS, check_rights, run_checks
 from .declared import Declaration, find_bad_names, load_declaration
 from .image import image_resource
+from .push import identity_of, push_resources, topic_id
 from mlops_nb.infrastructure.resources import (
     ML_API,
     OWNER,
@@ -114,7 +115,8 @@ def compare_resources(
     return compared
 
 # %% ../../nbs/api/infrastructure/06_plan.ipynb #0558123a
-def _identity(live: Any) -> str: return getattr(getattr(live, "identity", None), "principal_id", None) or ""
+def _identity(live: Any) -> str:
+    return identity_of(live) or getattr(getattr(live, "identity", None), "principal_id", None) or ""
 
 def cluster_identities(
     changes: list[Change],  # Of `compare_resources`
@@ -137,7 +139,7 @@ def compare_roles(
     own = {ids[kind] for kind in ("workspace", "storage", "container_registry", "resource_group")}
     scopes = sorted(own | {grant.scope for grant in grants})
     live = [] if "resource group" in to_make else list_assignments(authorization, scopes)
-    system = {_identity(change.live).lower() for change in changes if change.kind == "workspace"}
+    system = {_identity(change.live).lower() for change in changes if change.kind in ("workspace", "event topic")}
 
     live_keys, file_keys = {assignment.key for assignment in live}, {grant.key for grant in grants}
     by_hand = [assignment for assignment in live
@@ -160,6 +162,7 @@ def _list_others(
     "List kind, path and tags of what is in the resource group, or in the workspace, and in no file"
     ids, group = resource_ids(declaration), group_id(declaration)
     known = {path.lower() for path in ids.values()}
+    if push_resources(declaration, azure.arm): known.add(topic_id(declaration).lower())
     if declaration.registry:
         registries = f"{group}/providers/Microsoft.MachineLearningServices/registries"
         known.add(f"{registries}/{declaration.registry['name']}".lower())
@@ -258,7 +261,9 @@ def plan_environment(
     if not declaration.where.managed:
         note = f"[{on}] of settings.ini says managed = false: this is only verified"
         return EnvironmentPlan(on, verify(declaration, azure), [note])
-    resources = [*foundation_resources(declaration, azure.arm), *ml_resources(declaration, azure.ml, azure.arm)]
+    resources: list[Resource] = [*foundation_resources(declaration, azure.arm)]
+    resources += ml_resources(declaration, azure.ml, azure.arm)
+    resources += push_resources(declaration, azure.arm)
     changes = compare_resources([*resources, image_resource(root, azure.ml)])
     roles, notes = compare_roles(root, declaration, azure.authorization, changes, prune)
     to_make = any(change.action in ("create", "replace") for change in changes)

@@ -15,6 +15,7 @@ from glob import escape
 from pathlib import Path
 from typing import Any, Protocol, TypedDict
 
+from ..contract import REQUEST_COLUMN
 from ..errors import UserError
 from .windows import Window
 from ..project import Project
@@ -119,6 +120,22 @@ SELECT filename AS file, line, epoch_us(TRY_CAST(time AS TIMESTAMPTZ)) AS t,
     CASE WHEN json_type(data) = 'ARRAY' THEN data END AS data FROM lines"""
 _NO_EVENTS = "CREATE OR REPLACE TEMP TABLE {table} (file VARCHAR, line BIGINT, t BIGINT, request VARCHAR, data JSON)"
 
+_ID = f"record->>'$.{REQUEST_COLUMN}'"
+_SPLIT = f"""CREATE OR REPLACE TEMP TABLE own_requests AS
+WITH records AS (SELECT file, line, t, request, unnest(range(json_array_length(data)::BIGINT)) AS place,
+    unnest(from_json(data, '["JSON"]')) AS record FROM {{table}} WHERE {{batched}})
+SELECT file, line, t, coalesce({_ID}, request) AS request, to_json(list(record ORDER BY place)) AS data
+FROM records GROUP BY ALL"""
+
+def _split_requests(con: Connection, table: str) -> None:
+    "Make an event of each request where an event holds the rows of several"
+    batched = f"json_exists(data, '$[0].{REQUEST_COLUMN}')"
+    if not fetch_value(con, f"SELECT count(*) FROM {table} WHERE {batched}"): return
+    con.execute(_SPLIT.format(table=table, batched=batched))
+    con.execute(f"DELETE FROM {table} WHERE {batched}")
+    con.execute(f"INSERT INTO {table} SELECT file, line, t, request, data FROM own_requests")
+    con.execute("DROP TABLE own_requests")
+
 LONGEST = 1 << 26    # Bytes of an event; a longer line is malformed
 
 def _longest_line(
@@ -140,6 +157,7 @@ def read_events(
     malformed = f"FROM {table} WHERE t IS NULL OR request IS NULL OR data IS NULL"
     counts.malformed += fetch_value(con, f"SELECT count(*) {malformed}")
     con.execute(f"DELETE {malformed}")
+    _split_requests(con, table)
 
 # %% ../../nbs/api/monitors/05_collected.ipynb #61041d07
 _CLOCK = """SELECT count(*) FROM (SELECT t, max(t) OVER (
@@ -198,7 +216,7 @@ def read_keys(
 ) -> list[str]:
     "Read the names of the features in the first readable record"
     row = con.execute(_KEYS, {"files": files}).fetchone() if files else None
-    return list(row[0]) if row and row[0] else []
+    return [name for name in row[0] if name != REQUEST_COLUMN] if row and row[0] else []
 
 # %% ../../nbs/api/monitors/05_collected.ipynb #cdd5ab02
 _OUTCOMES = """CREATE OR REPLACE TEMP TABLE {table} AS

@@ -18,6 +18,7 @@ from scipy.stats import ks_2samp, spearmanr
 
 from ..project import Project
 from .canary import Mixture, Served, is_bad, is_others_fault, log_e_pairs
+from ..serving.collection import rows_by_request
 
 # %% ../../nbs/api/releases/03_shadow.ipynb #43364971
 def pair_answers(
@@ -90,8 +91,10 @@ def read_predictions(
     for path in sorted((Project(Path(root)).collected / endpoint / deployment / "model_outputs").rglob("*.jsonl")):
         if path.stat().st_mtime < since.timestamp(): continue
         for line in path.read_bytes().splitlines(keepends=True):
-            if line.endswith(b"\n") and (event := json.loads(line))["xrequestid"] in ids:
-                predictions[event["xrequestid"]] = [_prediction_of(row) for row in event["data"]]
+            if not line.endswith(b"\n"): continue
+            answers = rows_by_request(json.loads(line))
+            found = {id: rows for id, rows in answers.items() if id in ids}
+            predictions |= {id: [_prediction_of(row) for row in rows] for id, rows in found.items()}
     return predictions
 
 @dataclass(frozen=True)

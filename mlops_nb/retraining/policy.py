@@ -159,6 +159,8 @@ def explain_inaction(
     "Explain why a breach is no cause"
     if policy.retrain_on == "never": return "a person decides: retrain_on = never"
     kinds = breached_signals(result)
+    better = [signal["type"] for signal in result["signals"].values() if signal["verdict"] == "ok"]
+    if not kinds and better: return f"Azure alarms above the threshold of {', '.join(better)}: that is no harm"
     if not kinds: return "the event does not say which signal breached"
     n = count_outcomes(result)
     few = f"{n:,} outcomes are in, {policy.min_outcomes} needed"

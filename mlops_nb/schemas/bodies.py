@@ -14,7 +14,7 @@ import mlops_nb.schemas.jobs as ref
 from ..errors import UserError
 from .components import Files, Port
 from .documents import Document
-from .expressions import EXPRESSION, OPTIONAL, references
+from .expressions import BUILT_IN, EXPRESSION, OPTIONAL, references
 from .values import Position, Problem, as_mapping, find_nul, format_value, local_path, suggest
 
 # %% ../../nbs/api/schemas/11_bodies.ipynb #4da6a496
@@ -31,6 +31,12 @@ def check_brackets(
         if not EXPRESSION.fullmatch(match[0]):
             yield position.problem(f"{position.name}: {match[0]} is not an expression", "${{inputs.NAME}} and the like",
                                 "names of letters, digits, _ and dots")
+    for match in _ALMOST.finditer(text):
+        yield position.problem(f"{position.name}: {match[0]} binds nothing", "${{inputs.NAME}} and the like",
+                               f"write ${{{{{match[1] or match[2]}}}}}")
+
+_HEADS = r"(?:inputs|outputs|search_space)\.[\w.]+"
+_ALMOST = re.compile(rf"(?<!\$)\{{\{{\s*({_HEADS})\s*\}}\}}|\$\{{({_HEADS})\}}")  # {{inputs.x}} and ${inputs.x}
 
 def check_command(
     text: str,              # A command, program arguments, or the value of an environment variable
@@ -51,7 +57,7 @@ def check_command(
 def _names_something(parts: tuple, position: Position, heads: dict) -> Iterator[Problem]:
     "An expression that names no input, output or searched parameter"
     written, ports = "${{" + ".".join(parts) + "}}", heads.get(parts[0])
-    if parts in (("name",), ("default_datastore",)): return
+    if len(parts) == 1 and parts[0] in BUILT_IN: return
     if ports is None:
         yield position.problem(f"{position.name}: {written} names nothing",
                                ", ".join(f"${{{{{head}.NAME}}}}" for head in heads),

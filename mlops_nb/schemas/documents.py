@@ -15,16 +15,17 @@ from ..errors import UserError
 
 # %% ../../nbs/api/schemas/01_documents.ipynb #ead26952
 class Map(dict):
-    "A YAML mapping: a dict that knows its `file`, its `line` and, in `lines`, the line of each key"
+    "A YAML mapping: a dict that knows its `file`, its `line`, the line of each key and what stands there"
     def __init__(self,
         items=(),                       # Key and value pairs, or a mapping
         *,
         file: Path | None = None,       # The file that it was read from
         line: int | None = None,        # Line of the mapping, counted from 1
         lines: dict | None = None,      # Line of each key
+        texts: dict | None = None,      # By key what stands in the file, where YAML makes another value of it: `12:30`
     ):
         super().__init__(items)
-        self.file, self.line, self.lines = file, line, lines or {}
+        self.file, self.line, self.lines, self.texts = file, line, lines or {}, texts or {}
 
 class Seq(list):
     "A YAML sequence: a list that knows its `file`, its `line` and, in `lines`, the line of each position"
@@ -172,6 +173,7 @@ class _Builder:
         for key_node, value_node in node.value:
             key = self.key(key_node)
             mapping[key], mapping.lines[key] = self.build(value_node), _line(key_node)
+            if _is_reread(value_node, mapping[key]): mapping.texts[key] = value_node.value
         return mapping
 
     def key(self, node):
@@ -220,6 +222,10 @@ def _parts(node) -> list:
     return node.value if node.id == "sequence" else []
 
 # %% ../../nbs/api/schemas/01_documents.ipynb #1a620c29
+def _is_reread(node, value: object) -> bool:
+    "Whether YAML makes another value of what stands in the file"
+    return node.id == "scalar" and isinstance(value, (bool, int, float)) and str(value) != node.value
+
 def _line(
     node,       # A PyYAML node
 ) -> int:       # Counted from 1
@@ -248,7 +254,7 @@ def parse(
     except yaml.YAMLError as e: raise _unparsable(e, file, text) from None
     except RecursionError: raise UserError("nested too deeply", accepted="fewer than 300 levels", file=file) from None
     finally: loader and loader.dispose()
-    if isinstance(top, Map): return Document(top, file=file, line=top.line, lines=top.lines)
+    if isinstance(top, Map): return Document(top, file=file, line=top.line, lines=top.lines, texts=top.texts)
     what = "the file is empty" if top is None else f"the file holds a {type(top).__name__.lower()} at its top"
     raise UserError(what, accepted="a mapping: lines of the form `key: value`", fix="compare with a file that works",
                     file=file,

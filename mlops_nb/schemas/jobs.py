@@ -34,6 +34,7 @@ from mlops_nb.schemas.values import (
     Scalar,
     Shape,
     anything,
+    flag,
     is_number,
     is_whole,
     literal,
@@ -325,7 +326,7 @@ _parameter = azure_table("ParameterSchema", "input", {
 _port = azure_table("InputPortSchema", "input", {"type": OneOf(("path", *ASSET_TYPES)), "mode": _modes}, ("type",),
                     without=("default",))
 _out_port = azure_table("OutputPortSchema", "output", {
-    "type": OneOf((*LITERAL_TYPES, "path", *ASSET_TYPES)), "mode": _modes}, ("type",))
+    "type": OneOf((*LITERAL_TYPES, "path", *ASSET_TYPES)), "mode": _modes}, ("type",), also={"is_control": flag})
 component_input = ByType("an input of a component", {**dict.fromkeys(LITERAL_TYPES, _parameter),
                                                      **dict.fromkeys(("path", *ASSET_TYPES), _port)})
 

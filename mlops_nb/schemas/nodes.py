@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import mlops_nb.schemas.jobs as ref
-from .bodies import AnyPort, check_body, check_brackets, load_checked
+from .bodies import AnyPort, check_body, check_brackets, check_command, load_checked
 from .components import Component, Files, Port, component_of, given_ports, node_kind
 from .documents import Document
-from .expressions import binding, references
-from .ports import check_connection, check_declaration, check_literal
+from .expressions import BUILT_IN, binding, references
+from .ports import check_base, check_connection, check_declaration, check_literal
 from .values import Position, Problem, as_mapping, is_expression, suggest
 
 # %% ../../nbs/api/schemas/12_nodes.ipynb #27584356
@@ -117,8 +117,15 @@ def check_node(
     yield from check_bindings(value, position, scope)
     if component and component.spec: yield from check_call(value, position, component, scope)
     elif not component and kind in ("command", "parallel"):
-        yield from check_body(value, position, own_ports(value, position), files)
+        ports = own_ports(value, position)
+        yield from check_body(value, position, ports, files)
         yield from check_untyped(value, position, scope)
+        for port in ports["inputs"].values(): yield from check_base(port.value, port.position)
+        for name, item in as_mapping(value.get("inputs")).items():
+            at = position.at(value, "inputs").at(value["inputs"], name)
+            if isinstance(item, dict) and "type" in item: yield from _argument(item, Port(at, item["type"]), at, scope)
+    elif not component and isinstance(value.get("args"), str):
+        yield from check_command(value["args"], position.at(value, "args"), own_ports(value, position))
 
 def _keys(kind: str, value: dict, position: Position, component: Component | None) -> Iterator[Problem]:
     "The type of a node, and its keys"
@@ -158,7 +165,7 @@ def find_port(
         case ("parent", "jobs", step, "outputs", *name) if step in scope.nodes: ports = scope.nodes[step]
         case ("parent", "jobs", step, *_): return None, (f"a step: {', '.join(scope.nodes)}",
                                                          suggest(step, scope.nodes))
-        case ("name",) | ("default_datastore",): return None, None
+        case (word,) if word in BUILT_IN: return None, None
         case _: return None, ("${{parent.inputs.NAME}} or ${{parent.jobs.STEP.outputs.NAME}}",
                               f"write ${{{{parent.{'.'.join(parts)}}}}}" if parts[0] in ("inputs", "outputs", "jobs")
                               else suggest(parts[0], ["parent"]))
@@ -177,7 +184,7 @@ def check_bindings(
             _, wrong = find_port(parts, scope)
             if wrong: yield at.problem(f"{at.name}: ${{{{{'.'.join(parts)}}}}} names nothing", *wrong)
 
-_own = ("command", "component", "trial", "task", "type", "environment", "input_data", "environment_variables")
+_own = ("command", "args", "component", "trial", "task", "type", "environment", "input_data", "environment_variables")
 
 def _texts(value, position: Position, holder=None) -> Iterator[tuple]:
     "Each text with an expression inside a value, and its position"
@@ -217,7 +224,7 @@ def check_call(
             if name not in ports:
                 at, what = position.at(value, key).at(value[key], name), f"{_title(component)} has no {name!r}"
                 yield at.problem(f"{position.name}.{key}: {what}", ", ".join(ports) or "none",
-                                 suggest(name, ports) or "remove it")
+                                 suggest(name, ports) or "remove it", "ignored" if key == "inputs" else "error")
     for name, port in component.input_ports.items():
         if port.required and inputs.get(name) is None and name not in space:
             what = f"{position.name}: the input {name!r} of {_title(component)} is not given"
@@ -242,8 +249,14 @@ def _argument(value, port: Port, position: Position, scope: Scope) -> Iterator[P
         if giver: yield from check_connection(giver, port, position)
     elif isinstance(value, dict) and "value" not in value:
         yield from check_connection(Port(position, value.get("type", "uri_folder")), port, position)
-    elif not is_expression(value):
-        yield from check_literal(value["value"] if isinstance(value, dict) else value, port, position)
+    else: yield from _check_text(value["value"] if isinstance(value, dict) else value, port, position)
+
+def _check_text(value, port: Port, position: Position) -> Iterator[Problem]:
+    "A literal, or text with expressions in it"
+    if not is_expression(value): yield from check_literal(value, port, position)
+    elif port.type in ("integer", "number", "boolean"):
+        yield position.problem(f"{position.name} is {value!r}, text for an input of type {port.type}",
+                               "one expression and nothing else", "bind the value itself")
 
 def _candidates(spec, port: Port, position: Position) -> Iterator[Problem]:
     "Values of a search space that the trial's input refuses"

@@ -27,7 +27,8 @@ class Problem:
     fix: str = ""                       # What to do about it
     file: Path | str | None = None            # The file that holds it
     line: int | None = None             # Its line, counted from 1
-    kind: str = "error"                 # `error`; `ignored`: Azure skips it; `azure_only`: right, but not for a laptop;
+    kind: str = "error"                 # `error`; `ignored`: Azure skips it; `changed`: not as it is written;
+                                        # `azure_only`: right, but not for a laptop;
                                         # `not_made_yet`: right, but what it names is still to be made
 
     def __str__(self) -> str:
@@ -46,6 +47,13 @@ class Position:
     def at(self, container, key) -> "Position":
         "The position of a key of a container that stands here"
         return replace(self, container=container, key=key, name=f"{self.name}.{key}" if self.name else str(key))
+
+    @property
+    def written(self) -> str:
+        "What stands in the file, where YAML makes another value of it; else empty"
+        item: Any = self.container.get(self.key) if isinstance(self.container, dict) else None
+        holder, key = (item, "value") if isinstance(item, dict) and "value" in item else (self.container, self.key)
+        return getattr(holder, "texts", {}).get(key, "")
 
     def problem(self, what: str, accepted: str = "", fix: str = "", kind: str = "error") -> Problem:
         "A problem at this position"

@@ -479,7 +479,12 @@ class Host:
         return {"pid": os.getpid(), "port": self.port, "generation": self.generation,
                 "sockets": str(self.factory.sockets), "failed": self.deployments.failed, "failures": failures,
                 "traffic": self.router.traffic.shares, "mirror": self.router.traffic.mirror,
-                "deployments": deployments}
+                "deployments": deployments, "writes": self.reopened()}
+
+    def reopened(self) -> list[str]:
+        "Name the files that may be written to long after their hour: where requests say what time it is"
+        replays = any(server.spec.replay for server in self.deployments.live.values())
+        return [self.factory.instance] if replays else []
 
     async def end(self, runner: "ServerRunner") -> None:
         "Finish what came in, then end the deployments"

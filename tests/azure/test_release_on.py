@@ -91,9 +91,12 @@ def test_a_release_outlives_an_unhealthy_machine_and_a_kill_is_promoted_under_tr
     assert [len(azure.state.all(kind)) for kind in kinds] == [1, 1]
 
     asked, answered = (place.collected("version-2", name) for name in ("model_inputs", "model_outputs"))
-    assert {one["xrequestid"] for one in asked} == {one["xrequestid"] for one in answered}
-    assert [*answered[-1]["data"][0]] == ["probability"]
-    assert {*asked[-1]["data"][0]} == {"carrier", "hour"}, "the passenger is personal"
+    ids = [{row["x_request_id"] for one in found for row in one["data"]} for found in (asked, answered)]
+    assert ids[0] == ids[1]
+    agents = [*azure.agents.values()]
+    assert sum(one.lines.total() for one in agents) < sum(one.requests.total() for one in agents), "nothing was batched"
+    assert [*answered[-1]["data"][0]] == ["probability", "x_request_id"]
+    assert {*asked[-1]["data"][0]} == {"carrier", "hour", "x_request_id"}, "the passenger is personal"
 
     back = place.told("rollback", "--on", "dev", "--reason", "callers complain")
     assert (back["status"], back["reason"], place.endpoint()["traffic"]) == ("RolledBack", "callers complain",

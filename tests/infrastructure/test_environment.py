@@ -270,6 +270,42 @@ def test_a_budget_alert_that_is_taken_out_of_the_file_is_taken_out_of_azure(azur
     assert azure.apply(root) == []
 
 
+def test_push_comes_and_goes_with_one_setting(azure, root):
+    bootstrap.set_setting(root/"settings.ini", "dev", "push", "queue")
+    azure.ground.registered.discard("Microsoft.EventGrid")
+    assert "az provider register --wait --namespace Microsoft.EventGrid" in str(azure.plan(root))
+    azure.ground.registered.add("Microsoft.EventGrid")
+    made = ["queue", "container", "event topic", *["role of the event topic"] * 2, "event subscription"]
+    assert [(change.action, change.kind) for change in azure.plan(root).todo] == [("create", kind) for kind in made]
+    assert [change.kind for change in azure.apply(root)] == made
+    azure.ground.writes.clear()
+    assert azure.apply(root) == [] and azure.ground.writes == []
+    topic = azure.at("Microsoft.EventGrid/systemTopics", "evgt-mlw-flights-dev")
+    given = [one["properties"] for one in azure.ground.roles.values()
+             if one["properties"]["principalId"] == topic["identity"]["principalId"]]
+    assert {one["roleDefinitionId"].rpartition("/")[2] for one in given} == {
+        "c6a89b2d-59bc-44d0-9896-0f6e12d7b80a", "ba92f5b4-2d11-453d-a403-e96b0029c9fe"}
+
+    subscription = azure.at("Microsoft.EventGrid/systemTopics", "evgt-mlw-flights-dev/eventSubscriptions/breaches")
+    subscription["properties"]["filter"]["advancedFilters"][0]["values"] = ["everything"]
+    assert kinds(azure.plan(root).todo) == [("change", "event subscription", "breaches")]
+    azure.apply(root)
+    assert "has failed due to" in subscription_filter(azure)
+
+    bootstrap.set_setting(root/"settings.ini", "dev", "push", "none")
+    left = [change for change in azure.plan(root).changes if change.action == "undeclared"]
+    assert [change.name for change in left if change.kind != "role"] == ["evgt-mlw-flights-dev"]
+    azure.apply(root, prune=True)
+    assert not [one for one in azure.bench.state.resources if "systemtopics" in one] and azure.apply(root) == []
+    bootstrap.set_setting(root/"settings.ini", "dev", "push", "phone")
+    with pytest.raises(UserError, match="push is 'phone'"): azure.plan(root)
+
+
+def subscription_filter(azure) -> str:
+    found = azure.at("Microsoft.EventGrid/systemTopics", "evgt-mlw-flights-dev/eventSubscriptions/breaches")
+    return str(found["properties"]["filter"])
+
+
 def test_a_cluster_of_another_size_is_replaced_and_a_region_is_refused(azure, root):
     rewrite(root, "compute/cpu.yml", "Standard_D4s_v5", "Standard_D8s_v5")
     assert kinds(azure.plan(root).todo) == [("replace", "compute cluster", "cpu")]

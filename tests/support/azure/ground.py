@@ -16,7 +16,7 @@ from tests.support.loopback.proxy import Answer
 
 REGIONS = ["West Europe", "East US", "North Europe"]
 NAMESPACES = (ML, "Microsoft.Storage", "Microsoft.KeyVault", "Microsoft.ContainerRegistry", "Microsoft.Insights",
-              "Microsoft.OperationalInsights", "Microsoft.Consumption")
+              "Microsoft.OperationalInsights", "Microsoft.Consumption", "Microsoft.EventGrid")
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Kind:
     turns: int = 1              # Questions until a new one is ready
 
 
+DELIVERY, DEAD = "properties.deliveryWithResourceIdentity", "properties.deadLetterWithResourceIdentity"
 KINDS = {
     "microsoft.storage/storageaccounts": Kind(("location", "sku.name", "kind"),
                                               ("tags", "properties.allowBlobPublicAccess",
@@ -48,6 +49,19 @@ KINDS = {
     "microsoft.consumption/budgets": Kind(("properties.category", "properties.amount", "properties.timeGrain",
                                            "properties.timePeriod.startDate"), ("eTag", "properties.notifications"),
         ("properties.timePeriod.startDate",)),
+    "microsoft.storage/storageaccounts/queueservices/queues": Kind((), ("properties.metadata",)),
+    "microsoft.eventgrid/systemtopics": Kind(("location", "properties.source", "properties.topicType"),
+                                             ("tags", "identity.type"),
+                                             ("location", "properties.source", "properties.topicType"), 2),
+    "microsoft.eventgrid/systemtopics/eventsubscriptions": Kind(
+        (f"{DELIVERY}.identity.type", f"{DELIVERY}.destination.endpointType",
+         f"{DELIVERY}.destination.properties.resourceId", f"{DELIVERY}.destination.properties.queueName",
+         "properties.filter.includedEventTypes"),
+        (f"{DELIVERY}.destination.properties.queueMessageTimeToLiveInSeconds", f"{DEAD}.identity.type",
+         f"{DEAD}.deadLetterDestination.endpointType", f"{DEAD}.deadLetterDestination.properties.resourceId",
+         f"{DEAD}.deadLetterDestination.properties.blobContainerName", "properties.filter.advancedFilters",
+         "properties.eventDeliverySchema", "properties.retryPolicy.maxDeliveryAttempts",
+         "properties.retryPolicy.eventTimeToLiveInMinutes"), (), 2),
 }
 
 
@@ -181,7 +195,7 @@ class Ground:
 
     def provider(self, name: str) -> dict:
         kinds = {ML: ["workspaces", "registries"], "Microsoft.Storage": ["storageAccounts"],
-                 "Microsoft.ContainerRegistry": ["registries"]}.get(name, [])
+                 "Microsoft.ContainerRegistry": ["registries"], "Microsoft.EventGrid": ["systemTopics"]}.get(name, [])
         return {"namespace": name, "registrationState": "Registered" if name in self.registered else "NotRegistered",
                 "resourceTypes": [{"resourceType": kind, "locations": REGIONS,
                                    "apiVersions": ["2024-04-01", "2023-07-01-preview"]} for kind in kinds]}
@@ -299,6 +313,15 @@ class Ground:
         if left: found["properties"]["provisioningState"] = "Creating"
         return Answer(200, found)
 
+    def delivers(self, call: Call):
+        "A subscription needs an identity of its topic, and a queue that is there"
+        to = call.body["properties"]["deliveryWithResourceIdentity"]["destination"]["properties"]
+        if not self.bench.state.need(call.parent).get("identity"):
+            raise Refused(400, "InvalidRequest", "The identity SystemAssigned is not enabled on the topic.")
+        self.bench.state.need(f"{to['resourceId']}/queueServices/default/queues/{to['queueName']}")
+        source = self.bench.state.need(call.parent)["properties"]["source"]
+        self.bench.state.need(source)
+
     def put(self, call: Call, kind: Kind) -> Answer:
         "Keys that are missing, unknown or never change are refused"
         given, before = flat(call.body), self.bench.state.get(call.id)
@@ -320,7 +343,11 @@ class Ground:
             raise Refused(409, "PropertyChangeNotAllowed", f"Changing property {', '.join(moved)} is not allowed.")
         if call.kind == "budgets" and len(call.body["properties"].get("notifications", {})) > 5:
             raise Refused(400, "BadRequest", "at most 5 notifications")
+        if call.kind == "systemtopics/eventsubscriptions": self.delivers(call)
         made = store(self.bench, call, call.body, provisioningState="Succeeded")
+        if (made.get("identity") or {}).get("type") == "SystemAssigned":
+            principal = str(uuid.uuid5(uuid.NAMESPACE_URL, call.id))
+            made["identity"] = {"type": "SystemAssigned", "tenantId": TENANT, "principalId": principal}
         if call.kind == "budgets": made["eTag"] = f'"{uuid.uuid4().hex}"'
         if before is None: self.turns[call.id.lower()] = kind.turns
         return Answer(200 if before else 201, made)

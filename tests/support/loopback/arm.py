@@ -5,7 +5,9 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from urllib.parse import urlencode
 
 from .proxy import Answer, Request
 
@@ -149,6 +151,11 @@ def store(bench, call: Call, body: dict, **properties) -> dict:
     return made
 
 
+def later(seconds: float = 1) -> str:
+    "When to ask again, as the date that RFC 9110 allows"
+    return format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
+
+
 def operation(bench, call: Call, seconds: float = 0.0, result=None, status: str = "Succeeded",
               error: dict | None = None) -> dict:
     "Headers of an operation that is done after a while"
@@ -158,7 +165,8 @@ def operation(bench, call: Call, seconds: float = 0.0, result=None, status: str 
     subscription = head(r"/subscriptions/[^/]+", call.scope)[0]
     base = f"https://management.azure.com{subscription}/providers/{ML}/locations/eastus"
     return {"Azure-AsyncOperation": f"{base}/mfeOperationsStatus/{id}?api-version={call.request.version}",
-            "Location": f"{base}/mfeOperationResults/{id}?api-version={call.request.version}", "Retry-After": "1"}
+            "Location": f"{base}/mfeOperationResults/{id}?api-version={call.request.version}",
+            "Retry-After": "1" if call.provider.lower() == ML.lower() else later()}     # Its specification: an integer
 
 
 @on("GET", "locations/mfeOperationsStatus")
@@ -194,13 +202,30 @@ def answer(bench, request: Request) -> Answer:
         bench.tokens.check(request.headers["authorization"].removeprefix("Bearer "))
         hook = HOOKS.get((request.method, call.kind if call.single or request.method != "POST"
                           else f"{'/'.join(call.segments[::2])}".lower()))
-        if hook: return hook(bench, call)
-        return DEFAULTS[request.method](bench, call)
+        said = (hook or DEFAULTS[request.method])(bench, call)
+        return paged(bench, request, said) if request.method == "GET" else said
     except Refused as refused: return refused.answer
     except KeyError as missing:
         return Answer(404, {"error": {"code": "NoSuchRoute",
                                       "message": f"the stand-in does not know {request.method} {request.path} "
                                                  f"({missing})"}})
+
+
+PAGE, TOKEN = 3, "$skiptoken"    # Resources on a page of any list, and where the next one begins
+
+
+def paged(bench, request: Request, said: Answer) -> Answer:
+    "A list as Azure gives it: a few at a time, and the address of what follows"
+    body = said.body
+    if said.status != 200 or not isinstance(body, dict) or not isinstance(body.get("value"), list): return said
+    if not bench.pages(request): return said
+    start, rest = int(request.query.get(TOKEN, 0)), {name: one for name, one in body.items() if name != "value"}
+    page = {**rest, "value": body["value"][start:start + PAGE]}
+    if start + PAGE < len(body["value"]):
+        query = {**request.query, TOKEN: start + PAGE}
+        page["nextLink"] = f"https://{request.host}{request.path}?{urlencode(query)}"
+        bench.paged += 1
+    return Answer(200, page, said.headers)
 
 
 def default_get(bench, call: Call) -> Answer:
@@ -227,6 +252,9 @@ def listed(bench, call: Call) -> list[dict]:
 def default_put(bench, call: Call) -> Answer:
     created = bench.state.get(call.id) is None
     made = store(bench, call, call.body, provisioningState="Succeeded")
+    if (made.get("identity") or {}).get("type") == "SystemAssigned":
+        principal = str(uuid.uuid5(uuid.NAMESPACE_URL, call.id.lower()))
+        made["identity"] = {"type": "SystemAssigned", "tenantId": TENANT, "principalId": principal}
     return Answer(201 if created else 200, made)
 
 

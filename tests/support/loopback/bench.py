@@ -26,6 +26,7 @@ from .contract import Contract
 from .faults import Faults
 from .monitors import Watch
 from .proxy import Answer, Authority, Proxy, Request
+from .queues import Queues
 from .storage import Storage
 from .tokens import Tokens
 from .tracking import Tracking
@@ -84,6 +85,8 @@ class Bench:
         # Whether steps track through azureml-mlflow, over HTTPS, instead of straight into the store behind it
         self.portable = False
         self.state, self.tokens, self.faults, self.calls, self.runs = State(), Tokens(), Faults(), [], {}
+        self.paged = 0  # Lists that went on on another page
+        self.queues = Queues()
         self.events = []  # What Event Grid would deliver of the runs of monitors
         self.proxy.refused.clear()
         for name in ("dev", "production"): workspaces.make_workspace(self, GROUP, name)
@@ -105,6 +108,11 @@ class Bench:
     def own_request(self) -> Request:
         "What stands for a request where the stand-in acts by itself"
         return Request("PUT", "management.azure.com", "/", {})
+
+    def pages(self, request: Request) -> bool:
+        "Whether the list that is asked for has pages"
+        if request.path.lower().endswith(("/vmsizes", "/metrics")): return False     # Neither has a nextLink
+        return not self.contract or self.contract.pages(request)
 
     def tracking(self, workspace: str) -> Tracking:
         "The MLflow server of a workspace, started when it is first asked"
@@ -141,6 +149,7 @@ class Bench:
         "What this Azure says to a request; every request is written down"
         # the SDK does without the schema of an MLTable
         answers = {"arm": arm.answer, "data": dataplane.answer, "login": login, "blob": blob,
+                   "queue": self.queues.answer,
                    "scoring": endpoints.scored, "schemas": lambda bench, request: Answer(404)}
         said = self.faults.answer(request)
         injected = said is not None
@@ -187,6 +196,10 @@ class Bench:
             return self.runs[
                 f"{call.workspace}/jobs/{governance.fire(self, call, found, at or datetime.now(UTC))}".lower()
             ]
+
+    def deliver(self, times: int = 2, seed: int = 0):
+        "Let Event Grid deliver what has happened, so often each, in an order that a seed says"
+        with self.guard: self.queues.deliver(self, times, seed)
 
     def hold(self, job: str): self.faults.held.append(job)  # Jobs with such a name never start
     # Deployments with such an id never become ready

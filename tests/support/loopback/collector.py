@@ -1,10 +1,15 @@
-"The agent beside a deployment with a data collector: what the scoring script hands over becomes lines in the storage"
+"""The agent beside a deployment with a data collector: what the scoring script hands over becomes lines in the storage.
+Requests that come close in time share a line, and the id of the first of them, as Azure's documentation says
+(how-to-collect-production-data)"""
 import json
 import threading
+import time
 import uuid
+from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+CLOSE = 0.5     # Seconds: what comes within them shares a line
 TAKEN = ("azureml.inference.model_inputs", "azureml.inference.model_outputs")
 
 
@@ -29,6 +34,8 @@ class Agent:
     def __init__(self, bench, id: str, folder: Path, said: dict):
         self.bench, self.id, self.guard, self.folder = bench, id, threading.Lock(), folder
         self.name = f"{uuid.uuid4().hex[:12]}.jsonl"
+        self.waiting: dict[str, dict] = {}                      # Not written yet, by kind
+        self.requests, self.lines = Counter[str](), Counter[str]()     # What came, and what was written of it
         self.config = folder / ".mlops/agents" / f"{uuid.uuid4().hex[:12]}.json"
         self.config.parent.mkdir(parents=True, exist_ok=True)
         collections = {name: {"enabled": str(one.get("dataCollectionMode")).lower() == "enabled",
@@ -46,20 +53,38 @@ class Agent:
                 "AZUREML_MDC_PORT": str(self.server.server_port)}
 
     def keep(self, about: dict, text: str):
+        "Take a record; it joins those of the same kind that came shortly before"
+        with self.guard:
+            first = self.waiting.get(about["ce-type"])
+            if first and time.monotonic() - first["since"] > CLOSE: self.write(about["ce-type"])
+            record = {"about": about, "rows": [], "when": self.bench.clock.now(), "since": time.monotonic()}
+            record = self.waiting.setdefault(about["ce-type"], record)
+            record["rows"] += json.loads(text)
+            self.requests[about["ce-type"]] += 1
+
+    def flush(self):
+        "Write what waits: somebody looks"
+        with self.guard:
+            for kind in [*self.waiting]: self.write(kind)
+
+    def write(self, type: str):
         "Append a line to the file of the hour"
-        when, (*_, endpoint, _, deployment) = self.bench.clock.now(), self.id.split("/")
-        kind = about["ce-type"].rpartition(".")[2]
+        record, (*_, endpoint, _, deployment) = self.waiting.pop(type), self.id.split("/")
+        about, when, text = record["about"], record["when"], json.dumps(record["rows"])
+        kind = type.rpartition(".")[2]
         path = self.folder / ".mlops/collected" / endpoint / deployment / kind / f"{when:%Y/%m/%d/%H}" / self.name
-        event = {"specversion": "1.0", "id": about["trace-id"], "source": self.id, "type": about["ce-type"],
+        event = {"specversion": "1.0", "id": about["trace-id"], "source": self.id, "type": type,
                  "datacontenttype": "application/json", "time": f"{when:%Y-%m-%dT%H:%M:%SZ}",
-                 "data": json.loads(text), "correlationid": about["ce-x-request-id"],
+                 "data": record["rows"], "correlationid": about["ce-x-request-id"],
                  "xrequestid": about["ce-x-request-id"], "modelversion": about["ce-model-version"],
                  "collectdatatype": about["ce-collect-data-type"], "agent": about["ce-agent"],
                  "contentrange": f"bytes 0-{len(text) - 1}/{len(text)}"}
         path.parent.mkdir(parents=True, exist_ok=True)
-        with self.guard, path.open("a") as file: file.write(json.dumps(event) + "\n")
+        with path.open("a") as file: file.write(json.dumps(event) + "\n")
+        self.lines[type] += 1
 
     def close(self):
+        self.flush()
         self.server.shutdown()
         self.server.server_close()
 

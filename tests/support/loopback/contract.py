@@ -100,6 +100,11 @@ class Contract:
         version = self.nearest(request.version)
         return self.match(self.operations(version), request), version
 
+    def pages(self, request: Request) -> bool:
+        "Whether the published operation gives its list in pages; one that is not published does"
+        found, _ = self.find(request)
+        return not found or bool((found.said.get("x-ms-pageable") or {}).get("nextLinkName"))
+
     @staticmethod
     def match(operations: list, request: Request) -> Operation | None:
         return next((one for one in operations if one.method == request.method.lower()
@@ -135,7 +140,8 @@ class Contract:
                                         f"{value!r} " + ("differs in case only"
                                                          if value.lower() in map(str.lower, one["enum"])
                                                          else f"is not one of {one['enum']}")))
-        return findings + [Finding("request", f"?{name}", "is unknown") for name in request.query if name not in known]
+        return findings + [Finding("request", f"?{name}", "is unknown") for name in request.query
+                           if name not in known and name != "$skiptoken"]  # Of a nextLink, which is Azure's own
 
     def body(self, found: Operation, request: Request) -> list[Finding]:
         said = next((one for one in found.parameters if one["in"] == "body"), None)

@@ -2,6 +2,8 @@
 import re
 import threading
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 from .proxy import Answer, Request
 
@@ -12,7 +14,9 @@ class Fault:
     pattern: re.Pattern  # Of `METHOD host/path`
     status: int = 0  # Answer this status; 0 leaves the answer alone
     times: int = 1  # How often; after that all is well
-    retry_after: int = 1  # Seconds, in the answer
+    retry_after: int = 1  # Seconds, in the answer; 0: it does not say
+    dated: bool = False  # Whether the answer says so as a date
+    text: str = ""  # Message of the answer
     cut: int = 0  # Hang up after this many bytes of the request's body
     hits: int = 0
 
@@ -52,6 +56,8 @@ class Faults:
         found = self.hit(f"{request.method} {request.host}{request.target}", lambda fault: fault.status)
         if not found: return None
         code = {429: "TooManyRequests", 503: "ServiceUnavailable", 401: "ExpiredAuthenticationToken",
-                403: "AuthorizationFailed"}.get(found.status, "InternalServerError")
-        return Answer(found.status, {"error": {"code": code, "message": f"{code}: injected by the test"}},
-                      {"Retry-After": str(found.retry_after)})
+                403: "AuthorizationFailed", 409: "Conflict"}.get(found.status, "InternalServerError")
+        moment = datetime.now(UTC) + timedelta(seconds=found.retry_after)
+        after = format_datetime(moment, usegmt=True) if found.dated else str(found.retry_after)
+        return Answer(found.status, {"error": {"code": code, "message": found.text or f"{code}: injected by the test"}},
+                      {"Retry-After": after} if found.retry_after else {})

@@ -3,7 +3,7 @@ import json
 import re
 from datetime import UTC
 
-from .arm import Refused, now
+from .arm import Refused, now, paged
 from .jobs import Execution, seen
 from .outcomes import FILES, child_name, container
 from .proxy import REGION, Answer, Request
@@ -122,7 +122,7 @@ def answer(bench, request: Request) -> Answer | None:
         if what == "children":
             steps = ([] if step or "jobs" not in json.loads(found.file.read_text())
                      else [one for one, row in found.steps.items() if child_name(found, one, row)])
-            return Answer(200, {"value": [details(bench, found, one) for one in steps]})
+            return paged(bench, request, Answer(200, {"value": [details(bench, found, one) for one in steps]}))
         said = details(bench, found, step)
         if what == "details": said["logFiles"] = log_files(found, step)
         return Answer(200, said)

@@ -92,6 +92,7 @@ def value(name: str, took: list) -> float:
 
 def collect(bench):
     "What deployments have collected is in the workspace's storage, where Azure's collector writes it"
+    for agent in [*bench.agents.values()]: agent.flush()
     for workspace in bench.state.all("workspaces"):
         root = bench.folder / "workspaces" / workspace["properties"]["workspaceId"] / ".mlops/collected"
         container = bench.state.need(f"{workspace['id']}/datastores/workspaceblobstore")["properties"]["containerName"]

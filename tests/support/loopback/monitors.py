@@ -22,6 +22,7 @@ TAG = "azureml_modelmonitor_threshold_breached"
 SETTINGS = "[project]\nexperiment = loopback\nmodel = loopback\n[monitoring]\nalarm = azure\nmin_rows = 1\n"
 TYPES = {"DataDrift": "data_drift", "DataQuality": "data_quality", "PredictionDrift": "prediction_drift",
          "FeatureAttributionDrift": "feature_attribution_drift", "ModelPerformance": "model_performance"}
+ERRORS = {"RootMeanSquaredError": "rmse", "MeanAbsoluteError": "mae", "MeanSquaredError": "mse"}
 COLLECTED = re.compile(r"modelDataCollector/(?P<endpoint>[^/]+)/(?P<rest>.+)")
 
 
@@ -105,7 +106,8 @@ def thresholds(kind: str, said: dict) -> dict:
     if kind == "model_performance":
         text = (said.get("properties") or {}).get("azureml.modelmonitor.model_performance_thresholds")
         given = json.loads(text) if text else [said["metricThreshold"]]
-        return {said["metricThreshold"]["modelType"].lower(): {snake(one["metric"]): one["threshold"]["value"]
+        return {said["metricThreshold"]["modelType"].lower(): {ERRORS.get(one["metric"], snake(one["metric"])):
+                                                               one["threshold"]["value"]
                                                                for one in given if one.get("threshold")}}
     if kind == "feature_attribution_drift":
         return {snake(said["metricThreshold"]["metric"]): said["metricThreshold"]["threshold"]["value"]}
@@ -191,7 +193,9 @@ class Watch:
 
 def sentence(signal: str, rows: list) -> str:
     "What Azure's component writes into the tag: model_monitor_evaluate_metrics_threshold, in Azure/azureml-assets"
-    found = [json.dumps({"group": one["feature"], "metric_value": one["value"], "metric_name": one["metric"],
+    named = {short: name for name, short in ERRORS.items()}
+    def metric(name: str) -> str: return named.get(name) or "".join(map(str.capitalize, name.split("_")))
+    found = [json.dumps({"group": one["feature"], "metric_value": one["value"], "metric_name": metric(one["metric"]),
                          "threshold_value": one["azure_threshold"]}) for one in rows]
     return (f"The signal '{signal}' has failed due to one or more features violating metric thresholds.\nThe feature "
             "names and their corresponding computed metric values violating "

@@ -13,7 +13,7 @@ import trustme
 
 REGION = "eastus"
 NAMES = ["management.azure.com", "login.microsoftonline.com", "*.api.azureml.ms", "*.experiments.azureml.net",
-         "*.blob.core.windows.net", "*.inference.ml.azure.com",
+         "*.blob.core.windows.net", "*.queue.core.windows.net", "*.inference.ml.azure.com",
          "azuremlschemasprod.azureedge.net", f"*.{REGION}.inference.ml.azure.com"]
 HOSTS = {  # Who answers for a host
     "arm": re.compile(r"management\.azure\.com"),
@@ -22,6 +22,7 @@ HOSTS = {  # Who answers for a host
     "scoring": re.compile(r"[\w.-]+\.inference\.ml\.azure\.com"),
     "schemas": re.compile(r"azuremlschemasprod\.azureedge\.net"),
     "blob": re.compile(r"[\w-]+\.blob\.core\.windows\.net"),
+    "queue": re.compile(r"[\w-]+\.queue\.core\.windows\.net"),
 }
 
 

@@ -1,0 +1,100 @@
+"The push: a breach becomes an event, Event Grid puts it into the queue, and it leads to one retraining; nobody polls"
+import json
+import time
+
+import pytest
+
+from mlops_nb.azure.client import credential
+from mlops_nb.infrastructure.arm import ArmClient, pipeline_client
+from mlops_nb.infrastructure.declared import Declaration
+from mlops_nb.infrastructure.push import push_resources
+from mlops_nb.retraining.events import AZURE_TAG
+from mlops_nb.settings import WorkspaceSettings
+
+from tests.support.azure.small import command
+from tests.support.azure.watched import NOW, collect
+from tests.support.loopback.arm import SUBSCRIPTION
+
+pytestmark = pytest.mark.long
+
+BELOW = {"location": "eastus", "storage": {"name": "loopbackstorage"},
+         **{kind: {} for kind in ("key_vault", "container_registry", "logs")}}
+
+
+@pytest.fixture
+def pushed(azure, watched, monkeypatch):
+    "The project with `push = queue` in dev, and what that makes"
+    for name, value in azure.env.items(): monkeypatch.setenv(name, value)
+    settings = watched / "settings.ini"
+    settings.write_text(settings.read_text().replace("[dev]\n", "[dev]\npush = queue\n"))
+    where = WorkspaceSettings(**azure.workspace("dev"), push="queue")
+    made = Declaration("dev", where, BELOW, {}, {}, {}, None)
+    resources = push_resources(made, ArmClient(pipeline_client(credential()), SUBSCRIPTION))
+    for resource in resources: resource.write(resource.read())
+    again = {resource.name: resource.read() for resource in resources}
+    assert all(again.values()) and not any(resource.changes(again[resource.name]) for resource in resources)
+    command(azure, watched, "schedule", "apply", "monitor.yml", "--on", "dev")
+    return watched
+
+
+def breach(azure, project) -> int:
+    "Let Azure's monitor find a drift; how many signals breached"
+    collect(azure, shift=2.0)
+    run = azure.trigger("dev", "watch", NOW)
+    run.thread.join(120)
+    assert run.status == "Completed", (run.folder / "execution.log").read_text()
+    return len([event for event in azure.events if AZURE_TAG in event["data"]["runTags"]])
+
+
+def waiting(azure) -> int: return sum(map(len, azure.queues.messages.values()))
+
+
+def retrainings(azure) -> list:
+    return [one["name"] for one in azure.state.all("workspaces/jobs") if one["name"].startswith("retrain-")]
+
+
+def test_a_breach_that_is_pushed_leads_to_one_retraining_however_it_is_delivered(azure, pushed):
+    signals, begun = breach(azure, pushed), time.monotonic()
+    azure.deliver(times=3, seed=4)
+    assert waiting(azure) == 3 * signals, "only breaches pass the filter"
+    read = json.loads(command(azure, pushed, "events", "pull", "--on", "dev", "--json"))
+    assert waiting(azure) == 0 and {row["source"].rpartition(".")[2] for row in read} == {"RunStatusChanged"}
+    delivered = {event["id"] for event in azure.events if AZURE_TAG in event["data"]["runTags"]}
+    assert delivered <= {row["id"] for row in read} and len({row["breach"] for row in read}) == signals
+    command(azure, pushed, "events", "handle", "--on", "dev", "--no-release")
+    rows = json.loads(command(azure, pushed, "events", "--on", "dev", "--json"))
+    done, = {row["breach"]: row for row in rows if row["action"] == "retrain"}.values()
+    assert done["status"] == "done" and "Refused: not better" in done["outcome"]["reason"]
+    assert len(retrainings(azure)) == 1
+    print(f"from the breach to the gate's verdict: {time.monotonic() - begun:.0f} s")
+
+    azure.queues.told = 0   # Event Grid delivers all of it once more, late
+    azure.deliver(times=1, seed=5)
+    assert waiting(azure) == signals
+    command(azure, pushed, "events", "pull", "--on", "dev")
+    command(azure, pushed, "events", "handle", "--on", "dev", "--no-release")
+    assert waiting(azure) == 0 and len(retrainings(azure)) == 1
+    assert "no monitor of dev has found a breach" in command(azure, pushed, "events", "pull", "--on", "dev")
+
+
+def test_a_message_that_is_no_event_is_kept_and_leads_to_nothing(azure, pushed):
+    from tests.support.loopback.queues import Waiting
+    azure.queues.messages["mlops-nb-breaches"] = [Waiting("torn {"), Waiting("")]
+    read = json.loads(command(azure, pushed, "events", "pull", "--on", "dev", "--json"))
+    assert [row["action"] for row in read] == ["none", "none"] and waiting(azure) == 0
+
+
+def test_without_its_role_the_topic_delivers_nothing_and_keeps_what_it_has(azure, pushed):
+    gone = [id for id, one in azure.state.resources.items() if "roleassignments" in id
+            and one["properties"]["roleDefinitionId"].endswith("c6a89b2d-59bc-44d0-9896-0f6e12d7b80a")]
+    for id in gone: del azure.state.resources[id]
+    signals = breach(azure, pushed)
+    azure.deliver(times=1)
+    assert gone and waiting(azure) == 0 and len(azure.queues.undelivered) == signals
+
+
+def test_a_queue_that_nobody_has_made_is_named(azure, watched):
+    settings = watched / "settings.ini"
+    settings.write_text(settings.read_text().replace("[dev]\n", "[dev]\npush = queue\n"))
+    said = command(azure, watched, "events", "pull", "--on", "dev", code=2)
+    assert "has no queue mlops-nb-breaches" in said and "mlops-nb environment apply --on dev" in said

@@ -1,0 +1,213 @@
+"Notebooks as editors and their users write them: run by papermill with a kernel and by a step, they end alike"
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from mlops_nb.errors import UserError
+from mlops_nb.notebooks.cells import is_stage, parameters_cell, read_notebook
+
+from tests.support.notebooks import code, stage_cells, text, write_notebook
+
+TASK = "import asyncio\nasync def f(n):\n    await asyncio.sleep(0.01)\n    return n"
+CELLS = {  # Cells of one notebook each, by what they are about
+    "create_task": [TASK, "t = asyncio.create_task(f(3))", "print('result', await t)"],
+    "ensure_future": [
+        TASK,
+        "t = asyncio.ensure_future(f(4))\ns = asyncio.get_event_loop().create_task(f(5))",
+        "await t, await s",
+    ],
+    "gather": [TASK, "both = asyncio.gather(f(1), f(2))", "print(await both)"],
+    "a lock in two cells": [
+        "import asyncio\nlock = asyncio.Lock()\nawait lock.acquire()",
+        "lock.release()\nasync with lock: print('held')",
+    ],
+    "a queue and a worker": [
+        "import asyncio\nq, seen = asyncio.Queue(), []\nasync def work():\n"
+        "    while True: seen.append(await q.get())\nt = asyncio.create_task(work())",
+        "for n in range(3): q.put_nowait(n)",
+        "await asyncio.sleep(0.05)\nprint(seen)\nt.cancel()",
+    ],
+    "asyncio.run": ["import asyncio\nasync def f(): return 1", "asyncio.run(f())"],
+    "a task that fails": [
+        "import asyncio\nasync def f(): raise ValueError('late')\nt = asyncio.create_task(f())",
+        "await t",
+    ],
+    "input": ["input('Which day?')"],
+    "getpass": ["import getpass\ngetpass.getpass('Key: ')"],
+    "from getpass": ["from getpass import getpass\ngetpass()"],
+    "display_id": ["from IPython.display import display\nh = display('one', display_id='a')", "h.update('two')"],
+    "displayed again": [
+        "from IPython.display import display\n_ = display('one', display_id='a')",
+        "_ = display('two', display_id='a')",
+    ],
+    "clear_output": ["from IPython.display import clear_output\nprint(1)\nclear_output(wait=True)\nprint(2)"],
+    "bash in the background": [
+        "%%bash --bg\necho hello > said",
+        "import time, os\n"
+        "for _ in range(200):\n    if os.path.exists('said') and open('said').read(): break\n"
+        "    time.sleep(0.02)\nprint(open('said').read())",
+    ],
+    "spawn": [
+        "import multiprocessing as m\nfrom math import sqrt\nwith m.get_context('spawn').Pool(1) as p:\n"
+        "    print(p.map(sqrt, [9]))"
+    ],
+    "long output": ["print('x' * 50_000)\n'y' * 1000"],
+    "bytes": [
+        "b'\\x00\\xff'",
+        "from IPython.display import Image, display\ndisplay(Image(data=b'\\x89PNG\\r\\n\\x1a\\n', format='png'))",
+    ],
+}
+
+
+def run(path, **env):
+    "A step of this notebook"
+    return subprocess.run(
+        [sys.executable, "-m", "mlops_nb.step", path.name],
+        cwd=path.parent,
+        text=True,
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, **env},
+    )
+
+
+def told(output):
+    "What a user sees of an output"
+    if output["output_type"] == "error":
+        return output["ename"]
+    if output["output_type"] == "stream":
+        return output["name"], "".join(output["text"])
+    return output["output_type"], {mime: "".join(data) for mime, data in output["data"].items()}
+
+
+def ends(nb):
+    "Outputs of every executed cell of a notebook"
+    return [
+        [told(o) for o in c["outputs"] if o.get("name") != "stderr"] for c in nb["cells"] if c["cell_type"] == "code"
+    ]
+
+
+def by_papermill(path, tmp_path, monkeypatch):
+    "The outputs with a kernel; papermill writes the notebook also when a cell fails"
+    import papermill
+
+    monkeypatch.chdir(path.parent)
+    target = tmp_path / "plain.ipynb"
+    try:
+        papermill.execute_notebook(
+            str(path), str(target), kernel_name="python3", language="python", progress_bar=False
+        )
+    except papermill.PapermillExecutionError:
+        pass
+    cells = json.loads(target.read_text())["cells"]
+    return ends({"cells": [c for c in cells if "papermill-error-cell-tag" not in c["metadata"].get("tags", ())]})
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_a_step_ends_like_papermill(tmp_path, monkeypatch, name):
+    path = write_notebook(tmp_path / "nb" / "stage.ipynb", *stage_cells("x: int = 1   # a number", *CELLS[name]))
+    done = run(path)
+    ours = ends(json.loads((path.parent / "outputs" / path.name).read_text()))
+    (path.parent / "said").unlink(missing_ok=True)
+    plain = by_papermill(path, tmp_path, monkeypatch)
+    assert ours == plain
+    assert (done.returncode != 0) == any(isinstance(o, str) for cell in plain for o in cell)
+
+
+@pytest.mark.parametrize("source", ["exit()", "quit", "if True:\n    quit()", "exit(0)", "import sys; sys.exit()"])
+def test_leaving_is_success(tmp_path, source):
+    path = write_notebook(tmp_path / "stage.ipynb", *stage_cells("x: int = 1   # a number", source, "print('after')"))
+    done = run(path)
+    assert done.returncode == 0 and "after" not in done.stdout and "ask_exit" not in done.stderr
+
+
+def test_leaving_with_a_number_is_failure(tmp_path):
+    path = write_notebook(tmp_path / "stage.ipynb", *stage_cells("x: int = 1   # a number", "exit(3)"))
+    assert run(path).returncode == 1
+
+
+PARAMETERS = {"cell_type": "code", "source": "x: int = 1  # a number", "metadata": {"tags": ["parameters"]}}
+
+
+def raw(path, *cells, **keys):
+    path.write_text(json.dumps({"cells": list(cells), "metadata": {}, "nbformat": 4, "nbformat_minor": 5, **keys}))
+    return path
+
+
+@pytest.mark.parametrize(
+    "head", ["## Run\r\n\r\nThe job.\r\n", "## Run ##", "  ## Run  ", "##\tRun", "Text\n\n## Run\nmore", "Run\n---"]
+)
+def test_a_heading_is_one_as_in_markdown(tmp_path, head):
+    nb = read_notebook(
+        raw(tmp_path / "a.ipynb", {"cell_type": "markdown", "source": head, "metadata": {}}, PARAMETERS)
+    )
+    assert parameters_cell(nb).source == PARAMETERS["source"]
+
+
+@pytest.mark.parametrize(
+    "head", ["```md\n## Run\n```", "~~~\n## Run\n~~~", "    ## Run", "### Run", "## Running", "`## Run`"]
+)
+def test_what_is_no_heading(tmp_path, head):
+    assert not is_stage(
+        read_notebook(raw(tmp_path / "a.ipynb", {"cell_type": "markdown", "source": head, "metadata": {}}))
+    )
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        {"cell_type": "code", "source": "print('fine')"},
+        {
+            "cell_type": "code",
+            "source": ["print(\r\n", "'fine')"],
+            "metadata": None,
+            "outputs": None,
+            "execution_count": None,
+        },
+        {"cell_type": "code", "source": "print('fine')", "metadata": {"tags": None}, "id": None},
+        {"cell_type": "code", "source": "print('fine')", "metadata": {"tags": "mine"}},
+    ],
+)
+def test_keys_that_are_null_or_absent(tmp_path, cell):
+    head = {"cell_type": "markdown", "source": ["## Run"]}
+    empty = {"cell_type": "code", "source": None}
+    done = run(raw(tmp_path / "a.ipynb", head, PARAMETERS, empty, cell, metadata=None))
+    assert done.returncode == 0 and "fine" in done.stdout.splitlines(), done.stderr
+
+
+def test_a_notebook_of_format_3_runs(tmp_path):
+    cells = [
+        {"cell_type": "heading", "level": 2, "source": "Run", "metadata": {}},
+        {
+            "cell_type": "code",
+            "input": PARAMETERS["source"],
+            "metadata": {"tags": ["parameters"]},
+            "outputs": [],
+            "language": "python",
+            "collapsed": False,
+        },
+        {"cell_type": "code", "input": "print('fine')", "metadata": {}, "outputs": [], "language": "python"},
+    ]
+    path = tmp_path / "a.ipynb"
+    path.write_text(
+        json.dumps({"metadata": {}, "nbformat": 3, "nbformat_minor": 0, "worksheets": [{"cells": cells}]})
+    )
+    done = run(path)
+    assert done.returncode == 0 and "fine" in done.stdout.splitlines(), done.stderr
+
+
+def test_what_is_no_notebook_is_said_once(tmp_path):
+    for content in ("[]", "{}", '{"cells": 3}', '{"cells": [3]}', '{"cells": [{}]}', "", "\\ufeff"):
+        (tmp_path / "a.ipynb").write_text(content)
+        with pytest.raises(UserError, match="a.ipynb"):
+            read_notebook(tmp_path / "a.ipynb")
+
+
+def test_text_of_a_windows_editor_is_read(tmp_path):
+    cells = [text("## Run"), code(PARAMETERS["source"], "parameters")]
+    (tmp_path / "a.ipynb").write_bytes(b"\xef\xbb\xbf" + json.dumps({"cells": cells}).encode())
+    assert is_stage(read_notebook(tmp_path / "a.ipynb"))
