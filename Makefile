@@ -11,7 +11,7 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 	--custom-compile-command "make lock" pyproject.toml
 
 .DEFAULT_GOAL = help
-.PHONY: help schemas setup path loop sample lint quick test long portable tutorials docs unpublished bench prepare unchanged hooks wheel publish lock clean
+.PHONY: help schemas setup path loop lab sample lint quick test long portable tutorials docs unpublished bench prepare unchanged hooks wheel publish lock clean
 
 help: ## List the commands
 	@awk -F ': .*## ' '/^[a-z]+:.* ## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
@@ -23,6 +23,9 @@ path: ## Print the folder of the commands, for your PATH
 
 loop: $(READY) ## Tell the whole story: train, release, serve a year of real flights, monitor, retrain, release again
 	$(BIN)/mlops-nb loop
+
+lab: $(READY) ## Open the first stage in JupyterLab, with the packages of this project
+	$(BIN)/mlops-nb lab
 
 sample: $(READY) ## Run the stage notebooks on the small sample that Jupyter needs
 	$(BIN)/mlops-nb sample

@@ -16,6 +16,7 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, metadata, version
 from pathlib import Path
 
+from .lab import check_jupyter
 from .options import find_remote
 from ..errors import Finding, MlopsError
 from ..project import Project
@@ -165,7 +166,8 @@ def examine_machine(
 ) -> list[Finding]:
     "Make all checks, in the order in which findings are mended"
     project = Project(root)
-    checks = (check_python, check_packages, check_settings, check_workspace, check_disk, check_git, check_port)
+    checks = (check_python, check_packages, check_settings, check_workspace, check_disk, check_git, check_port,
+              check_jupyter)
     findings = [check(project) for check in checks] + find_programs()
     with suppress(MlopsError): findings += examine_workspace(project, on) if on else check_sections(project)
     return findings

@@ -37,6 +37,7 @@ GROUPS = {  # Heading in `mlops-nb --help`, by module
     "mlops_nb.cli.loop": "Monitoring",
     "mlops_nb.cli.schedule": "Azure",
     "mlops_nb.cli.new": "Start",
+    "mlops_nb.cli.lab": "Start",
     "mlops_nb.cli.environment": "Environment",
     "mlops_nb.cli.github": "Gitops",
     "mlops_nb.site.cli": "Site",
@@ -182,7 +183,12 @@ def draw_file(
 def find_jobs(on: str | None) -> "Jobs":
     "Find the jobs of this machine, or of a workspace"
     from mlops_nb.jobs.run import LocalJobs
-    return find_remote(on).jobs if on else LocalJobs()
+    from mlops_nb.project import is_project
+    if on: return find_remote(on).jobs
+    if not is_project(root := find_project().root):
+        raise UserError(f"{root} is in no project, and has no jobs", accepted="a folder with settings.ini, or below it",
+                        fix="cd to the project, or make one: mlops-nb new PATH --package NAME")
+    return LocalJobs()
 
 @main.command()
 @click.option("--limit", default=20, show_default=True, help="How many of the latest to list.")

@@ -9,6 +9,7 @@ __all__ = ['Hour', 'COLLECTIONS', 'READERS', 'NUMBERED', 'Place', 'new_instance_
 
 # %% ../../nbs/api/serving/05_collection.ipynb #7503f8a1
 import errno
+import gzip
 import hashlib
 import json
 import math
@@ -287,7 +288,7 @@ def is_valid_reply(
     return True
 
 # %% ../../nbs/api/serving/05_collection.ipynb #0dffa320
-NUMBERED = re.compile(r"(\d{6,}-[0-9a-f]{4})\.(\d{6,})\.jsonl")     # A run, and a file of it
+NUMBERED = re.compile(r"(\d{6,}-[0-9a-f]{4})\.(\d{6,})\.jsonl(?:\.gz)?")     # A run, and a file of it
 
 def _next_run(
     root: Path,     # The folder above the years
@@ -349,8 +350,10 @@ def _list_files(root: Path) -> list[tuple[str, int, Path]]:
     def place(path: Path) -> tuple[str, int, Path]:
         found = NUMBERED.fullmatch(path.name)
         return (found[1], int(found[2]), path) if found else ("", 0, path)
-    return [(run or path.relative_to(root).as_posix(), number, path)
-            for run, number, path in sorted(map(place, Path(root).rglob("*.jsonl")))]
+    plain, packed = {*Path(root).rglob("*.jsonl")}, {*Path(root).rglob("*.jsonl.gz")}
+    paths = plain | {path for path in packed if path.with_suffix("") not in plain}  # both: it is being compressed
+    return [(run or path.relative_to(root).as_posix().removesuffix(".gz"), number, path)
+            for run, number, path in sorted(map(place, paths))]
 
 def iter_served(
     root: Path,                             # The folder of an endpoint's served requests
@@ -372,7 +375,7 @@ def iter_served(
 
 def _read_lines(path: Path, start: int) -> Iterator[tuple[int, dict]]:
     "Read the whole lines of a file from an offset, each with the offset behind it"
-    with open(path, "rb") as file:
+    with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
         file.seek(start)
         for line in file:
             start += len(line)
@@ -389,5 +392,7 @@ def end_cursor(
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - 2**16))
             tail = file.read()
-            places[run] = (number, size - len(tail) + tail.rfind(b"\n") + 1)
+        end = size - len(tail) + tail.rfind(b"\n") + 1
+        whole = int.from_bytes(tail[-4:], "little")     # gzip ends with the length of what it holds
+        places[run] = (number, whole if path.suffix == ".gz" else end)
     return str(Cursor(generation, places))

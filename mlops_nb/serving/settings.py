@@ -18,6 +18,10 @@ class DeploymentSettings:
     section: ClassVar[str] = "deployment"
     hash_columns: str = ""                                  # Personal columns, collected as a keyed hash; with commas
     drop_columns: str = ""                                  # Personal columns that are not collected; with commas
+    compress_days: Annotated[float, Range(0)] = 2.0         # Days after which `gc` compresses records; 0: never
+    keep_days: Annotated[float, Range(0)] = 400.0           # Days after which it deletes them; 0: never
+    telemetry_days: Annotated[float, Range(0)] = 30.0       # Days after which it deletes telemetry; 0: never
+    cache_days: Annotated[float, Range(0)] = 30.0           # The same for downloads and environments; 0: never
     kind: str = "managed"                                   # managed or kubernetes: which endpoint.yml is used
     staging_cluster: str = ""                               # Kubernetes: the cluster's name in the staging workspace
     production_cluster: str = ""                            # Kubernetes: the cluster of the production workspace
