@@ -89,6 +89,7 @@ def put_endpoint(bench, call: Call) -> Answer:
     if any(one["name"].lower() == call.name.lower() and one["id"].lower() != call.id.lower()
            for one in bench.state.all("workspaces/onlineEndpoints")):
         raise bad(f"an endpoint with the name {call.name} already exists in {REGION}")
+    if bench.identities and not before: bench.identities.check_endpoint(bench.state.need(call.workspace), call.body)
     traffic, mirror = said.get("traffic") or {}, said.get("mirrorTraffic") or {}
     move(bench, call, traffic, mirror)
     made = store(bench, call, call.body, provisioningState="Succeeded",
