@@ -35,6 +35,7 @@ def kind_of(
     stem = schema.rpartition("/")[2].partition(".")[0]
     words = re.sub("([A-Z])", r" \1", stem.replace("managed", "").replace("kubernetes", "")).lower().strip()
     if words == "schedule" and "create_monitor" in doc: return "monitor schedule"
+    if words == "schedule" and "import_data" in doc: return "azure"
     if words == "batch deployment" and doc.get("type") == "model": return "model batch deployment"
     if words in KINDS: return words
     if stem: return "azure" if words.endswith((" job", " component")) else "other"
