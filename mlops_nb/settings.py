@@ -37,6 +37,8 @@ class WorkspaceSettings:
     workspace: str = ""             # Its name
     registry: str = ""              # Azure ML registry that shares models between workspaces
     compute: str = "serverless"     # Compute cluster of the steps
+    # The user-assigned identity of jobs and endpoints: its name, or its id where it lies elsewhere; empty: account keys
+    identity: str = ""
     # Added to the names of its endpoints, which must be free in the whole region of Azure
     endpoint_suffix: str = ""
     cloud: str = "azure"            # Who provides it: an entry point of the group mlops_nb.workspaces
@@ -45,6 +47,12 @@ class WorkspaceSettings:
     managed: bool = True
     @property
     def configured(self) -> bool: return all((self.subscription_id, self.resource_group, self.workspace))
+    @property
+    def identity_id(self) -> str:
+        "The id of the identity, empty where there is none"
+        group = f"/subscriptions/{self.subscription_id}/resourceGroups/{self.resource_group}"
+        if not self.identity or self.identity.startswith("/"): return self.identity
+        return f"{group}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/{self.identity}"
 
 # %% ../nbs/api/08_settings.ipynb #64d573f8
 class Section(Protocol):

@@ -352,6 +352,20 @@ class Connection:
     def credential(self) -> Any: return credential()
 
     @cached_property
+    def identity_client(self) -> str:
+        "The client id of the identity that jobs carry; empty where settings.ini names none"
+        from azure.core.exceptions import HttpResponseError
+        id = self.settings.identity_id
+        if not id: return ""
+        with self.attempt(f"look up the identity {self.settings.identity}"):
+            try: return call_arm(self.credential, f"{id}?api-version=2023-01-31")["properties"]["clientId"]
+            except HttpResponseError as error:
+                if error.status_code != 404: raise
+        raise UserError(f"[{self.name}] names the identity {self.settings.identity}, which is not there",
+                        accepted="a user-assigned identity that is attached to the workspace",
+                        fix=f"mlops-nb environment apply --on {self.name} makes it", file=self.root/"settings.ini")
+
+    @cached_property
     def address(self) -> str:
         "Where MLflow finds the workspace"
         return retry(lambda: self.ml.workspaces.get(self.settings.workspace)).mlflow_tracking_uri

@@ -106,8 +106,15 @@ class Deployer:
             try: retry(lambda: self.ml.online_endpoints.get(there))
             except ResourceNotFoundError:
                 files = workspace_files(self.workspace.root, self.workspace.name)
-                made = load_online_endpoint(file, params_override=[*files.overrides, {"traffic": {}}, {"name": there}])
+                more: list[dict] = [{"traffic": {}}, {"name": there}, *self.identity_overrides(file)]
+                made = load_online_endpoint(file, params_override=[*files.overrides, *more])
                 wait_for(lambda: self.ml.online_endpoints.begin_create_or_update(made))
+
+    def identity_overrides(self, file: Path) -> list[dict]:
+        "Return what gives an endpoint the identity of the workspace; one on Kubernetes has its cluster's"
+        identity, spec = self.workspace.settings.identity_id, load(file)
+        if not identity or spec.get("identity") or spec.get("compute"): return []
+        return [{"identity": {"type": "user_assigned", "user_assigned_identities": [{"resource_id": identity}]}}]
 
     def serve(self, spec: dict, base: Path) -> None:
         "Make a deployment that serves, or give an error with the end of its log"

@@ -133,9 +133,10 @@ class AzureJobs(JobReader):
             if there:
                 echo(f"{name} is there already")
                 return name
-        spec, compute = load(file), self.workspace.settings.compute
+        spec, settings = load(file), self.workspace.settings
         id = name or new_id(spec.get("display_name") or spec.get("name") or Path(file).stem)
-        job = stage(file, inputs, self.workspace.folder/"jobs"/id/"staged", compute)
+        folder = self.workspace.folder/"jobs"/id/"staged"
+        job = stage(file, inputs, folder, settings.compute, self.workspace.identity_client)
         with self.workspace.attempt(f"submit {file}"):
             job.upload(self.workspace.ml, echo)
             create = self.workspace.ml.jobs.create_or_update

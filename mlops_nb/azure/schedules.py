@@ -132,7 +132,8 @@ class AzureSchedules:
         create = spec["create_job"]
         create = {"job": create} if isinstance(create, str) else dict(create)
         source = (file.resolve().parent/str(create["job"]).removeprefix("file:")).resolve()
-        staged = stage(source, create.get("inputs") or {}, folder, self.workspace.settings.compute)
+        compute, identity = self.workspace.settings.compute, self.workspace.identity_client
+        staged = stage(source, create.get("inputs") or {}, folder, compute, identity)
         with self.workspace.attempt(f"make what {spec['name']} runs"): staged.upload(self.workspace.ml)
         job = dict(load(staged.file))
         write_yaml(follow_latest(job, resource_id(self.workspace.settings)), staged.file)

@@ -139,8 +139,10 @@ class StagedJob(StagingFolder):
     def __init__(self,
         folder: Path,
         compute: str = "serverless",    # Where steps run that name no compute
+        identity: str = "",             # Client id of the user-assigned identity that steps have; empty: none
     ):
         super().__init__(folder)
+        self.identity = {"identity": {"type": "managed", "client_id": identity}} if identity else {}
         self.compute, self.file = compute, folder/"job.yml"
         self.steps: dict[str, str] = {}     # In words what each step will be
 
@@ -149,8 +151,10 @@ class StagedJob(StagingFolder):
         node: dict,
         base: Path,     # Folder of its file
     ) -> dict:
-        "Stage a node of a pipeline"
-        staged = {**node, "display_name": name}
+        "Stage a node of a pipeline, with the identity that reaches its data"
+        # azure-ai-ml cannot read back a parallel node with an identity of its own: it has the pipeline's
+        own = self.identity if node.get("type", "command") in ("command", "sweep") else {}
+        staged = {**own, **node, "display_name": name}
         if node.get("inputs"): staged["inputs"] = absolute_inputs(node["inputs"], base)
         key = next((key for key in ("component", "trial") if key in node), None)
         if key is None: return self._inline(name, staged, base)
@@ -185,7 +189,7 @@ class StagedJob(StagingFolder):
         compute = str(settings.get("default_compute", "azureml:serverless"))
         if compute.removeprefix("azureml:") == "serverless": settings["default_compute"] = f"azureml:{self.compute}"
         jobs = {name: self.node(name, node, base) for name, node in spec["jobs"].items()}
-        return {**spec, "settings": settings, "jobs": jobs}
+        return {**self.identity, **spec, "settings": settings, "jobs": jobs}
 
     def single(self, name: str, spec: dict, base: Path) -> dict:
         "Stage a command or sweep job"
@@ -210,11 +214,12 @@ def stage(
     inputs: dict,                   # Typed values that replace those of the file
     folder: Path,                   # Is made anew
     compute: str = "serverless",    # Of the workspace
+    identity: str = "",             # Client id of the workspace's identity for jobs
 ) -> StagedJob:
     "Put everything that a job needs into one folder"
     check_texts(read_job(file, inputs, Files(remote=True)))
     shutil.rmtree(folder, ignore_errors=True)
-    job, base = StagedJob(folder, compute), Path(file).resolve().parent
+    job, base = StagedJob(folder, compute, identity), Path(file).resolve().parent
     spec = dict(replace_inputs(load(file), inputs))
     spec["inputs"] = absolute_inputs(spec["inputs"], base)
     empty = next((name for name, value in spec["inputs"].items() if value == ""), None)

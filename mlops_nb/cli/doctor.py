@@ -16,9 +16,9 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, metadata, version
 from pathlib import Path
 
-from .lab import check_jupyter
 from .options import find_remote
 from ..errors import Finding, MlopsError
+from ..notebooks.lab import check_jupyter
 from ..project import Project
 from ..workspace.repair import find_damage
 

@@ -7,6 +7,7 @@ __all__ = ['find_endpoints', 'default_file', 'deploy', 'endpoint', 'format_endpo
            'parse_shares', 'traffic', 'keys', 'start', 'stop', 'delete', 'outcomes']
 
 # %% ../../nbs/api/cli/03_endpoint.ipynb #7dbb4320
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,23 +43,33 @@ def default_file(
 @click.option("--model", metavar="NAME:VERSION", help="Registered model, instead of the file's.")
 @click.option("--replay", is_flag=True,
               help="Let requests say what time it is (header x-mlops-nb-time), to serve the past.")
+@click.option("--isolate", is_flag=True,
+              help="Build the environment that the deployment asks for, instead of using this Python.")
+@click.option("--trust-model", is_flag=True,
+              help="Open a model that nobody sealed and that holds a pickle or Python code. Both can do anything on "
+                   "this machine: use it only for models whose author you trust.")
 @on_option()
 @json_option
 def deploy(endpoint_file: Path | None, deployment_file: Path | None, name: str | None, model: str | None, replay: bool,
-           on: str | None, as_json: bool) -> None:
-    """Serve a registered model on this machine, or in a workspace with --on, behind Azure ML's HTTP contract.
+           isolate: bool, trust_model: bool, on: str | None, as_json: bool) -> None:
+    """Serve a model on this machine, or in a workspace with --on, behind Azure ML's HTTP contract.
 
     \b
     mlops-nb deploy
     mlops-nb deploy --name green --model flight-delay:4
     mlops-nb deploy --name green --model flight-delay:4 --on staging
+    mlops-nb deploy --endpoint endpoint.yml --deployment blue-deployment.yml --isolate --trust-model
 
-    A deployment gets traffic from endpoint.yml if the endpoint has none yet; later, `mlops-nb endpoint traffic` moves
-    it.
+    The model is registered (by a job, by MLflow, by `mlops-nb create`), or a path in the file. A deployment gets
+    traffic from endpoint.yml if the endpoint has none yet; later, `mlops-nb endpoint traffic` moves it.
     """
     endpoints = find_endpoints(on)
     files = endpoint_file or default_file("endpoint.yml"), deployment_file or default_file("deployment.yml")
-    deployment = endpoints.deploy(*files, name=name, model=model, replay=replay)
+    local = {"isolate": isolate, "trust": trust_model, "say": partial(click.echo, err=True)}
+    if on and (isolate or trust_model):
+        raise UserError(f"{'--isolate' if isolate else '--trust-model'} does not go with --on {on}",
+                        accepted="this machine, where Azure does not build the environment")
+    deployment = endpoints.deploy(*files, name=name, model=model, replay=replay, **({} if on else local))
     shown = next(one for one in endpoints.list() if one.deployments.get(deployment.name) == deployment)
     serves = f"{deployment.name} serves {deployment.model}:{deployment.version}"
     text = f"{shown.scoring_uri}: {serves}, {shown.traffic.get(deployment.name, 0)} % of the traffic"

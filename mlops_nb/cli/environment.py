@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['environment_option', 'PRUNED', 'environment', 'asking_azure', 'describe_changes', 'plan', 'apply', 'destroy',
-           'doctor', 'estimate', 'format_audit', 'image', 'bootstrap']
+           'doctor', 'estimate', 'format_audit', 'image', 'bootstrap', 'rehearse']
 
 # %% ../../nbs/api/cli/02_environment.ipynb #7893d1c4
 import sys
@@ -134,12 +134,13 @@ def doctor(on: str, as_json: bool) -> None:
     """
     from mlops_nb.infrastructure.bootstrap import check_sign_in
     from mlops_nb.infrastructure.cost import find_idle, find_undeclared_costs
+    from mlops_nb.infrastructure.image import check_base
     from mlops_nb.infrastructure.plan import Clients, check_environment, load_valid_declaration
     root = find_project().root
     declaration = load_valid_declaration(root, on)
     azure = Clients(declaration.where)
     with asking_azure(f"look at {on}", as_json):
-        findings = check_environment(declaration, azure) + check_sign_in(root, on)
+        findings = check_environment(declaration, azure) + check_base(root) + check_sign_in(root, on)
         idle = find_idle(declaration, azure) + find_undeclared_costs(declaration, azure)
     lines = [format_findings(findings), *(f"{'idle':8}  {i.what}\n{'':10}end it: {i.command}" for i in idle)]
     document = {"command": "environment doctor", "on": on, "checks": [vars(f) for f in findings],
@@ -191,13 +192,16 @@ def image(sbom: Path | None, audited: bool, service: str, osv_url: str, as_json:
     Ends with 1 if a package has a known weakness, was not looked up, or the database is out of reach.
     """
     from mlops_nb.infrastructure.image import audit as audit_packages
-    from mlops_nb.infrastructure.image import bill_of_materials, image_reference, list_packages
+    from mlops_nb.infrastructure.image import bill_of_materials, build_context, image_reference, list_packages
     root = find_project().root
     reference, packages = image_reference(root), len(list_packages(root))
     if sbom: write_whole(sbom.absolute(), bill_of_materials(root))
     audit = audit_packages(root, service, osv_url) if audited else None
-    document = {"command": "environment image", "image": reference, "packages": packages, "sbom": sbom}
-    lines = [f"{reference}, {packages} packages"]
+    context = build_context(root)
+    document = {"command": "environment image", "image": reference, "packages": packages, "sbom": sbom,
+                "context": context}
+    sizes = ", ".join(f"{name} {size / 1000:.0f} kB" for name, size in context.items())
+    lines = [f"{reference}, {packages} packages", f"a build in Azure is sent: {sizes}"]
     if sbom: lines.append(f"listed in {sbom}")
     if audit:
         document["audit"] = asdict(audit)
@@ -240,3 +244,33 @@ def bootstrap(reviewers: tuple[str, ...], dry_run: bool, yes: bool, undo: bool, 
     steps.run_commands(commands, facts, say=lambda text: click.echo(text.partition("\n")[0].replace("# ", "- ", 1)))
     click.echo("undone; the resource groups are left: mlops-nb environment destroy --on dev" if undo else
                "done. Commit settings.ini and roles.yml, then: mlops-nb environment apply --on dev")
+
+# %% ../../nbs/api/cli/02_environment.ipynb #6273afe4
+@click.command()
+@environment_option
+@click.option("--report", type=click.Path(path_type=Path), default="rehearsal.md", show_default=True, metavar="FILE",
+              help="Where the report is written, to attach to an issue.")
+@click.option("--patience", type=click.FloatRange(1), default=1800, show_default=True, metavar="SECONDS",
+              help="That one job, deployment or collected row may take.")
+@json_option
+def rehearse(on: str, report: Path, patience: float, as_json: bool) -> None:
+    """Go through a checklist with a live workspace: sign-in, roles, storage, image, job, endpoint, row, monitor.
+
+    \b
+    mlops-nb rehearse --on dev
+
+    Each line does one small real thing, and says ok, or what differs and which assumption of this project it refutes.
+    What was made is removed in the end. Ends with 1 if a line differs.
+    """
+    from mlops_nb.azure.client import silence_sdk
+    from mlops_nb.azure.workspace import AzureWorkspace
+    from mlops_nb.infrastructure.rehearsal import format_report
+    from mlops_nb.infrastructure.rehearsal import rehearse as go_through
+    silence_sdk()
+    workspace = AzureWorkspace(find_project().root, on)
+    with redirect_stdout(sys.stderr) if as_json else nullcontext():
+        lines = go_through(workspace, echo_to(as_json), patience, min(5, patience / 10))
+    write_whole(report.absolute(), format_report(lines, on))
+    document = {"command": "rehearse", "on": on, "lines": [asdict(line) for line in lines], "report": str(report)}
+    print_result(document, f"written to {report}", as_json)
+    sys.exit(any(line.status != "ok" for line in lines))

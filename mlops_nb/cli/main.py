@@ -37,7 +37,7 @@ GROUPS = {  # Heading in `mlops-nb --help`, by module
     "mlops_nb.cli.loop": "Monitoring",
     "mlops_nb.cli.schedule": "Azure",
     "mlops_nb.cli.new": "Start",
-    "mlops_nb.cli.lab": "Start",
+    "mlops_nb.notebooks.lab": "Start",
     "mlops_nb.cli.environment": "Environment",
     "mlops_nb.cli.github": "Gitops",
     "mlops_nb.site.cli": "Site",

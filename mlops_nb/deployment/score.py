@@ -89,7 +89,11 @@ def frame(
     def dtype_of(field: signature.Field) -> str | None:
         has_holes = field.type in ("boolean", "long", "integer") and None in columns[field.name]
         return "object" if has_holes else DTYPES.get(field.type)
-    series = {field.name: pd.Series(columns[field.name], dtype=dtype_of(field)) for field in FIELDS}
+    def series_of(field: signature.Field):
+        if field.type != "datetime": return pd.Series(columns[field.name], dtype=dtype_of(field))
+        moments = pd.to_datetime(pd.Series(columns[field.name], dtype=object), utc=True, format="ISO8601")
+        return moments.dt.tz_localize(None)
+    series = {field.name: series_of(field) for field in FIELDS}
     return pd.DataFrame(series, copy=False)
 
 # %% ../../nbs/deployment/01_score.ipynb #c5248e0a

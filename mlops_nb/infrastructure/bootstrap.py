@@ -470,7 +470,7 @@ def edit_commands(
     commands, slug = [], destination.slug
     for on in ENVIRONMENTS:
         wanted = {"subscription_id": destination.subscription, "resource_group": destination.group(on),
-                  "workspace": f"mlw-{slug}-{on}", "registry": f"mlr-{slug}"}
+                  "workspace": f"mlw-{slug}-{on}", "registry": f"mlr-{slug}", "identity": f"id-{slug}-{on}"}
         section = getattr(destination.settings, on)
         empty = [key for key in wanted if not getattr(section, key)]
         commands += [_setting_edit(destination.root, on, key, wanted[key]) for key in empty]

@@ -19,7 +19,7 @@ from .resources import purge_command, resource_ids
 # %% ../../nbs/api/infrastructure/05_checks.ipynb #015984c5
 PROVIDERS = ("Microsoft.MachineLearningServices", "Microsoft.Storage", "Microsoft.KeyVault",
              "Microsoft.ContainerRegistry", "Microsoft.Insights", "Microsoft.OperationalInsights",
-             "Microsoft.Consumption")
+             "Microsoft.Consumption", "Microsoft.ManagedIdentity")
 
 class HasArm(Protocol):
     "What a check asks with"

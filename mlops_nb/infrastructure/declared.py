@@ -181,7 +181,8 @@ def resource_names(
     defaults = {"storage": f"st{short}{code}", "key_vault": f"kv-{short}-{code}",
                 "container_registry": f"cr{short}{code}", "logs": f"log-{where.workspace}"}
     names = {kind: declaration.foundation[kind].get("name", name) for kind, name in defaults.items()}
-    return names | {"insights": f"appi-{where.workspace}", "budget": f"budget-{where.workspace}"}
+    identity = {"identity": where.identity.rpartition("/")[2]} if where.identity else {}
+    return names | {"insights": f"appi-{where.workspace}", "budget": f"budget-{where.workspace}"} | identity
 
 # %% ../../nbs/api/infrastructure/01_declared.ipynb #89419966
 NAME_RULES = {  # Kind: pattern, in words
@@ -195,6 +196,7 @@ NAME_RULES = {  # Kind: pattern, in words
                   "3 to 24 letters, digits and single -, beginning with a letter"),
     "container_registry": (r"[A-Za-z0-9]{5,50}", "5 to 50 letters and digits"),
     "logs": (r"[A-Za-z0-9][A-Za-z0-9-]{2,61}[A-Za-z0-9]", "4 to 63 letters, digits and -"),
+    "identity": (r"[A-Za-z0-9][\w-]{2,127}", "3 to 128 letters, digits, - and _"),
     "container": (r"(?!.*--)[a-z0-9][a-z0-9-]{1,61}[a-z0-9]", "3 to 63 small letters, digits and single -"),
 }
 

@@ -33,6 +33,7 @@ from mlops_nb.infrastructure.resources import (
     resource_ids,
 )
 from mlops_nb.infrastructure.roles import (
+    IDENTITY,
     Assignment,
     Grant,
     authorization_client,
@@ -121,8 +122,10 @@ def _identity(live: Any) -> str:
 def cluster_identities(
     changes: list[Change],  # Of `compare_resources`
 ) -> dict[str, str]:        # Object id by name
-    "Return the identities of live clusters"
+    "Return the identities of live clusters, and that of jobs"
     identities = {change.name: _identity(change.live) for change in changes if change.kind == "compute cluster"}
+    live = next((change.live for change in changes if change.kind == "identity"), None) or {}
+    identities[IDENTITY] = live.get("properties", {}).get("principalId", "")
     return {name: id for name, id in identities.items() if id}
 
 def compare_roles(

@@ -10,7 +10,7 @@ __all__ = ['GRID_API', 'QUEUE_API', 'ROLE_API', 'UNDELIVERED', 'BREACH_WORDS', '
 from dataclasses import dataclass
 from uuid import NAMESPACE_URL, uuid5
 
-from ..azure.push import PUSH, QUEUE
+from ..azure.collected import PUSH, QUEUE
 from ..errors import UserError
 from .arm import ArmClient
 from .declared import Declaration

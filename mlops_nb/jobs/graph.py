@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..schemas.components import Component, Files, Port, component_of, given_ports, node_kind
-from ..schemas.documents import position_of
+from ..schemas.documents import mistake, position_of
 from ..schemas.expressions import binding, literal, substitute
 from ..schemas.jobs import LITERAL_TYPES
 from ..schemas.quoting import Place, find_changed, find_places
@@ -281,7 +281,9 @@ def _called(spec: dict, base: Path, files: Files) -> Component:
 
 def _pipeline(file: Path, pipeline: Component, base: Path, files: Files) -> Job:
     "The graph of a pipeline, its steps in an order in which they could run"
-    given, jobs = pipeline.inputs, pipeline.spec["jobs"]
+    given, jobs = pipeline.inputs, pipeline.spec.get("jobs")
+    if not isinstance(jobs, dict) or not jobs:
+        raise mistake("the pipeline has no steps", pipeline.spec, accepted="`jobs:`, with a step by its name below it")
     ports = given_ports(given, Position(given))
     inputs = {name: read_source(given[name], port.type, base, {}) for name, port in ports.items()}
     outputs = {name: read_output(value, value, {}) for name, value in pipeline.outputs.items()}

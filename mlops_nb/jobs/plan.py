@@ -17,6 +17,7 @@ from ..fingerprints import fingerprint, hash_json
 from .graph import Job, Step, check_texts
 from .graph import read_job as read_job
 from .preparation import Value, resolve_input, step_key
+from ..runtimes.spark import make_commands
 from ..schemas.components import Files
 from ..workspace.assets import find_asset
 from ..workspace.mlflow_store import registry_rows, tracking_uri
@@ -53,9 +54,11 @@ class Plan:
 def component_files(
     workspace: Workspace,
     remote: bool = False,  # The job runs in Azure
+    submit: bool = False,  # The job runs now, on this machine: what is of type spark becomes a command
 ) -> Files:
     "The files of one command, registered components of this workspace among them"
-    return Files(lambda reference: Path(find_asset(workspace, ("component",), reference).path), remote)
+    adapt = make_commands if submit else None
+    return Files(lambda reference: Path(find_asset(workspace, ("component",), reference).path), remote, adapt)
 
 # %% ../../nbs/api/jobs/02_plan.ipynb #d1b466ae
 def make_plan(

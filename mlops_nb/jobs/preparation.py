@@ -22,7 +22,7 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..files import write_whole
-from ..fingerprints import fingerprint, hash_json
+from ..fingerprints import fingerprint, hash_json, stamp
 from .graph import ARTIFACTS, FromStep, Job, Literal, Source, Step
 from .launcher import STEP_VARIABLES, step_arguments
 from ..schemas.components import Component
@@ -144,6 +144,7 @@ def list_files(
         kept = [name for name in names if name not in NEVER_COPIED and not ignored(f"{(here/name).as_posix()}/")]
         names[:] = sorted(kept)  # which tells `os.walk` not to enter the others
         paths += [Path(folder)/leaf for leaf in sorted(leaves) if not ignored((here/leaf).as_posix())]
+    for path in paths: stamp(path)  # refuses pipes, sockets and links to nowhere, before anything waits for them
     return paths
 
 
@@ -152,7 +153,10 @@ def _ignore_rule(root: Path) -> Callable[[str], bool]:
     file = next((file for file in (root/".amlignore", root/".gitignore") if file.exists()), None)
     if file is None: return lambda path: False
     import pathspec
-    return pathspec.GitIgnoreSpec.from_lines(file.read_text(encoding="utf-8").splitlines()).match_file
+    try: spec = pathspec.GitIgnoreSpec.from_lines(file.read_text(encoding="utf-8").splitlines(), backend="re2")
+    except (ValueError, re.error) as error:
+        raise UserError(f"it is no ignore file: {error}", accepted="lines as in Git's .gitignore", file=file) from None
+    return lambda path: spec.match_file(path.encode("utf-8", "backslashreplace").decode())
 
 # %% ../../nbs/api/jobs/03_preparation.ipynb #6e77d1df
 def python_state() -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ..errors import UserError
 from .plan import component_files, find_unchanged_job, make_plan, survey
+from .preparation import command_of
 from .progress import choose_view
 from mlops_nb.jobs.report import (
     JobDescription,
@@ -30,6 +31,7 @@ from mlops_nb.jobs.report import (
     report_job,
 )
 from ..project import project_root
+from ..runtimes.spark import require_spark
 from ..schemas.components import Files
 from mlops_nb.workspace.workspace import (
     DONE,
@@ -56,10 +58,12 @@ def run_file(
     from mlops_nb.schemas.validation import check_job
     say, root = talk(json), project_root(Path(file).absolute().parent)
     workspace = Workspace(root, make=False)
-    files = component_files(workspace)
+    files = component_files(workspace, submit=True)
     values = check_job(file, inputs, files=files)
     if not dry_run and not workspace.folder.is_dir(): workspace = Workspace(root)
     plan = make_plan(workspace, file, values, start=start, slots=slots, isolate=isolate, files=files, say=say)
+    commands = [command_of(step.component) for step in plan.job.steps.values()]
+    require_spark(commands, [plan.python[name] for name in plan.job.steps])
     if dry_run:
         findings = survey(workspace, plan)
         plans = {name: describe_intention(plan, name, finding) for name, finding in findings.items()}

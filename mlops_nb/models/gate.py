@@ -6,7 +6,7 @@
 __all__ = ['FEW_DAYS', 'GateCheck', 'Verdict', 'verdict_table', 'verdict_tags', 'verdict_metrics', 'judge']
 
 # %% ../../nbs/api/models/08_gate.ipynb #c00e8800
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -173,6 +173,21 @@ def _within(name: str, value: float, limit: float, unit: str = "") -> GateCheck:
     return replace(check, why=why)
 
 # %% ../../nbs/api/models/08_gate.ipynb #c9abf5cb
+def _suspicion(
+    skill: float,           # Share of the baseline's loss that the challenger removes; 1 is perfect
+    leaks: Sequence[str],   # What gives the target away, in words
+    limits: GateSettings,
+) -> GateCheck:
+    "Hold what is too good to be true, until a person has said yes"
+    held = limits.max_skill < 1 and bool(leaks or skill > limits.max_skill)
+    much = f"it removes {skill:.1%} of the baseline's loss, where more than {limits.max_skill:.0%} is suspicious"
+    if not held: return GateCheck("skill", skill, limits.max_skill, True, much.partition(", where")[0])
+    reasons = [*([much] if skill > limits.max_skill else []), *leaks[:3]]
+    yes = "KEEP in nbs/training/01_ingest.ipynb, or --set inputs.max_skill=1"
+    known = f"If that is known when a prediction is asked for, say yes: {yes}"
+    why = f"it is suspiciously good, as with a leak: {'; '.join(reasons)}. {known}"
+    return GateCheck("skill", skill, limits.max_skill, False, why)
+
 def _check_losses(losses: dict, n: int) -> None:
     "Both models must have a finite loss on every row, the same rows in the same order"
     for who, loss in losses.items():
@@ -190,6 +205,8 @@ def judge(
     slices: Mapping | None = None,   # Name of a dimension to one label per row
     calibration_error: float = 0.0,  # Of the challenger, 0 is perfect
     latency_ms: np.ndarray | float = 0.0,  # Of the challenger, milliseconds of single predictions
+    skill: float | None = None,      # Share of the baseline's loss that it removes; None: not known
+    leaks: Sequence[str] = (),       # What gives the target away, from `tables.quality.find_leaks`
     limits: GateSettings = GateSettings(),       # What is demanded
 ) -> Verdict:
     "Judge a challenger by its losses on a window that is later than anything that either model has seen"
@@ -198,8 +215,9 @@ def judge(
     diff, days = challenger - champion, encode_clusters(cluster)[1]
     interval = paired_bootstrap(diff, cluster, limits.bootstrap, limits.confidence, limits.seed, limits.block_days)
     table, left_out = _judge_slices(diff, cluster, slices or {}, limits)
+    suspicion = () if skill is None else (_suspicion(skill, leaks, limits),)
     checks = (_improvement(interval, limits), _enough_days(days, interval.blocks, limits),
               _worst_slice(table, left_out, limits),
               _within("calibration error", calibration_error, limits.max_calibration_error),
-              _within("latency p99", float(np.percentile(latency_ms, 99)), limits.max_latency_ms, "ms"))
+              _within("latency p99", float(np.percentile(latency_ms, 99)), limits.max_latency_ms, "ms"), *suspicion)
     return Verdict(checks, interval, table)

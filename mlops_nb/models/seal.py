@@ -31,7 +31,8 @@ def _walk(
     above: tuple[tuple[int, int], ...],     # Device and inode of the folders that it is in
 ) -> Iterator[Path]:
     "Every file, also behind links; what cannot be sealed is refused"
-    found = folder.stat()
+    try: found = folder.stat()
+    except OSError as error: raise _unsealable(folder, f"cannot be read: {error.strerror}") from None
     here = (found.st_dev, found.st_ino)
     if here in above: raise _unsealable(folder, "is a link to a folder that it is in")
     if len(above) > 100: raise _unsealable(folder, "is more than 100 folders deep")
@@ -121,8 +122,8 @@ def verified_hashes(
 ) -> dict[str, str]:            # sha256 by path
     "Verify a folder, and return what its files were at that moment"
     folder = Path(folder)
-    found = _hashes(folder)
-    if bad := _differences(read_manifest(folder), found):
+    listed, found = read_manifest(folder), _hashes(folder)
+    if bad := _differences(listed, found):
         raise UserError(f"{folder} is not what was saved: {', '.join(bad)}", accepted=f"the files listed in {MANIFEST}",
                         fix="fetch or save the model again")
     actual = hashlib.sha256(_manifest(found)).hexdigest()

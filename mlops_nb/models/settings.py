@@ -23,6 +23,7 @@ class GateSettings:
     min_slice_rows: Annotated[int, Range(1)] = 500              # Smaller slices are not judged
     max_calibration_error: Annotated[float, Range(0, 1)] = 0.1  # Expected calibration error of the challenger
     max_latency_ms: Annotated[float, Range(0)] = 50.0           # 99th percentile of the time for one row
+    max_skill: Annotated[float, Range(0, 1)] = 0.99             # Removing more of the baseline's loss is held; 1: no
     seed: int = 0                                               # Of the bootstrap
     block_days: Annotated[int, Range(1, 31)] = 3                # Neighbouring days that are taken together in bounds
     min_slice_days: Annotated[int, Range(2)] = 10               # Slices of fewer days are not judged

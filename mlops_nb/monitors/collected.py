@@ -19,6 +19,7 @@ from ..contract import REQUEST_COLUMN
 from ..errors import UserError
 from .windows import Window
 from ..project import Project
+from ..records import needs, read_records
 
 # %% ../../nbs/api/monitors/05_collected.ipynb #008495c5
 @dataclass
@@ -120,6 +121,13 @@ SELECT filename AS file, line, epoch_us(TRY_CAST(time AS TIMESTAMPTZ)) AS t,
     CASE WHEN json_type(data) = 'ARRAY' THEN data END AS data FROM lines"""
 _NO_EVENTS = "CREATE OR REPLACE TEMP TABLE {table} (file VARCHAR, line BIGINT, t BIGINT, request VARCHAR, data JSON)"
 
+def _set_aside(
+    path: Path,     # A file with a malformed line
+) -> None:
+    "Keep its malformed lines beside it, as `records` does"
+    find_fault = needs(time=str, data=list)
+    for _ in read_records(path, find_fault=find_fault): pass
+
 _ID = f"record->>'$.{REQUEST_COLUMN}'"
 _SPLIT = f"""CREATE OR REPLACE TEMP TABLE own_requests AS
 WITH records AS (SELECT file, line, t, request, unnest(range(json_array_length(data)::BIGINT)) AS place,
@@ -156,6 +164,7 @@ def read_events(
     con.execute((_EVENTS if files else _NO_EVENTS).format(table=table, files=quote_paths(files), longest=longest))
     malformed = f"FROM {table} WHERE t IS NULL OR request IS NULL OR data IS NULL"
     counts.malformed += fetch_value(con, f"SELECT count(*) {malformed}")
+    for file, in con.execute(f"SELECT DISTINCT file {malformed}").fetchall(): _set_aside(Path(file))
     con.execute(f"DELETE {malformed}")
     _split_requests(con, table)
 

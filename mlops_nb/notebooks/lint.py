@@ -21,7 +21,7 @@ from ..errors import UserError
 from ..models.settings import GateSettings
 from .cells import Notebook, python_source, read_notebook, split_at_run
 from .components import list_notebooks, list_stages
-from .export import list_differences, render_all
+from .export import list_differences, render_all, syntax_problem
 from .interface import read_parameters
 from ..schemas.documents import Map, load, mistake, position_of
 from ..settings import ProjectSettings, Settings, load_settings
@@ -65,6 +65,8 @@ def job_problems(
 ) -> list[UserError]:
     "Names below `## Run` that only cells above define, and star imports that would hide them"
     sources = {cell: python_source(cell) for cell in split_at_run(nb)[1]}
+    wrong = [*filter(None, (syntax_problem(nb, cell) for cell in sources))]
+    if wrong: return wrong
     problems = []
     try:
         free = free_names("\n".join(sources.values()))

@@ -90,7 +90,7 @@ class LocalRegistry:
 
     def _call(self, name: str, *values):
         from mlops_nb.models import registry
-        from mlops_nb.serving.endpoints import use_registry
+        from mlops_nb.serving.models import use_registry
         with use_registry(self.root): return getattr(registry, name)(*values)
 
 def local_tools(

@@ -21,7 +21,8 @@ from ..models.registry import Version
 from ..project import Project
 from .client import KEY_VARIABLE
 from .record import CheckResult, Release, release_folder
-from ..serving.endpoints import Deployment, Endpoints, use_registry
+from ..serving.endpoints import Deployment, Endpoints
+from ..serving.models import use_registry
 from ..serving.settings import DeploymentSettings
 from ..workspace.workspace import Workspace, list_steps
 

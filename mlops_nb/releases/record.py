@@ -171,16 +171,34 @@ def read_release(
     if len(ids) != 1:
         begin = f"{len(ids)} releases begin" if ids else "no release begins"
         raise UserError(f"{begin} with {id!r}", accepted=", ".join(sorted(ids)), fix="mlops-nb releases lists them")
-    return Release(**json.loads((release_folder(root, ids[0]) / "release.json").read_text(encoding="utf-8")))
+    return _load(release_folder(root, ids[0]) / "release.json")
+
+def _load(
+    path: Path,     # release.json
+) -> Release:
+    "Read a record, whose damage is one message"
+    try: return Release(**json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError, RecursionError) as error:
+        fix = f"bring it back from a copy, or move {path.parent} out of the way: its release then counts as ended"
+        raise UserError(f"the record of release {path.parent.name} is damaged: {error}", file=path, fix=fix) from None
 
 def list_releases(
     root: Path,                     # The project
     endpoint: str | None = None,    # Of this endpoint only
 ) -> list[Release]:                 # The latest first
-    "List the releases"
-    records = [read_release(root, path.parent.name) for path in Project(root).releases.glob("*/release.json")]
+    "List the releases; a record that is damaged stops only those of the endpoint that its folder is named after"
+    paths = sorted(Project(root).releases.glob("*/release.json"))
+    records = [release for path in paths if (release := _load_unless_foreign(path, endpoint))]
     chosen = [release for release in records if endpoint in (None, release.endpoint)]
     return sorted(chosen, key=lambda release: release.started, reverse=True)
+
+# %% ../../nbs/api/releases/04_record.ipynb #8336b7e4
+def _load_unless_foreign(path: Path, endpoint: str | None) -> Release | None:
+    "Read a record; none where it is damaged and of another endpoint, for its id begins with the endpoint's name"
+    try: return _load(path)
+    except UserError:
+        if endpoint and path.parent.name.startswith(f"{endpoint.lower()}-v"): raise
+        return None
 
 # %% ../../nbs/api/releases/04_record.ipynb #769d1849
 def lock_endpoint(

@@ -7,8 +7,8 @@ __all__ = ['Prediction', 'pair_answers', 'PairCounts', 'compare_pairs', 'measure
            'pair_predictions']
 
 # %% ../../nbs/api/releases/03_shadow.ipynb #06ae129b
-import json
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy as np
 from scipy.stats import ks_2samp, spearmanr
 
 from ..project import Project
+from ..records import needs, read_records
 from .canary import Mixture, Served, is_bad, is_others_fault, log_e_pairs
 from ..serving.collection import rows_by_request
 
@@ -87,14 +88,13 @@ def read_predictions(
     since: datetime,        # Files that were last written before are not read
 ) -> dict[str, list[Prediction]]:   # By request id: one for each row
     "Read what a deployment predicted for some requests"
-    predictions = {}
+    predictions: dict[str, list[Prediction]] = {}
     for path in sorted((Project(Path(root)).collected / endpoint / deployment / "model_outputs").rglob("*.jsonl")):
         if path.stat().st_mtime < since.timestamp(): continue
-        for line in path.read_bytes().splitlines(keepends=True):
-            if not line.endswith(b"\n"): continue
-            answers = rows_by_request(json.loads(line))
-            found = {id: rows for id, rows in answers.items() if id in ids}
-            predictions |= {id: [_prediction_of(row) for row in rows] for id, rows in found.items()}
+        for _, event in read_records(path, find_fault=needs(data=list)):
+            with suppress(TypeError, OverflowError):    # an id that is no text, a number without end
+                found = {id: rows for id, rows in rows_by_request(event).items() if id in ids}
+                predictions |= {id: [_prediction_of(row) for row in rows] for id, rows in found.items()}
     return predictions
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ def kind_of(
     stem = schema.rpartition("/")[2].partition(".")[0]
     words = re.sub("([A-Z])", r" \1", stem.replace("managed", "").replace("kubernetes", "")).lower().strip()
     if words == "schedule" and "create_monitor" in doc: return "monitor schedule"
+    if words == "schedule" and "import_data" in doc: return "azure"
     if words == "batch deployment" and doc.get("type") == "model": return "model batch deployment"
     if words in KINDS: return words
     if stem: return "azure" if words.endswith((" job", " component")) else "other"
@@ -187,14 +188,18 @@ class Files:
     def __init__(self,
         registered: Callable[[str], Path | None] | None = None,  # The component file behind `azureml:name:version`
         remote: bool = False,   # The job runs in Azure, where components may be registered that are not here
+        adapt: Callable[[Document], None] | None = None,    # Changes a document into one that runs on this machine
     ):
-        self._registered, self.remote = registered or (lambda reference: None), remote
+        self._registered, self.remote, self._adapt = registered or (lambda reference: None), remote, adapt
         self._documents: dict[Path, Document] = {}
 
     def load(self, path: str | Path) -> Document:
         "Read a file, or hand on what was read before"
         key = Path(path).resolve()
-        if key not in self._documents: self._documents[key] = load(path)
+        if key not in self._documents:
+            document = load(path)
+            if self._adapt: self._adapt(document)
+            self._documents[key] = document
         return self._documents[key]
 
     def registered(self, reference: str) -> Path:

@@ -5,11 +5,10 @@
 # %% auto #0
 __all__ = ['Hour', 'COLLECTIONS', 'READERS', 'NUMBERED', 'Place', 'new_instance_name', 'Appender', 'hash_key', 'Privacy', 'iso',
            'cloud_event', 'Recipe', 'Collector', 'rows_by_request', 'record_outcomes', 'read_outcomes',
-           'is_valid_reply', 'Journal', 'Cursor', 'iter_served', 'end_cursor']
+           'is_valid_reply', 'Journal', 'Cursor', 'iter_served', 'find_served_fault', 'end_cursor']
 
 # %% ../../nbs/api/serving/05_collection.ipynb #7503f8a1
 import errno
-import gzip
 import hashlib
 import json
 import math
@@ -29,6 +28,7 @@ from ..contract import REQUEST_COLUMN
 from ..errors import UserError
 from ..files import write_whole
 from ..project import Project
+from ..records import needs, read_records
 from ..times import format_time, now, parse_time
 
 # %% ../../nbs/api/serving/05_collection.ipynb #0ea544f1
@@ -367,19 +367,23 @@ def iter_served(
         begin = cursor.offset(run, number)
         if begin is None or path.relative_to(root).as_posix()[:13] < first: continue
         others = str(Cursor(cursor.generation, {name: at for name, at in cursor.places.items() if name != run}))
-        for end, event in _read_lines(path, begin):
+        for end, event in read_records(path, begin, find_served_fault):
             cursor.places[run] = (number, end)
             if moment is not None and parse_time(event["served"]) < moment: continue
             if event.get("generation", 0) < cursor.generation: continue
             yield {**event, "cursor": f"{others}|{run}={number}:{end}"}
 
-def _read_lines(path: Path, start: int) -> Iterator[tuple[int, dict]]:
-    "Read the whole lines of a file from an offset, each with the offset behind it"
-    with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
-        file.seek(start)
-        for line in file:
-            start += len(line)
-            if line.endswith(b"\n"): yield start, json.loads(line)
+_SERVED: dict[str, Any] = dict(time=str, served=str, request_id=str, deployment=str, mirror=bool, status=int,
+               milliseconds=(int, float), valid=bool, generation=int)
+
+def find_served_fault(
+    event: dict,    # A record of a served request
+) -> str:           # In words; empty where a release may count it
+    "Find what is wrong with a record before anything relies on it"
+    there = {name: kind for name, kind in _SERVED.items() if name in event}
+    if fault := needs(**{**there, "served": str, "request_id": str})(event): return fault
+    try: return "" if parse_time(event["served"]) and parse_time(event.get("time", event["served"])) else "no time"
+    except ValueError as error: return str(error)
 
 def end_cursor(
     root: Path,             # The folder of an endpoint's served requests

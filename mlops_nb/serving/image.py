@@ -14,7 +14,8 @@ from pathlib import Path
 
 from ..errors import MlopsError, UserError
 from ..project import Project
-from .endpoints import copy_code, fetch_model
+from .endpoints import copy_code
+from .models import fetch_model
 
 # %% ../../nbs/api/serving/13_image.ipynb #947e972f
 ENGINES = ("podman", "docker")
@@ -45,7 +46,12 @@ def write_context(
 ) -> dict[str, str]:        # model, version, digest
     "Put together what the image is built from"
     project = Project(Path(root))
-    model = fetch_model(project.root, reference, to / "model")
+    model = fetch_model(project.root, reference, to / "models")
+    if not model["digest"]:
+        raise UserError(f"nobody sealed {reference}", accepted="a model that mlops_nb.models.saving.save sealed",
+                        fix="mlops-nb run pipelines/training/pipeline.yml registers one")
+    next((to / "models").iterdir()).rename(to / "model")
+    (to / "models").rmdir()
     shutil.copyfile(project.pipelines / "environment/requirements.txt", to / "requirements.txt")
     shutil.copyfile(project.pipelines / "deployment/Dockerfile", to / "Dockerfile")
     copy_code(project.package, to / "code" / project.package.name)

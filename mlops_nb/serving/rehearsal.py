@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..models import registry, tracking
-from .endpoints import Endpoints, use_registry
+from .endpoints import Endpoints
+from .models import use_registry
 
 # %% ../../nbs/api/serving/12_rehearsal.ipynb #135f9363
 FILES = {"settings.ini": "[project]\nexperiment = rehearsal\nmodel = rehearsal\n",

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['log', 'MAX_BODY', 'MAX_ID', 'MAX_MIRRORED', 'REPLAY_HEADER', 'JSON', 'OWN_NAMES', 'MAX_INLINE', 'READ_SECONDS',
-           'PASSED_HEADERS', 'NOT_RECORDED', 'RETURNED_HEADERS', 'HEAD_SECONDS', 'IDLE_SECONDS', 'http_log',
+           'CONNECTION', 'NOT_PASSED', 'NOT_RECORDED', 'NOT_RETURNED', 'HEAD_SECONDS', 'IDLE_SECONDS', 'http_log',
            'is_authorized', 'is_own_name', 'Table', 'read_table', 'Exchange', 'Examined', 'examine', 'Reader', 'Call',
            'new_call', 'Bodies', 'too_large', 'record_time', 'decompress', 'Traffic', 'Answer', 'Recorder',
            'rejection_reply', 'Lag', 'Scorer', 'Router', 'Connection', 'Listener', 'CallersMistakes', 'listen']
@@ -171,7 +171,8 @@ class Call:
     "One request on its way"
     id: str                                 # x-request-id, or a new one
     headers: Mapping[str, str]              # As they came
-    body: bytes = b""
+    body: bytes | None = None               # None for a GET
+    query: str = ""                         # Behind the `?` of the address
     table: Table = Table()                  # What the body means
     generation: int = 0                     # Of the shares by which its deployment was drawn
     began: float = field(default_factory=time.perf_counter)
@@ -184,7 +185,7 @@ class Call:
 
     def copy(self) -> "Call":
         "Return the same request, for a deployment that mirrors"
-        return Call(self.id, self.headers, self.body, self.table, self.generation)
+        return Call(self.id, self.headers, self.body, self.query, self.table, self.generation)
 
     def echoed(self) -> dict[str, str]:
         "Return the ids, under the names that Azure ML gives them"
@@ -358,14 +359,16 @@ class Recorder:
         "Judge a reply, and collect it with its question where both are tables and the sample has drawn them"
         drawn = self.draw.random() < target.spec.sampling if target.collector else False
         recipe = target.collector.recipe if target.collector and drawn else None
-        size, body = max(len(call.body), len(reply.body)), b"" if call.table.rows else call.body
+        size, body = max(len(call.body or b""), len(reply.body)), b"" if call.table.rows else call.body or b""
         exchange = Exchange(call.id, when, body, call.table, reply.body, recipe)
         examined = await self.reader.run(size, examine, exchange)
         if target.collector: target.collector.write(when, examined.lines)
         return examined.valid
 
 # %% ../../nbs/api/serving/09_router.ipynb #5af2e119
-PASSED_HEADERS = ("content-type", "x-ms-client-request-id", "x-ms-request-id", "accept")  # besides the request id
+CONNECTION = frozenset({"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "expect",
+                        "content-length", "host", "proxy-authorization", "proxy-connection"})     # of one hop only
+NOT_PASSED = CONNECTION | {"authorization", "x-request-id", "traceparent", "tracestate", "content-encoding"}
 NOT_RECORDED = RejectedRequest(503, "NotRecorded",
                                "the request was answered, but cannot be recorded, so the answer is withheld",
                                "a disk with space, and a folder that can be written", retry=5)
@@ -403,10 +406,11 @@ class Scorer:
 
     async def ask(self, call: Call, target: Backend, span: "Span") -> HttpReply:
         "Get the deployment's answer, within its time"
-        passed = [(name, call.headers[name]) for name in PASSED_HEADERS if name in call.headers]
+        passed = [(name, value) for name, value in call.headers.items() if name.lower() not in NOT_PASSED]
         headers, limit = [("x-request-id", call.id), *passed, *trace_headers(span)], target.spec.timeout_ms
         try:
-            async with asyncio.timeout(limit / 1000), Slot(target): return await forward(target, call.body, headers)
+            async with asyncio.timeout(limit / 1000), Slot(target):
+                return await forward(target, call.body, headers, f"/score?{call.query}" if call.query else "/score")
         except TimeoutError:
             if target.ready.is_set():
                 what = f"no answer within request_timeout_ms ({limit})"
@@ -435,8 +439,7 @@ class Scorer:
             self.telemetry.end(span, status, call.seconds, call.id, **labels)
 
 # %% ../../nbs/api/serving/09_router.ipynb #bd01508e
-RETURNED_HEADERS = ("content-type", "retry-after", "x-ms-run-function-failed", "x-ms-run-fn-exec-ms",
-                    "x-ms-server-version")
+NOT_RETURNED = CONNECTION | {"server", "date", "x-request-id", "x-ms-request-id", "x-ms-client-request-id"}
 
 class Router:
     "Answers the requests of an endpoint; the host changes its keys and its traffic while it runs"
@@ -478,24 +481,32 @@ class Router:
             raise RejectedRequest(401, "Unauthorized", "the key is missing or wrong", "Authorization: Bearer KEY")
         if request.path == "/score": return await self.score(call, request)
         target = self.traffic.find(call)
-        document = await asyncio.to_thread(target.describe) if target.describe else {}
-        return HttpReply(200, JSON, json.dumps(document).encode()), target.spec.name
+        if not target.describe: return HttpReply(200, JSON, b"{}"), target.spec.name
+        return await target.describe(request.query_string), target.spec.name
 
     async def score(self, call: Call, request: web.BaseRequest) -> tuple[HttpReply, str]:
         "Answer /score, and send copies to the deployments that mirror"
-        if request.method != "POST": raise RejectedRequest(405, "MethodNotAllowed", f"{request.method} /score", "POST")
+        if request.method not in ("GET", "POST"):
+            raise RejectedRequest(405, "MethodNotAllowed", f"{request.method} /score", "POST or GET")
         target = self.traffic.find(call)
+        call.query = request.query_string
         record_time(call, target.spec.replay)   # refuses a time that cannot be read before anybody is asked
         if target.pending >= target.most_pending: return await self.scorer.serve(call, target), target.spec.name
+        if request.method == "GET": return await self.ask(call, target), target.spec.name
         async with self.bodies.read(request) as body:
             await self.read(call, body, request.headers.get("Content-Encoding", "").strip().lower())
-            for mirror in self.traffic.mirrors(target): self.mirror(call, mirror)
-            return await self.scorer.serve(call, target), target.spec.name
+            return await self.ask(call, target), target.spec.name
+
+    async def ask(self, call: Call, target: Backend) -> HttpReply:
+        "Send copies to the deployments that mirror, and get the answer"
+        for mirror in self.traffic.mirrors(target): self.mirror(call, mirror)
+        return await self.scorer.serve(call, target)
 
     async def read(self, call: Call, body: bytes, encoding: str) -> None:
         "Find out what a body means; refuse what no scoring script can take"
-        call.body = await asyncio.to_thread(decompress, body, encoding) if encoding else body
-        call.table = await self.reader.run(len(call.body), read_table, call.body, len(call.body) <= MAX_INLINE)
+        whole = await asyncio.to_thread(decompress, body, encoding) if encoding else body
+        call.body, size = whole, len(whole)
+        call.table = await self.reader.run(size, read_table, whole, size <= MAX_INLINE)
         if call.table.refusal: raise RejectedRequest(400, "BadRequest", call.table.refusal, call.table.accepted)
 
     def mirror(self, call: Call, target: Backend) -> None:
@@ -511,7 +522,7 @@ def _response(
     named: dict[str, str],  # Headers with the ids of the request, and the deployment's name
 ) -> web.Response:
     "Turn a reply into one of aiohttp, with the headers that Azure ML returns"
-    headers = {name: value for name, value in reply.headers.items() if name in RETURNED_HEADERS}
+    headers = {name: value for name, value in reply.headers.items() if name not in NOT_RETURNED}
     if "x-ms-run-function-failed" in reply.headers and reply.status != 200:
         headers |= {"ms-azureml-model-error-statuscode": str(reply.status),
                     "ms-azureml-model-error-reason": "model_error"}

@@ -11,7 +11,7 @@ import asyncio
 import errno
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
 from ..errors import MlopsError
@@ -59,7 +59,7 @@ class Backend:
     spec: Spec
     socket: str                                         # Where its inference server listens
     collector: Collector | None = None                  # Keeps what it is asked and answers
-    describe: Callable[[], dict] | None = None          # Makes its /swagger.json
+    describe: Callable[[str], Awaitable["HttpReply"]] | None = None     # Makes its /swagger.json, by the query
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     pending: int = 0                                    # Requests that wait or are worked on
     heard: float = field(default_factory=time.monotonic)    # When it last answered anything
@@ -159,14 +159,15 @@ EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)   # what t
 
 async def forward(
     target: Backend,
-    body: bytes,
+    body: bytes | None,                     # What is posted; None for a GET
     headers: Iterable[tuple[str, str]],     # Pairs of name and value
+    path: str = "/score",                   # With its query
 ) -> HttpReply:
     "Get the answer of a deployment, through its restarts"
     broken = 0
     while broken < TRIES:
         await target.ready.wait()
-        try: reply = await fetch_reply(target.socket, body, "/score", headers)
+        try: reply = await fetch_reply(target.socket, body, path, headers)
         except (FileNotFoundError, ConnectionRefusedError, BlockingIOError): pass   # on its way, or its queue is full
         except ConnectionError: broken += 1
         except OSError as error:

@@ -43,7 +43,7 @@ class Spec:
     version: str                        # Its version
     digest: str                         # Its sha256, from the registry
     build: str                          # The folder with the copies of model and code
-    script: str                         # The scoring script, from the code folder
+    script: str                         # The scoring script, from the code folder; empty for that of MLflow models
     workers: int = 1                    # Processes that score: instance_count times WORKER_COUNT
     concurrency: int = 1                # Requests worked on at a time, over all instances
     timeout_ms: int = 5000              # A request may take so long
@@ -52,6 +52,7 @@ class Spec:
     collections: tuple = ()             # What is collected
     sampling: float = 1.0               # Share of requests that is collected
     replay: bool = False                # Whether a request may say what time it is
+    python: str = ""                    # The interpreter; empty for the project's own
 
 # %% ../../nbs/api/serving/02_specification.ipynb #8066d273
 def _limits(document: Document) -> dict[str, Any]:
@@ -95,17 +96,25 @@ def parse_model_reference(
 
 # %% ../../nbs/api/serving/02_specification.ipynb #f68ff9c4
 def read_deployment(
-    file: str | Path,                   # An online deployment YAML
-) -> tuple[Document, dict, Path]:       # The document; fields of `Spec` that it decides; the code folder
-    "Read a deployment, checked"
+    file: str | Path,                       # An online deployment YAML
+) -> tuple[Document, dict, Path | None]:    # The document; fields of `Spec` that it decides; the code folder
+    "Read a deployment, checked; without `code_configuration` there is no code folder"
     document = _read_checked(file, "endpoint_name")
-    code = document.get("code_configuration")
-    if not code:
-        raise mistake("no code_configuration", document, accepted="code and scoring_script",
-                      fix="add `code_configuration:` with both")
-    folder, script = (document.folder / str(code["code"]).removeprefix("file:")).resolve(), code["scoring_script"]
-    if not (folder / script).is_file():
-        raise mistake(f"no {script} in {folder}", code, "scoring_script", accepted="a path inside of the code folder")
+    folder, script = _read_code(document)
     variables = {name: str(value) for name, value in (document.get("environment_variables") or {}).items()}
     settings = {"name": document["name"], "script": script, "environment": variables}
     return document, settings | _limits(document) | _collected(document), folder
+
+def _read_code(
+    document: Document,
+) -> tuple[Path | None, str]:       # The code folder, and the scoring script there
+    "Read code_configuration"
+    code = document.get("code_configuration")
+    if not code: return None, ""
+    if not isinstance(code, dict) or not code.get("code") or not code.get("scoring_script"):
+        raise mistake("code_configuration names no script", document, "code_configuration",
+                      accepted="code and scoring_script")
+    folder, script = (document.folder / str(code["code"]).removeprefix("file:")).resolve(), code["scoring_script"]
+    if not (folder / script).is_file():
+        raise mistake(f"no {script} in {folder}", code, "scoring_script", accepted="a path inside of the code folder")
+    return folder, script

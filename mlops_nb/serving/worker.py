@@ -58,6 +58,7 @@ def main(
     "Serve until told to stop"
     from gunicorn.app.base import BaseApplication
     os.umask(0o077)
+    if sys.path[0] == os.path.dirname(os.path.abspath(__file__)): del sys.path[0]   # these modules are not the script's
     options = parse_arguments(arguments)
     exit_with_parent(options.alive)
 

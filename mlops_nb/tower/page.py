@@ -60,6 +60,7 @@ def build_page(
     return render_template(
         "page.html.jinja", style=Markup(style), model=facts["project"].model, written=f"{now():%-d %b %Y, %H:%M} UTC",
         sentence=sentence, look=look, parts=PARTS, policy=describe_policy(facts["policy"]),
+        set_aside=", ".join(f"{count:,} {name}" for name, count in facts["set_aside"].items()),
         tiles=parts.tiles_part(facts), performance=parts.performance_part(facts), traffic=parts.traffic_part(facts),
         drift=parts.drift_part(facts), events=parts.events_part(facts, base), releases=parts.releases_part(facts, base),
         runs=parts.runs_part(facts, base))

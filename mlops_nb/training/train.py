@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from sklearn.base import clone
-from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -24,6 +23,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from ..errors import UserError
+from ..models.features import combine_columns, input_names
 
 # %% ../../nbs/training/04_train.ipynb #c59f34b9
 def read_part(
@@ -46,8 +46,8 @@ def inputs(
     roles: dict,         # From `read_roles`
 ) -> pd.DataFrame:       # The columns that a model sees
     "The features; a column without a single value is refused, since nothing can be learnt from it"
-    X = part[roles["categorical"] + roles["numeric"]]
-    if empty := [name for name in X if X[name].head(100).isna().all() and X[name].isna().all()]:
+    X = part[input_names(roles)]
+    if empty := [str(name) for name in X if X[name].head(100).isna().all() and X[name].isna().all()]:
         raise UserError(f"{', '.join(empty)}: no value in {len(X)} rows", accepted="features with values",
                         fix="train on a longer window, or leave them out of column_roles() in "
                             "nbs/training/03_prepare.ipynb")
@@ -66,8 +66,7 @@ def hist_gradient_boosting(
 ) -> Pipeline:
     "Trees; categories are coded as numbers and split as sets"
     codes = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=np.nan, max_categories=200)
-    columns = ColumnTransformer([("categorical", codes, roles["categorical"]),
-                                 ("numeric", "passthrough", roles["numeric"])])
+    columns = combine_columns(roles, codes)
     regression = roles["task"] == "regression"
     trees = (HistGradientBoostingRegressor if regression else HistGradientBoostingClassifier)(
         learning_rate=learning_rate, max_iter=max_iter, max_leaf_nodes=max_leaf_nodes,
@@ -83,8 +82,7 @@ def _linear(
     "A linear model; categories become indicators, holes become the median and an indicator"
     numeric = make_pipeline(SimpleImputer(strategy="median", add_indicator=True), StandardScaler())
     categories = OneHotEncoder(handle_unknown="infrequent_if_exist", min_frequency=50)
-    columns = ColumnTransformer([("categorical", categories, roles["categorical"]),
-                                 ("numeric", numeric, roles["numeric"])])
+    columns = combine_columns(roles, categories, numeric)
     return Pipeline([("columns", columns), ("model", model)])
 
 def logistic_regression(

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ASSET_REFERENCE', 'DATASTORE', 'CHECKSUMS', 'RegisteredAsset', 'asset_versions', 'mlflow_models', 'register_asset',
-           'find_asset', 'datastore_path', 'locate', 'cache_path', 'Unreachable', 'download', 'https_address',
-           'download_storage', 'copy_whole']
+           'find_asset', 'datastore_path', 'locate', 'cache_path', 'Unreachable', 'download', 'download_storage',
+           'copy_whole']
 
 # %% ../../nbs/api/workspace/03_assets.ipynb #149bd9e4
 import base64
@@ -22,9 +22,10 @@ from typing import Any
 
 from ..errors import UserError
 from ..files import lock, whole, write_whole
-from ..fingerprints import files, hash_json
+from ..fingerprints import hash_json
 from ..times import format_local, now
 from .mlflow_store import model_folders, tracking_uri
+from .storage import find_source, parse_storage
 from .workspace import Workspace
 
 # %% ../../nbs/api/workspace/03_assets.ipynb #b837a3e7
@@ -165,7 +166,7 @@ def _open(
     from urllib.error import HTTPError
     from urllib.request import Request, urlopen
     asks = {"If-None-Match": known.get("etag"), "If-Modified-Since": known.get("modified")}
-    try: return urlopen(Request(uri, headers={name: text for name, text in asks.items() if text}), timeout=60)
+    try: return urlopen(Request(uri, headers={name: text for name, text in asks.items() if text}), timeout=8)
     except HTTPError as error:
         if error.code == 304: return None
         raise (Unreachable if error.code >= 500 else UserError)(
@@ -243,36 +244,18 @@ def _fetch(workspace: Workspace, uri: str, index: Path, known: dict) -> Path:
     write_whole(index, json.dumps({**record, **headers}))
     return target
 
-# %% ../../nbs/api/workspace/03_assets.ipynb #cc7375a3
-def https_address(
-    uri: str,   # `wasbs://container@account.blob.core.windows.net/path`
-) -> str:
-    "Return the https address of a file in Azure storage"
-    match = re.match(r"\w+://([^@/]+)@([^/]+)/(.+[^/])$", uri)
-    if not match:
-        raise UserError(f"{uri} is a folder of Azure storage, which needs adlfs",
-                        fix="pip install adlfs azure-identity")
-    return f"https://{match[2].replace('.dfs.', '.blob.')}/{match[1]}/{match[3]}"
-
 # %% ../../nbs/api/workspace/03_assets.ipynb #ede1e015
 def download_storage(
     workspace: Workspace,
     uri: str,   # `abfss://container@account.dfs.core.windows.net/path`
 ) -> Path:
-    "Download a file or folder of Azure storage as the user who is logged in, unless the copy is still what is there"
-    try:
-        import adlfs
-    except ImportError: return download(workspace, https_address(uri))
+    "Get a file or folder of Azure storage, without a login where it is public, unless the copy is still what is there"
     if uri in workspace.asked: return workspace.asked[uri]
-    storage = adlfs.AzureBlobFileSystem(account_name=uri.partition("@")[2].partition(".")[0], anon=False)
-    found = {name: [file["size"], str(file.get("etag"))] for name, file in storage.find(uri, detail=True).items()}
-    target = cache_path(workspace, uri, hash_json(found))
+    source = find_source(parse_storage(uri))
+    target = cache_path(workspace, uri, hash_json(source.files))
     with lock(target.parent.with_suffix(".lock")):
         if not target.exists():
-            with whole(target) as part:
-                storage.get(uri, str(part), recursive=True)
-                sizes = sorted(file.stat().st_size for file, _ in files(part))
-                if sizes != sorted(size for size, _ in found.values()): raise _unreachable(uri, "not all of it came")
+            with whole(target) as part: source.fetch(part)
     workspace.asked[uri] = target
     return target
 

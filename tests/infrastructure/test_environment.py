@@ -19,6 +19,7 @@ from mlops_nb.cli.main import main
 from mlops_nb.errors import UserError
 from mlops_nb.infrastructure import bootstrap, declared, image, roles
 from mlops_nb.infrastructure import plan as planning
+from mlops_nb.schemas.documents import load
 
 from tests.support import ROOT
 from tests.support.azure.ground import NAMESPACES, Ground
@@ -36,7 +37,8 @@ def project(folder: Path, **settings) -> Path:
     shutil.copyfile(ROOT/"settings.ini", folder/"settings.ini")
     for on in ("dev", "staging", "production"):
         named = {"subscription_id": SUBSCRIPTION, "resource_group": f"rg-flights-{on}",
-                 "workspace": f"mlw-flights-{on}", "registry": "mlr-flights"} | settings
+                 "workspace": f"mlw-flights-{on}", "registry": "mlr-flights",
+                 "identity": f"id-flights-{on}"} | settings
         for key, value in named.items(): bootstrap.set_setting(folder/"settings.ini", on, key, value)
     for name, id in PEOPLE.items(): bootstrap.set_group(folder/"pipelines/environment/roles.yml", name, None, id)
     roles_yml = folder/"pipelines/environment/roles.yml"
@@ -122,7 +124,7 @@ def kinds(changes): return sorted((c.action, c.kind, c.name) for c in changes)
 def test_the_first_apply_makes_what_the_plan_said(azure):
     made = {(c.kind, c.name) for c in azure.first}
     assert {(c.kind, c.name) for c in azure.planned.todo} <= made
-    assert [c.kind for c in azure.first][:2] == ["resource group", "storage account"]
+    assert [c.kind for c in azure.first][:3] == ["resource group", "identity", "storage account"]
     assert {c.name for c in azure.first if c.kind == "compute cluster"} == {"cpu", "sweep"}
     account = next(c.name for c in azure.first if c.kind == "storage account")
     storage, workspace = azure.at("Microsoft.Storage/storageAccounts", account), azure.at(ML, "mlw-flights-dev")
@@ -147,9 +149,10 @@ def test_the_second_apply_changes_nothing(azure):
 def test_roles_are_waited_for_and_clusters_have_theirs(azure):
     assert azure.asked > azure.ground.delay
     given = {c.name for c in azure.first if c.kind == "role"}
-    clusters = {name.partition(" on ")[0] for name in given if name.startswith("cluster")}
-    assert clusters == {f"cluster {name}: {role}" for name in ("cpu", "sweep")
-                        for role in ("Storage Blob Data Contributor", "AcrPull")}
+    identity = {name.partition(" on ")[0] for name in given if name.startswith("identity")}
+    assert identity == {f"identity: {role}" for role in (
+        "Storage Blob Data Contributor", "Storage Table Data Contributor", "Storage Queue Data Contributor", "AcrPull",
+        "AzureML Metrics Writer (preview)")}
     assert "data-scientists: AzureML Data Scientist on mlw-flights-dev" in given
     assert not any("mlr-flights" in name for name in given)     # the registry is production's
 
@@ -524,6 +527,50 @@ def test_files_of_the_image_that_storage_refuses_end_with_what_helps(azure, root
     assert run("environment", "apply", "--on", "dev").exit_code == 0
 
 
+def test_a_base_of_docker_hub_meets_its_limit_and_doctor_says_so_before(azure, root, monkeypatch):
+    monkeypatch.chdir(root)
+    assert [one.ok for one in image.check_base(root)] == [True]
+    rewrite(root, "Dockerfile", "mcr.microsoft.com/devcontainers/python:3.12-bookworm", "python:3.12-slim-bookworm")
+    [found] = image.check_base(root)
+    assert not found.ok and "python:3.12-slim-bookworm of Docker Hub, which limits pulls" in found.found
+    assert "base image" in run("environment", "doctor", "--on", "dev").output
+    refused = run("environment", "apply", "--on", "dev")
+    assert refused.exit_code == 1 and "toomanyrequests" in refused.output, refused.output
+
+
+def test_the_build_context_is_small_and_shown(root, monkeypatch):
+    monkeypatch.chdir(root)
+    assert {*image.build_context(root)} == {"Dockerfile", "requirements.txt"}
+    assert sum(image.build_context(root).values()) < 1_000_000
+    assert re.search(r"a build in Azure is sent: Dockerfile \d+ kB, requirements.txt \d+ kB",
+                     run("environment", "image").output)
+
+
+def test_the_identity_of_jobs_is_made_attached_and_given_its_roles(azure):
+    workspace = azure.at(ML, "mlw-flights-dev")
+    [id] = workspace["identity"]["userAssignedIdentities"]
+    assert id.endswith("userAssignedIdentities/id-flights-dev")
+    assert {*workspace["identity"]["type"].lower().split(",")} == {"systemassigned", "userassigned"}
+    for name in ("cpu", "sweep"):
+        cluster = azure.at(ML, f"mlw-flights-dev/computes/{name}")
+        assert [*map(str.lower, cluster["identity"]["userAssignedIdentities"])] == [id.lower()]
+    principal = azure.bench.state.need(id)["properties"]["principalId"]
+    given = {one["properties"]["roleDefinitionId"].rpartition("/")[2] for one in azure.ground.roles.values()
+             if one["properties"]["principalId"] == principal}
+    wanted = {role for named in load(roles.roles_file(azure.root))["dev"]["identity"].values() for role in named}
+    assert given == {roles.ROLES[role] for role in wanted}
+
+
+def test_an_identity_that_somebody_took_off_is_attached_again(azure):
+    workspace = azure.at(ML, "mlw-flights-dev")
+    workspace["identity"] = {**workspace["identity"], "type": "SystemAssigned", "userAssignedIdentities": {}}
+    planned = azure.plan(azure.root)
+    assert kinds(planned.todo) == [("change", "workspace", "mlw-flights-dev")]
+    assert "identity: none -> id-flights-dev" in str(planned)
+    azure.apply(azure.root)
+    assert azure.at(ML, "mlw-flights-dev")["identity"]["userAssignedIdentities"] and azure.apply(azure.root) == []
+
+
 def test_only_a_new_lock_builds_a_new_image(azure, root):
     before = image.image_reference(root)
     rewrite(root, "roles.yml", "# Who may do what.", "# Who may do what!")
@@ -584,7 +631,7 @@ def test_mistakes_are_found_without_azure(root, name, old, new, says):
 
 @pytest.mark.parametrize("old, new, says", [
     ("workspace: [AzureML Data Scientist]", "workspace: [AzureML Data Scientst]",
-     "roles.yml:18: dev.data-scientists.workspace.0 is 'AzureML Data Scientst'"),
+     "roles.yml:19: dev.data-scientists.workspace.0 is 'AzureML Data Scientst'"),
     ("  readers: {workspace: [Reader]}", "  reader: {workspace: [Reader]}", "dev: no group reader"),
     ("    workspace: [AzureML", "    workspce: [AzureML", "scopes has no key 'workspce'"),
     (PEOPLE["readers"], "readers@example.com", "groups.readers.id is 'readers@example.com'"),

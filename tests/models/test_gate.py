@@ -167,3 +167,13 @@ def test_tags_are_text_and_metrics_are_numbers(losses):
 def test_what_cannot_be_judged_is_refused(losses, change, message):
     with pytest.raises(UserError, match=message):
         judge(*change(*losses))
+
+
+@pytest.mark.parametrize("skill, leaks, most, held", [
+    (.995, (), .99, True), (.5, ("a + b give y as a sum",), .99, True), (.5, (), .99, False),
+    (.995, ("a + b give y as a sum",), 1.0, False)])
+def test_what_is_too_good_or_rests_on_a_leak_is_held_until_somebody_says_yes(losses, skill, leaks, most, held):
+    champion, day = losses
+    verdict = judge(champion - .05, champion, day, skill=skill, leaks=leaks, limits=GateSettings(max_skill=most))
+    assert verdict.accepted is not held and ("suspiciously good" in verdict.reason) is held
+    assert not held or "--set inputs.max_skill=1" in verdict.reason and all(leak in verdict.reason for leak in leaks)

@@ -179,7 +179,7 @@ def test_a_mistake_leaves_nothing_half_written(repo):
 def test_an_exported_cell_that_is_not_python_is_named(repo):
     edit(repo / "nbs/core/00_lib.ipynb", "return 2 * x", "return 2 * * x")
     before = snapshot(repo)
-    with pytest.raises(UserError, match=r"00_lib.ipynb: cell 3 is not Python: invalid syntax"): export(repo)
+    with pytest.raises(UserError, match=r"00_lib.ipynb:cell 3:2: the cell is not Python: invalid syntax"): export(repo)
     assert snapshot(repo) == before
 
 

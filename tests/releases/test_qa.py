@@ -53,7 +53,7 @@ def register_rent(root: Path):
     from sklearn.linear_model import LinearRegression
 
     from mlops_nb.models import registry, saving, tracking
-    from mlops_nb.serving.endpoints import use_registry
+    from mlops_nb.serving.models import use_registry
     X = pd.DataFrame({"rooms": np.arange(200.0) % 7, "floor": np.arange(200.0) % 11})
     y = 100 * X.rooms + 7 * X.floor
     saving.save(LinearRegression().fit(X, y), root / "rent", X_example=X)

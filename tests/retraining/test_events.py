@@ -281,3 +281,63 @@ def test_mistakes_are_said(project):
     (project / "broken.json").write_text("{")
     done = command(project, "handle", "broken.json")
     assert done.returncode == 2 and "not JSON" in done.stderr
+
+
+def poisoned(**changes) -> dict:
+    "An event of ours whose result is not what it should be"
+    return dict(id="x", type="mlops_nb.monitor.breach", time="2013-07-01T00:00:00Z", data=result() | changes)
+
+
+POISON = [
+    poisoned(performance=5), poisoned(performance=dict(n=1000, worse=1.0)), poisoned(performance=dict(n="many")),
+    poisoned(signals=dict(s=dict(type="data_drift", verdict="breach", rows=5))),
+    poisoned(signals=dict(s=dict(type=None, verdict="breach"))), poisoned(signals=dict(s=dict(type="data_drift"))),
+    poisoned(signals=dict(s=dict(type="data_drift", verdict="breach", rows=[5]))),
+    poisoned(performance=None, estimate=dict(harm=True),
+             signals=dict(s=dict(type="data_drift", verdict="breach", rows=[]))),
+    poisoned(window=["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"]), poisoned(window=[5, 6]), poisoned(signals=[]),
+    dict(id="\ud800", type="mlops_nb.monitor.breach", time="\udfff", data=5), [[]], 5, None,
+]
+
+
+@pytest.mark.parametrize("event", POISON, ids=range(len(POISON)))
+def test_a_malformed_event_blocks_no_other(tmp_path, event):
+    retrainer = StandIn()
+    for payload in (event, json.dumps(event)): handle(tmp_path, payload, retrainer, NOW)
+    good = breach_event(result())
+    handle(tmp_path, good, retrainer, NOW)
+    assert retrainer.asked == [good["id"]]
+    assert all(row["action"] != "pending" for row in list_events(tmp_path, -1))
+
+
+def test_a_malformed_event_of_an_older_version_is_settled(tmp_path):
+    "It was entered as a breach before anybody looked at its result"
+    receive(tmp_path, poisoned(performance=5))
+    from mlops_nb.retraining.events import outbox
+    with outbox(tmp_path) as db: db.execute("UPDATE events SET breach = id")
+    retrainer = StandIn()
+    handle(tmp_path, breach_event(result()), retrainer, NOW)
+    reasons = {row["id"]: row["reason"] for row in list_events(tmp_path)}
+    assert len(retrainer.asked) == 1 and "malformed" in reasons["x"]
+
+
+def test_an_id_that_comes_again_with_another_body_is_kept(tmp_path):
+    first, second = (dict(id="1", type="weather", data=text) for text in ("rain", "sun"))
+    for event in (first, first, second, second): receive(tmp_path, event)
+    row, = list_events(tmp_path)
+    assert (row["deliveries"], row["conflicts"]) == (4, 1)
+
+
+def test_an_action_that_fails_holds_up_no_other(tmp_path):
+    def outcome(breach, window):
+        if breach == first: raise OSError("no disk")
+        return dict(accepted=True)
+    retrainer = StandIn(Policy(cooldown_days=0, daily_budget=9), outcome)
+    events = [breach_event(result(month)) for month in (4, 5)]
+    first = events[0]["id"]
+    for event, at in zip(events, (datetime(2013, 5, 2, tzinfo=UTC), datetime(2013, 6, 2, tzinfo=UTC))):
+        receive(tmp_path, event)
+        settle(tmp_path, retrainer, at)
+    with pytest.raises(OSError, match="no disk"): act(tmp_path, retrainer)
+    assert retrainer.asked == [event["id"] for event in events]
+    assert {row["id"]: row["status"] for row in list_events(tmp_path)} == {first: "decided", events[1]["id"]: "done"}

@@ -5,6 +5,7 @@ import tomllib
 import urllib.request
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -110,7 +111,9 @@ def test_the_loop_tells_the_story_of_a_table_with_a_time(harvest):
     assert all(one["requests"] > 100 and one["performance"]["n"] > 100 for one in summary["windows"].values())
     assert Path(summary["tower"]).is_file() and "harvest" in Path(summary["tower"]).read_text()
     assert json.loads(command("loop", "--json", cwd=harvest[0]).stdout) == summary
-    assert served(harvest[0], [{"site": "north", "load": 3.0}, {"site": "new", "load": None}])[0]["probability"] > 0.7
+    rows = [{"when": "2026-03-05T06:00:00Z", "site": "north", "load": 3.0},
+            {"when": "2026-03-05T06:00", "site": "new", "load": None}]
+    assert served(harvest[0], rows)[0]["probability"] > 0.7
 
 
 def test_fresh_asks_before_anything_is_moved(harvest):
@@ -201,3 +204,67 @@ def test_other_kinds_of_tables_make_projects_that_pass_every_check(tmp_path, tar
     monitor = (tmp_path / "p/pipelines/monitoring/monitor.yml").read_text()
     assert all(line in monitor for line in lines)
     assert ("prediction_drift" in monitor) == (target == "load")
+
+
+def german(path: Path) -> Path:
+    "A table of a German office"
+    rows = [f"{day:02d}.{month:02d}.2026;{day},{month:02d};{'süd' if day % 3 else 'nord'};{day % 2}"
+            for month in range(1, 13) for day in range(1, 29)]
+    path.write_bytes("\n".join(["Tag;Größe;Ort;y", *rows]).encode("cp1252"))
+    return path
+
+
+def test_how_a_table_is_read_is_said_and_recorded(tmp_path):
+    options = ["--data", german(tmp_path / "t.csv"), "--target", "y", "--time", "Tag", "--drop", "Ort"]
+    said = command("new", "p", "--package", "plain", *options, cwd=tmp_path).stdout
+    assert "read as ; separated, cp1252, decimal comma, dates day first" in said
+    assert "left out: Ort as you said" in said
+    ingest = source(tmp_path / "p/nbs/training/01_ingest.ipynb")
+    assert "LAYOUT = Layout(encoding='cp1252', delimiter=';')" in ingest
+    assert "'Größe': 'number 1.234,5'" in ingest and "TIME, TIME_KIND = 'Tag', 'time %d.%m.%Y'" in ingest
+
+
+def test_what_gives_the_target_away_is_told_and_a_yes_is_recorded(tmp_path):
+    table = pd.read_parquet(yields(tmp_path / "t.parquet"))
+    table.assign(a=table.bmi * 2, total=table.bmi + table.bp).to_parquet(tmp_path / "t.parquet")
+    options = ["--data", tmp_path / "t.parquet", "--target", "total"]
+    assert "warning: bmi + bp give total as a sum" in command("new", "p", "--package", "plain", *options,
+                                                              cwd=tmp_path).stdout
+    kept = [word for name in ("a", "bmi", "bp") for word in ("--keep", name)]
+    said = command("new", "q", "--package", "plain", *options, *kept, cwd=tmp_path).stdout
+    assert "as a sum" not in said and "KEEP = ('a', 'bmi', 'bp')" in source(tmp_path / "q/nbs/training/01_ingest.ipynb")
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (
+            lambda lines: [lines[0], *(["?" + line[10:] for line in lines[1:4]]), *lines[4:]],
+            "no time that can be read in 3 of 336 rows: 1, 2, 3",
+        ),
+        (lambda lines: ["Tag;Größe;Tag;y", *lines[1:]], "2 columns are called Tag (columns 1, 3)"),
+        (lambda lines: [], "is empty"),
+        (lambda lines: lines[:1], "has no rows"),
+        (
+            lambda lines: [line.rpartition(";")[0] + (";y" if line is lines[0] else ";") for line in lines],
+            "y has no value in 336 rows",
+        ),
+        (lambda lines: [lines[0], lines[1][:-1] + "9", *lines[2:]], "classes of which nothing can be learnt: 9 (1)"),
+    ],
+)
+def test_bad_tables_are_one_message_and_leave_nothing(tmp_path, change, message):
+    path = german(tmp_path / "t.csv")
+    path.write_bytes("\n".join(change(path.read_text(encoding="cp1252").splitlines())).encode("cp1252"))
+    options = ["--data", path, "--target", "y", "--time", "Tag"]
+    told = command("new", "p", "--package", "plain", *options, cwd=tmp_path, code=2).stderr
+    assert message in told and "Traceback" not in told
+    assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
+
+
+def test_rows_without_a_time_may_be_left_out(tmp_path):
+    path = german(tmp_path / "t.csv")
+    path.write_text(path.read_text(encoding="cp1252").replace("01.01.2026", "?", 1), encoding="cp1252")
+    options = ["--data", path, "--target", "y", "--time", "Tag", "--skip-untimed"]
+    assert "1 rows have no Tag and are left out" in command("new", "p", "--package", "plain", *options,
+                                                            cwd=tmp_path).stdout
+    assert "SKIP_UNTIMED = True" in source(tmp_path / "p/nbs/training/01_ingest.ipynb")

@@ -116,7 +116,7 @@ def test_a_model_with_another_checksum_does_not_start_and_the_old_one_serves_on(
 
     def spoilt(root, reference, to):
         found = fetch(root, reference, to)
-        (to / "requirements.txt").write_text("something-else")
+        next(to.glob("*/requirements.txt")).write_text("something-else")
         return found
 
     monkeypatch.setattr(endpoints, "fetch_model", spoilt)
@@ -146,7 +146,8 @@ def test_only_a_key_opens(serving, echo):
     for key in (None, "", "Bearer", "wrong"): assert echo([{}], Authorization=key)[0] == 401
     for key in serving.keys("echo").values(): assert echo([{}], key=key)[0] == 200
     assert echo(None, path="/", method="GET", Authorization=None)[:2] == (200, b"Healthy")
-    assert [echo(None, path=path, method="GET")[0] for path in ("/score", "/nothing")] == [405, 404]
+    assert [echo(None, method=method)[0] for method in ("PUT", "DELETE")] == [405, 405]
+    assert echo(None, path="/nothing", method="GET")[0] == 404
 
 
 def test_a_key_is_rotated_while_the_other_one_works(serving, echo):

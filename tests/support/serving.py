@@ -65,7 +65,7 @@ def register_models(root: Path):
     from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
 
     from mlops_nb.models import registry, saving, tracking
-    from mlops_nb.serving.endpoints import use_registry
+    from mlops_nb.serving.models import use_registry
     X, y = flights()
     codes = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=np.nan)
     trees = make_pipeline(make_column_transformer((codes, ["carrier"]), remainder="passthrough"),

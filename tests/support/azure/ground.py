@@ -16,7 +16,8 @@ from tests.support.loopback.proxy import Answer
 
 REGIONS = ["West Europe", "East US", "North Europe"]
 NAMESPACES = (ML, "Microsoft.Storage", "Microsoft.KeyVault", "Microsoft.ContainerRegistry", "Microsoft.Insights",
-              "Microsoft.OperationalInsights", "Microsoft.Consumption", "Microsoft.EventGrid")
+              "Microsoft.OperationalInsights", "Microsoft.Consumption", "Microsoft.ManagedIdentity",
+              "Microsoft.EventGrid")
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ KINDS = {
                                           ("tags", "properties.WorkspaceResourceId"), ("location",)),
     "microsoft.containerregistry/registries": Kind(("location", "sku.name"), ("tags", "properties.adminUserEnabled"),
                                                    ("location",), 2),
+    "microsoft.managedidentity/userassignedidentities": Kind(("location",), ("tags",), ("location",)),
     "microsoft.consumption/budgets": Kind(("properties.category", "properties.amount", "properties.timeGrain",
                                            "properties.timePeriod.startDate"), ("eTag", "properties.notifications"),
         ("properties.timePeriod.startDate",)),
@@ -291,6 +293,9 @@ class Ground:
         made = workspaces.create(self.bench, target, {"location": given["location"], "tags": given["tagValues"],
                                                       "properties": {"friendlyName": given["friendlyName"],
                                                                      "description": given["description"]}})
+        wanted = given.get("identity") or {}
+        for id in wanted.get("userAssignedIdentities") or {}: self.bench.state.need(id)
+        made["identity"] |= wanted
         made["properties"] |= ids | {"publicNetworkAccess": given["publicNetworkAccess"],
                                      "systemDatastoresAuthMode": given["systemDatastoresAuthMode"]}
         done = {"id": call.id, "name": call.name, "type": "Microsoft.Resources/deployments",
@@ -345,6 +350,9 @@ class Ground:
             raise Refused(400, "BadRequest", "at most 5 notifications")
         if call.kind == "systemtopics/eventsubscriptions": self.delivers(call)
         made = store(self.bench, call, call.body, provisioningState="Succeeded")
+        if call.kind == "userassignedidentities":
+            made["properties"] = {kind: str(uuid.uuid5(uuid.NAMESPACE_URL, f"{call.id}/{kind}"))
+                                  for kind in ("principalId", "clientId")} | {"tenantId": TENANT}
         if (made.get("identity") or {}).get("type") == "SystemAssigned":
             principal = str(uuid.uuid5(uuid.NAMESPACE_URL, call.id))
             made["identity"] = {"type": "SystemAssigned", "tenantId": TENANT, "principalId": principal}

@@ -1,5 +1,7 @@
 """Data, code, models, environments and components: containers, versions that never change, and uploads that wait for
 them"""
+import re
+
 from .arm import Call, Refused, listed, on, operation, store
 from .proxy import Answer
 
@@ -34,6 +36,7 @@ def put_version(bench, call: Call) -> Answer:
     "Make a version, or say again that it is there; its content never changes"
     kind, body = call.segments[2], call.body
     before, sent = bench.state.get(call.id), body.get("properties") or {}
+    if kind == "environments": check_base(bench, sent)
     if before:
         for name in UNCHANGING[kind]:
             old = (bench.state.requests[call.id.lower()].get("properties") or {}).get(name)
@@ -92,3 +95,16 @@ for _place in ("workspaces", "registries"):
         on("PUT", f"{_place}/{_kind}/versions")(put_version)
         on("GET", f"{_place}/{_kind}/versions")(get_version)
         on("POST", f"{_place}/{_kind}/versions/startPendingUpload")(pending_upload)
+
+
+def check_base(bench, said: dict):
+    "The registry that builds an image pulls its base without a login, and Docker Hub's limit is used up"
+    build = said.get("build") or {}
+    uri, file = build.get("contextUri"), build.get("dockerfilePath", "Dockerfile")
+    if not uri: return
+    container, _, prefix = uri.partition(".blob.core.windows.net/")[2].partition("?")[0].partition("/")
+    text = bench.storage.read(container, f"{prefix.rstrip('/')}/{file}").decode()
+    base = re.search(r"(?m)^(?:ARG BASE=|FROM )(\S+)", text)
+    host = base[1].partition("/")[0] if base and "/" in base[1] else ""
+    if "." not in host or host == "docker.io":
+        raise Refused(400, "ImageBuildFailure", "toomanyrequests: the unauthenticated pull rate limit is reached")

@@ -24,6 +24,7 @@ from .clock import Clock
 from .collector import Agent
 from .contract import Contract
 from .faults import Faults
+from .identities import Identities
 from .monitors import Watch
 from .proxy import Answer, Authority, Proxy, Request
 from .queues import Queues
@@ -56,6 +57,7 @@ def login(bench, request: Request) -> Answer: return bench.tokens.answer(request
 
 def blob(bench, request: Request) -> Answer:
     "Storage; a client that lists what was collected sees all of it"
+    if bench.identities and (refused := bench.identities.blob(request)): return refused
     if "modelDataCollector" in request.target and request.method == "GET": measures.collect(bench)
     return bench.storage.answer(request)
 
@@ -85,11 +87,17 @@ class Bench:
         # Whether steps track through azureml-mlflow, over HTTPS, instead of straight into the store behind it
         self.portable = False
         self.state, self.tokens, self.faults, self.calls, self.runs = State(), Tokens(), Faults(), [], {}
+        self.identities: Identities | None = None  # Who may do what, where storage takes no keys
         self.paged = 0  # Lists that went on on another page
         self.queues = Queues()
         self.events = []  # What Event Grid would deliver of the runs of monitors
         self.proxy.refused.clear()
         for name in ("dev", "production"): workspaces.make_workspace(self, GROUP, name)
+
+    def without_keys(self, roles: set[str]) -> Identities:
+        "Let storage take no account keys, and attach to each workspace an identity that has these roles"
+        self.identities = Identities(self, roles)
+        return self.identities
 
     def end_executions(self):
         "Stop jobs that still run, and the servers of their workspaces"

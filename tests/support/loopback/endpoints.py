@@ -32,8 +32,8 @@ def fetch_uploaded(fetch_registered, root: Path, reference: str, to: Path) -> di
     "Give the local host the model that this thread has uploaded; other threads of this process get those of a registry"
     if (uploaded := UPLOADED.get(None)) is None: return fetch_registered(root, reference, to)
     model, about = uploaded
-    to.parent.mkdir(parents=True, exist_ok=True)
-    (shutil.copytree if model.is_dir() else shutil.copy)(model, to)
+    to.mkdir(parents=True, exist_ok=True)
+    (shutil.copytree if model.is_dir() else shutil.copy)(model, to / model.name)
     return {**about, "digest": ""}
 
 
@@ -43,7 +43,7 @@ def serve(folder: Path, model: Path, about: dict, endpoint: Path, deployment: Pa
     if not isinstance(local_endpoints.fetch_model, partial):
         local_endpoints.fetch_model = partial(fetch_uploaded, local_endpoints.fetch_model)
     UPLOADED.set((model, about))
-    return local_endpoints.Endpoints(folder).deploy(endpoint, deployment)
+    return local_endpoints.Endpoints(folder).deploy(endpoint, deployment, trust=True)
 
 
 class Hosting:
@@ -89,6 +89,7 @@ def put_endpoint(bench, call: Call) -> Answer:
     if any(one["name"].lower() == call.name.lower() and one["id"].lower() != call.id.lower()
            for one in bench.state.all("workspaces/onlineEndpoints")):
         raise bad(f"an endpoint with the name {call.name} already exists in {REGION}")
+    if bench.identities and not before: bench.identities.check_endpoint(bench.state.need(call.workspace), call.body)
     traffic, mirror = said.get("traffic") or {}, said.get("mirrorTraffic") or {}
     move(bench, call, traffic, mirror)
     made = store(bench, call, call.body, provisioningState="Succeeded",

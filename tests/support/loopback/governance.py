@@ -139,6 +139,9 @@ def put_schedule(bench, call: Call) -> Answer:
                                                                or {}).get("triggerType"):
         raise bad("a schedule needs a trigger")
     before = bench.state.get(call.id)
+    action = call.body["properties"].get("action") or {}
+    if bench.identities and action.get("actionType") == "CreateMonitor":
+        bench.identities.check_monitor(bench.state.need(call.workspace))
     made = store(bench, call, call.body, provisioningState="Succeeded",
                  isEnabled=call.body["properties"].get("isEnabled", True))
     return Answer(200 if before else 201, made, {"Azure-AsyncOperation": operation(bench, call, 0.0,

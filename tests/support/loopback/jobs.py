@@ -134,6 +134,7 @@ def put_job(bench, call: Call) -> Answer:
                                     for key in ("tags", "displayName", "description", "isArchived")
                                     if key in call.body["properties"]})
         return Answer(200, seen(bench, found))
+    if bench.identities: bench.identities.check_job(workspace, call.body["properties"])
     made = store(bench, call, call.body, status="NotStarted", services=services(call), isArchived=False)
     try: submit(bench, workspace, call, made)
     except Refused:

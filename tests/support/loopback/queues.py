@@ -7,6 +7,7 @@ import time
 import uuid
 from base64 import b64encode
 from dataclasses import dataclass, field
+from typing import Any
 from xml.sax.saxutils import escape
 
 from .arm import Refused
@@ -107,8 +108,8 @@ def passes(topic: dict, subscription: dict, event: dict) -> bool:
     said = subscription["properties"]["filter"]
     if topic["properties"]["source"].lower() != event["topic"].lower(): return False
     if event["eventType"] not in said["includedEventTypes"]: return False
-    def value(key: str):
-        found = event
+    def value(key: str) -> str:
+        found: Any = event
         for name in key.split("."):
             found = next((one for known, one in (found or {}).items() if known.lower() == name.lower()), None)
         return str(found or "").lower()

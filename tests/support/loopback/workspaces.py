@@ -102,12 +102,16 @@ def delete_workspace(bench, call: Call) -> Answer:
 @on("POST", "workspaces/listKeys")
 def workspace_keys(bench, call: Call) -> Answer:
     found = bench.state.need(call.action_on)
+    if bench.identities:
+        bench.identities.refuse("listKeys", "AuthorizationFailed", "key based authentication is not permitted")
     return Answer(200, {"userStorageKey": KEY, "userStorageResourceId": found["properties"]["storageAccount"]})
 
 
 @on("POST", "workspaces/datastores/listSecrets")
 def secrets(bench, call: Call) -> Answer:
     found = bench.state.need(call.action_on)["properties"]
+    if bench.identities:
+        bench.identities.refuse("listSecrets", "AuthorizationFailed", "the datastore is identity-based: no credentials")
     if call.body.get("expirableSecret"):
         return Answer(200, {"secretsType": "Sas", "sasToken": bench.storage.sas(found["containerName"])})
     return Answer(200, {"secretsType": "AccountKey", "key": KEY})

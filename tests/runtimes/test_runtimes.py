@@ -8,19 +8,11 @@ from pathlib import Path
 import pytest
 
 from mlops_nb.errors import UserError
-from mlops_nb.jobs import environments
-from mlops_nb.jobs.environments import (
-    Difference,
-    Required,
-    build_environment,
-    choose_interpreter,
-    compare,
-    environment_hash,
-    from_conda,
-    pip_name,
-    read_environment,
-    report_differences,
-)
+from mlops_nb.jobs.environments import choose_interpreter
+from mlops_nb.runtimes import differences
+from mlops_nb.runtimes.build import build_environment, environment_hash
+from mlops_nb.runtimes.differences import Difference, compare, report_differences
+from mlops_nb.runtimes.required import Required, from_conda, pip_name, read_environment
 
 HERE = ".".join(map(str, sys.version_info[:2]))
 
@@ -82,8 +74,9 @@ def test_every_form_of_environment(tmp_path):
     assert read_environment("file:environment.yml", tmp_path) == conda
     assert read_environment("azureml:e:1", tmp_path, {"azureml:e:1": tmp_path/"environment.yml"}.get) == conda
     assert read_environment("azureml:other:1", tmp_path, {}.get) == Required("registered", "azureml:other:1")
-    assert read_environment("azureml://registries/azureml/environments/sklearn-1.5/labels/latest", tmp_path,
-                            {}.get).kind == "registered"
+    curated = read_environment("azureml://registries/azureml/environments/sklearn-1.5/labels/latest", tmp_path, {}.get)
+    assert (curated.kind, curated.requirements) == ("curated", ("scikit-learn==1.5.*",))
+    assert read_environment("azureml:AzureML-minimal@latest", tmp_path, {}.get).kind == "registered"
     assert read_environment({"image": "ubuntu"}, tmp_path) == Required("image", "ubuntu", image="ubuntu")
     assert read_environment({"build": {"path": "context"}}, tmp_path).requirements == ("numpy",)
     assert read_environment({"build": {"path": "sub"}}, tmp_path).kind == "image"
@@ -104,7 +97,7 @@ def test_differences(monkeypatch):
                              Difference("cudnn", "", "not a Python package")]
     assert str(Difference("scikit-learn", "1.2.*", "1.9.1")) == "scikit-learn: asks 1.2.*, here 1.9.1"
     assert compare(Required("conda", "c.yml", ("pytest",), HERE)) == []
-    monkeypatch.setattr(environments.metadata, "requires",
+    monkeypatch.setattr(differences.metadata, "requires",
                         lambda name: ["none-such>1; extra == 'dev'", "pytest; extra == 'dev'", "other; extra == 'doc'"])
     assert [d.name for d in compare(Required("conda", "c.yml", ("pytest[dev]",)))] == ["pytest[dev] -> none-such"]
 
@@ -127,7 +120,7 @@ def test_the_hash_knows_what_matters():
 
 BUILD = """import sys
 from pathlib import Path
-from mlops_nb.jobs.environments import Required, build_environment
+from mlops_nb.runtimes.build import Required, build_environment
 print(build_environment(Required("requirements", "test", ("tiny==1.0",), options=("--no-index", "--find-links " + sys.argv[1])), Path(sys.argv[2]), lambda t: print("BUILDING", flush=True)))
 """  # noqa: E501
 
@@ -162,6 +155,7 @@ def test_what_pip_cannot_install_is_refused_first(tmp_path):
 
 def test_a_python_that_is_not_here(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr("mlops_nb.runtimes.build.find_uv", lambda: None)
     with pytest.raises(UserError, match="asks for Python 3.5, which is not on this machine"):
         build_environment(Required("conda", "c", (), "3.5"), tmp_path, lambda text: None)
 
@@ -170,3 +164,30 @@ def test_the_python_of_a_step(tmp_path):
     class Component: environment, base = {"image": "ubuntu"}, tmp_path
     python, found = choose_interpreter(None, Component, True, print)
     assert python == Path(sys.executable) and len(found) == 64
+
+
+def test_a_python_beside_the_path_is_found_and_what_uv_cannot_fetch_is_said(tmp_path, monkeypatch):
+    "pyenv keeps its Pythons off the PATH; a shim that cannot run is passed over"
+    from mlops_nb.runtimes import build
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path/"shims"))
+    kept = tmp_path/"versions/3.5.9/bin/python3.5"
+    for path, text in ((tmp_path/"shims/python3.5", "exit 127"), (kept, "exit 0")):
+        path.parent.mkdir(parents=True)
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+    assert build.find_python("3.5") == str(kept) and build.find_python("3.4") is None
+    uv = tmp_path/"uv"
+    uv.write_text("#!/bin/sh\necho no network >&2\nexit 2\n")
+    uv.chmod(0o755)
+    monkeypatch.setattr(build, "find_uv", lambda: str(uv))
+    with pytest.raises(UserError, match="(?s)asks for Python 3.4, which is not on this .*, and uv cannot.*no network"):
+        build_environment(Required("conda", "c.yml", (), "3.4"), tmp_path/"cache", lambda text: None)
+    assert not list((tmp_path/"cache").glob("*.python"))
+
+
+def test_an_old_pin_brings_the_numpy_that_it_was_compiled_for():
+    from mlops_nb.runtimes.build import conda_pins
+    assert conda_pins(("scikit-learn==1.2.2", "numpy")) == ["numpy<2"]
+    for line in ("scikit-learn", "scikit-learn>=1.2", "scikit-learn==1.5.*", "-e ./x", "numpy==1.2"):
+        assert conda_pins((line,)) == [], line

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mlops_nb.cli.lab import check_jupyter, first_stage, install_kernel, kernel_file, kernel_name, lab_command
+from mlops_nb.notebooks.lab import check_jupyter, first_stage, install_kernel, kernel_file, kernel_name, lab_command
 from mlops_nb.project import Project
 
 from tests.support.projects import command, failures

@@ -1,0 +1,178 @@
+"Deployments as Azure's samples write them: a model at a path, models that nobody sealed, no script, decorated scripts"
+import pickle
+from pathlib import Path
+
+import pytest
+
+from mlops_nb.errors import UserError
+from mlops_nb.serving.endpoints import Endpoints
+from mlops_nb.serving.models import use_registry
+
+from tests.support.serving import Client
+
+READ_WEIGHTS = """import json, os
+def init():
+    global known
+    known = open(os.path.join(os.environ["AZUREML_MODEL_DIR"], "weights", "w.txt")).read()
+def run(raw):
+    there = sorted(os.listdir(os.environ["AZUREML_MODEL_DIR"]))
+    return {"w": known, "n": len(json.loads(raw)["data"]), "all": there}
+"""
+
+DECORATED = """from inference_schema.parameter_types.standard_py_parameter_type import StandardPythonParameterType
+from inference_schema.schema_decorators import input_schema, output_schema
+def init(): pass
+@input_schema(param_name="age", param_type=StandardPythonParameterType([7.2]))
+@output_schema(output_type=StandardPythonParameterType({"late": [True]}))
+def run(age): return {"late": [value > 7 for value in age]}
+"""
+
+RAW = """from azureml.contrib.services.aml_request import AMLRequest, rawhttp
+from azureml.contrib.services.aml_response import AMLResponse
+def init(): pass
+@rawhttp
+def run(request):
+    if request.method == "GET": return AMLResponse(request.args.get("who", "nobody"), 200)
+    reply = AMLResponse(request.get_data()[::-1], 201, {"x-own": request.headers.get("x-mine", "")})
+    reply.mimetype = "image/jpg"
+    return reply
+"""
+
+
+class Project:
+    "A folder with the files of one deployment, and what serves them"
+    def __init__(self, root: Path):
+        self.root, self.endpoints = root, Endpoints(root)
+        self.heard: list[str] = []
+        (root / "endpoint.yml").write_text("name: tiny\nauth_mode: key\ntraffic: {blue: 100}\n")
+
+    def deploy(self, model: str, script: str | None = None, **options) -> Client:
+        "Serve; without a script there is no code_configuration"
+        code = "" if script is None else "code_configuration: {code: code, scoring_script: score.py}\n"
+        (self.root / "code").mkdir(exist_ok=True)
+        (self.root / "code/score.py").write_text(script or "")
+        (self.root / "deployment.yml").write_text(
+            f"name: blue\nendpoint_name: tiny\nmodel: {model}\n{code}environment: azureml:AzureML-minimal@latest\n"
+            "instance_type: Standard_DS3_v2\nrequest_settings: {request_timeout_ms: 30000}\n" + options.pop("more", ""))
+        self.heard.clear()
+        files = self.root / "endpoint.yml", self.root / "deployment.yml"
+        self.endpoints.deploy(*files, say=self.heard.append, **options)
+        return Client(self.endpoints, "tiny")
+
+
+@pytest.fixture
+def project(tmp_path):
+    made = Project(tmp_path)
+    yield made
+    if made.endpoints.list(): made.endpoints.stop("tiny")
+
+
+def save_plain(folder: Path, **options) -> Path:
+    "A model that plain MLflow saves: it doubles `age`"
+    import mlflow
+    import numpy as np
+    import pandas as pd
+    from sklearn.linear_model import LinearRegression
+    X = pd.DataFrame({"age": np.arange(4.0)})
+    mlflow.sklearn.save_model(LinearRegression(fit_intercept=False).fit(X, 2 * X.age), str(folder),
+                              signature=mlflow.models.infer_signature(X, 2.0 * X.age.to_numpy()), **options)
+    return folder
+
+
+def test_a_model_at_a_path_lies_below_azureml_model_dir_and_its_digest_is_recorded(project):
+    (project.root / "weights").mkdir()
+    (project.root / "weights/w.txt").write_text("7")
+    call = project.deploy("{path: weights}", READ_WEIGHTS)
+    assert call({"data": [1, 2]})[:2] == (200, {"w": "7", "n": 2, "all": ["weights"]})
+    digest = project.endpoints.folder("tiny").state["deployments"]["blue"]["digest"]
+    assert len(digest) == 64 and [line for line in project.heard if digest in line] == [
+        f"nobody sealed weights:{digest[:12]}; this deployment serves what has the sha256 {digest}"]
+
+
+def test_a_model_that_create_registered_is_served_and_said_once_and_refused_when_it_was_changed(project):
+    from mlops_nb.jobs.create import create
+    from mlops_nb.workspace.workspace import Workspace
+    (project.root / "weights").mkdir()
+    (project.root / "weights/w.txt").write_text("7")
+    (project.root / "model.yml").write_text("$schema: https://azuremlschemas.azureedge.net/latest/model.schema.json\n"
+                                            "name: heavy\nversion: 4\ntype: custom_model\npath: weights\n")
+    asset = create(Workspace(project.root), project.root / "model.yml")
+    call = project.deploy("azureml:heavy@latest", READ_WEIGHTS)
+    assert call({"data": []})[1]["w"] == "7" and project.endpoints.show("tiny").deployments["blue"].version == "4"
+    assert any("nobody sealed heavy:4" in line for line in project.heard)
+    project.deploy("azureml:heavy:4", READ_WEIGHTS)
+    assert not any("nobody sealed" in line for line in project.heard)
+    (Path(asset.path) / "w.txt").write_text("8")
+    with pytest.raises(UserError, match="heavy:4 has changed since it was first deployed"):
+        project.deploy("azureml:heavy:4", READ_WEIGHTS)
+    assert call({"data": []})[1]["w"] == "7"
+    with pytest.raises(UserError, match="(?s)azureml:heavy:9 is not registered here.*heavy:4"):
+        project.deploy("azureml:heavy:9", READ_WEIGHTS)
+
+
+def test_a_model_that_plain_mlflow_registered_answers_without_a_script(project, monkeypatch):
+    import mlflow
+    monkeypatch.chdir(project.root)     # where plain MLflow puts its files
+    save_plain(project.root / "m")
+    with use_registry(project.root), mlflow.start_run() as run:
+        mlflow.log_artifacts(str(project.root / "m"), "model")
+        client = mlflow.MlflowClient()
+        client.create_registered_model("plain")
+        client.create_model_version("plain", f"{run.info.artifact_uri}/model", run.info.run_id)
+    call = project.deploy("azureml:plain@latest")
+    ages = {"columns": ["age"], "index": [0, 1], "data": [[1.5], [4.0]]}
+    status, answer, headers = call({"input_data": ages})
+    assert (status, answer, headers["content-type"]) == (200, pytest.approx([3.0, 8.0]), "application/json")
+    for body, said in (({"data": [[1]]}, "no input_data"), ({"input_data": {**ages, "columns": ["x"]}}, "age"),
+                       ({"input_data": [{"age": 1.0}]}, "no table"), (b"{", "")):
+        status, answer, _ = call(body)
+        assert status == 400 and said in answer["error"]["message"], body
+    swagger = call(None, path="/swagger.json", method="GET")[1]
+    assert swagger["definitions"]["ServiceInput"]["required"] == ["input_data"]
+    assert swagger["definitions"]["SplitTable"]["properties"]["columns"]["items"]["enum"] == ["age"]
+
+
+def test_a_pickle_that_nobody_sealed_needs_the_flag_that_says_so(project):
+    save_plain(project.root / "m", serialization_format="cloudpickle")
+    with pytest.raises(UserError, match="(?s)the pickle model.pkl.*can do anything.*--trust-model"):
+        project.deploy("{path: m, type: mlflow_model}")
+    assert not [*(project.root / ".mlops/endpoints").rglob("model.pkl")]
+    call = project.deploy("{path: m, type: mlflow_model}", trust=True)
+    assert call({"input_data": {"columns": ["age"], "data": [[2.0]]}})[1] == pytest.approx([4.0])
+    (project.root / "one").write_bytes(pickle.dumps({"a": 1}))
+    with pytest.raises(UserError, match="the pickle one"): project.deploy("{path: ./one}", READ_WEIGHTS)
+
+
+def test_what_cannot_be_served_is_said(project):
+    (project.root / "weights").mkdir()
+    with pytest.raises(UserError, match="no code_configuration, and the model is no MLflow model"):
+        project.deploy("{path: weights}")
+    with pytest.raises(UserError, match="nowhere.*does not exist"): project.deploy("{path: nowhere}", READ_WEIGHTS)
+    with pytest.raises(UserError, match="is not known here"): project.deploy("{path: weights}", DECORATED, isolate=True)
+    routes = ", ".join(f"{kind}_route: {{port: 80, path: /}}" for kind in ("scoring", "liveness", "readiness"))
+    server = f"{{image: ubuntu, inference_config: {{{routes}}}}}"
+    text = (project.root / "deployment.yml").read_text().replace("azureml:AzureML-minimal@latest", server)
+    (project.root / "deployment.yml").write_text(text.replace("code_configuration", "#"))
+    with pytest.raises(UserError, match="brings a server of its own"):
+        project.endpoints.deploy(project.root / "endpoint.yml", project.root / "deployment.yml")
+    assert project.endpoints.list() == []
+
+
+
+def test_a_decorated_script_describes_itself_and_checks_what_it_is_asked(project):
+    (project.root / "weights").mkdir()
+    call = project.deploy("{path: weights}", DECORATED)
+    assert call({"age": [7.5, 1.0]})[:2] == (200, {"late": [True, False]})
+    assert call({"wrong": 1})[0] == 400
+    def swagger(query): return call(None, path=f"/swagger.json{query}", method="GET")[:2]
+    for query in ("", "?version=2"): assert "age" in swagger(query)[1]["definitions"]["ServiceInput"]["properties"]
+    assert "age" in swagger("?version=3")[1]["components"]["schemas"]["ServiceInput"]["properties"]
+    assert swagger("?version=9")[0] == 404
+
+
+def test_a_raw_script_gets_the_request_as_it_came_and_answers_as_it_likes(project):
+    (project.root / "weights").mkdir()
+    call = project.deploy("{path: weights}", RAW)
+    assert call(None, path="/score?who=me", method="GET")[:2] == (200, b"me")
+    status, answer, headers = call(b"\x00\xff\x01", x_mine="here", Content_Type="application/octet-stream")
+    assert (status, answer, headers["content-type"], headers["x-own"]) == (201, b"\x01\xff\x00", "image/jpg", "here")
