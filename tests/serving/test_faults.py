@@ -88,7 +88,7 @@ def test_a_callers_mistake_is_a_4xx_without_a_traceback(serving, echo, name):
     assert log.read_text().count("Traceback") == before and echo([{}])[0] == 200
 
 
-@pytest.mark.parametrize("body", [PACKED, gzip.compress(GOOD, 0)])
+@pytest.mark.parametrize("body", [PACKED, gzip.compress(GOOD, 0)], ids=["packed", "stored"])
 def test_what_is_well_compressed_is_answered(echo, body):
     assert talk(echo, post(echo, body, b"Content-Encoding: gzip")).startswith(b"HTTP/1.1 200 ")
 
