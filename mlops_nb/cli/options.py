@@ -137,6 +137,7 @@ JSON_KEYS = {  # Command: the keys of its document, or of each entry of its list
         "task": "classification or regression, or null without data", "why": "the reason for the task",
         "target": "what is predicted", "time": "the time column, or null", "columns": "feature to kind",
         "left_out": "column to reason", "source": "where mlops_nb comes from",
+        "read_as": "how the table was read, in words, or null", "warnings": "what to know before you praise a model",
     },
     "stage new": {"path": "from the root of the project", "what": "new, changed or generated"},
 }

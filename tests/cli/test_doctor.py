@@ -56,7 +56,7 @@ def test_a_damaged_database_and_broken_settings_are_missing(project):
     (project / "settings.ini").write_text("[project]\nexperiment = e\nmodle = m\n")
     seen = found(project)
     assert seen["workspace"].found == "damaged: .mlops/workspace.db"
-    assert seen["workspace"].fix.startswith("mv .mlops/workspace.db")
+    assert seen["workspace"].fix == "mlops-nb repair"
     assert seen["settings"].mark == "fails" and "did you mean model?" in seen["settings"].found
 
 

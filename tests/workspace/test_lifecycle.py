@@ -1,8 +1,11 @@
 "The life of a job: any order of runners, looks, cancels and kills, with a crash between any two writes"
 import tempfile
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
@@ -83,11 +86,15 @@ class Jobs(RuleBasedStateMachine):
         self.eye = Workspace(self.root)
         self.alive: dict[str, Process] = {}
         self.seen: dict[str, str] = {}
-        self.end_marked = module.end_marked
-        module.end_marked = no_process
+        self.patches = pytest.MonkeyPatch()
+        self.patches.setattr(module, "end_marked", no_process)
+        # An id holds the time and a random part: the same examples are to make the same ids, in the same order
+        numbers, now = count(), module.local_now()
+        self.patches.setattr(module, "secrets", SimpleNamespace(token_hex=lambda n: f"{next(numbers):0{2 * n}x}"))
+        self.patches.setattr(module, "local_now", lambda: now)
 
     def teardown(self):
-        module.end_marked = self.end_marked
+        self.patches.undo()
         for process in [*self.alive.values()]: process.die()
         self.eye.db.close()
         self.folder.cleanup()

@@ -5,6 +5,7 @@ Sources: learn.microsoft.com/azure/machine-learning, how-to-disable-local-auth-s
 how-to-use-serverless-compute (no system-assigned identity), how-to-identity-based-service-authentication
 (system-assigned and user-assigned identities of a workspace side by side)."""
 import re
+import uuid
 from collections import Counter
 
 from .arm import SUBSCRIPTION, Refused
@@ -19,6 +20,11 @@ def identity_id(group: str, name: str) -> str:
             f"/userAssignedIdentities/{name}")
 
 
+def client_of(name: str) -> str:
+    "The client id of an identity: a UUID, as Azure's are"
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, name))
+
+
 class Identities:
     "Who may do what in the workspaces of a bench that takes no keys"
     def __init__(self, bench, roles: set[str]):
@@ -31,8 +37,8 @@ class Identities:
             id = identity_id(group, name)
             bench.state.resources[id.lower()] = {
                 "id": id, "name": name, "type": "Microsoft.ManagedIdentity/userAssignedIdentities", "location": REGION,
-                "properties": {"principalId": f"{name}-principal", "clientId": f"{name}-client"}}
-            self.clients[f"{name}-client"] = id
+                "properties": {"principalId": client_of(f"{name}-principal"), "clientId": client_of(name)}}
+            self.clients[client_of(name)] = id
             one["identity"] = {**one["identity"], "type": "SystemAssigned,UserAssigned",
                                "userAssignedIdentities": {id: {}}}
             one["properties"] |= {"systemDatastoresAuthMode": "identity"}
