@@ -5288,6 +5288,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'mlops_nb/site/reference.py'),
                                          'mlops_nb.site.reference._setting_row': ( 'api/site/reference.html#_setting_row',
                                                                                    'mlops_nb/site/reference.py'),
+                                         'mlops_nb.site.reference._shapes': ( 'api/site/reference.html#_shapes',
+                                                                              'mlops_nb/site/reference.py'),
                                          'mlops_nb.site.reference.code': ('api/site/reference.html#code', 'mlops_nb/site/reference.py'),
                                          'mlops_nb.site.reference.command_pages': ( 'api/site/reference.html#command_pages',
                                                                                     'mlops_nb/site/reference.py'),

@@ -30,7 +30,7 @@ from mlops_nb.schemas.nodes import (
     resolve_component,
 )
 from .ports import check_base
-from .values import Position, Problem, as_mapping, find_nul, local_path, suggest
+from .values import ByType, Position, Problem, Shape, as_mapping, find_nul, local_path, suggest
 
 # %% ../../nbs/api/schemas/13_validation.ipynb #cc04ea8e
 def warn(text: str):
@@ -38,7 +38,7 @@ def warn(text: str):
     print(text, file=sys.stderr)
 
 # %% ../../nbs/api/schemas/13_validation.ipynb #a7551958
-TABLES = {
+TABLES: dict[str, Shape | ByType] = {
     "pipeline job": ref.pipeline_job, "command job": ref.command_job, "sweep job": ref.sweep_job,
     "command component": ref.command_component, "parallel component": ref.parallel_component,
     "pipeline component": ref.pipeline_component, "data": assets.data, "environment": ref.environment,
