@@ -3834,6 +3834,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'mlops_nb/retraining/events.py'),
                                             'mlops_nb.retraining.events._text': ( 'api/retraining/events.html#_text',
                                                                                   'mlops_nb/retraining/events.py'),
+                                            'mlops_nb.retraining.events._window_end': ( 'api/retraining/events.html#_window_end',
+                                                                                        'mlops_nb/retraining/events.py'),
                                             'mlops_nb.retraining.events.act': ( 'api/retraining/events.html#act',
                                                                                 'mlops_nb/retraining/events.py'),
                                             'mlops_nb.retraining.events.azure_result': ( 'api/retraining/events.html#azure_result',
