@@ -22,7 +22,7 @@ def package_of(name: str) -> str:
 
 
 def test_a_module_lies_where_its_notebook_does():
-    "`nbs/api/models/08_gate.ipynb` is `mlops_nb/models/gate.py`; the adopter's folders have no `api/`"
+    "`nbs/api/models/09_gate.ipynb` is `mlops_nb/models/gate.py`; the adopter's folders have no `api/`"
     for path in NOTEBOOKS:
         found = re.search(r"#\|\s*default_exp (\S+)",
                           path.read_text(encoding="utf-8").replace("\\n", " ").replace('"', " "))

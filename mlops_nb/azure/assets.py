@@ -16,7 +16,7 @@ from .staging import StagingFolder
 from ..errors import UserError
 from ..jobs.create import write_yaml
 from ..schemas.documents import load
-from ..schemas.validation import check_file, kind_of
+from ..schemas.validation import check_file, create_command, kind_of
 
 # %% ../../nbs/api/azure/06_assets.ipynb #cc8cf354
 def stage_deployment(
@@ -55,7 +55,8 @@ class AzureAssets:
         kind = kind_of(spec) or ""
         make = self.makers.get("component" if kind.endswith("component") else kind)
         if not make: raise UserError(f"{file} declares {kind or 'nothing that is known'}",
-                                     accepted=", ".join(self.makers), file=file)
+                                     accepted=", ".join(self.makers), fix=create_command(kind, file),
+                                     file=file)
         if not spec.get("name"): raise UserError("it has no name", accepted="name: letters, digits, - and _",
                                                  file=file, line=1)
         with self.workspace.attempt(f"create {spec['name']}"):

@@ -16,10 +16,10 @@ from typing import Any
 
 # %% ../../nbs/deployment/01_score.ipynb #fe3383e3
 if __name__ == "entry_module": sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+import mlops_nb.contract as contract
 import mlops_nb.errors as errors
 import mlops_nb.models.saving as saving
 import mlops_nb.models.signature as signature
-from ..contract import REQUEST_COLUMN
 
 # %% ../../nbs/deployment/01_score.ipynb #ad6f8309
 def model_folder(
@@ -121,7 +121,7 @@ def collect(
     id = request_id or str(uuid.uuid4())
     tables = (X.drop(columns=personal, errors="ignore"), pd.DataFrame(answers))
     for collector, table in zip(collectors(), tables):
-        collector.collect(table.assign(**{REQUEST_COLUMN: id}), BasicCorrelationContext(id=id))
+        collector.collect(table.assign(**{contract.REQUEST_COLUMN: id}), BasicCorrelationContext(id=id))
 
 # %% ../../nbs/deployment/01_score.ipynb #1724a28a
 def answer(

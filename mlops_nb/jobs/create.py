@@ -20,6 +20,7 @@ from ..fingerprints import fingerprint
 from .preparation import code_files
 from ..schemas.components import JOBS, Component, Files, asset_kind, component_of, kind_of
 from ..schemas.documents import Document
+from ..schemas.validation import create_command
 from ..workspace.assets import RegisteredAsset, copy_whole, locate, register_asset
 from ..workspace.workspace import Workspace
 
@@ -139,7 +140,7 @@ def create(
     if kind is None:
         raise UserError("the file declares nothing that can be registered",
                         accepted="a data, model, component or environment YAML",
-                        fix="begin it with Azure's $schema line", file=file)
+                        fix=create_command(kind_of(spec), file) or "begin it with Azure's $schema line", file=file)
     if not spec.get("name"):
         raise UserError("it has no name", accepted="name: letters, digits, - and _", file=file, line=1)
     if kind in ("data", "model"): return create_data(workspace, kind, spec)

@@ -4,9 +4,11 @@
 
 # %% auto #0
 __all__ = ['data', 'model', 'trigger', 'create_job', 'schedule_kinds', 'schedule', 'endpoint_name', 'endpoint', 'deployment',
-           'batch_endpoint', 'batch_deployment', 'check_traffic', 'check_size']
+           'batch_endpoint', 'batch_deployment', 'flat_batch_deployment', 'pipeline_batch_deployment', 'workspace',
+           'connection', 'check_traffic', 'check_size', 'to_snake']
 
 # %% ../../nbs/api/schemas/07_assets.ipynb #51ebf4eb
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,6 +36,7 @@ from mlops_nb.schemas.values import (
     OneOf,
     Position,
     Problem,
+    Scalar,
     Shape,
     anything,
     mapping,
@@ -132,3 +135,78 @@ _batch_settings = azure_table("ModelBatchDeploymentSettingsSchema", "settings", 
 batch_deployment = azure_table("ModelBatchDeploymentSchema", "model batch deployment", _deployed | {
     "type": OneOf(("model",)), "compute": reference, "settings": _batch_settings, "resources": resources},
     ("name", "endpoint_name", "compute"), also={"creation_context": anything, "provisioning_state": text})
+
+# %% ../../nbs/api/schemas/07_assets.ipynb #dc23cc9e
+flat_batch_deployment = azure_table("BatchDeploymentSchema", "batch deployment", _deployed | {
+    "compute": text, "resources": resources, "type": OneOf(("model", "pipeline")),
+    "retry_settings": azure_table("BatchRetrySettingsSchema", "retry_settings")},
+    without=("component", "job_definition"))
+pipeline_batch_deployment = azure_table("PipelineComponentBatchDeploymentSchema", "pipeline batch deployment", {
+    "name": endpoint_name, "endpoint_name": endpoint_name, "type": OneOf(("pipeline",)),
+    "component": LocalPath("the file of a pipeline component, or azureml:NAME:VERSION", Path.is_file),
+    "job_definition": Either("azureml:JOB, or a pipeline inline", (reference, mapping))}, ("name",))
+
+# %% ../../nbs/api/schemas/07_assets.ipynb #f8802495
+def to_snake(
+    word: str,  # `SystemAssigned`
+) -> str:       # `system_assigned`
+    "Spell a word of Azure's in snake case, as azure-ai-ml does"
+    parted = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", word)
+    return re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", parted).lower()
+
+def _word(*words: str) -> Scalar:
+    "One of a few words, in either case"
+    return Scalar(f"one of {', '.join(words)}", lambda v: isinstance(v, str) and to_snake(v) in words)
+
+_arm_id = text_matching(r"(?i)/subscriptions/[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}/resourcegroups/.*/providers"
+                        r"/[a-z.]*/[a-z]*/.*", "an ARM ID: /subscriptions/ID/resourceGroups/GROUP/providers/...")
+_url = text_matching(r"(?i)https?://([\w-]+\.)+[a-z]{2,}(:\d+)?(/\S*)?", "an address: https://...")
+_assigned = _word("system_assigned", "user_assigned", "system_assigned,user_assigned", "none")
+_isolation = _word("disabled", "allow_internet_outbound", "allow_only_approved_outbound")
+workspace = azure_table("WorkspaceSchema", "workspace", {
+    **dict.fromkeys(("storage_account", "container_registry", "key_vault", "application_insights", "workspace_hub"),
+                    _arm_id),
+    "customer_managed_key": azure_table("CustomerManagedKeySchema", "customer_managed_key", {"key_uri": _url}),
+    "identity": azure_table("IdentitySchema", "identity", {"type": _assigned}, ("type",)),
+    "network_acls": azure_table("NetworkAclsSchema", "network_acls"),
+    "serverless_compute": azure_table("ServerlessComputeSettingsSchema", "serverless_compute", {
+        "custom_subnet": Either("an ARM ID", (Scalar("nothing", lambda v: v is None), _arm_id))}),
+    "managed_network": Shape("managed_network", {"isolation_mode": _isolation, "outbound_rules": ListOf(mapping),
+                                                 "firewall_sku": _word("basic", "standard")},
+                             ("isolation_mode",), kind="ignored")}, also={"kind": OneOf(("default",))})
+
+# %% ../../nbs/api/schemas/07_assets.ipynb #7a533018
+def _credential(schema: str, *needed: str) -> Shape:
+    "The table of a kind of credentials"
+    return azure_table(f"{schema}ConfigurationSchema", "credentials", {"type": text}, ("type", *needed))
+
+_credentials = {
+    "pat": _credential("PatToken", "pat"), "sas": _credential("SasToken", "sas_token"),
+    "username_password": _credential("UsernamePassword", "username", "password"),
+    "managed_identity": _credential("ManagedIdentity"),
+    "service_principal": _credential("ServicePrincipal", "client_id", "client_secret", "tenant_id"),
+    "access_key": _credential("AccessKey", "access_key_id", "secret_access_key"),
+    "api_key": _credential("ApiKey", "key"), "account_key": _credential("AccountKey", "account_key"),
+    "aad": _credential("AadCredential"), "none": _credential("NoneCredential")}
+
+def _connection(schema: str, *needed: str, allows: tuple[str, ...] = tuple(_credentials)) -> Shape:
+    "The table of a type of connection"
+    kinds = {"type": text, "credentials": ByType("credentials", {k: _credentials[k] for k in allows}, fold=to_snake)}
+    return azure_table(f"{schema}ConnectionSchema", "connection", kinds, ("name", "type", *needed))
+
+connection = ByType("connection", {
+    **dict.fromkeys(("git", "container_registry", "python_feed", "s3", "snowflake", "azure_sql_db",
+                     "azure_synapse_analytics", "azure_my_sql_db", "azure_postgres_db", "custom",
+                     "azure_data_lake_gen2"), _connection("Workspace", "target")),
+    "azure_blob": _connection("AzureBlobStore", "account_name", "container_name", "url",
+                              allows=("sas", "account_key", "aad")),
+    "azure_one_lake": _connection("MicrosoftOneLake", "endpoint", "one_lake_workspace_name", "artifact",
+                                  allows=("service_principal", "aad")),
+    "azure_open_ai": _connection("AzureOpenAI", "azure_endpoint"),
+    "azure_ai_services": _connection("AzureAIServices", "endpoint", "ai_services_resource_id"),
+    "azure_ai_search": _connection("AzureAISearch", "endpoint"),
+    "azure_content_safety": _connection("AzureContentSafety", "endpoint"),
+    "azure_speech_services": _connection("AzureSpeechServices", "endpoint"),
+    "api_key": _connection("APIKey", "api_key", "api_base"), "open_ai": _connection("OpenAI", "api_key"),
+    "serp": _connection("Serp", "api_key"), "serverless": _connection("Serverless", "api_key", "endpoint")},
+    fold=to_snake)

@@ -24,7 +24,8 @@ from .values import Position, as_mapping, local_path
 JOBS = ("pipeline job", "command job", "sweep job")
 KINDS = (*JOBS, "command component", "parallel component", "pipeline component", "data", "environment", "model",
          "schedule",
-         "monitor schedule", "online endpoint", "online deployment", "batch endpoint", "model batch deployment")
+         "monitor schedule", "online endpoint", "online deployment", "batch endpoint", "model batch deployment",
+         "batch deployment", "pipeline batch deployment", "workspace", "connection")
 
 def kind_of(
     doc: dict,              # A document
@@ -37,6 +38,10 @@ def kind_of(
     if words == "schedule" and "create_monitor" in doc: return "monitor schedule"
     if words == "schedule" and "import_data" in doc: return "azure"
     if words == "batch deployment" and doc.get("type") == "model": return "model batch deployment"
+    if words == "pipeline component batch deployment" or (words, doc.get("type")) == ("batch deployment", "pipeline"):
+        return "pipeline batch deployment"
+    if words == "workspace" and doc.get("kind", "default") != "default": return "other"
+    if words == "workspace connection": return "connection"
     if words in KINDS: return words
     if stem: return "azure" if words.endswith((" job", " component")) else "other"
     return _kind_by_keys(doc)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TABLES', 'NOTES', 'warn', 'check_job_parts', 'check_schedule', 'check_document', 'parse_inputs', 'replace_inputs',
-           'validate', 'check_file', 'check_job', 'validate_all']
+           'validate', 'check_file', 'create_command', 'check_job', 'validate_all']
 
 # %% ../../nbs/api/schemas/13_validation.ipynb #5763e042
 import sys
@@ -30,7 +30,7 @@ from mlops_nb.schemas.nodes import (
     resolve_component,
 )
 from .ports import check_base
-from .values import Position, Problem, as_mapping, find_nul, local_path, suggest
+from .values import ByType, Position, Problem, Shape, as_mapping, find_nul, local_path, suggest
 
 # %% ../../nbs/api/schemas/13_validation.ipynb #cc04ea8e
 def warn(text: str):
@@ -38,14 +38,16 @@ def warn(text: str):
     print(text, file=sys.stderr)
 
 # %% ../../nbs/api/schemas/13_validation.ipynb #a7551958
-TABLES = {
+TABLES: dict[str, Shape | ByType] = {
     "pipeline job": ref.pipeline_job, "command job": ref.command_job, "sweep job": ref.sweep_job,
     "command component": ref.command_component, "parallel component": ref.parallel_component,
     "pipeline component": ref.pipeline_component, "data": assets.data, "environment": ref.environment,
     "model": assets.model,
     "schedule": assets.schedule, "monitor schedule": monitor, "online endpoint": assets.endpoint,
     "online deployment": assets.deployment, "batch endpoint": assets.batch_endpoint,
-    "model batch deployment": assets.batch_deployment}
+    "model batch deployment": assets.batch_deployment, "batch deployment": assets.flat_batch_deployment,
+    "pipeline batch deployment": assets.pipeline_batch_deployment, "workspace": assets.workspace,
+    "connection": assets.connection}
 
 # %% ../../nbs/api/schemas/13_validation.ipynb #078fb4be
 def check_job_parts(
@@ -109,6 +111,8 @@ def _beyond(kind: str, doc: Document, position: Position, visit: Visit) -> Itera
     if kind.endswith("job"): yield from check_job_parts(doc, position, visit)
     if kind == "schedule": yield from check_schedule(doc, position, visit)
     if kind == "environment": yield from check_conda(doc.get("conda_file"), position, visit.files)
+    if kind == "pipeline batch deployment" and "component" in doc:
+        yield from resolve_component(doc["component"], position.at(doc, "component"), visit)
     if kind.endswith("deployment"): yield from check_environment(doc, position, visit.files)
 
 # %% ../../nbs/api/schemas/13_validation.ipynb #8e179544
@@ -185,7 +189,15 @@ def check_file(
 # %% ../../nbs/api/schemas/13_validation.ipynb #7c6f3dd4
 _created = {"schedule": "schedule", "monitor schedule": "schedule", "online endpoint": "online-endpoint",
             "online deployment": "online-deployment", "batch endpoint": "batch-endpoint",
-            "model batch deployment": "batch-deployment"}
+            **dict.fromkeys(("model batch deployment", "batch deployment", "pipeline batch deployment"),
+                            "batch-deployment"), "workspace": "workspace", "connection": "connection"}
+
+def create_command(
+    kind: str | None,   # From `kind_of`
+    path: str | Path,   # The file
+) -> str:               # Empty where no command makes it
+    "Return the command of Azure's that makes what `mlops-nb create` does not"
+    return f"az ml {_created[kind]} create --file {path}" if kind in _created else ""
 
 def check_job(
     path: str | Path,               # A YAML file
@@ -199,7 +211,7 @@ def check_job(
     kind = kind_of(files.load(path))
     if kind in (None, "azure", *JOBS): return check_file(path, inputs, files=files, say=say)
     what = f"{'an' if kind[0] in 'eo' else 'a'} {kind}".replace("a data", "a data asset")
-    fix = f"az ml {_created[kind]} create --file {path}" if kind in _created else f"mlops-nb create {path}"
+    fix = create_command(kind, path) or f"mlops-nb create {path}"
     if kind == "other": what, fix = "no job", ""
     raise UserError(f"{path} is {what}", accepted="a pipeline, command or sweep job", fix=fix)
 

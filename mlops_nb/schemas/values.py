@@ -324,6 +324,7 @@ class ByType:
     title: str                          # What the mapping describes
     tables: dict                        # A type and its table
     default: str | None = None          # The type where none is written
+    fold: Callable = str.lower          # Spells a type as the tables do
 
     def check(self, value, position: Position) -> Iterator[Problem]:
         "The problems that the table of this type finds"
@@ -331,7 +332,7 @@ class ByType:
             yield position.problem(f"{position.name} is {format_value(value)}", f"a mapping: {self.title}")
             return
         kind = value.get("type", self.default)
-        table = self.tables.get(kind.lower()) if isinstance(kind, str) else None
+        table = self.tables.get(self.fold(kind)) if isinstance(kind, str) else None
         if table is not None: yield from table.check(value, position)
         elif "type" in value:
             at = replace(position, bindable=False).at(value, "type")

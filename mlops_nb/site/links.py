@@ -25,7 +25,7 @@ from ..project import Project
 class SiteMap:
     "What lies where"
     root: Path  # Of the repository
-    pages: dict[str, str]  # Path of a notebook to the name of its page: nbs/api/models/08_gate.ipynb, api/models/gate
+    pages: dict[str, str]  # Path of a notebook to the name of its page: nbs/api/models/09_gate.ipynb, api/models/gate
     names: Counter[str] = field(default_factory=Counter)  # How many modules define a name
     files: set[str] = field(default_factory=set)  # Other files that some page links to, seen from the root
 

@@ -9,6 +9,7 @@ __all__ = ['table', 'code', 'stage_table', 'command_pages', 'json_table', 'setti
 import inspect
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import MISSING, Field, fields
 from typing import Any, get_args, get_type_hints
 
@@ -136,10 +137,16 @@ def kind_words(
     said = getattr(kind, "says", None) or getattr(kind, "title", None)
     return said or ", ".join(map(code, getattr(kind, "words", ()))) or "a value"
 
+def _shapes() -> Iterator[tuple[str, Shape]]:
+    "Name each table of keys; a kind whose keys depend on its type has one for each type"
+    for name, kind in TABLES.items():
+        if isinstance(kind, Shape): yield name, kind
+        else: yield from ((f"{name} of type {type_}", shape) for type_, shape in kind.tables.items())
+
 def yaml_tables() -> Markdown:
     "Show every key of every kind of file, from the tables that the validator uses"
     parts = []
-    for name, shape in TABLES.items():
+    for name, shape in _shapes():
         kinds = {key: kind for key, kind in shape.keys.items() if kind is not anything}
         rows = [[code(key), kind_words(kind), "yes" if key in shape.required else ""] for key, kind in kinds.items()]
         parts.append(f"## {name[0].upper()}{name[1:]}\n\n" + table(["key", "accepted", "required"], rows))

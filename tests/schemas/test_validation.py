@@ -37,17 +37,24 @@ def quiet():
 def azure(path):
     "What azure-ai-ml says of a file: None where it accepts it"
     import azure.ai.ml as ml
-    from azure.ai.ml.entities._load_functions import load_model_batch_deployment, load_schedule
+    from azure.ai.ml.entities._load_functions import (
+        load_model_batch_deployment,
+        load_pipeline_component_batch_deployment,
+        load_schedule,
+    )
     kind = kind_of(load(path)) or ""
     loaders = {"data": ml.load_data, "environment": ml.load_environment, "model": ml.load_model,
                "schedule": load_schedule,
                "monitor schedule": load_schedule,
                "online endpoint": ml.load_online_endpoint, "online deployment": ml.load_online_deployment,
-               "batch endpoint": ml.load_batch_endpoint, "model batch deployment": load_model_batch_deployment}
+               "batch endpoint": ml.load_batch_endpoint, "model batch deployment": load_model_batch_deployment,
+               "batch deployment": ml.load_batch_deployment,
+               "pipeline batch deployment": load_pipeline_component_batch_deployment,
+               "workspace": ml.load_workspace, "connection": ml.load_connection}
     read = ml.load_component if kind.endswith("component") else loaders.get(kind, ml.load_job)
     try: loaded = read(path)
     except Exception as e: return f"{type(e).__name__}: {e}"
-    if kind.startswith("pipeline"):
+    if kind in ("pipeline job", "pipeline component"):
         wrong = {k: v for k, v in loaded._validate().error_messages.items() if v != "Compute not set"}
         return str(wrong) if wrong else None
 

@@ -1,0 +1,83 @@
+"""How often the gate accepts a challenger that is no better, and one that is: days as they are, 7 to 90 of them.
+
+    .venv/bin/python bench/bench_gate.py [--runs 2000]
+
+A day is a sum over 300 rows of the challenger's loss minus the champion's, in units of a day's standard deviation.
+Given is the share of windows whose upper bound at 95 % is below 0: without a gain (nominal 5 %), and with a gain of
+half a day's standard deviation. `percentile` draws whole days and takes the percentile of their means, as the first
+version did; `gate` is `mlops_nb.models.intervals`.
+"""
+import argparse
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+
+import numpy as np
+from harness import Result
+
+from mlops_nb.models.intervals import clustered_mean
+
+ROWS, GAIN, DAYS = 300, 0.5, (7, 14, 30, 60, 90)
+LIMITS = {"independent": 7, "heavy tails (t3)": 8, "correlated .37": 10}    # Percent, at 95 % confidence
+UNITS = {"percentile, equal": "percentile, equal %", "gate, equal": "gate, equal %",
+         "percentile, better": "percentile, better %", "gate, better": "gate, better %"}
+
+
+def follow(rng, correlation, days):
+    "Normal days, each of which correlates with the day before"
+    noise = rng.standard_normal(days)
+    for t in range(1, days): noise[t] = correlation * noise[t - 1] + np.sqrt(1 - correlation**2) * noise[t]
+    return noise
+
+
+def disasters(rng, days):
+    "A lognormal day, skewed to the right, with mean 0"
+    return rng.lognormal(0, 1, days) - np.exp(0.5)
+
+
+KINDS = {
+    "independent": lambda rng, days: follow(rng, 0, days),
+    "heavy tails (t3)": lambda rng, days: rng.standard_t(3, days) / np.sqrt(3),
+    "rare disasters": lambda rng, days: disasters(rng, days) / np.sqrt((np.e - 1) * np.e),
+    "correlated .37": lambda rng, days: follow(rng, 0.37, days),
+    "correlated .6": lambda rng, days: follow(rng, 0.6, days)}
+
+
+def percentile(days, seed):
+    "Upper bound of the mean from days drawn with replacement"
+    drawn = np.random.default_rng(seed).multinomial(len(days), np.full(len(days), 1 / len(days)), size=500)
+    return np.quantile(drawn @ days / len(days), 0.95)
+
+
+def cell(case, runs):
+    "Of one kind of days and one number of them: shares of accepted challengers in percent, and the blocks"
+    kind, days = case
+    rng, counts = np.random.default_rng(0), np.full(days, ROWS)
+    found = {name: [] for name in UNITS}
+    for seed in range(runs):
+        window = KINDS[kind](rng, days)
+        for name, moved in (("equal", window), ("better", window - GAIN)):
+            bound = clustered_mean(moved * ROWS, counts, 500, seed=seed)
+            found["gate, " + name].append(100.0 * (bound.high < 0))
+            found["percentile, " + name].append(100.0 * (percentile(moved, seed) < 0))
+    return {name: float(np.mean(values)) for name, values in found.items()}, bound.blocks
+
+
+def main():
+    given = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    given.add_argument("--runs", type=int, default=2000, help="windows of each kind")
+    runs = given.parse_args().runs
+    result = Result("gate", "Challengers that the gate accepts", units=UNITS)
+    cases = [(kind, days) for days in DAYS for kind in KINDS]
+    with ProcessPoolExecutor(2) as pool: cells = list(pool.map(partial(cell, runs=runs), cases))
+    for (kind, days), (rates, blocks) in zip(cases, cells):
+        name = f"{days} days ({blocks} blocks), {kind}"
+        print(name, rates, flush=True)
+        result.rows[name] = {rule: {"median": rate, "min": rate, "max": rate} for rule, rate in rates.items()}
+        if days >= 14 and kind in LIMITS: result.target(f"{name}: equal challengers accepted", rates["gate, equal"],
+                                                        LIMITS[kind], " %")
+    result.notes.append(f"Each figure is a share of {runs} windows; its Monte Carlo error is at most "
+                        f"{50 / np.sqrt(runs):.1f} percentage points, {100 * np.sqrt(.05 * .95 / runs):.1f} near 5 %.")
+    result.write()
+
+
+if __name__ == "__main__": main()
