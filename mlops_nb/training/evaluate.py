@@ -27,8 +27,8 @@ from mlops_nb.models.explanation import (
     plot_confusion,
     plot_rare,
     plot_residuals,
+    predicted_classes,
     residuals,
-    said_classes,
 )
 from ..models.figures import BLUE, GREY, ORANGE, figure, title
 from ..models.intervals import Interval, Resampled, paired_bootstrap, resample_clusters
@@ -220,11 +220,11 @@ def bounds_of(
 def _class_errors(model, X, y, day, threshold, rate, drawn) -> tuple[dict, dict]:
     "Counts of classes, and how well the rare ones are found"
     p, classes = np.asarray(model.predict_proba(X)), list(model.classes_)
-    table = confusion(y, said_classes(p, classes, threshold), classes)
+    table = confusion(y, predicted_classes(p, classes, threshold), classes)
     rare = find_rare(y, p, classes, day, rate, **drawn)
     shares = by_class(table).astype(object)
     facts: dict[str, Any] = {"classes": shares.where(shares.notna(), None).to_dict("index")}
-    facts["confusion"] = dict(happened=list(table.index), said=list(table), rows=table.to_numpy().tolist())
+    facts["confusion"] = dict(actual=list(table.index), predicted=list(table), rows=table.to_numpy().tolist())
     if p.shape[1] == 2: facts["confusion"]["threshold"] = threshold
     if not rare: return facts, {"confusion": plot_confusion(table)}
     known = {name: {key: bounds_of(value) if isinstance(value, Interval) else value for key, value in one.items()}
@@ -237,14 +237,14 @@ def explain_errors(
     X: pd.DataFrame,     # Features
     y: pd.Series,        # Labels
     day: np.ndarray,     # Of each row
-    threshold: float = 0.5,    # Of two classes: from this probability on the second is said
+    threshold: float = 0.5,    # Of two classes: from this probability on the second is predicted
     rate: float = 0.05,  # Share of rows that may be alarmed
     **drawn,             # n_boot, confidence, seed of the bounds
 ) -> tuple[dict, dict]:  # For metrics.json: classes, confusion, rare, or residuals; and the figures
-    "Count what a classifier takes for what, or measure how a number is off"
+    "Confusion matrix and rare classes of a classifier, residuals of a regressor"
     if hasattr(model, "predict_proba"): return _class_errors(model, X, y.to_numpy(), day, threshold, rate, drawn)
-    said, happened = np.asarray(model.predict(X)), y.to_numpy()
-    return {"residuals": residuals(said, happened).to_dict("records")}, {"residuals": plot_residuals(said, happened)}
+    said, actual = np.asarray(model.predict(X)), y.to_numpy()
+    return {"residuals": residuals(said, actual).to_dict("records")}, {"residuals": plot_residuals(said, actual)}
 
 # %% ../../nbs/training/05_evaluate.ipynb #b911d2f4
 def plot_reliability(

@@ -111,22 +111,22 @@ def _importance(
     "The columns whose shuffling costs most"
     table = pd.DataFrame.from_dict(facts["importance"], orient="index").head(TOLD).rename_axis("column")
     said = (f"What the mean loss rises by when one column is shuffled, on {facts['importance_rows']:,} rows. "
-            "Columns that say the same share it.")
-    return f"### What it looks at\n\n{said}\n\n{to_markdown(table.map('{:+.4f}'.format))}"
+            "Correlated columns share it.")
+    return f"### Permutation importance\n\n{said}\n\n{to_markdown(table.map('{:+.4f}'.format))}"
 
 def _confusion(
     found: dict,       # classes and confusion of metrics.json
 ) -> str:
-    "Which class is taken for which; of many classes those that are found least"
+    "Confusion matrix; of many classes those with the lowest recall"
     kept, classes = found["confusion"], pd.DataFrame(found["classes"]).T.rename_axis("class")
-    if len(kept["happened"]) <= TOLD:
-        at = f" from a probability of {kept['threshold']:g} on" if "threshold" in kept else ""
-        counts = pd.DataFrame(kept["rows"], kept["happened"], [f"said {name}" for name in kept["said"]])
-        table, said = counts.rename_axis("happened").map("{:,}".format), f"Rows by what happened and what was said{at}."
-    else: table, said = classes.sort_values("recall").head(TOLD)[[]], f"The {TOLD} classes that are found least."
+    if len(kept["actual"]) <= TOLD:
+        at = f", from a probability of {kept['threshold']:g} on" if "threshold" in kept else ""
+        counts = pd.DataFrame(kept["rows"], kept["actual"], [f"predicted {name}" for name in kept["predicted"]])
+        table, said = counts.rename_axis("actual").map("{:,}".format), f"Rows by actual and predicted class{at}."
+    else: table, said = classes.sort_values("recall").head(TOLD)[[]], f"The {TOLD} classes with the lowest recall."
     def percent(number: float) -> str: return "" if pd.isna(number) else f"{number:.1%}"
     shares = classes.astype(float)[["precision", "recall"]].map(percent)
-    return f"### Where it errs\n\n{said}\n\n{to_markdown(table.join(shares))}"
+    return f"### Confusion matrix\n\n{said}\n\n{to_markdown(table.join(shares))}"
 
 def _rare(
     found: dict,       # rare of metrics.json
@@ -138,21 +138,21 @@ def _rare(
             for name, one in found["classes"].items()]
     columns = ["class", "share", "average precision", "low", "high", "recall", "low", "high", "precision"]
     said = (f"Recall and precision are those of the likeliest rows, a share of {rate} of all. "
-            "Who guesses has the share as average precision.")
-    return f"### What is rare\n\n{said}\n\n{to_markdown(pd.DataFrame(rows, columns=columns).set_index('class'))}"
+            "Guessing has the share as average precision.")
+    return f"### Rare classes\n\n{said}\n\n{to_markdown(pd.DataFrame(rows, columns=columns).set_index('class'))}"
 
 def _residuals(
     rows: list,        # residuals of metrics.json
 ) -> str:
-    "How a number is off"
-    columns = {"said": "said", "mean": "mean error", "low": "5 %", "high": "95 %", "rows": "rows"}
-    table = pd.DataFrame(rows).rename(columns=columns).map("{:.4g}".format).set_index("said")
-    return f"### Where it errs\n\nSaid minus happened, by what was said.\n\n{to_markdown(table)}"
+    "Residuals by bins of the prediction"
+    columns = {"predicted": "predicted", "mean": "mean error", "low": "5 %", "high": "95 %", "rows": "rows"}
+    table = pd.DataFrame(rows).rename(columns=columns).map("{:.4g}".format).set_index("predicted")
+    return f"### Residuals\n\nPredicted minus actual, by the prediction.\n\n{to_markdown(table)}"
 
 def _explained(
     facts: dict,       # metrics.json of `evaluate`
 ) -> str:
-    "What the model is better than, looks at, and errs in; empty where `evaluate` has not said so"
+    "What `evaluate` found besides the scores; empty for an evaluation without it"
     found = facts.get("explanation")
     if not found: return ""
     parts = [found["baseline"]["words"]]

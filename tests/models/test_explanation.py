@@ -13,8 +13,8 @@ from mlops_nb.models.explanation import (
     explained_rows,
     find_rare,
     importance,
+    predicted_classes,
     residuals,
-    said_classes,
 )
 from mlops_nb.models.figures import to_markdown
 from mlops_nb.models.intervals import resample_clusters
@@ -56,8 +56,8 @@ def test_the_rows_that_are_shuffled_are_bounded_by_the_width(features, rows):
 
 def test_the_threshold_decides_between_two_classes_and_an_unknown_class_is_never_right():
     p = np.array([[.7, .3], [.4, .6], [.2, .8], [.9, .1]])
-    assert said_classes(p, ["no", "yes"]).tolist() == ["no", "yes", "yes", "no"]
-    said = said_classes(p, ["no", "yes"], threshold=0.3)
+    assert predicted_classes(p, ["no", "yes"]).tolist() == ["no", "yes", "yes", "no"]
+    said = predicted_classes(p, ["no", "yes"], threshold=0.3)
     table = confusion(np.array(["no", "yes", "yes", "new"]), said, ["no", "yes"])
     assert table.to_numpy().tolist() == [[0, 1], [0, 2], [1, 0]] and list(table.index) == ["no", "yes", "new"]
     found = by_class(table)
@@ -134,7 +134,7 @@ def test_what_is_found_can_be_written_as_json(tmp_path):
     facts, figures = evaluate.explain_errors(Says(["a", "b", "never", "rare"], p), None, y, DAY, n_boot=50)
     read = json.loads(json.dumps(facts, allow_nan=False))
     assert read["classes"]["b"]["precision"] is None and read["classes"]["never"]["recall"] is None
-    assert read["confusion"]["happened"] == ["a", "b", "never", "rare", "new"] and "threshold" not in read["confusion"]
+    assert read["confusion"]["actual"] == ["a", "b", "never", "rare", "new"] and "threshold" not in read["confusion"]
     assert np.sum(read["confusion"]["rows"]) == 1000 and list(figures) == ["confusion", "rare"]
     assert read["rare"]["classes"]["rare"]["average_precision"]["dropped"] > 0
 
