@@ -11,7 +11,7 @@ from mlops_nb.schemas.documents import load
 
 from tests.support import ROOT
 from tests.support.azure.small import command, placed
-from tests.support.loopback.identities import PARALLEL, identity_id
+from tests.support.loopback.identities import PARALLEL, client_id, identity_id
 
 PARALLEL_JOB = """
 type: pipeline
@@ -87,7 +87,7 @@ def test_jobs_carry_the_identity_and_are_refused_without(azure, small, file):
     assert seen.refusals.keys() <= {"listSecrets", "command job", "parallel job", "sweep job"}
     said = job["properties"]
     nodes = [node for node in (said.get("jobs") or {}).values() if node["type"] != "parallel"]
-    assert all("id-dev-client" in str(part["identity"]) for part in (said, *nodes))
+    assert all(client_id(identity_id("loopback", "id-dev")) in str(part["identity"]) for part in (said, *nodes))
 
 
 def test_a_parallel_step_needs_table_and_queue(azure, small):
@@ -145,5 +145,5 @@ def test_a_schedule_carries_it(azure, small):
     command(azure, small, "schedule", "apply", "weekly.yml", "--on", "dev")
     [schedule] = azure.state.all("workspaces/schedules")
     nodes = schedule["properties"]["action"]["jobDefinition"]["jobs"].values()
-    assert [node["identity"]["client_id"] for node in nodes] == ["id-dev-client"] * 2
+    assert [node["identity"]["client_id"] for node in nodes] == [client_id(identity_id("loopback", "id-dev"))] * 2
     assert seen.refusals.keys() <= {"listSecrets"}

@@ -15,6 +15,7 @@ from . import (  # noqa: F401  (some only register themselves)
     endpoints,
     governance,
     jobs,
+    logic,
     measures,
     registries,
     workspaces,
@@ -89,7 +90,7 @@ class Bench:
         self.state, self.tokens, self.faults, self.calls, self.runs = State(), Tokens(), Faults(), [], {}
         self.identities: Identities | None = None  # Who may do what, where storage takes no keys
         self.paged = 0  # Lists that went on on another page
-        self.queues = Queues()
+        self.queues, self.logic = Queues(), logic.Logic()
         self.events = []  # What Event Grid would deliver of the runs of monitors
         self.proxy.refused.clear()
         for name in ("dev", "production"): workspaces.make_workspace(self, GROUP, name)
