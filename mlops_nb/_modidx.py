@@ -456,6 +456,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'mlops_nb/azure/schedules.py')},
             'mlops_nb.azure.sdk': { 'mlops_nb.azure.sdk.Blobs': ('api/azure/sdk.html#blobs', 'mlops_nb/azure/sdk.py'),
                                     'mlops_nb.azure.sdk.Blobs.__init__': ('api/azure/sdk.html#blobs.__init__', 'mlops_nb/azure/sdk.py'),
+                                    'mlops_nb.azure.sdk.Blobs._ask': ('api/azure/sdk.html#blobs._ask', 'mlops_nb/azure/sdk.py'),
                                     'mlops_nb.azure.sdk.Blobs._list': ('api/azure/sdk.html#blobs._list', 'mlops_nb/azure/sdk.py'),
                                     'mlops_nb.azure.sdk.Blobs.names': ('api/azure/sdk.html#blobs.names', 'mlops_nb/azure/sdk.py'),
                                     'mlops_nb.azure.sdk.Blobs.open': ('api/azure/sdk.html#blobs.open', 'mlops_nb/azure/sdk.py'),

@@ -12,7 +12,7 @@ from mlops_nb.infrastructure.push import push_resources
 from mlops_nb.retraining.events import AZURE_TAG
 from mlops_nb.settings import WorkspaceSettings
 
-from tests.support.azure.small import command
+from tests.support.azure.small import command, placed
 from tests.support.azure.watched import NOW, collect
 from tests.support.loopback.arm import SUBSCRIPTION
 
@@ -127,7 +127,7 @@ def breached(azure, workspace: str = "dev") -> dict:
 
 def test_a_logic_app_calls_github_with_the_token_and_the_queue_keeps_the_event(azure, small, monkeypatch):
     for name, value in azure.env.items(): monkeypatch.setenv(name, value)
-    declared(azure, small, "logic_app", dispatch_to="owner/flights")
+    declared(azure, placed(azure, small, {}), "logic_app", dispatch_to="owner/flights")
     other = {**breached(azure), "id": "e-2"}
     other["data"] = {**other["data"], "runTags": {}}
     azure.events += [breached(azure), other]
@@ -143,7 +143,7 @@ def test_a_logic_app_calls_github_with_the_token_and_the_queue_keeps_the_event(a
 def test_a_call_that_github_does_not_take_is_repeated_by_event_grid_and_the_queue_has_the_event(
         azure, small, monkeypatch, hurt):
     for name, value in azure.env.items(): monkeypatch.setenv(name, value)
-    declared(azure, small, "logic_app", dispatch_to="owner/flights")
+    declared(azure, placed(azure, small, {}), "logic_app", dispatch_to="owner/flights")
     if hurt == "token": azure.logic.secrets.clear()
     if hurt == "expired": azure.logic.token = "github_pat_2"
     if hurt == "role":
@@ -160,7 +160,7 @@ def test_a_call_that_github_does_not_take_is_repeated_by_event_grid_and_the_queu
 def test_azure_devops_is_called_without_a_token(azure, small, monkeypatch):
     for name, value in azure.env.items(): monkeypatch.setenv(name, value)
     to = "https://dev.azure.com/airline/_apis/public/distributedtask/webhooks/breach?api-version=6.0-preview"
-    declared(azure, small, "logic_app", dispatch_to=to)
+    declared(azure, placed(azure, small, {}), "logic_app", dispatch_to=to)
     azure.events.append(breached(azure))
     azure.deliver(times=1)
     assert azure.logic.dispatched == [(to, {"event_type": "breach", "on": "dev"})]

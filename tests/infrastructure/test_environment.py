@@ -333,8 +333,9 @@ def test_a_logic_app_calls_with_a_token_that_a_person_stores(azure, root):
     call["inputs"]["uri"] = "https://example.com/elsewhere"
     assert kinds(azure.plan(root).todo) == [("change", "dispatcher", "logic-mlw-flights-dev")]
     azure.apply(root)
-    del azure.bench.state.resources[app["id"].lower()]      # deleted by hand: its address dies with it
-    assert [change.kind for change in azure.apply(root)] == ["dispatcher", "event subscription"]
+    del azure.bench.state.resources[app["id"].lower()]      # deleted by hand: its address and identity die with it
+    again = [change.kind for change in azure.apply(root)]
+    assert again == ["dispatcher", "role of the dispatcher", "event subscription"]
     assert azure.apply(root) == []
 
     bootstrap.set_setting(root/"settings.ini", "dev", "push", "queue")

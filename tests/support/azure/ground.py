@@ -264,6 +264,9 @@ class Ground:
             gone = self.roles.pop(id, None)
             return Answer(200, gone) if gone else Answer(204)
         if call.scope.lower() != f"/subscriptions/{SUBSCRIPTION}": self.bench.state.need(call.scope)
+        if call.single:
+            if id in self.roles: return Answer(200, self.roles[id])
+            raise Refused(404, "RoleAssignmentNotFound", f"The role assignment {call.name} is not found.")
         self.lists += 1
         seen = [one for one in self.roles.values() if call.scope.lower().startswith(one["properties"]["scope"].lower())]
         return Answer(200, {"value": seen if self.lists > self.delay else []})

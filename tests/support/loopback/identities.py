@@ -83,6 +83,12 @@ class Identities:
         ids = (endpoint.get("identity") or {}).get("userAssignedIdentities") or {}
         self.check("online endpoint", workspace, next(iter(ids), None), BLOBS, PULL)
 
+    def check_batch(self, workspace: dict, compute: str | None):
+        "Scoring in batches reads and writes with the identity of its cluster"
+        cluster = self.bench.state.get(f"{workspace['id']}/computes/{str(compute).rpartition('/')[2]}") or {}
+        ids = (cluster.get("identity") or {}).get("userAssignedIdentities") or {}
+        self.check("batch endpoint", workspace, next(iter(ids), None), BLOBS, PULL, *PARALLEL)
+
     def check_monitor(self, workspace: dict):
         "A monitor takes the user-assigned identity of its workspace; its file names none"
         ids = (workspace.get("identity") or {}).get("userAssignedIdentities") or {}

@@ -45,7 +45,7 @@ def put_workflow(bench, call: Call) -> Answer:
     made["properties"]["accessEndpoint"] = base
     bench.logic.signatures.setdefault(base, uuid.uuid4().hex)
     if (made.get("identity") or {}).get("type") == "SystemAssigned":
-        principal = str(uuid.uuid5(uuid.NAMESPACE_URL, call.id.lower()))
+        principal = str(uuid.uuid5(uuid.NAMESPACE_URL, base))    # One that is made again is somebody else
         made["identity"] = {"type": "SystemAssigned", "tenantId": TENANT, "principalId": principal}
     return Answer(200 if before else 201, made)
 
