@@ -5,7 +5,8 @@
 A day is a sum over 300 rows of the challenger's loss minus the champion's, in units of a day's standard deviation.
 Given is the share of windows whose upper bound at 95 % is below 0: without a gain (nominal 5 %), and with a gain of
 half a day's standard deviation. `percentile` draws whole days and takes the percentile of their means, as the first
-version did; `gate` is `mlops_nb.models.intervals`.
+version did; `gate` is `mlops_nb.models.intervals`. A second table, `gate_looks`, judges up to 20 equal
+challengers on one window of 30 days, each look at 95 % or as the gate counts them.
 """
 import argparse
 from concurrent.futures import ProcessPoolExecutor
@@ -69,7 +70,7 @@ LOOK_UNITS = {f"{rule}, {looks}": f"{rule}, {looks} look{'s' * (looks > 1)} %"
 
 
 def series(case, runs):
-    "Of one kind of days and one correlation of the challengers: windows that promote any of the first challengers, in %"
+    "Percentage of windows that promote any of the first challengers, for one kind of days and one correlation"
     kind, common = case
     rng, counts, found = np.random.default_rng(1), np.full(30, ROWS), {name: [] for name in LOOK_UNITS}
     for seed in range(runs):

@@ -2,8 +2,8 @@
 import importlib.util
 import json
 import shutil
-from time import monotonic_ns
 from dataclasses import asdict
+from time import monotonic_ns
 
 import numpy as np
 import pandas as pd
