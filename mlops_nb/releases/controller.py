@@ -179,7 +179,7 @@ def begin(
             deployment=name, champion=before and str(before.version), champion_deployment=before and before.name,
             rollout=asdict(plan),
             files={"endpoint": str(endpoint_file), "deployment": str(deployment_file), "replay": candidate.replay},
-            started=timestamp()))
+            started=timestamp(), sequence=1 + max((known.sequence for known in list_releases(tools.root)), default=0)))
 
 def _go_on(tools: Tools, release: Release, candidate: Candidate) -> Release:
     "Another version has to wait; the same one goes on, and a stage that was held sets its shares anew"
@@ -189,7 +189,7 @@ def _go_on(tools: Tools, release: Release, candidate: Candidate) -> Release:
         raise UserError(under_way, accepted="one release of an endpoint at a time",
                         fix=f"mlops-nb release goes on with it, mlops-nb rollback {release.endpoint} ends it")
     if release.status == "Held" and (record := release.record): record["applied"] = False
-    release.status = "Running"
+    release.move("Running")
     return save_release(tools.root, release)
 
 # %% ../../nbs/api/releases/14_controller.ipynb #4fa6eba1
@@ -220,7 +220,7 @@ class Preparation:
         "Wait for a person, then go to the first stage; a first release has nothing to be compared with"
         release = self.release
         if not release.approved_by:
-            release.status, release.reason = "Held", f"waits for an approval of {release.evidence}"
+            release.move("Held", f"waits for an approval of {release.evidence}")
             return
         if file_sha256(release.evidence or "") != release.evidence_sha256:
             approved = f"{release.evidence} is not what {release.approved_by} approved"
@@ -262,8 +262,7 @@ class LiveStage:
                            for shares in (shown.traffic, shown.mirror_traffic))
         if (traffic, mirror) == stage_shares(release, self.phase): return False
         moved = f"the traffic of {release.endpoint} was moved by somebody else, to {traffic}"
-        release.status = "Held"
-        release.reason = f"{moved}; mlops-nb release goes on, mlops-nb rollback ends it"
+        release.move("Held", f"{moved}; mlops-nb release goes on, mlops-nb rollback ends it")
         return True
 
 # %% ../../nbs/api/releases/14_controller.ipynb #43233763
@@ -323,7 +322,7 @@ class Ending:
         if self.tools.follow: self.tools.follow(release.endpoint, release.deployment)
         for name in control.show(release.endpoint).deployments:
             if name not in (release.deployment, release.champion_deployment): control.delete(release.endpoint, name)
-        release.status, release.ended = "Promoted", timestamp()
+        release.move("Promoted")
 
     def give_back(self):
         "All traffic to the version before, and no copies; where there was none, none to the new one either"
@@ -342,8 +341,8 @@ class Ending:
             self.tools.follow(release.endpoint, release.champion_deployment)
         registry.tag_version(release.model, release.version, {"status": "withdrawn", "reason": reason[:500]})
         release.end_stage("back")
-        release.status = "Refused" if release.stage == "qa" else "RolledBack"
-        release.reason, release.ended = reason, timestamp()
+        refused = release.stage == "qa" and not all(check["passed"] for check in release.checks)
+        release.move("Refused" if refused else "RolledBack", reason)
 
 # %% ../../nbs/api/releases/14_controller.ipynb #7da58372
 PREPARATION = ("deploy", "qa", "approval")  # The others are the stages of the rollout
@@ -396,7 +395,7 @@ def hold(
         release = read_release(tools.root, id)
         if release.status != "Running" or release.verdict: return release
         if (phase := release.phase) and phase.traffic < 100: Ending(tools, release).give_back()
-        release.status, release.reason = "Held", f"{why}; {release.reason}" if release.reason else why
+        release.move("Held", f"{why}; {release.reason}" if release.reason else why)
         return _write_report(tools, save_release(tools.root, release))
 
 # %% ../../nbs/api/releases/14_controller.ipynb #fc9f9e85
@@ -414,10 +413,10 @@ def rollback(
         if release.status == "Promoted" and not release.champion_deployment:
             first = f"{release.id} was the first release of {endpoint}"
             raise UserError(f"{first}: there is no version to go back to", fix=f"mlops-nb endpoint stop {endpoint}")
-        release.status, release.verdict = "Running", release.verdict or reason
+        release.move("Running")
+        release.verdict = release.verdict or reason
         save_release(tools.root, release)
         Ending(tools, release).go_back()
-        release.status = "RolledBack"
         return _write_report(tools, save_release(tools.root, release))
 
 # %% ../../nbs/api/releases/14_controller.ipynb #c032ddb2
