@@ -105,6 +105,8 @@ class ReleaseRecord:
     checks: list[CheckResult] = field(default_factory=list)     # What QA has found
     evidence_sha256: str | None = None      # Of that file
     verdict: str | None = None              # Why it must end; written before anything is undone
+    failures: int = 0                       # Of its controller, in all
+    failure: str = ""                       # The last of them, in words
     reason: str = ""                        # Why it is as it is, in words
     report: str | None = None               # An HTML page
     started: str = ""

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from mlops_nb.errors import MlopsError, UserError
 from mlops_nb.models.registry import Version
 from mlops_nb.releases import controller, record
-from mlops_nb.releases.controller import Candidate, Tools, advance, begin, hold, rollback
+from mlops_nb.releases.controller import MAX_FAILURES, Candidate, Driver, Tools, advance, begin, hold, release, rollback
 from mlops_nb.releases.judgement import Decision
 from mlops_nb.releases.record import MOVES, STATUSES, ReleaseFiles, approve, list_releases, read_release
 
@@ -90,6 +90,20 @@ class World:
         return [{"name": "contract", "passed": self.passes, "detail": ""}], evidence
 
 
+def make_tools(root: Path, world: World, patch: pytest.MonkeyPatch) -> Tools:
+    "A project whose releases are judged as the world says"
+    for name, text in (("endpoint", "name: e\n"), ("deployment", "name: d\n"), ("rollout", ROLLOUT)):
+        (root / f"{name}.yml").write_text(text)
+    patch.setattr(controller, "_write_report", lambda tools, release: release)
+    patch.setattr(controller.Watch, "judge", lambda watch, events: Decision(world.decision, "so it is"))
+    control: Any = world
+    return Tools(root, control, world.qa, control)
+
+
+def candidate(root: Path, version: str | None, again: bool = False) -> Candidate:
+    return Candidate("m", version, root / "endpoint.yml", root / "deployment.yml", root / "rollout.yml", again=again)
+
+
 def reachable(before: str) -> set[str]:
     found = {before}
     while more := {after for state in found for after in MOVES[state]} - found: found |= more
@@ -103,19 +117,14 @@ class Releases(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         self.patch, self.folder = pytest.MonkeyPatch(), tempfile.TemporaryDirectory()
-        root, self.world = Path(self.folder.name), World()
-        for name, text in (("endpoint", "name: e\n"), ("deployment", "name: d\n"), ("rollout", ROLLOUT)):
-            (root / f"{name}.yml").write_text(text)
-        world: Any = self.world
-        self.tools = Tools(root, world, world.qa, world)
+        self.world = World()
+        self.tools = make_tools(Path(self.folder.name), self.world, self.patch)
         self.seen: dict[str, str] = {}
         write = record.write_whole
         def write_or_die(*given, **named):
             self.world.change()
             return write(*given, **named)
         self.patch.setattr(record, "write_whole", write_or_die)
-        self.patch.setattr(controller, "_write_report", lambda tools, release: release)
-        self.patch.setattr(controller.Watch, "judge", lambda watch, events: Decision(self.world.decision, "so it is"))
 
     def teardown(self):
         self.patch.undo()
@@ -137,9 +146,7 @@ class Releases(RuleBasedStateMachine):
 
     @rule(writes=WRITES, number=st.sampled_from([None, "2", "3"]), again=st.booleans())
     def begin(self, writes, number, again):
-        names = {f"{name}_file": self.root / f"{name}.yml" for name in ("endpoint", "deployment")}
-        candidate = Candidate("m", number, **names, rollout=self.root / "rollout.yml", again=again)
-        self.do(writes, begin, self.tools, candidate)
+        self.do(writes, begin, self.tools, candidate(self.root, number, again))
 
     @precondition(lambda self: self.unfinished())
     @rule(writes=WRITES, decision=st.sampled_from(["go", "go", "back", "wait"]),
@@ -221,3 +228,65 @@ def test_the_last_release_is_the_last_whatever_the_clock_says(tmp_path):
         record.save_release(tmp_path, record.Release(
             f"e-v{number}", "e", "m", str(number), "d", None, None, {}, FILES, started=started, sequence=number))
     assert [one.version for one in list_releases(tmp_path)] == ["2", "1"]
+
+
+class Broken(World):
+    "A world in which a change of the traffic fails for so many times"
+    def __init__(self, times: int):
+        super().__init__()
+        self.times = times
+
+    def set_traffic(self, endpoint, traffic, mirror=None):
+        self.times -= 1
+        if self.times >= 0: raise OSError(28, "No space left on device")
+        super().set_traffic(endpoint, traffic, mirror)
+
+
+def driven() -> tuple[Driver, list[float], list[str]]:
+    "A driver whose pauses take no time, those pauses, and what it says"
+    pauses: list[float] = []
+    said: list[str] = []
+    return Driver("Ada", poll=0.5, wait=pauses.append, say=said.append), pauses, said
+
+
+def test_a_step_that_fails_is_counted_said_and_tried_again(tmp_path, monkeypatch):
+    tools = make_tools(tmp_path, Broken(3), monkeypatch)
+    driver, pauses, said = driven()
+    found = release(tools, candidate(tmp_path, "2"), driver)
+    assert found and (found.status, found.failures) == ("Promoted", 3) and "No space left" in found.failure
+    assert [pause for pause in pauses if pause != driver.poll] == [1.0, 2.0], "each pause is longer than the one before"
+    assert sum("is tried again: [Errno 28]" in line for line in said) == 3
+
+
+def test_a_release_that_fails_on_and_on_is_held_with_all_traffic_on_the_champion(tmp_path, monkeypatch):
+    world = World()
+    tools = make_tools(tmp_path, world, monkeypatch)
+    def fail(endpoint, since): raise OSError(5, "Input/output error")
+    monkeypatch.setattr(world, "events", fail)
+    with pytest.raises(OSError, match="Input/output"): release(tools, candidate(tmp_path, "2"), driven()[0])
+    found, = list_releases(tmp_path)
+    assert (found.status, found.failures, found.stage) == ("Held", MAX_FAILURES, "shadow")
+    assert (world.traffic, world.mirror) == ({"blue": 100}, {})
+
+
+def test_going_back_is_tried_until_it_works(tmp_path, monkeypatch):
+    world = Broken(0)
+    tools = make_tools(tmp_path, world, monkeypatch)
+    def judge(watch, events):
+        world.times = 2 * MAX_FAILURES
+        return Decision("back", "it is worse")
+    monkeypatch.setattr(controller.Watch, "judge", judge)
+    found = release(tools, candidate(tmp_path, "2"), driven()[0])
+    assert found and (found.status, found.failures) == ("RolledBack", 2 * MAX_FAILURES)
+    assert (world.traffic, world.mirror) == ({"blue": 100}, {})
+
+
+def test_what_a_person_has_to_mend_is_not_tried_again(tmp_path, monkeypatch):
+    world = World()
+    tools = make_tools(tmp_path, world, monkeypatch)
+    def refuse(*given, **named): raise MlopsError("version-2 cannot start: no module named flights")
+    monkeypatch.setattr(world, "deploy", refuse)
+    driver, pauses, _ = driven()
+    with pytest.raises(MlopsError, match="cannot start"): release(tools, candidate(tmp_path, "2"), driver)
+    found, = list_releases(tmp_path)
+    assert (found.status, found.failures, pauses) == ("Held", 1, []) and "no module named flights" in found.reason
