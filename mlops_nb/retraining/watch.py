@@ -224,7 +224,7 @@ class Round:
         self.runner.start(lane, schedule.command, done)
 
     def revive(self) -> None:
-        "Begin to start the hosts that were killed, each in a lane of its own; one that cannot start is tried again later"
+        "Begin to start the hosts that were killed, each in its lane; what cannot start is tried again later"
         for name in self.killed():
             lane = f"endpoint {name}"
             if lane in self.runner.works or self.lanes.setdefault(lane, Lane()).is_waiting: continue

@@ -170,7 +170,8 @@ def find_port(
                               f"write ${{{{parent.{'.'.join(parts)}}}}}" if parts[0] in ("inputs", "outputs", "jobs")
                               else suggest(parts[0], ["parent"]))
     key = ".".join(name)
-    return ports.get(key), None if key in ports else (", ".join(map(str, ports)) or "there are none", suggest(key, ports))
+    if key in ports: return ports.get(key), None
+    return None, (", ".join(map(str, ports)) or "there are none", suggest(key, ports))
 
 def check_bindings(
     value: dict,            # A node
