@@ -384,4 +384,4 @@ def test_a_time_that_is_none_is_left_out_and_the_event_kept(tmp_path):
     handle(tmp_path, dict(breach_event(result()), time="2013-08-01T00:00cccc:00Z"), StandIn(), NOW)
     row, = list_events(tmp_path)
     assert (row["time"], row["action"]) == ("", "retrain")
-    assert events_part({"events": [row]}, tmp_path)[0].day == "-"  # type: ignore[typeddict-item]
+    assert events_part({"events": [row]}, tmp_path)[0].day == "-"
