@@ -3821,6 +3821,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'mlops_nb/releases/record.py'),
                                           'mlops_nb.releases.record.new_stage': ( 'api/releases/record.html#new_stage',
                                                                                   'mlops_nb/releases/record.py'),
+                                          'mlops_nb.releases.record.next_sequence': ( 'api/releases/record.html#next_sequence',
+                                                                                      'mlops_nb/releases/record.py'),
                                           'mlops_nb.releases.record.read_release': ( 'api/releases/record.html#read_release',
                                                                                      'mlops_nb/releases/record.py'),
                                           'mlops_nb.releases.record.release_folder': ( 'api/releases/record.html#release_folder',

@@ -31,6 +31,7 @@ from mlops_nb.releases.record import (
     find_unfinished,
     list_releases,
     lock_endpoint,
+    next_sequence,
     read_release,
     save_release,
     timestamp,
@@ -177,9 +178,9 @@ def begin(
         return save_release(tools.root, Release(
             id=new_id(f"{endpoint}-v{number}"), endpoint=endpoint, model=candidate.model, version=number,
             deployment=name, champion=before and str(before.version), champion_deployment=before and before.name,
-            rollout=asdict(plan),
+            rollout=asdict(plan), sequence=next_sequence(tools.root),
             files={"endpoint": str(endpoint_file), "deployment": str(deployment_file), "replay": candidate.replay},
-            started=timestamp(), sequence=1 + max((known.sequence for known in list_releases(tools.root)), default=0)))
+            started=timestamp()))
 
 def _go_on(tools: Tools, release: Release, candidate: Candidate) -> Release:
     "Another version has to wait; the same one goes on, and a stage that was held sets its shares anew"

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['STATUSES', 'MOVES', 'Locking', 'CheckResult', 'ReleaseFiles', 'StageRecord', 'new_stage', 'ReleaseRecord', 'Release',
-           'timestamp', 'release_folder', 'save_release', 'read_release', 'list_releases', 'lock_endpoint',
-           'find_unfinished', 'file_sha256', 'approve']
+           'timestamp', 'release_folder', 'save_release', 'read_release', 'list_releases', 'next_sequence',
+           'lock_endpoint', 'find_unfinished', 'file_sha256', 'approve']
 
 # %% ../../nbs/api/releases/04_record.ipynb #85884012
 import hashlib
@@ -209,6 +209,10 @@ def list_releases(
     records = [release for path in paths if (release := _load_unless_foreign(path, endpoint))]
     chosen = [release for release in records if endpoint in (None, release.endpoint)]
     return sorted(chosen, key=lambda release: (release.sequence, release.started), reverse=True)
+
+def next_sequence(root: Path) -> int:
+    "Return the number of the next release of a project; its endpoint's lock is held meanwhile"
+    return 1 + max((release.sequence for release in list_releases(root)), default=0)
 
 # %% ../../nbs/api/releases/04_record.ipynb #8336b7e4
 def _load_unless_foreign(path: Path, endpoint: str | None) -> Release | None:
