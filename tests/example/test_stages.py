@@ -3,6 +3,7 @@ import importlib.util
 import json
 import shutil
 from dataclasses import asdict
+from time import monotonic_ns
 
 import numpy as np
 import pandas as pd
@@ -245,6 +246,31 @@ def test_calibration_numbers_say_which_way_it_is_wrong():
 
 # Register
 
+def test_the_models_that_a_window_has_judged_are_counted(in_a_run):
+    label, day = pd.Series([0, 1, 1, 1]), pd.Series(pd.date_range("2013-07-01", periods=4))
+    window, later = challenge.hash_window(label, day), challenge.hash_window(label, day + pd.Timedelta("1D"))
+    assert window == challenge.hash_window(label.copy(), day.copy()) != later
+    assert window != challenge.hash_window(label[::-1], day) and window != challenge.hash_window(label)
+    runs = [("m", window, "a", 1), ("m", window, "b", 2), ("m", window, "a", 1), ("m", window, "c", 3),
+            ("m", later, "a", 1), ("other", window, "a", 1), ("m", window, "b", 2), ("m", window, "d", 4)]
+    for name, rows, digest, look in runs:
+        with mlflow_run(): assert challenge.count_look(name, rows, digest) == look
+
+
+def test_a_verdict_whose_run_was_deleted_counts_by_its_version(prepared, tmp_path, in_a_run):
+    digest, tags = evaluated(fitted(prepared), prepared, tmp_path), {"gate_window": "w", "gate_look": "4"}
+    challenge.register_judged(tmp_path / "model", digest, "m", "# card", tags, None)
+    assert challenge.count_look("m", "w", "another digest") == 5
+    assert challenge.count_look("m", "w", digest) == 4
+
+
+def mlflow_run():
+    "A run of an experiment of its own"
+    import mlflow
+    experiment = mlflow.create_experiment(f"experiment {monotonic_ns()}")
+    return mlflow.start_run(experiment_id=experiment, nested=True)
+
+
 @pytest.fixture
 def in_a_run(tmp_path, monkeypatch):
     "A registry of its own"
@@ -450,6 +476,34 @@ def test_the_card_opens_with_the_verdict(prepared):
     assert "| loss difference upper bound | 0.1 | 0 | **no** |" in lines
     assert "| auc | 0.712 | 0.690 | 0.730 |" in lines
     assert "| origin=JFK | 800 | 20 | +0.1000 | +0.1000 | +0.1000 | **no** |" in lines
+
+
+def test_the_card_says_what_the_model_is_better_than_looks_at_and_errs_in(prepared):
+    day, roles = np.repeat(np.arange(20), 40), train.read_roles(prepared)
+    bounds = dict(value=0.4, low=0.3, high=0.5)
+    told = {"baseline": bounds | {"words": "Better than always guessing."}, "importance_rows": 800,
+            "importance": {f"column {n}": bounds for n in range(30)},
+            "classes": {"no": dict(rows=780, share=.975, precision=.99, recall=1.0),
+                        "yes": dict(rows=20, share=.025, precision=None, recall=0.0)},
+            "confusion": dict(actual=["no", "yes"], predicted=["no", "yes"], rows=[[1780, 0], [20, 0]], threshold=0.3),
+            "rare": {"alarm_rate": 0.05, "classes": {"yes": dict(share=.025, precision=.2, recall=bounds,
+                                                                 average_precision=bounds)}}}
+    facts = {"model_sha256": "cd34", "metrics": {"auc": 0.7}, "explanation": told,
+             "bounds": {"auc": {"low": 0.6, "high": 0.8, "dropped": 7.0}}}
+    verdict = judge(np.full(800, .4), np.full(800, .5), day)
+    lines = register.model_card("m", verdict, facts, roles, opponent="m version 3", judged=800, days=20).splitlines()
+    assert "Better than always guessing." in lines
+    assert "7 resamples lack a class; the bounds of auc rest on the others." in lines
+    assert "| column 9 | +0.4000 | +0.3000 | +0.5000 |" in lines and not any("column 10" in line for line in lines)
+    assert "Rows by actual and predicted class, from a probability of 0.3 on." in lines
+    assert {"| no | 1,780 | 0 | 99.0% | 100.0% |", "| yes | 20 | 0 |  | 0.0% |"} <= set(lines)
+    assert "| yes | 2.50% | 0.400 | 0.300 | 0.500 | 0.400 | 0.300 | 0.500 | 20.0% |" in lines
+    many = told["confusion"] | {"actual": [str(n) for n in range(50)]}
+    classes = {str(n): dict(rows=9, share=.02, precision=.5, recall=n / 50) for n in range(50)}
+    facts |= {"explanation": {**told, "confusion": many, "classes": classes}}
+    card = register.model_card("m", verdict, facts, roles, opponent="m version 3", judged=800, days=20)
+    assert "The 10 classes with the lowest recall." in card
+    assert "| 9 | 50.0% | 18.0% |" in card and "| 10 | 50" not in card
 
 
 def test_limits_of_the_gate_are_those_of_the_settings():
