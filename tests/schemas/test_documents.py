@@ -79,9 +79,22 @@ def test_merges_and_anchors():
     assert position_of(doc["more"], "x") == (doc.file, 1) and position_of(doc["more"], "y") == (doc.file, 4)
 
 
-def test_an_anchor_used_many_times_costs_nothing():
-    rows = ["a0: &a0 [x, x]"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 40)]
-    assert len(parse("\n".join(rows), "x.yml")["a39"]) == 9
+def nested(levels: int) -> str:
+    "A document in which each line names the one before nine times"
+    rows = ["a0: &a0 [x, x]"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, levels)]
+    return "\n".join(rows)
+
+
+def test_an_anchor_is_one_value_however_often_it_is_used():
+    doc = parse(nested(4), "x.yml")
+    assert len(doc["a3"]) == 9 and all(one is doc["a2"] for one in doc["a3"])
+
+
+def test_anchors_that_stand_for_too_much_are_refused_before_anything_is_made():
+    text = nested(40)
+    try: parse(text, "x.yml")
+    except UserError as error: said = str(error)    # its frames hold the document, which no report could print
+    assert "x.yml:6: aliases make over 100,000 values of this" in said
 
 
 def test_containers_are_dicts_and_lists():

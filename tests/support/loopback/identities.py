@@ -20,9 +20,12 @@ def identity_id(group: str, name: str) -> str:
             f"/userAssignedIdentities/{name}")
 
 
-def client_of(name: str) -> str:
-    "The client id of an identity: a UUID, as Azure's are"
-    return str(uuid.uuid5(uuid.NAMESPACE_URL, name))
+def uuid_of(text: str) -> str: return str(uuid.uuid5(uuid.NAMESPACE_URL, text.lower()))
+
+
+def client_id(id: str) -> str:
+    "The client id of an identity"
+    return uuid_of(f"{id}/client")
 
 
 class Identities:
@@ -37,8 +40,8 @@ class Identities:
             id = identity_id(group, name)
             bench.state.resources[id.lower()] = {
                 "id": id, "name": name, "type": "Microsoft.ManagedIdentity/userAssignedIdentities", "location": REGION,
-                "properties": {"principalId": client_of(f"{name}-principal"), "clientId": client_of(name)}}
-            self.clients[client_of(name)] = id
+                "properties": {"principalId": uuid_of(f"{id}/principal"), "clientId": client_id(id)}}
+            self.clients[client_id(id)] = id
             one["identity"] = {**one["identity"], "type": "SystemAssigned,UserAssigned",
                                "userAssignedIdentities": {id: {}}}
             one["properties"] |= {"systemDatastoresAuthMode": "identity"}
@@ -79,6 +82,12 @@ class Identities:
         "An endpoint pulls its image, reads its model and writes what it collects with its identity"
         ids = (endpoint.get("identity") or {}).get("userAssignedIdentities") or {}
         self.check("online endpoint", workspace, next(iter(ids), None), BLOBS, PULL)
+
+    def check_batch(self, workspace: dict, compute: str | None):
+        "Scoring in batches reads and writes with the identity of its cluster"
+        cluster = self.bench.state.get(f"{workspace['id']}/computes/{str(compute).rpartition('/')[2]}") or {}
+        ids = (cluster.get("identity") or {}).get("userAssignedIdentities") or {}
+        self.check("batch endpoint", workspace, next(iter(ids), None), BLOBS, PULL, *PARALLEL)
 
     def check_monitor(self, workspace: dict):
         "A monitor takes the user-assigned identity of its workspace; its file names none"
