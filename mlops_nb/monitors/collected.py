@@ -206,7 +206,7 @@ def read_parts(
     con: Connection,    # From `database`
     files: list[str],   # From `files_between`
     counts: Counts,     # Malformed lines are added
-) -> Iterator[int]:     # Its number; the table `part` has its events: file, line, t (microseconds of 1970), request, data
+) -> Iterator[int]:     # Its number; the table `part` has file, line, t (microseconds of 1970), request, data
     "Read the lines of the files part by part; lines that are no event have no time, no request or no data"
     folder, lines = spill_folder(con), 0
     for number, part in enumerate(_divide_files(files, folder)):
@@ -236,7 +236,8 @@ _CLOCK = """SELECT count(*) FROM (SELECT t, max(t) OVER (
     PARTITION BY file ORDER BY line ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before FROM events)
 WHERE t < before - 300000000"""
 _ROWS = """COPY (
-    WITH events AS (SELECT t, line, request, from_json(data, {shape}) AS rows FROM part WHERE t >= {start} AND t < {end}),
+    WITH events AS (
+        SELECT t, line, request, from_json(data, {shape}) AS rows FROM part WHERE t >= {start} AND t < {end}),
     records AS (SELECT t, line, request, unnest(range(len(rows))) AS row, unnest(rows) AS v FROM events)
     SELECT t AS "$time", request AS "$request", row AS "$row", line AS "$line"{columns} FROM records
 ) TO {file} (FORMAT parquet)"""

@@ -30,7 +30,16 @@ from mlops_nb.tables.columns import (
     parse_kind,
     read_value,
 )
-from .layout import ACCEPTED, SUFFIXES, Layout, describe_layout, find_layout, list_files, open_text, read_names
+from mlops_nb.tables.layout import (
+    ACCEPTED,
+    SUFFIXES,
+    Layout,
+    describe_layout,
+    find_layout,
+    list_files,
+    open_text,
+    read_names,
+)
 
 # %% ../../nbs/api/tables/03_reading.ipynb #6a11668a
 MEMORY = "1GB"      # What DuckDB may use before it spills
