@@ -13,7 +13,7 @@ from pathlib import Path
 
 import mlops_nb.schemas.jobs as ref
 from .bodies import AnyPort, check_body, check_brackets, check_command, load_checked
-from .components import Component, Files, Port, component_of, given_ports, node_kind
+from .components import Component, Files, Port, component_of, given_ports, is_flow, node_kind
 from .documents import Document
 from .expressions import BUILT_IN, binding, references
 from .ports import check_base, check_connection, check_declaration, check_literal
@@ -47,7 +47,7 @@ def resolve_component(
     if key in visit.open or not key.is_file(): return None
     if key not in visit.checked: yield from _check_file(path, position, visit)
     doc = visit.checked[key]
-    return component_of(doc, doc.folder) if doc else None
+    return component_of({} if is_flow(doc) else doc, doc.folder) if doc else None
 
 def _check_file(path: Path, position: Position, visit: Visit) -> Iterator[Problem]:
     "Read and check a component file"
@@ -71,6 +71,9 @@ def check_component(
 ) -> Iterator[Problem]:
     "The problems of a component itself"
     component = component_of(doc, position.folder)
+    if is_flow(doc):
+        yield position.problem("a flow as a component runs on Azure only", kind="azure_only")
+        return
     if component.kind in ref.AZURE_ONLY:
         yield position.problem(f"a component of type {component.kind} runs on Azure only", kind="azure_only")
         return
@@ -163,14 +166,15 @@ def find_port(
         case ("parent", ("inputs" | "outputs") as side,
               *name): ports = scope.inputs if side == "inputs" else scope.outputs
         case ("parent", "jobs", step, "outputs", *name) if step in scope.nodes: ports = scope.nodes[step]
-        case ("parent", "jobs", step, *_): return None, (f"a step: {', '.join(scope.nodes)}",
+        case ("parent", "jobs", step, *_): return None, (f"a step: {', '.join(map(str, scope.nodes))}",
                                                          suggest(step, scope.nodes))
         case (word,) if word in BUILT_IN: return None, None
         case _: return None, ("${{parent.inputs.NAME}} or ${{parent.jobs.STEP.outputs.NAME}}",
                               f"write ${{{{parent.{'.'.join(parts)}}}}}" if parts[0] in ("inputs", "outputs", "jobs")
                               else suggest(parts[0], ["parent"]))
     key = ".".join(name)
-    return ports.get(key), None if key in ports else (", ".join(ports) or "there are none", suggest(key, ports))
+    if key in ports: return ports.get(key), None
+    return None, (", ".join(map(str, ports)) or "there are none", suggest(key, ports))
 
 def check_bindings(
     value: dict,            # A node
@@ -223,7 +227,7 @@ def check_call(
         for name in as_mapping(value.get(key)):
             if name not in ports:
                 at, what = position.at(value, key).at(value[key], name), f"{_title(component)} has no {name!r}"
-                yield at.problem(f"{position.name}.{key}: {what}", ", ".join(ports) or "none",
+                yield at.problem(f"{position.name}.{key}: {what}", ", ".join(map(str, ports)) or "none",
                                  suggest(name, ports) or "remove it", "ignored" if key == "inputs" else "error")
     for name, port in component.input_ports.items():
         if port.required and inputs.get(name) is None and name not in space:
