@@ -110,7 +110,7 @@ def cut_windows(
 ) -> list[Window]:      # None without `start`
     "Cut the past into windows"
     if not settings.start: return []
-    try: start, end = (pd.Timestamp(text, tz="UTC") for text in (settings.start, settings.end))
+    try: start, end = (pd.to_datetime(text, format="ISO8601", utc=True) for text in (settings.start, settings.end))
     except ValueError as error:
         raise UserError(f"[replay] {error}", accepted="start = 2013-04-01", file="settings.ini") from None
     days = settings.window.removesuffix("days").removesuffix("day").strip()

@@ -30,7 +30,16 @@ from mlops_nb.tables.columns import (
     parse_kind,
     read_value,
 )
-from .layout import ACCEPTED, Layout, describe_layout, find_layout, list_files, open_text, read_names
+from mlops_nb.tables.layout import (
+    ACCEPTED,
+    SUFFIXES,
+    Layout,
+    describe_layout,
+    find_layout,
+    list_files,
+    open_text,
+    read_names,
+)
 
 # %% ../../nbs/api/tables/03_reading.ipynb #6a11668a
 MEMORY = "1GB"      # What DuckDB may use before it spills
@@ -106,6 +115,7 @@ def open_table(
     "Open a table; a mistake of DuckDB's is one message"
     import duckdb
     files = list_files(path)
+    _check_format(path, files[0], layout)
     before = _stamps(files)
     with tempfile.TemporaryDirectory() as folder, duckdb.connect() as con:
         for name, value in {"memory_limit": MEMORY, "temp_directory": folder, "threads": 2, "TimeZone": "UTC",
@@ -125,6 +135,13 @@ def open_table(
 def _stamps(files: list[Path]) -> list[tuple]:
     "Size and time of change of each file"
     return [(file, stat.st_size, stat.st_mtime_ns) for file in files if (stat := file.stat())]
+
+def _check_format(path: Path, file: Path, layout: Layout) -> None:
+    "Refuse a file of another format than the recorded one"
+    found = SUFFIXES.get(file.suffix.lower().removeprefix("."), layout.format)
+    if found == layout.format: return
+    raise UserError(f"{path} is {found}, where {layout.format} was recorded", accepted=describe_layout(layout),
+                    fix="a file like the first one, or change LAYOUT in nbs/training/01_ingest.ipynb")
 
 def _check_names(path: Path, names: list[str]) -> None:
     "Refuse a name that two columns have; SQL, which reads them later, knows no case"

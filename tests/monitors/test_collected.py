@@ -1,10 +1,12 @@
 "Collected data as Azure writes it: requests that come close in time share one event, under the id of one of them"
+import gzip
 import json
 import random
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from mlops_nb.monitors import collected
 from mlops_nb.monitors.collected import Counts, database, fetch_value, read_keys, read_rows
 from mlops_nb.monitors.windows import Window
 from mlops_nb.serving.collection import rows_by_request
@@ -63,3 +65,27 @@ def test_events_with_and_without_the_column_are_read_together(tmp_path):
     batch = [{"x": 2.0, "x_request_id": "r2"}, {"x": 3.0, "x_request_id": "r3"}]
     mixed = [event("r1", [{"x": 1.0}], 0), event("r9", batch, 1)]
     assert read(tmp_path, "mixed", mixed)[0] == {("r1", 0): 1.0, ("r2", 0): 2.0, ("r3", 0): 3.0}
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_file_that_is_read_in_parts_gives_the_rows_of_the_whole(tmp_path, monkeypatch, packed):
+    "Repeated requests, torn lines, rows of another type, two files: nothing depends on where a part ends"
+    lines = [json.dumps(event(f"r{n % 30}", [{"x": n, "who": {"a": [n]}}, {"x": None}, n], n)) for n in range(40)]
+    lines[7], lines[8] = lines[7][:20], json.dumps({**event("r8", [], 8), "data": {"x": 1}})
+    lines.append(json.dumps(event("r50", [{"x": n, "x_request_id": f"s{n % 3}"} for n in range(9)], 50)))
+    files = [tmp_path / f"{name}.jsonl{'.gz' * packed}" for name in ("one", "two")]
+    for file, part in zip(files, (lines[:23], lines[23:])):
+        text = "".join(line + "\n" for line in part).encode()
+        file.write_bytes(gzip.compress(text) if packed else text)
+    found = []
+    for size in (1 << 24, 700, 1):
+        monkeypatch.setattr(collected, "BATCH", size)
+        counts = Counts()
+        with database(tmp_path / f"spill{size}") as con:
+            read_rows(con, "found", [*map(str, files)], ["x", "who"], DAY, counts)
+            asked = 'SELECT "$time", "$request", "$row", x, who FROM found ORDER BY ALL'
+            found.append((con.execute(asked).fetchall(), counts))
+    assert found[0] == found[1] == found[2]
+    rows, counts = found[0]
+    assert (counts.malformed, counts.duplicate) == (2, 8) and len(rows) == 30 * 3 + 9
+    assert ("3", '{"a":[3]}') in [(x, who) for *_, x, who in rows]

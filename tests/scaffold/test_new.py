@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.support import ROOT
-from tests.support.projects import command, failures, make, yields
+from tests.support.projects import command, failures, make, turning, yields
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +114,20 @@ def test_the_loop_tells_the_story_of_a_table_with_a_time(harvest):
     rows = [{"when": "2026-03-05T06:00:00Z", "site": "north", "load": 3.0},
             {"when": "2026-03-05T06:00", "site": "new", "load": None}]
     assert served(harvest[0], rows)[0]["probability"] > 0.7
+
+
+@pytest.mark.long
+def test_a_retraining_that_is_better_is_released(tmp_path):
+    "The relation changes in the middle of the story: the loop retrains on the harm, and the new model takes over"
+    data = turning(tmp_path / "turn.csv")
+    command("new", "turn", "--package", "turn", "--data", data, "--target", "state", "--time", "when", cwd=tmp_path)
+    summary = json.loads(command("loop", "--json", cwd=tmp_path / "turn", timeout=3600).stdout)
+    assert summary["releases"] == 2 and summary["retrained"] == summary["refused"] + 1
+
+
+@pytest.mark.long
+def test_the_tests_of_a_classification_with_a_time_pass_untouched(harvest):
+    assert "2 passed" in make(harvest[0], "test")
 
 
 def test_fresh_asks_before_anything_is_moved(harvest):

@@ -28,9 +28,22 @@ def yields(path: Path) -> Path:
     return path
 
 
-def command(*words: str, cwd: Path, code: int = 0) -> subprocess.CompletedProcess:
+def turning(path: Path, rows: int = 3600) -> Path:
+    "Ten months of a road that is wet or dry; from day 190 on it is wet far more often, which no column says"
+    rng = np.random.default_rng(1)
+    days = np.sort(rng.uniform(0, 300, rows))
+    load, site = rng.normal(0, 1, rows), rng.choice(["north", "south", "east"], rows)
+    risk = 1.5 * load + (site == "north") * 0.7 - 1.2 + (days >= 190) * 3.0
+    when = (pd.Timestamp("2025-01-01") + pd.to_timedelta(days, unit="D")).strftime("%Y-%m-%d %H:%M")
+    state = np.where(rng.uniform(size=rows) < 1 / (1 + np.exp(-risk)), "wet", "dry")
+    pd.DataFrame({"when": when, "site": site, "load": load.round(3), "state": state}).to_csv(path, index=False)
+    return path
+
+
+def command(*words: str, cwd: Path, code: int = 0, timeout: float = 600) -> subprocess.CompletedProcess:
     "Run `mlops-nb`, and expect an exit code"
-    done = subprocess.run([BIN / "mlops-nb", *map(str, words)], cwd=cwd, capture_output=True, text=True, timeout=600)
+    done = subprocess.run([BIN / "mlops-nb", *map(str, words)], cwd=cwd, capture_output=True, text=True,
+                          timeout=timeout)
     assert done.returncode == code, done.stdout + done.stderr
     return done
 

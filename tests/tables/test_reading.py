@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from mlops_nb.errors import UserError
+from mlops_nb.tables.layout import Layout
 from mlops_nb.tables.reading import describe_reading, find_reading, write_parquet
 
 
@@ -156,3 +157,11 @@ def test_what_was_recorded_is_read_and_nothing_is_guessed_again(tmp_path):
     with pytest.raises(UserError, match="'seven' in row 1"):
         write_parquet(tmp_path / "bad.csv", found.layout, kinds, tmp_path / "bad.parquet")
     assert not (tmp_path / "bad.parquet").exists()
+
+
+def test_a_file_of_another_format_than_the_recorded_one_is_refused(tmp_path):
+    table = pd.DataFrame({"x": [1.0]})
+    table.to_parquet(tmp_path / "later.parquet")
+    with pytest.raises(UserError, match="later.parquet is parquet, where csv was recorded"):
+        write_parquet(tmp_path / "later.parquet", Layout(), {"x": "number"}, tmp_path / "out.parquet")
+    assert not (tmp_path / "out.parquet").exists()
