@@ -4027,6 +4027,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                           'mlops_nb/retraining/events.py'),
                                             'mlops_nb.retraining.events._get': ( 'api/retraining/events.html#_get',
                                                                                  'mlops_nb/retraining/events.py'),
+                                            'mlops_nb.retraining.events._is_refused': ( 'api/retraining/events.html#_is_refused',
+                                                                                        'mlops_nb/retraining/events.py'),
                                             'mlops_nb.retraining.events._metric_name': ( 'api/retraining/events.html#_metric_name',
                                                                                          'mlops_nb/retraining/events.py'),
                                             'mlops_nb.retraining.events._number': ( 'api/retraining/events.html#_number',

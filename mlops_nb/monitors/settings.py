@@ -19,7 +19,7 @@ class MonitoringSettings:
     max_psi: Annotated[float, Range(0)] = 0.2               # Population stability index at which a feature has drifted
     reference_days: Annotated[int, Range(1)] = 90           # Days of data that production is compared with
     emails: str = ""                                        # Addresses to notify, with commas between them
-    retrain_on: str = "harm"                                # performance, harm, any or never: see retraining.policy
+    retrain_on: str = "performance"                         # performance, harm, any or never: see retraining.policy
     min_harm: Annotated[float, Range(0)] = 0.0              # By how much performance must surely be worse to be harm
     min_outcomes: Annotated[int, Range(1)] = 500            # Outcomes that a measured performance needs
     cooldown_days: Annotated[int, Range(0)] = 20            # Days after a retraining in which no other one starts

@@ -228,8 +228,14 @@ def retraining_history(
     db: sqlite3.Connection,     # From `outbox`
 ) -> list[PastAction]:
     "List the retrainings that were decided, the last decision first"
-    rows = db.execute("SELECT at, action FROM actions WHERE action = 'retrain' ORDER BY rowid DESC LIMIT 1000")
-    return [PastAction(at=times.parse_time(row["at"]), action=row["action"]) for row in rows]
+    known = "SELECT at, action, outcome FROM actions WHERE action = 'retrain' ORDER BY rowid DESC LIMIT 1000"
+    return [PastAction(at=times.parse_time(row["at"]), action=row["action"], refused=_is_refused(row["outcome"]))
+            for row in db.execute(known)]
+
+def _is_refused(outcome: str | None) -> bool:
+    "Whether a training pipeline has completed, and its gate said no"
+    known = json.loads(outcome) if outcome else None
+    return isinstance(known, dict) and known.get("status") == "Completed" and known.get("accepted") is False
 
 # %% ../../nbs/api/retraining/02_events.ipynb #87892eca
 class Retrainer(Protocol):

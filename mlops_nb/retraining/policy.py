@@ -12,7 +12,7 @@ __all__ = ['CAUSES', 'MonitorResult', 'Fields', 'SIGNAL', 'ROW', 'PERFORMANCE', 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from ..contract import TEST_END, TRAIN_END, TRAIN_START
 from ..errors import UserError
@@ -25,7 +25,7 @@ CAUSES = ("performance", "harm", "any", "never")
 @dataclass(frozen=True)
 class Policy:
     "When to retrain, how often, and on which days"
-    retrain_on: str = "harm"    # One of `CAUSES`
+    retrain_on: str = "performance"     # One of `CAUSES`
     min_harm: float = 0.0       # Performance must be worse by more than this, in its own unit
     min_outcomes: int = 500     # Outcomes that a measured performance needs
     cooldown_days: int = 20     # Days after a retraining in which no other one starts
@@ -173,6 +173,7 @@ class PastAction(TypedDict):
     "An action that was decided before"
     at: datetime    # When
     action: str     # retrain, or none
+    refused: NotRequired[bool]  # Whether the gate refused what it trained: the champion is as old as before
 
 def find_obstacle(
     window_end: datetime,           # Of the result
@@ -183,7 +184,8 @@ def find_obstacle(
     "Find what speaks against retraining now"
     before = [entry["at"] for entry in history if entry["action"] == "retrain" and entry["at"] <= now + AHEAD]
     if any(at >= window_end for at in before): return f"the retraining of {max(before):%Y-%m-%d} has seen this window"
-    rest = max(before, default=now - timedelta(days=100_000)) + timedelta(days=policy.cooldown_days)
+    retrained = [entry["at"] for entry in history if entry["at"] in before and not entry.get("refused")]
+    rest = max(retrained, default=now - timedelta(days=100_000)) + timedelta(days=policy.cooldown_days)
     if now < rest: return f"cool-down until {rest:%Y-%m-%d}"
     today = sum(at.date() == now.date() for at in before)
     return f"the daily budget of {policy.daily_budget} is used up" if today >= policy.daily_budget else ""

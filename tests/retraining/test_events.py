@@ -385,3 +385,15 @@ def test_an_action_that_fails_holds_up_no_other(tmp_path):
     with pytest.raises(OSError, match="no disk"): act(tmp_path, retrainer)
     assert retrainer.asked == [event["id"] for event in events]
     assert {row["id"]: row["status"] for row in list_events(tmp_path)} == {first: "decided", events[1]["id"]: "done"}
+
+
+@pytest.mark.parametrize("outcome, second", [
+    (dict(status="Completed", accepted=False, reason="not better"), "retrain"),
+    (dict(status="Completed", accepted=True, reason="better"), "none"),
+    (dict(status="Failed", accepted=False, reason="the training pipeline failed"), "none"),
+])
+def test_only_a_refused_challenger_leaves_the_cool_down_unused(tmp_path, outcome, second):
+    retrainer = StandIn(outcome=lambda breach, window: outcome)
+    handle(tmp_path, [breach_event(result(6))], retrainer, NOW)
+    later, = handle(tmp_path, [breach_event(result(7))], retrainer, NOW + timedelta(days=10))
+    assert later["action"] == second and ("cool-down until" in later["reason"]) == (second == "none")

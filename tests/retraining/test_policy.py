@@ -50,7 +50,9 @@ def test_measured_harm_retrains_unless_a_person_decides(retrain_on, expected):
 )
 def test_estimated_harm_counts_until_outcomes_are_in(estimate, n, expected):
     held = LOSS | dict(low=.46, high=.50, worse=-.04, n=n)
-    assert decide(result("data_drift", performance=held, estimate=estimate), [], Policy(), NOW).action == expected
+    breach, policy = result("data_drift", performance=held, estimate=estimate), Policy(retrain_on="harm")
+    assert decide(breach, [], policy, NOW).action == expected
+    assert decide(breach, [], Policy(), NOW).action == "none", "by default an estimate alerts a person"
 
 
 def test_a_small_sample_says_so():
@@ -88,6 +90,16 @@ def test_reasons_against():
         "daily budget of 1"
         in decide(again, [dict(at=NOW + timedelta(hours=1), action="retrain")], Policy(cooldown_days=0), later).reason
     )
+
+
+def test_a_refused_retraining_does_not_use_up_the_cool_down():
+    harmed, policy = result("model_performance", performance=LOSS), Policy(cooldown_days=20)
+    refused = dict(at=NOW - 10 * DAY, action="retrain", refused=True)
+    assert decide(harmed, [refused], policy, NOW).action == "retrain"
+    accepted = dict(at=NOW - 12 * DAY, action="retrain", refused=False)
+    assert "cool-down until 2013-07-09" in decide(harmed, [refused, accepted], policy, NOW).reason
+    seen = result("model_performance", performance=LOSS, end=NOW - 11 * DAY)
+    assert "has seen this window" in decide(seen, [refused], policy, NOW).reason
 
 
 @given(
