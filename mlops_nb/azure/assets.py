@@ -55,7 +55,7 @@ class AzureAssets:
         kind = kind_of(spec) or ""
         make = self.makers.get("component" if kind.endswith("component") else kind)
         if not make: raise UserError(f"{file} declares {kind or 'nothing that is known'}",
-                                     accepted=", ".join(self.makers), fix=create_command(kind, file),
+                                     accepted=", ".join(self.makers), fix=create_command(spec, file),
                                      file=file)
         if not spec.get("name"): raise UserError("it has no name", accepted="name: letters, digits, - and _",
                                                  file=file, line=1)

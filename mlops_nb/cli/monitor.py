@@ -54,7 +54,9 @@ def format_result(
     lines = [f"{result['monitor']}: {start} to {end}, {result['rows']:,} rows against {result['reference']}"]
     for name, signal in result["signals"].items():
         lines.append(f"{name:<28}{signal['verdict']}")
-        lines += [format_row(row) for row in signal["rows"] if row["breach"] or row["azure_breach"]]
+        digest = signal.get("digest", "")
+        lines += [format_row(row) for row in signal["rows"] if row["breach"] or row["azure_breach"] and not digest]
+        if digest: lines.append(f"  {digest}")
     left_out = ", ".join(f"{count:,} {name}" for name, count in result["counts"].items() if count)
     return [*lines, *format_measures(result), f"left out or noted: {left_out or 'nothing'}"]
 

@@ -138,9 +138,9 @@ def create(
     if kind is None and (kind_of(spec) or "") in JOBS:
         raise UserError("this is a job, which is run and not created", fix=f"mlops-nb run {file}", file=file)
     if kind is None:
+        fix = create_command(spec, file) or ("" if "$schema" in spec else "begin it with Azure's $schema line")
         raise UserError("the file declares nothing that can be registered",
-                        accepted="a data, model, component or environment YAML",
-                        fix=create_command(kind_of(spec), file) or "begin it with Azure's $schema line", file=file)
+                        accepted="a data, model, component or environment YAML", fix=fix, file=file)
     if not spec.get("name"):
         raise UserError("it has no name", accepted="name: letters, digits, - and _", file=file, line=1)
     if kind in ("data", "model"): return create_data(workspace, kind, spec)

@@ -14,6 +14,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 from ..errors import UserError
+from ..runtimes.spark import override_conf
 from ..schemas.components import Component, Files, Port, component_of, given_ports, node_kind
 from ..schemas.documents import mistake, position_of
 from ..schemas.expressions import binding, literal, substitute
@@ -172,7 +173,8 @@ def apply_overrides(
     "What a node may say differently from its component"
     keys = ("environment", "resources", "distribution", "mini_batch_size", "mini_batch_error_threshold",
             "error_threshold", "retry_settings", "max_concurrency_per_instance", "logging_level")
-    return {**spec, **{key: node[key] for key in keys if key in node and node is not spec}}
+    if node is spec: return dict(spec)
+    return {**spec, **{key: node[key] for key in keys if key in node}, **override_conf(spec, node)}
 
 def sweep_settings(
     node: dict,  # A sweep node or job

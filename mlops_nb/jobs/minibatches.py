@@ -182,9 +182,13 @@ def bind_context(
 
 # %% ../../nbs/api/jobs/08_minibatches.ipynb #b2dc90f9
 def import_entry(
-    path: Path,  # The entry script
+    entry: str,  # The entry script: a file, or a module by its name
 ) -> ModuleType:
     "Import the entry script as Azure does, with its folder on the search path"
+    path = Path(entry).resolve()
+    if not path.is_file():
+        sys.path.insert(0, os.getcwd())
+        return importlib.import_module(entry)
     sys.path.insert(0, str(path.parent))
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None: raise ImportError(f"{path} is no Python module")
@@ -200,7 +204,7 @@ def run_batches(
     "Work on the mini-batches that fall to this process of a parallel step"
     logging.basicConfig(level=plan["level"], format="%(asctime)s %(levelname)s %(message)s", stream=sys.stdout)
     sys.argv = [plan["entry"], *plan["arguments"]]
-    module, results = import_entry(Path(plan["entry"]).resolve()), Path(plan["results"])
+    module, results = import_entry(plan["entry"]), Path(plan["results"])
     run = bind_context(module.run)
     batches = plan["batches"]
     if batches is None: batches = cut_table(read_mltable(Path(plan["table"])), plan["size"], plan["keys"])

@@ -25,6 +25,7 @@ from ..files import write_whole
 from ..fingerprints import fingerprint, hash_json, stamp
 from .graph import ARTIFACTS, FromStep, Job, Literal, Source, Step
 from .launcher import STEP_VARIABLES, step_arguments
+from ..schemas.bodies import find_entry
 from ..schemas.components import Component
 from ..schemas.expressions import substitute
 from ..workspace.assets import copy_whole, datastore_path, locate
@@ -101,7 +102,8 @@ def _step_closure(component: Component, root: Path, command: str, includes: bool
     from mlops_nb.notebooks.components import closure, is_exported, module_closure
     notebook, script = notebook_of(command), (component.spec.get("task") or {}).get("entry_script")
     if notebook and (root/notebook).exists(): return closure(root, root/notebook)
-    return module_closure(root, root/script) if script and not includes and is_exported(root/script) else None
+    entry = find_entry(root, script) if script else None
+    return module_closure(root, entry) if entry and not includes and is_exported(entry) else None
 
 
 def _code_root(component: Component) -> Path:

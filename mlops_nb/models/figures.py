@@ -31,8 +31,9 @@ def to_markdown(
     table: pd.DataFrame,  # Small, of text; its index has a name
 ) -> str:
     "Write a table in Markdown"
+    def cell(value) -> str: return str(value).replace("|", "\\|").replace("\n", " ")
     head = [[table.index.name, *table.columns], ["---", *["---:"] * table.shape[1]]]
-    return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in head + table.reset_index().to_numpy().tolist())
+    return "\n".join("| " + " | ".join(map(cell, row)) + " |" for row in head + table.reset_index().to_numpy().tolist())
 
 # %% ../../nbs/api/models/12_figures.ipynb #c69528d9
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#6b6b6b"

@@ -27,9 +27,9 @@ class MonitoringSettings:
     train_days: Annotated[int, Range(0)] = 0                # Trailing days to train on; 0 is all there is
     test_days: Annotated[int, Range(2)] = 30                # Last days, kept for the gate
     work_hours: Annotated[float, Range(0)] = 24.0           # Hours that a job or monitor may take; 0: without limit
-    alarm: str = "ours"                                     # `ours`: past threshold and chance; `azure`: threshold only
+    alarm: str = "ours"                                     # `ours`: past threshold, and news; `azure`: threshold only
     min_rows: Annotated[int, Range(1)] = 200                # Fewer rows in a window or its reference are not judged
-    false_alarms: Annotated[float, Range(1e-9, 0.5)] = 0.01 # Chance of an alarm of a signal when nothing has changed
+    false_alarms: Annotated[float, Range(1e-9, 0.5)] = 0.01 # Chance of any alarm of a window when nothing has changed
 
 # %% ../../nbs/api/monitors/01_settings.ipynb #27057ccd
 @dataclass(frozen=True)

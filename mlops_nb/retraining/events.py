@@ -218,16 +218,17 @@ def pull(
 # %% ../../nbs/api/retraining/02_events.ipynb #f5b4ce5f
 def pending_breaches(
     db: sqlite3.Connection,     # From `outbox`
-) -> list[sqlite3.Row]:         # Events, the newest first
-    "List the breaches that nothing was decided about"
+) -> list[sqlite3.Row]:         # Events, in the order in which they arrived
+    "List the breaches that nothing was decided about, each by the first event about it"
     undecided = "breach IS NOT NULL AND breach NOT IN (SELECT breach FROM actions)"
-    return db.execute(f"SELECT * FROM events WHERE {undecided} GROUP BY breach ORDER BY time DESC, id").fetchall()
+    firsts = f"SELECT min(rowid) FROM events WHERE {undecided} GROUP BY breach"
+    return db.execute(f"SELECT * FROM events WHERE rowid IN ({firsts}) ORDER BY rowid").fetchall()
 
 def retraining_history(
     db: sqlite3.Connection,     # From `outbox`
 ) -> list[PastAction]:
-    "List the retrainings that were decided, the newest first"
-    rows = db.execute("SELECT at, action FROM actions WHERE action = 'retrain' ORDER BY at DESC LIMIT 1000")
+    "List the retrainings that were decided, the last decision first"
+    rows = db.execute("SELECT at, action FROM actions WHERE action = 'retrain' ORDER BY rowid DESC LIMIT 1000")
     return [PastAction(at=times.parse_time(row["at"]), action=row["action"]) for row in rows]
 
 # %% ../../nbs/api/retraining/02_events.ipynb #87892eca
@@ -240,6 +241,11 @@ class Retrainer(Protocol):
     def retrain(self, breach: str, window: dict[str, str]) -> dict[str, Any]: ...   # Do it; return what came of it
 
 # %% ../../nbs/api/retraining/02_events.ipynb #178d008a
+def _window_end(row: sqlite3.Row) -> datetime:
+    "Return the end of the window of a breach; the earliest of times where the event is malformed"
+    result = read_event(json.loads(row["body"]))["result"]
+    return times.parse_time(result["window"][1]) if result else datetime.min.replace(tzinfo=UTC)
+
 def settle(
     root: Path | str,       # The project's folder
     retrainer: Retrainer,   # Knows the policy and the days
@@ -249,7 +255,7 @@ def settle(
     decided = []
     insert = "INSERT OR IGNORE INTO actions (breach, at, action, reason, status, window) VALUES (?, ?, ?, ?, ?, ?)"
     with outbox(root) as db:
-        for row in pending_breaches(db):
+        for row in sorted(pending_breaches(db), key=_window_end, reverse=True):
             db.execute("BEGIN IMMEDIATE")
             result = read_event(json.loads(row["body"]))["result"]
             action = (decide(result, retraining_history(db), retrainer.policy, now) if result else
@@ -271,7 +277,7 @@ def act(
     failed: list[Exception] = []
     with files.lock(Project(Path(root)).lock("handler"), timeout=0) as mine, outbox(root) as db:
         if not mine: return acted
-        for row in db.execute("SELECT * FROM actions WHERE status = 'decided' ORDER BY at").fetchall():
+        for row in db.execute("SELECT * FROM actions WHERE status = 'decided' ORDER BY rowid").fetchall():
             begin = "UPDATE actions SET started = ? WHERE breach = ? AND started IS NULL"
             db.execute(begin, (time.time(), row["breach"]))
             try: outcome = json.dumps(retrainer.retrain(row["breach"], json.loads(row["window"])))
@@ -312,9 +318,9 @@ _ROWS = """SELECT e.id, e.breach, e.time, e.source, e.deliveries, e.body, e.rece
 def list_events(
     root: Path | str,       # The project's folder
     limit: int = 50,        # Of the latest events; -1 for all
-) -> list[EventRecord]:     # The newest first
+) -> list[EventRecord]:     # The last to arrive first
     "List events and what each led to"
-    latest = f"{_ROWS} ORDER BY e.time DESC, e.received DESC LIMIT ?"
+    latest = f"{_ROWS} ORDER BY e.rowid DESC LIMIT ?"
     with outbox(root) as db: return [_event_record(row) for row in db.execute(latest, (limit,))]
 
 def describe_events(

@@ -26,6 +26,7 @@ class Map(dict):
     ):
         super().__init__(items)
         self.file, self.line, self.lines, self.texts = file, line, lines or {}, texts or {}
+        self.replaced: dict = {}        # What the file says where this machine runs something else: of a Spark step
 
 class Seq(list):
     "A YAML sequence: a list that knows its `file`, its `line` and, in `lines`, the line of each position"

@@ -17,7 +17,7 @@ import mlops_nb.schemas.assets as assets
 import mlops_nb.schemas.jobs as ref
 from ..errors import UserError
 from .bodies import check_body, check_conda, check_environment, load_checked
-from .components import JOBS, Files, kind_of
+from .components import JOBS, Files, declares_ports, kind_of
 from .documents import Document, Map
 from .monitors import monitor
 from mlops_nb.schemas.nodes import (
@@ -191,13 +191,29 @@ _created = {"schedule": "schedule", "monitor schedule": "schedule", "online endp
             "online deployment": "online-deployment", "batch endpoint": "batch-endpoint",
             **dict.fromkeys(("model batch deployment", "batch deployment", "pipeline batch deployment"),
                             "batch-deployment"), "workspace": "workspace", "connection": "connection"}
+_resources = {  # Commands of `az ml`, and the schemas or types of the files that they take
+    "compute": ("compute", "amlcompute", "computeinstance", "kubernetes", "kubernetescompute", "synapsespark",
+                "synapsesparkcompute", "virtualmachine", "virtualmachinecompute", "vmcompute"),
+    "datastore": ("azureblob", "azurefile", "azuredatalakegen1", "azuredatalakegen2", "onelake"),
+    "feature-set": ("featureset",), "feature-store": ("featurestore",), "feature-store-entity": ("featurestoreentity",),
+    "marketplace-subscription": ("marketplacesubscription",), "registry": ("registry",),
+    "serverless-endpoint": ("serverlessendpoint",), "workspace": ("workspace", "hub", "project")}
 
 def create_command(
-    kind: str | None,   # From `kind_of`
-    path: str | Path,   # The file
+    doc: dict,          # A document
+    path: str | Path,   # Its file
 ) -> str:               # Empty where no command makes it
-    "Return the command of Azure's that makes what `mlops-nb create` does not"
-    return f"az ml {_created[kind]} create --file {path}" if kind in _created else ""
+    "Return the command that makes what `mlops-nb create` does not"
+    kind = kind_of(doc)
+    stem = str(doc.get("$schema", "")).rpartition("/")[2].partition(".")[0]
+    word = (stem or str(doc.get("type", ""))).lower().replace("_", "")
+    group = _created.get(kind or "", next((group for group, words in _resources.items() if word in words), None))
+    if word.endswith("connection"): group = "connection"
+    elif kind == "azure":
+        if "trigger" in doc: group = "schedule"
+        elif word.endswith("component") or declares_ports(doc): group = "component"
+        else: return f"mlops-nb run {path} --on dev"
+    return f"az ml {group} create --file {path}" if group else ""
 
 def check_job(
     path: str | Path,               # A YAML file
@@ -211,7 +227,7 @@ def check_job(
     kind = kind_of(files.load(path))
     if kind in (None, "azure", *JOBS): return check_file(path, inputs, files=files, say=say)
     what = f"{'an' if kind[0] in 'eo' else 'a'} {kind}".replace("a data", "a data asset")
-    fix = create_command(kind, path) or f"mlops-nb create {path}"
+    fix = create_command(files.load(path), path) or f"mlops-nb create {path}"
     if kind == "other": what, fix = "no job", ""
     raise UserError(f"{path} is {what}", accepted="a pipeline, command or sweep job", fix=fix)
 

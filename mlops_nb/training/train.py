@@ -29,9 +29,11 @@ from ..models.features import combine_columns, input_names
 def read_part(
     prepared: str | Path,  # Output of `prepare`
     *names: str,           # train, validation, test
+    columns: list | None = None,   # To read; all by default
 ) -> pd.DataFrame:         # The parts below each other
     "Read parts of the prepared data"
-    return pd.concat([pd.read_parquet(Path(prepared) / f"{name}.parquet") for name in names], ignore_index=True)
+    files = [Path(prepared) / f"{name}.parquet" for name in names]
+    return pd.concat([pd.read_parquet(file, columns=columns) for file in files], ignore_index=True)
 
 # %% ../../nbs/training/04_train.ipynb #58b77575
 def read_roles(

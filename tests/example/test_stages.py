@@ -452,6 +452,34 @@ def test_the_card_opens_with_the_verdict(prepared):
     assert "| origin=JFK | 800 | 20 | +0.1000 | +0.1000 | +0.1000 | **no** |" in lines
 
 
+def test_the_card_says_what_the_model_is_better_than_looks_at_and_errs_in(prepared):
+    day, roles = np.repeat(np.arange(20), 40), train.read_roles(prepared)
+    bounds = dict(value=0.4, low=0.3, high=0.5)
+    told = {"baseline": bounds | {"words": "Better than always guessing."}, "importance_rows": 800,
+            "importance": {f"column {n}": bounds for n in range(30)},
+            "classes": {"no": dict(rows=780, share=.975, precision=.99, recall=1.0),
+                        "yes": dict(rows=20, share=.025, precision=None, recall=0.0)},
+            "confusion": dict(actual=["no", "yes"], predicted=["no", "yes"], rows=[[1780, 0], [20, 0]], threshold=0.3),
+            "rare": {"alarm_rate": 0.05, "classes": {"yes": dict(share=.025, precision=.2, recall=bounds,
+                                                                 average_precision=bounds)}}}
+    facts = {"model_sha256": "cd34", "metrics": {"auc": 0.7}, "explanation": told,
+             "bounds": {"auc": {"low": 0.6, "high": 0.8, "dropped": 7.0}}}
+    verdict = judge(np.full(800, .4), np.full(800, .5), day)
+    lines = register.model_card("m", verdict, facts, roles, opponent="m version 3", judged=800, days=20).splitlines()
+    assert "Better than always guessing." in lines
+    assert "7 resamples lack a class; the bounds of auc rest on the others." in lines
+    assert "| column 9 | +0.4000 | +0.3000 | +0.5000 |" in lines and not any("column 10" in line for line in lines)
+    assert "Rows by actual and predicted class, from a probability of 0.3 on." in lines
+    assert {"| no | 1,780 | 0 | 99.0% | 100.0% |", "| yes | 20 | 0 |  | 0.0% |"} <= set(lines)
+    assert "| yes | 2.50% | 0.400 | 0.300 | 0.500 | 0.400 | 0.300 | 0.500 | 20.0% |" in lines
+    many = told["confusion"] | {"actual": [str(n) for n in range(50)]}
+    classes = {str(n): dict(rows=9, share=.02, precision=.5, recall=n / 50) for n in range(50)}
+    facts |= {"explanation": {**told, "confusion": many, "classes": classes}}
+    card = register.model_card("m", verdict, facts, roles, opponent="m version 3", judged=800, days=20)
+    assert "The 10 classes with the lowest recall." in card
+    assert "| 9 | 50.0% | 18.0% |" in card and "| 10 | 50" not in card
+
+
 def test_limits_of_the_gate_are_those_of_the_settings():
     assert asdict(GateSettings()) == asdict(load_settings(ROOT / "settings.ini").named("gates"))
 

@@ -1,4 +1,6 @@
 "What counts as success in a parallel step, as on Azure"
+from pathlib import Path
+
 import pytest
 
 PARALLEL = """
@@ -78,3 +80,15 @@ def test_a_mini_batch_of_nothing_is_refused(project):
     project.write("data/0.txt", "0")
     refused = project.call("run", "parallel.yml")
     assert refused.returncode == 2 and "mini_batch_size is '0'" in refused.stderr
+
+
+def test_the_entry_script_may_be_a_module_of_a_package(project):
+    project.write("src/scoring/__init__.py", "")
+    project.write("src/scoring/names.py", "from pathlib import Path\n\ndef read(path): return Path(path).stem\n")
+    project.write("src/scoring/main.py", "from .names import read\n\ndef run(batch): return [read(p) for p in batch]\n")
+    for number in range(3): project.write(f"data/{number}.txt", str(number))
+    text = PARALLEL.replace("LIMITS", "").replace("ARGS", "").replace("score.py", "scoring.main")
+    project.write("parallel.yml", text)
+    step = project.run("parallel.yml")["steps"][0]
+    assert step["status"] == "Completed", step
+    assert Path(step["outputs"]["rows"]).read_text().split() == ["0", "1", "2"]

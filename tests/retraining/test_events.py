@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -132,8 +132,43 @@ def test_an_older_breach_that_comes_late_is_answered_already(tmp_path):
     retrainer = StandIn(Policy(cooldown_days=0))
     handle(tmp_path, [breach_event(result(4)), breach_event(result(6)), breach_event(result(5))], retrainer, NOW)
     assert len(retrainer.asked) == 1
-    assert [row["action"] for row in list_events(tmp_path)] == ["retrain", "none", "none"]
-    assert "has seen this window" in list_events(tmp_path)[1]["reason"]
+    rows = list_events(tmp_path)
+    decided = [("2013-06", "none"), ("2013-07", "retrain"), ("2013-05", "none")]
+    assert [(row["time"][:7], row["action"]) for row in rows] == decided
+    assert all("has seen this window" in row["reason"] for row in (rows[0], rows[2]))
+
+
+@pytest.mark.parametrize("step", [timedelta(minutes=-7), timedelta(hours=1), timedelta(days=-366), timedelta(days=366)])
+def test_a_clock_that_steps_changes_no_order(tmp_path, monkeypatch, step):
+    "Events and decisions are in the order in which they were written, whatever clocks say, ours or a sender's"
+    clock = [time.time()]
+    monkeypatch.setattr(time, "time", lambda: clock[0])
+    retrainer = StandIn(Policy(cooldown_days=0, daily_budget=9))
+    events = [breach_event(result(month)) for month in (4, 5, 6)]
+    for number, event in enumerate(events):
+        receive(tmp_path, dict(event, time=f"{2013 - number}-01-01T00:00:00Z"))
+        settle(tmp_path, retrainer, NOW + (number % 2) * step)
+        clock[0] += step.total_seconds() * (-1) ** number
+    ids = [event["id"] for event in events]
+    assert [row["id"] for row in list_events(tmp_path)] == ids[::-1]
+    assert [row["id"] for row in list_events(tmp_path, 1)] == ids[-1:]
+    decided = [row["id"] for row in list_events(tmp_path) if row["action"] == "retrain"][::-1]
+    assert act(tmp_path, retrainer) == decided and decided[0] == ids[0]
+
+
+def test_a_decision_of_a_clock_that_was_ahead_forbids_nothing(tmp_path):
+    "Once it is put right, harm leads to a retraining again; the cool-down counts from a time that can be"
+    retrainer = StandIn()
+    handle(tmp_path, breach_event(result(5)), retrainer, NOW.replace(year=2014))
+    first = handle(tmp_path, breach_event(result(6)), retrainer, NOW)[0]
+    again = handle(tmp_path, breach_event(result(7)), retrainer, NOW + timedelta(days=2))[0]
+    assert first["action"] == "retrain" and "cool-down until 2013-07-21" in again["reason"]
+
+
+def test_of_two_events_about_one_breach_the_first_counts(tmp_path):
+    retrainer = StandIn()
+    handle(tmp_path, [azure(id="2"), azure(id="1", eventTime="2012-07-01T06:00:00Z")], retrainer, NOW)
+    assert len(retrainer.asked) == 1 and {row["action"] for row in list_events(tmp_path)} == {"retrain"}
 
 
 def test_the_window_is_that_of_the_decision(tmp_path):

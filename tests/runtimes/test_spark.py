@@ -4,7 +4,9 @@ from pathlib import Path
 import pytest
 
 from mlops_nb.errors import UserError
+from mlops_nb.jobs.graph import read_job
 from mlops_nb.runtimes import spark
+from mlops_nb.schemas.components import Files
 from mlops_nb.schemas.documents import load
 
 JOB = """$schema: https://azuremlschemas.azureedge.net/latest/sparkJob.schema.json
@@ -56,6 +58,34 @@ def test_nodes_of_pipelines_and_their_components_too():
     spark.make_commands({"type": "pipeline", "jobs": {"a": node, "b": inline, "c": other}})
     assert node == {"type": "command", "component": "./go.yml", "inputs": {}} and other == {"type": "automl"}
     assert inline["component"]["command"] == "spark-submit --master 'local[*]' --class Main a.jar"
+
+
+COMPONENT = """type: spark
+name: go
+code: ./src
+entry: {file: go.py}
+conf: {spark.executor.memory: 1g, spark.driver.cores: 1, spark.app.name: theirs}
+"""
+PIPELINE = """type: pipeline
+jobs:
+  go: {type: spark, component: ./go.yml, conf: CONF}
+"""
+
+
+@pytest.mark.parametrize("conf, said", [
+    ("{spark.executor.memory: 4g}",
+     "--conf spark.executor.memory=4g --conf spark.driver.cores=1 --conf spark.app.name=theirs"),
+    ("{spark.app.name: ours}",
+     "--conf spark.executor.memory=1g --conf spark.driver.cores=1 --conf spark.app.name=ours"),
+    ("{spark.sql.ansi.enabled: True, spark.driver.cores: 2}",
+     "--conf spark.executor.memory=1g --conf spark.driver.cores=2 --conf spark.sql.ansi.enabled=true"),
+    ("{}", "--conf spark.executor.memory=1g --conf spark.driver.cores=1 --conf spark.app.name=theirs"),
+])
+def test_the_conf_of_a_node_comes_before_its_components(tmp_path, conf, said):
+    write(tmp_path, PIPELINE.replace("CONF", conf))
+    (tmp_path/"go.yml").write_text(COMPONENT)
+    job = read_job(tmp_path/"job.yml", files=Files(adapt=spark.make_commands))
+    assert job.steps["go"].component.spec["command"] == f"spark-submit --master 'local[*]' {said} go.py"
 
 
 @pytest.mark.parametrize("old, new, said", [("entry: {file: go.py}", "entry: {}", "job.yml:4: entry is {}"),

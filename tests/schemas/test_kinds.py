@@ -56,7 +56,8 @@ FILES = [
 
 def write(folder, schema, text):
     path = folder / "file.yml"
-    path.write_text(f"{{$schema: 'https://azuremlschemas.azureedge.net/latest/{schema}.schema.json', {text}}}\n")
+    said = f"$schema: 'https://azuremlschemas.azureedge.net/latest/{schema}.schema.json', " if schema else ""
+    path.write_text(f"{{{said}{text}}}\n")
     return path
 
 
@@ -73,6 +74,21 @@ def test_both_say_the_same(tmp_path, schema, text, accepted):
     ("workspace", "name: flights", "az ml workspace create"),
     ("connection", GIT, "az ml connection create"),
     ("managedOnlineEndpoint", "name: flights", "az ml online-endpoint create"),
+    ("amlCompute", "name: c, type: amlcompute", "az ml compute create"),
+    ("azureBlob", "name: d, type: azure_blob", "az ml datastore create"),
+    ("registry", "name: r", "az ml registry create"),
+    ("workspaceConnection", GIT, "az ml connection create"),
+    ("AzureOpenAIConnection", "name: a", "az ml connection create"),
+    ("hub", "name: h, kind: hub", "az ml workspace create"),
+    ("featureStoreEntity", "name: f", "az ml feature-store-entity create"),
+    ("serverlessEndpoint", "name: s", "az ml serverless-endpoint create"),
+    ("schedule", "name: s, trigger: {}, import_data: {}", "az ml schedule create"),
+    ("sparkComponent", "name: s, type: spark", "az ml component create"),
+    ("autoMLJob", "type: automl", "mlops-nb run .* --on dev"),
+    (None, "name: c, type: computeinstance", "az ml compute create"),
+    (None, "name: d, type: azure_data_lake_gen2", "az ml datastore create"),
+    (None, "name: s, type: spark, version: 1", "az ml component create"),
+    (None, "type: automl", "mlops-nb run .* --on dev"),
 ])
 def test_create_names_the_command(tmp_path, schema, text, command):
     path = write(tmp_path, schema, text)

@@ -149,3 +149,38 @@ def test_a_batch_deployment_under_its_common_schema(tmp_path):
     assert [p.what for p in validate(write(tmp_path, head + "compute: azureml:c\n"))] == [
         "the file: model batch deployment needs 'endpoint_name'"
     ]
+
+
+SWEPT = """
+type: pipeline
+outputs: {made: {mode: rw_mount}}
+jobs:
+  prepare: {command: "echo > ${{outputs.d}}/a", environment: azureml:e:1, outputs: {d: "${{parent.outputs.made}}"}}
+  one: {type: command, component: ./c.yml, inputs: {x: "${{parent.jobs.prepare.outputs.d}}"}}
+"""
+
+
+def test_an_output_that_is_bound_to_the_pipelines_is_no_text(tmp_path):
+    assert not problems(tmp_path, "uri_folder", "", SWEPT)
+
+
+PARALLEL = """
+name: score
+type: parallel
+version: 1
+mini_batch_size: "1"
+inputs: {d: {type: uri_folder}}
+outputs: {o: {type: uri_file}}
+input_data: ${{inputs.d}}
+task: {type: run_function, code: ./src, entry_script: ENTRY, environment: azureml:e:1, append_row_to: "${{outputs.o}}"}
+"""
+
+
+@pytest.mark.parametrize("entry, found", [("scoring/main.py", True), ("scoring.main", True), ("scoring.other", False),
+                                          ("main", False), ("main.py", False)])
+def test_an_entry_script_is_a_file_or_a_module(tmp_path, entry, found):
+    (tmp_path/"src/scoring").mkdir(parents=True)
+    (tmp_path/"src/scoring/main.py").touch()
+    (tmp_path/"c.yml").write_text(PARALLEL.replace("ENTRY", entry))
+    whats = [p.what for p in validate(tmp_path/"c.yml")]
+    assert whats == ([] if found else [f"task.entry_script: {entry} is not in ./src"])
