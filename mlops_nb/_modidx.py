@@ -3510,8 +3510,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'mlops_nb/releases/canary.py'),
                                           'mlops_nb.releases.canary.log_e': ( 'api/releases/canary.html#log_e',
                                                                               'mlops_nb/releases/canary.py'),
-                                          'mlops_nb.releases.canary.log_e_pairs': ( 'api/releases/canary.html#log_e_pairs',
-                                                                                    'mlops_nb/releases/canary.py'),
                                           'mlops_nb.releases.canary.log_e_path': ( 'api/releases/canary.html#log_e_path',
                                                                                    'mlops_nb/releases/canary.py'),
                                           'mlops_nb.releases.canary.log_e_share': ( 'api/releases/canary.html#log_e_share',

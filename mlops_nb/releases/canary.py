@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SERVERS_FAULT', 'KINDS', 'PRIOR', 'Served', 'script_status', 'is_clients_fault', 'is_others_fault', 'kind_of_bad',
            'is_bad', 'is_doubtful', 'share_of_bad', 'Mixture', 'log_e', 'log_e_path', 'Game', 'new_game', 'open_burst',
-           'play', 'log_e_share', 'share_to_play', 'log_e_threshold', 'log_e_pairs', 'upper_bound', 'requests_needed']
+           'play', 'log_e_share', 'share_to_play', 'log_e_threshold', 'upper_bound', 'requests_needed']
 
 # %% ../../nbs/api/releases/02_canary.ipynb #481ad1a9
 import random
@@ -187,15 +187,6 @@ def log_e_threshold(
 ) -> float:             # Logarithm, to be compared with `log_e`
     "Return what the e-process of one game must reach"
     return float(np.log(games / alpha))
-
-# %% ../../nbs/api/releases/02_canary.ipynb #8cfed5b8
-def log_e_pairs(
-    only_canary_bad: int,           # Requests that only the canary answered badly
-    only_champion_bad: int,         # Requests that only the champion answered badly
-    mixture: Mixture = Mixture(),   # What the bet is spread over
-) -> float:
-    "The logarithm of the e-process for requests that both versions answered"
-    return float(log_e(only_canary_bad, only_canary_bad + only_champion_bad, 0.5, mixture))
 
 # %% ../../nbs/api/releases/02_canary.ipynb #14d5122f
 PRIOR = 0.5, 50.0  # a and b: around one bad event in a hundred requests, and most likely none

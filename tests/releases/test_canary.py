@@ -18,7 +18,6 @@ from mlops_nb.releases.canary import (
     is_bad,
     is_clients_fault,
     log_e,
-    log_e_pairs,
     log_e_path,
     log_e_threshold,
     requests_needed,
@@ -110,10 +109,8 @@ def test_nothing_to_compare_is_refused():
         with pytest.raises(UserError, match="nothing to compare"): log_e(1, 2, share)
 
 
-def test_equal_games_share_the_error_and_pairs_are_a_fair_coin():
-    assert log_e_threshold(0.01, 4) == pytest.approx(np.log(400)) and log_e_pairs(3, 4) == pytest.approx(
-        log_e(3, 7, 0.5)
-    )
+def test_equal_games_share_the_error():
+    assert log_e_threshold(0.01, 4) == pytest.approx(np.log(400))
 
 
 @pytest.mark.parametrize(
