@@ -5,7 +5,8 @@
 A day is a sum over 300 rows of the challenger's loss minus the champion's, in units of a day's standard deviation.
 Given is the share of windows whose upper bound at 95 % is below 0: without a gain (nominal 5 %), and with a gain of
 half a day's standard deviation. `percentile` draws whole days and takes the percentile of their means, as the first
-version did; `gate` is `mlops_nb.models.intervals`.
+version did; `gate` is `mlops_nb.models.intervals`. A second table, `gate_looks`, judges up to 20 equal
+challengers on one window of 30 days, each look at 95 % or as the gate counts them.
 """
 import argparse
 from concurrent.futures import ProcessPoolExecutor
@@ -14,6 +15,7 @@ from functools import partial
 import numpy as np
 from harness import Result
 
+from mlops_nb.models.gate import tightened
 from mlops_nb.models.intervals import clustered_mean
 
 ROWS, GAIN, DAYS = 300, 0.5, (7, 14, 30, 60, 90)
@@ -62,10 +64,48 @@ def cell(case, runs):
     return {name: float(np.mean(values)) for name, values in found.items()}, bound.blocks
 
 
+LOOKS = (1, 2, 5, 20)
+LOOK_UNITS = {f"{rule}, {looks}": f"{rule}, {looks} look{'s' * (looks > 1)} %"
+              for rule in ("each at 95 %", "counted") for looks in LOOKS}
+
+
+def series(case, runs):
+    "Percentage of windows that promote any of the first challengers, for one kind of days and one correlation"
+    kind, common = case
+    rng, counts, found = np.random.default_rng(1), np.full(30, ROWS), {name: [] for name in LOOK_UNITS}
+    for seed in range(runs):
+        shared, highs = KINDS[kind](rng, 30), {"each at 95 %": [], "counted": []}
+        for look in range(1, max(LOOKS) + 1):
+            window = (np.sqrt(common) * shared + np.sqrt(1 - common) * KINDS[kind](rng, 30)) * ROWS
+            for rule, confidence in (("each at 95 %", 0.95), ("counted", tightened(0.95, look))):
+                highs[rule].append(clustered_mean(window, counts, 500, confidence, seed).high)
+        for rule, values in highs.items():
+            for looks in LOOKS: found[f"{rule}, {looks}"].append(100.0 * (min(values[:looks]) < 0))
+    return {name: float(np.mean(values)) for name, values in found.items()}
+
+
+def judge_repeatedly(runs):
+    "The table of looks"
+    result = Result("gate_looks", "Windows that promote an equal challenger after several looks", units=LOOK_UNITS)
+    cases = [(kind, common) for kind in ("independent", "correlated .37") for common in (0, 0.5)]
+    with ProcessPoolExecutor(2) as pool: cells = list(pool.map(partial(series, runs=runs), cases))
+    for (kind, common), rates in zip(cases, cells):
+        name = f"30 days, {kind}; differences of challengers correlate by {common:g}"
+        print(name, rates, flush=True)
+        result.rows[name] = {rule: {"median": rate, "min": rate, "max": rate} for rule, rate in rates.items()}
+        result.target(f"{name}: 20 looks, counted", rates["counted, 20"], 10 if kind == "independent" else 14, " %")
+    result.notes.append(f"Each figure is a share of {runs} windows; its Monte Carlo error is at most "
+                        f"{50 / np.sqrt(runs):.1f} percentage points, {100 * np.sqrt(.05 * .95 / runs):.1f} near 5 %.")
+    result.write()
+
+
 def main():
     given = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     given.add_argument("--runs", type=int, default=2000, help="windows of each kind")
-    runs = given.parse_args().runs
+    given.add_argument("--looks", action="store_true", help="the table of looks only")
+    runs, looks_only = (options := given.parse_args()).runs, options.looks
+    judge_repeatedly(max(runs // 4, 100))
+    if looks_only: return
     result = Result("gate", "Challengers that the gate accepts", units=UNITS)
     cases = [(kind, days) for days in DAYS for kind in KINDS]
     with ProcessPoolExecutor(2) as pool: cells = list(pool.map(partial(cell, runs=runs), cases))

@@ -50,7 +50,7 @@ CARD = """# {name}: challenger {decided}
 
 {reason}
 
-Judged against {opponent}, on {judged:,} {of} that neither has seen. Loss is {unit},
+Judged against {opponent}, on {judged:,} {of} that neither has seen; look {look} at this window. Loss is {unit},
 latency is in milliseconds; in every check, lower is better.
 
 {checks}
@@ -196,6 +196,7 @@ def model_card(
     of = f"rows of {judged.pop('days')} days" if "day" in roles else "rows"
     return CARD.format(fitted=fitted, name=name, decided="accepted" if verdict.accepted else "refused", of=of,
                        reason=verdict.reason, model_sha256=facts["model_sha256"], unit=UNITS[roles["task"]],
+                       look=verdict.look,
                        purpose=roles["purpose"], source=describe_source(roles),
                        explained=_explained(facts),
                        **{key: to_markdown(table) for key, table in tables.items()}, **judged)

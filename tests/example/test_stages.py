@@ -3,6 +3,7 @@ import importlib.util
 import json
 import shutil
 from dataclasses import asdict
+from time import monotonic_ns
 
 import numpy as np
 import pandas as pd
@@ -244,6 +245,31 @@ def test_calibration_numbers_say_which_way_it_is_wrong():
 
 
 # Register
+
+def test_the_models_that_a_window_has_judged_are_counted(in_a_run):
+    label, day = pd.Series([0, 1, 1, 1]), pd.Series(pd.date_range("2013-07-01", periods=4))
+    window, later = challenge.hash_window(label, day), challenge.hash_window(label, day + pd.Timedelta("1D"))
+    assert window == challenge.hash_window(label.copy(), day.copy()) != later
+    assert window != challenge.hash_window(label[::-1], day) and window != challenge.hash_window(label)
+    runs = [("m", window, "a", 1), ("m", window, "b", 2), ("m", window, "a", 1), ("m", window, "c", 3),
+            ("m", later, "a", 1), ("other", window, "a", 1), ("m", window, "b", 2), ("m", window, "d", 4)]
+    for name, rows, digest, look in runs:
+        with mlflow_run(): assert challenge.count_look(name, rows, digest) == look
+
+
+def test_a_verdict_whose_run_was_deleted_counts_by_its_version(prepared, tmp_path, in_a_run):
+    digest, tags = evaluated(fitted(prepared), prepared, tmp_path), {"gate_window": "w", "gate_look": "4"}
+    challenge.register_judged(tmp_path / "model", digest, "m", "# card", tags, None)
+    assert challenge.count_look("m", "w", "another digest") == 5
+    assert challenge.count_look("m", "w", digest) == 4
+
+
+def mlflow_run():
+    "A run of an experiment of its own"
+    import mlflow
+    experiment = mlflow.create_experiment(f"experiment {monotonic_ns()}")
+    return mlflow.start_run(experiment_id=experiment, nested=True)
+
 
 @pytest.fixture
 def in_a_run(tmp_path, monkeypatch):

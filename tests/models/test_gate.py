@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 
 from mlops_nb.errors import UserError
-from mlops_nb.models.gate import judge, verdict_metrics, verdict_table, verdict_tags
+from mlops_nb.models.gate import judge, tightened, verdict_metrics, verdict_table, verdict_tags
+from mlops_nb.models.intervals import clustered_mean
 from mlops_nb.models.settings import GateSettings
 
 
@@ -177,3 +178,32 @@ def test_what_is_too_good_or_rests_on_a_leak_is_held_until_somebody_says_yes(los
     verdict = judge(champion - .05, champion, day, skill=skill, leaks=leaks, limits=GateSettings(max_skill=most))
     assert verdict.accepted is not held and ("suspiciously good" in verdict.reason) is held
     assert not held or "--set inputs.max_skill=1" in verdict.reason and all(leak in verdict.reason for leak in leaks)
+
+
+def test_alpha_is_spent_once_however_often_a_window_is_looked_at():
+    spent = [1 - tightened(0.95, look) for look in range(1, 2000)]
+    assert spent[:3] == pytest.approx([.05, .05 / 6, .05 / 12]) and sum(spent) < 1.5 * .05
+
+
+def test_a_later_look_needs_more_and_says_so(losses):
+    champion, day = losses
+    gain = np.random.default_rng(3).normal(0, 0.1, 60)[day]
+    gain += 0.045 - gain.mean()
+    verdicts = {look: judge(champion - gain, champion, day, look=look) for look in (1, 2, 20)}
+    assert [one.accepted for one in verdicts.values()] == [True, True, False]
+    assert "look" not in verdicts[1].reason and verdicts[1].look == 1
+    assert "with 99.17% confidence" in verdicts[2].reason and "look 2 at this window" in verdicts[2].reason
+    assert "look 20 at this window (judge on newer rows to start again)" in verdicts[20].reason
+    assert verdicts[20].interval.high > verdicts[2].interval.high > verdicts[1].interval.high
+    assert verdict_metrics(verdicts[20])["gate_look"] == 20
+
+
+def test_twenty_equal_models_on_one_window_are_promoted_about_as_often_as_one():
+    "Without the count, most windows promote one of them"
+    rng, promoted, counts = np.random.default_rng(0), {"counted": 0, "uncounted": 0}, np.full(45, 300.0)
+    for _ in range(60):
+        windows = rng.standard_normal((20, 45)) * 300
+        highs = [[clustered_mean(window, counts, 100, tightened(0.95, look) if counted else 0.95).high
+                  for look, window in enumerate(windows, 1)] for counted in (True, False)]
+        for name, found in zip(promoted, highs): promoted[name] += min(found) < 0
+    assert promoted["counted"] <= 8 and promoted["uncounted"] >= 25
