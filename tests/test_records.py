@@ -86,3 +86,18 @@ def test_a_monitor_reads_in_any_folder(tmp_path, name):
 
 def test_needs_says_what_is_wrong():
     assert needs(status=int)({"status": "x" * 100}) == "status is '" + "x" * 40 + "'"
+
+
+@pytest.mark.parametrize("lost", ["status", "milliseconds", "valid", "mirror", "deployment", "time"])
+def test_a_request_whose_record_has_lost_a_field_stops_no_release(tmp_path, lost):
+    from mlops_nb.serving.endpoints import Endpoints
+    from mlops_nb.serving.state import EndpointFolder
+    folder, now = EndpointFolder(tmp_path, "echo"), "2026-01-01T00:00:00+00:00"
+    with folder.change(): pass
+    whole = {"time": now, "served": now, "deployment": "blue", "mirror": False, "status": 200, "milliseconds": 1.0,
+             "valid": True}
+    log = folder.path/"served"/"2026"/"01"/"01"/"00"/"x.jsonl"
+    log.parent.mkdir(parents=True)
+    broken = {name: value for name, value in whole.items() if name != lost}
+    log.write_bytes(lines(broken | {"request_id": "1"}, whole | {"request_id": "2"}))
+    assert [event["request_id"] for event in Endpoints(tmp_path).events("echo")] == ["2"]

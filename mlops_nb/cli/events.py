@@ -144,10 +144,13 @@ def watch(every: float, no_tower: bool) -> None:
     \b
     mlops-nb watch
 
-    One for each project. It may be killed and started again: a tick that was missed is caught up, once.
+    One for each project. It may be killed and started again: a tick that was missed is caught up, once. It starts the
+    endpoints of this machine again whose host was killed; those that you stopped stay so.
     """
     from mlops_nb.retraining.watch import watch as run_schedules
-    sys.exit(run_schedules(find_project().root, every, not no_tower, click.echo))
+    from mlops_nb.serving.endpoints import find_killed
+    root = find_project().root
+    sys.exit(run_schedules(root, every, not no_tower, click.echo, partial(find_killed, root)))
 
 # %% ../../nbs/api/cli/07_events.ipynb #f039c48a
 def link_workspace(on: str, folder: Path) -> None:

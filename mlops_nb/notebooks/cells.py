@@ -93,7 +93,7 @@ def load_notebook(
     try:
         if "worksheets" in raw: raw = _convert(raw, path)
         cells = [_mend(cell, number) for number, cell in enumerate(raw["cells"], 1)]
-    except (KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, AttributeError, ValueError):
         raise UserError("not a notebook: it has no cells", accepted=ACCEPTED_FILE, file=path) from None
     return {"cells": cells, "metadata": raw.get("metadata") or {}, "nbformat": 4, "nbformat_minor": 5}
 

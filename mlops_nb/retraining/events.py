@@ -295,7 +295,7 @@ class EventRecord(TypedDict):
     "An event, and what it led to"
     id: str
     breach: str | None
-    time: str
+    time: str                           # As the sender states it; empty where that is no time
     source: str
     deliveries: int                     # How often it arrived
     conflicts: int                      # Other contents that arrived under its id
@@ -334,6 +334,7 @@ def describe_events(
 def _event_record(row: sqlite3.Row) -> EventRecord:
     "Return a row with its JSON read, and what to say where nothing was decided"
     record = dict(row)
+    if not is_time(record["time"]): record["time"] = ""
     record["result"] = read_event(json.loads(record.pop("body")))["result"]
     for name in ("window", "outcome"): record[name] = json.loads(record[name]) if record[name] else None
     if not record["breach"]:

@@ -182,13 +182,16 @@ class Round:
         schedules: list[Schedule],      # What may fire
         echo: Callable[[str], None] = print,    # Prints what happens
         tower: bool = False,            # Refresh the control tower after anything has ended
+        killed: Callable[[], list[str]] = list,     # Names the endpoints whose host was killed
     ):
         self.runner, self.ticks, self.schedules, self.echo, self.tower = runner, ticks, schedules, echo, tower
+        self.killed = killed
         self.lanes: dict[str, Lane] = {}
 
     def run(self) -> bool:
         "Look after everything once, and tell whether anything has ended"
         ended = self.attempt("work", self.runner.poll)
+        self.attempt("endpoints", self.revive)
         for schedule in self.schedules: self.attempt(schedule.name, partial(self.fire, schedule))
         self.attempt("events", self.handle)
         if ended and self.tower: self.attempt("tower", self.refresh)
@@ -220,6 +223,19 @@ class Round:
             self.say(f"{schedule.name}: {ended}{f', {missed} ticks at once' * (missed > 1)}")
         self.runner.start(lane, schedule.command, done)
 
+    def revive(self) -> None:
+        "Begin to start the hosts that were killed, each in its lane; what cannot start is tried again later"
+        for name in self.killed():
+            lane = f"endpoint {name}"
+            if lane in self.runner.works or self.lanes.setdefault(lane, Lane()).is_waiting: continue
+            self.say(f"{lane}: its host was killed; it is started again")
+            self.runner.start(lane, ["endpoint", "start", name], partial(self.note_start, lane))
+
+    def note_start(self, lane: str, code: int) -> None:
+        "Say how the start of a host has ended"
+        self.lanes[lane].note(code == 0)
+        self.say(f"{lane}: {'serves again' if code == 0 else 'cannot start, tried again later'}")
+
     def handle(self) -> None:
         "Begin the handler if anything is pending and it does not run"
         if "events" in self.runner.works or not has_work(self.runner.root): return
@@ -238,6 +254,7 @@ def watch(
     every: float = 2.0,     # Seconds between looks
     tower: bool = True,     # Refresh the control tower after anything happened
     echo: Callable[[str], None] = print,    # Prints what happens
+    killed: Callable[[], list[str]] = list, # Names the endpoints whose host was killed
 ) -> int:                   # The exit code
     "Run until a signal"
     project = Project(Path(root))
@@ -251,7 +268,7 @@ def watch(
         names = ", ".join(schedule.name for schedule in schedules)
         echo(f"watching {len(schedules)} schedule{'s' * (len(schedules) != 1)}: {names}")
         with closing(Ticks(root)) as ticks:
-            one_round = Round(runner, ticks, schedules, echo, tower)
+            one_round = Round(runner, ticks, schedules, echo, tower, killed)
             while not runner.stopping.is_set():
                 one_round.run()
                 runner.stopping.wait(every)

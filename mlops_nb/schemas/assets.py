@@ -95,8 +95,10 @@ def check_traffic(
         yield position.at(value, "mirror_traffic").problem(f"mirror_traffic is {max(map(int, mirror.values()))} %",
                                                            "at most 50 %",
                                                         "write 50 or less")
-    if len(mirror) > 1: yield position.at(value, "mirror_traffic").problem(f"mirror_traffic names {', '.join(mirror)}",
-                                                                        "one deployment", "keep one of them")
+    if len(mirror) > 1:
+        names = ", ".join(map(str, mirror))
+        yield position.at(value, "mirror_traffic").problem(f"mirror_traffic names {names}", "one deployment",
+                                                            "keep one of them")
 
 def check_size(
     value: dict,        # An online deployment

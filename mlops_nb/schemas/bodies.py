@@ -65,7 +65,7 @@ def _names_something(parts: tuple, position: Position, heads: dict) -> Iterator[
                             suggest(parts[0], heads))
     elif ".".join(parts[1:]) not in ports:
         yield position.problem(f"{position.name}: {written} names nothing",
-                               f"{parts[0]}: {', '.join(ports) or 'there are none'}",
+                               f"{parts[0]}: {', '.join(map(str, ports)) or 'there are none'}",
                             suggest(parts[-1], ports))
 
 # %% ../../nbs/api/schemas/11_bodies.ipynb #48daed45

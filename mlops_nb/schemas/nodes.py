@@ -163,14 +163,15 @@ def find_port(
         case ("parent", ("inputs" | "outputs") as side,
               *name): ports = scope.inputs if side == "inputs" else scope.outputs
         case ("parent", "jobs", step, "outputs", *name) if step in scope.nodes: ports = scope.nodes[step]
-        case ("parent", "jobs", step, *_): return None, (f"a step: {', '.join(scope.nodes)}",
+        case ("parent", "jobs", step, *_): return None, (f"a step: {', '.join(map(str, scope.nodes))}",
                                                          suggest(step, scope.nodes))
         case (word,) if word in BUILT_IN: return None, None
         case _: return None, ("${{parent.inputs.NAME}} or ${{parent.jobs.STEP.outputs.NAME}}",
                               f"write ${{{{parent.{'.'.join(parts)}}}}}" if parts[0] in ("inputs", "outputs", "jobs")
                               else suggest(parts[0], ["parent"]))
     key = ".".join(name)
-    return ports.get(key), None if key in ports else (", ".join(ports) or "there are none", suggest(key, ports))
+    if key in ports: return ports.get(key), None
+    return None, (", ".join(map(str, ports)) or "there are none", suggest(key, ports))
 
 def check_bindings(
     value: dict,            # A node
@@ -223,7 +224,7 @@ def check_call(
         for name in as_mapping(value.get(key)):
             if name not in ports:
                 at, what = position.at(value, key).at(value[key], name), f"{_title(component)} has no {name!r}"
-                yield at.problem(f"{position.name}.{key}: {what}", ", ".join(ports) or "none",
+                yield at.problem(f"{position.name}.{key}: {what}", ", ".join(map(str, ports)) or "none",
                                  suggest(name, ports) or "remove it", "ignored" if key == "inputs" else "error")
     for name, port in component.input_ports.items():
         if port.required and inputs.get(name) is None and name not in space:

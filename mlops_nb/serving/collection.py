@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Hour', 'COLLECTIONS', 'READERS', 'NUMBERED', 'Place', 'new_instance_name', 'Appender', 'hash_key', 'Privacy', 'iso',
            'cloud_event', 'Recipe', 'Collector', 'rows_by_request', 'record_outcomes', 'read_outcomes',
-           'is_valid_reply', 'Journal', 'Cursor', 'iter_served', 'find_served_fault', 'end_cursor']
+           'is_valid_reply', 'Journal', 'Cursor', 'iter_served', 'is_whole', 'find_served_fault', 'end_cursor']
 
 # %% ../../nbs/api/serving/05_collection.ipynb #7503f8a1
 import errno
@@ -375,6 +375,12 @@ def iter_served(
 
 _SERVED: dict[str, Any] = dict(time=str, served=str, request_id=str, deployment=str, mirror=bool, status=int,
                milliseconds=(int, float), valid=bool, generation=int)
+
+def is_whole(
+    event: dict,    # From `iter_served`
+) -> bool:
+    "Tell whether a record says all that is counted of a request; a line may have lost fields and still be JSON"
+    return {*_SERVED} - {"generation"} <= {*event}
 
 def find_served_fault(
     event: dict,    # A record of a served request

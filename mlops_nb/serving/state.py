@@ -14,6 +14,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from copy import deepcopy
 from functools import cached_property
 from pathlib import Path
 
@@ -24,20 +25,20 @@ from ..project import Project
 # %% ../../nbs/api/serving/03_state.ipynb #790d0fd9
 class HostLock:
     "The lock that the host of an endpoint holds"
-    def __init__(self, path: Path): self.path = path
+    def __init__(self, path: Path): self.path, self.alive = path, path.with_name("alive.lock")
 
     @contextmanager
     def hold(self,
-        seconds: float = 10.0,  # To wait for somebody who only looks
+        seconds: float = 10.0,  # To wait for a host that is about to end
     ) -> Iterator[bool]:        # False if another host holds it
         "Be the host for as long as the block lasts"
-        end = time.monotonic() + seconds
-        while True:
-            with lock(self.path, timeout=0.2) as mine:
-                if mine: self.path.write_text(str(os.getpid()))
-                if mine or time.monotonic() > end or self.is_alive(self.written):
-                    yield mine
-                    return
+        with lock(self.path, timeout=seconds) as mine:
+            if not mine:
+                yield False
+                return
+            with lock(self.alive):
+                self.path.write_text(str(os.getpid()))
+                yield True
 
     @property
     def written(self) -> int | None:
@@ -57,7 +58,7 @@ class HostLock:
     def pid(self) -> int | None:
         "The process that hosts the endpoint; None if there is none. A dead one is told without a touch of the lock"
         if not self.is_alive(pid := self.written): return None
-        with lock(self.path, timeout=0) as free: return None if free else pid
+        with lock(self.alive, timeout=0) as free: return None if free else pid
 
     def signal(self) -> None:
         "Let the host know that the state has changed"
@@ -119,7 +120,7 @@ class EndpointFolder:
         Project(self.root).make_local()
         with self.lock("state", timeout) as mine:
             if not mine: raise _held(self.path / "state.lock")
-            state = {**EMPTY_STATE, "name": self.name, **self.state}
+            state = {**deepcopy(EMPTY_STATE), "name": self.name, **self.state}
             yield state
             state["generation"] += 1
             write_whole(self.path / "state.json", json.dumps(state, indent=1))

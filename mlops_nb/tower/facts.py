@@ -22,6 +22,7 @@ from ..retraining.policy import find_fault, is_time
 from ..serving.endpoints import Endpoint, Endpoints
 from ..settings import ProjectSettings
 from ..times import parse_time
+from ..workspace.retention import disk_use
 from ..workspace.workspace import Workspace, list_steps
 
 # %% ../../nbs/api/tower/01_facts.ipynb #e3531040
@@ -149,6 +150,7 @@ class Facts(TypedDict):
     jobs: list[Job]                 # The newest first
     replay: Record                  # Of `mlops-nb loop`
     set_aside: dict[str, int]       # From `count_set_aside`
+    disk: dict[str, int]            # Bytes of each part of the local workspace, the largest first
 
 def collect_facts(
     root: Path | str,    # The project's folder
@@ -161,4 +163,5 @@ def collect_facts(
         policy=project.settings.section(MonitoringSettings), endpoints=endpoints,
         traffic={endpoint.name: count_traffic(served.events(endpoint.name, None)) for endpoint in endpoints},
         results=read_results(project), events=events, releases=read_releases(project),
-        jobs=list_jobs(project), replay=read_replay(project), set_aside=count_set_aside(project, events))
+        jobs=list_jobs(project), replay=read_replay(project), set_aside=count_set_aside(project, events),
+        disk=disk_use(project))

@@ -117,7 +117,7 @@ def test_the_tower_escapes_every_field(browser, tmp_path):
     part = nothing(evil, evil, evil, evil, evil, evil, [], [signal], [job], evil)
     text = render_template(
         "page.html.jinja", style="", model=evil, written=evil, sentence=evil, look=evil, parts={evil: evil},
-        policy=evil, set_aside=evil,
+        policy=evil, set_aside=evil, disk=evil,
         tiles=[make_dataclass("Tile", ["name", "value", "note", "look"])(evil, evil, evil, evil)],
         performance=part, traffic=[make_dataclass("T", ["name", "chart", "mirrored"])(evil, evil, 5)], drift=part,
         events=[event], releases=[release], runs=part)

@@ -171,6 +171,15 @@ def test_of_two_events_about_one_breach_the_first_counts(tmp_path):
     assert len(retrainer.asked) == 1 and {row["action"] for row in list_events(tmp_path)} == {"retrain"}
 
 
+def test_a_time_that_is_none_is_left_out_and_the_event_kept(tmp_path):
+    "The control tower could not be written any more"
+    from mlops_nb.tower.parts import events_part
+    handle(tmp_path, dict(breach_event(result()), time="2013-08-01T00:00cccc:00Z"), StandIn(), NOW)
+    row, = list_events(tmp_path)
+    assert (row["time"], row["action"]) == ("", "retrain")
+    assert events_part({"events": [row]}, tmp_path)[0].day == "-"
+
+
 def test_the_window_is_that_of_the_decision(tmp_path):
     receive(tmp_path, breach_event(result()))
     settle(tmp_path, StandIn(days=lambda now: dict(test_end=f"{now:%Y-%m-%d}")), NOW)

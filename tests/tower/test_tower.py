@@ -245,3 +245,9 @@ def test_everybody_can_read_it(browser, file, scheme):
     found = axe.Axe().run(tab)
     assert found.violations_count == 0, found.generate_report()
     tab.close()
+
+
+def test_the_footer_says_what_is_on_disk(file, found):
+    "The parts of the local workspace, the largest first"
+    said = re.search(r"On disk: [\d.]+ [kMG]?B, of which (\S+) [\d.]+ [kMG]?B", file.read_text())
+    assert said and found["disk"] and said[1] == max(found["disk"], key=found["disk"].__getitem__)
