@@ -28,6 +28,11 @@ REASONS = {
     "is '{{": "a template, to be filled in",
     "names nothing": "a binding to an input or output that is not there",
     "neither image nor build": "an environment without image and build",
+    "experiment_name is '": "an experiment name with blanks",
+    "name is '": "a name that Azure refuses later",
+    "needs 'production_data'": "a monitor that leaves its data to Azure",
+    "needs 'monitoring_signals'": "a monitor that leaves its signals to Azure",
+    "center_crop is 224": "a number for an enumeration of truth values",
     "stands twice": "a key twice",
 }
 VERDICTS = {(False, False): "accept", (True, True): "refuse", (True, False): "ours", (False, True): "theirs"}

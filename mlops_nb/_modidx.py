@@ -4500,6 +4500,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                              'mlops_nb/schemas/components.py'),
                                              'mlops_nb.schemas.components.given_ports': ( 'api/schemas/components.html#given_ports',
                                                                                           'mlops_nb/schemas/components.py'),
+                                             'mlops_nb.schemas.components.is_flow': ( 'api/schemas/components.html#is_flow',
+                                                                                      'mlops_nb/schemas/components.py'),
                                              'mlops_nb.schemas.components.kind_of': ( 'api/schemas/components.html#kind_of',
                                                                                       'mlops_nb/schemas/components.py'),
                                              'mlops_nb.schemas.components.node_kind': ( 'api/schemas/components.html#node_kind',

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import mlops_nb.schemas.jobs as ref
 from .bodies import AnyPort, check_body, check_brackets, check_command, load_checked
-from .components import Component, Files, Port, component_of, given_ports, node_kind
+from .components import Component, Files, Port, component_of, given_ports, is_flow, node_kind
 from .documents import Document
 from .expressions import BUILT_IN, binding, references
 from .ports import check_base, check_connection, check_declaration, check_literal
@@ -47,7 +47,7 @@ def resolve_component(
     if key in visit.open or not key.is_file(): return None
     if key not in visit.checked: yield from _check_file(path, position, visit)
     doc = visit.checked[key]
-    return component_of(doc, doc.folder) if doc else None
+    return component_of({} if is_flow(doc) else doc, doc.folder) if doc else None
 
 def _check_file(path: Path, position: Position, visit: Visit) -> Iterator[Problem]:
     "Read and check a component file"
@@ -71,6 +71,9 @@ def check_component(
 ) -> Iterator[Problem]:
     "The problems of a component itself"
     component = component_of(doc, position.folder)
+    if is_flow(doc):
+        yield position.problem("a flow as a component runs on Azure only", kind="azure_only")
+        return
     if component.kind in ref.AZURE_ONLY:
         yield position.problem(f"a component of type {component.kind} runs on Azure only", kind="azure_only")
         return

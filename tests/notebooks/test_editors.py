@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -55,6 +56,28 @@ CELLS = {  # Cells of one notebook each, by what they are about
         "import multiprocessing as m\nfrom math import sqrt\nwith m.get_context('spawn').Pool(1) as p:\n"
         "    print(p.map(sqrt, [9]))"
     ],
+    "an aiohttp client of two cells": [
+        "import asyncio, aiohttp\nfrom aiohttp import web\n"
+        "async def hello(request): return web.json_response({'n': 7})\n"
+        "app = web.Application()\napp.router.add_get('/', hello)\nrunner = web.AppRunner(app)\nawait runner.setup()\n"
+        "site = web.TCPSite(runner, '127.0.0.1', 0)\nawait site.start()\n"
+        "port = site._server.sockets[0].getsockname()[1]\nsession = aiohttp.ClientSession()",
+        "async def get():\n"
+        "    async with session.get(f'http://127.0.0.1:{port}/') as r: return r.status, await r.json()\n"
+        "await asyncio.gather(get(), get())",
+        "await session.close()\nawait runner.cleanup()\nsession.closed",
+    ],
+    "an aiohttp client that is refused": [
+        "import aiohttp\nsession = aiohttp.ClientSession()",
+        "try: await session.get('http://127.0.0.1:1/')\nfinally: await session.close()",
+    ],
+    "tqdm": [
+        "import sys\nfrom tqdm import tqdm\n"
+        "print(sum(tqdm(range(100), file=sys.stdout, mininterval=9, bar_format='{n_fmt}/{total_fmt}')))"
+    ],
+    "tqdm.auto": [
+        "from tqdm.auto import tqdm\nfor n in tqdm(range(3), bar_format='{n_fmt}/{total_fmt}'): pass\nprint(n)"
+    ],
     "long output": ["print('x' * 50_000)\n'y' * 1000"],
     "bytes": [
         "b'\\x00\\xff'",
@@ -84,10 +107,25 @@ def told(output):
     return output["output_type"], {mime: "".join(data) for mime, data in output["data"].items()}
 
 
+def join_streams(outputs):
+    "What a reader sees: texts that follow each other are one, and what follows a carriage return is written over"
+    joined = []
+    for output in outputs:
+        if joined and output[0] == "stdout" == joined[-1][0]:
+            joined[-1] = ("stdout", joined[-1][1] + output[1])
+        else:
+            joined.append(output)
+    return [
+        ("stdout", re.sub(r"[^\n]*\r(?!\n)", "", output[1])) if output[0] == "stdout" else output for output in joined
+    ]
+
+
 def ends(nb):
     "Outputs of every executed cell of a notebook"
     return [
-        [told(o) for o in c["outputs"] if o.get("name") != "stderr"] for c in nb["cells"] if c["cell_type"] == "code"
+        join_streams([told(o) for o in c["outputs"] if o.get("name") != "stderr"])
+        for c in nb["cells"]
+        if c["cell_type"] == "code"
     ]
 
 

@@ -184,3 +184,31 @@ def test_an_entry_script_is_a_file_or_a_module(tmp_path, entry, found):
     (tmp_path/"c.yml").write_text(PARALLEL.replace("ENTRY", entry))
     whats = [p.what for p in validate(tmp_path/"c.yml")]
     assert whats == ([] if found else [f"task.entry_script: {entry} is not in ./src"])
+
+
+FLOWS = """
+type: pipeline
+inputs: {d: {type: uri_file, path: azureml:d:1}}
+jobs:
+  asked:
+    type: parallel
+    component: ./FILE
+    inputs: {data: "${{parent.inputs.d}}", text: "${data.text}"}
+    outputs: {flow_outputs: {type: uri_folder}}
+    environment_variables: {KEY: k}
+  after:
+    command: ls ${{inputs.x}}
+    environment: azureml:e:1
+    inputs: {x: {type: uri_folder, path: "${{parent.jobs.asked.outputs.flow_outputs}}"}}
+"""
+PROMPTFLOW = "$schema: https://azuremlschemas.azureedge.net/promptflow/latest/"
+
+
+@pytest.mark.parametrize("file, text", [("flow.dag.yaml", f"{PROMPTFLOW}Flow.schema.json\nnodes: []\n"),
+                                        ("run.yml", f"{PROMPTFLOW}Run.schema.json\nflow: ./basic\n")])
+def test_a_flow_is_a_component_of_azures(tmp_path, file, text):
+    (tmp_path/file).write_text(text)
+    (tmp_path/"p.yml").write_text(FLOWS.replace("FILE", file))
+    assert [(p.kind, p.what) for p in validate(tmp_path/"p.yml")] == [
+        ("azure_only", "a flow as a component runs on Azure only")]
+    with pytest.raises(UserError, match="runs on Azure only"): check_file(tmp_path/"p.yml")
