@@ -42,7 +42,10 @@ class WorkspaceSettings:
     # Added to the names of its endpoints, which must be free in the whole region of Azure
     endpoint_suffix: str = ""
     cloud: str = "azure"            # Who provides it: an entry point of the group mlops_nb.workspaces
-    push: str = "none"              # How breaches of Azure's monitors arrive: none (asked for), or queue (Event Grid)
+    # How breaches of Azure's monitors arrive: none (asked for), queue (Event Grid), logic_app (the queue, and a call)
+    push: str = "none"
+    # Whom the Logic App calls: OWNER/NAME at GitHub, or the address of a webhook of Azure DevOps
+    dispatch_to: str = ""
     # Made from pipelines/environment; false: by your own Bicep or Terraform, and only verified
     managed: bool = True
     @property

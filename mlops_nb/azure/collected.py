@@ -100,7 +100,7 @@ class LedgerCopy:
 
 # %% ../../nbs/api/azure/12_collected.ipynb #d2d15417
 QUEUE = "mlops-nb-breaches"     # In the storage account of the workspace
-PUSH = ("none", "queue")        # Values of `push` in settings.ini
+PUSH = ("none", "queue", "logic_app")   # Values of `push` in settings.ini
 STORAGE, STORAGE_API = "https://storage.azure.com", "2021-12-02"
 
 class Message(NamedTuple):
@@ -128,7 +128,7 @@ def read_message(
 
 def push_of(
     workspace: Connection,
-) -> str:           # none or queue
+) -> str:           # One of `PUSH`
     "Return how breaches arrive"
     push = workspace.settings.push
     if push in PUSH: return push

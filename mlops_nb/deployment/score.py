@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MODEL', 'FIELDS', 'NAMES', 'DTYPES', 'REFUSALS', 'model_folder', 'init', 'warm_up', 'predict', 'frame', 'collectors',
-           'collect', 'answer', 'run']
+           'with_labels', 'collect', 'answer', 'run']
 
 # %% ../../nbs/deployment/01_score.ipynb #0fc6de31
 import logging
@@ -105,6 +105,18 @@ def collectors() -> tuple:  # For what was asked, for what was answered; empty w
     def warn(error) -> None: logging.getLogger(__name__).warning("not collected: %s", error)
     return tuple(Collector(name=name, on_error=warn) for name in ("model_inputs", "model_outputs"))
 
+# %% ../../nbs/deployment/01_score.ipynb #260c1b56
+def with_labels(
+    answers: list[dict],    # One for each row
+) -> list[dict]:            # With `prediction`: the class; 0.5 and more is the second of two
+    "Add the likeliest class to what is collected"
+    if NAMES == ("prediction",): return answers
+    classes = MODEL.classes_.tolist()
+    def likeliest(row: dict):
+        if len(classes) == 2: return classes[row["probability"] >= 0.5]
+        return classes[max(range(len(NAMES)), key=lambda number: row[NAMES[number]])]
+    return [{**row, "prediction": likeliest(row)} for row in answers]
+
 # %% ../../nbs/deployment/01_score.ipynb #d96f37af
 def collect(
     X,                  # A DataFrame: what was asked
@@ -119,7 +131,7 @@ def collect(
     from azureml.ai.monitoring.context import BasicCorrelationContext
     personal = os.environ.get("COLLECT_WITHOUT", "").split(",")
     id = request_id or str(uuid.uuid4())
-    tables = (X.drop(columns=personal, errors="ignore"), pd.DataFrame(answers))
+    tables = (X.drop(columns=personal, errors="ignore"), pd.DataFrame(with_labels(answers)))
     for collector, table in zip(collectors(), tables):
         collector.collect(table.assign(**{contract.REQUEST_COLUMN: id}), BasicCorrelationContext(id=id))
 

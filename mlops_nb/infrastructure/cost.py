@@ -90,7 +90,8 @@ def estimate(
     registry = declaration.foundation["container_registry"]["sku"]
     a_day, a_gb = prices["container_registry_day"].get(registry), prices["storage_gb_month"].get(sku)
     push = CostLine("events of breaches, free up to 25,000 a month", 0, 0)
-    pushed = [push] if declaration.where.push != "none" else []
+    call = CostLine("Logic App, 6 steps a breach, free up to 4,000 steps a month", 0, 0)
+    pushed = {"queue": [push], "logic_app": [push, call]}.get(declaration.where.push, [])
     return [
         CostLine(f"container registry {registry}", a_day and a_day * HOURS_A_MONTH / 24, 0),
         CostLine(f"storage {sku}, {stored_gb:g} GB assumed", _times(a_gb, stored_gb), 0),

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['GRID_API', 'QUEUE_API', 'ROLE_API', 'UNDELIVERED', 'BREACH_WORDS', 'SENDER', 'WRITER', 'push_kind', 'topic_id',
-           'identity_of', 'IdentityRole', 'subscription_body', 'push_resources']
+           'identity_of', 'IdentityRole', 'breach_subscription', 'subscription_body', 'push_resources']
 
 # %% ../../nbs/api/infrastructure/10_push.ipynb #69fd78e0
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ SENDER, WRITER = "Storage Queue Data Message Sender", "Storage Blob Data Contrib
 
 def push_kind(
     declaration: Declaration,
-) -> str:           # none or queue
+) -> str:           # One of `PUSH`
     "Return how breaches arrive"
     push = declaration.where.push
     if push in PUSH: return push
@@ -52,10 +52,11 @@ class IdentityRole(Resource):
     holder: str = ""    # Path of the resource
     role: str = ""      # Azure's name
     scope: str = ""     # Path
+    api: str = GRID_API # Version of the interface of the holder
 
     def _assignment(self) -> tuple[str, str]:
         "Return the identity, and the path of the assignment; both empty where there is no identity"
-        principal = identity_of(self.azure.get(self.holder, GRID_API))
+        principal = identity_of(self.azure.get(self.holder, self.api))
         name = uuid5(NAMESPACE_URL, f"{principal}|{ROLES[self.role]}|{self.scope.lower()}")
         path = f"{self.scope}/providers/Microsoft.Authorization/roleAssignments/{name}"
         return (principal, path) if principal else ("", "")
@@ -80,22 +81,28 @@ class IdentityRole(Resource):
         if path: self.azure.send("DELETE", path, ROLE_API, ok=(404,))
 
 # %% ../../nbs/api/infrastructure/10_push.ipynb #fc688e48
-def subscription_body(
+def breach_subscription(
     storage: str,   # Path of the account
 ) -> dict:
-    "Describe the subscription: breaches only, to the queue, by the topic's own identity"
-    identity = {"type": "SystemAssigned"}
-    queue = {"endpointType": "StorageQueue", "properties": {
-        "resourceId": storage, "queueName": QUEUE, "queueMessageTimeToLiveInSeconds": 7 * 86400}}
+    "Describe what all subscriptions share: breaches only, and where they go that nobody took"
     undelivered = {"endpointType": "StorageBlob", "properties": {
         "resourceId": storage, "blobContainerName": UNDELIVERED}}
     breach = {"operatorType": "StringContains", "key": f"data.RunTags.{AZURE_TAG}", "values": [BREACH_WORDS]}
-    return {"properties": {
-        "deliveryWithResourceIdentity": {"identity": identity, "destination": queue},
-        "deadLetterWithResourceIdentity": {"identity": identity, "deadLetterDestination": undelivered},
+    return {
+        "deadLetterWithResourceIdentity": {
+            "identity": {"type": "SystemAssigned"}, "deadLetterDestination": undelivered},
         "filter": {"includedEventTypes": [AZURE_EVENT], "advancedFilters": [breach]},
         "eventDeliverySchema": "EventGridSchema",
-        "retryPolicy": {"maxDeliveryAttempts": 30, "eventTimeToLiveInMinutes": 1440}}}
+        "retryPolicy": {"maxDeliveryAttempts": 30, "eventTimeToLiveInMinutes": 1440}}
+
+def subscription_body(
+    storage: str,   # Path of the account
+) -> dict:
+    "Describe the subscription of the queue: to it, by the topic's own identity"
+    queue = {"endpointType": "StorageQueue", "properties": {
+        "resourceId": storage, "queueName": QUEUE, "queueMessageTimeToLiveInSeconds": 7 * 86400}}
+    delivery = {"identity": {"type": "SystemAssigned"}, "destination": queue}
+    return {"properties": {"deliveryWithResourceIdentity": delivery, **breach_subscription(storage)}}
 
 def push_resources(
     declaration: Declaration,

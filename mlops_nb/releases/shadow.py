@@ -94,6 +94,8 @@ Prediction = float | str    # A probability or a value; of several classes, the 
 def _prediction_of(row) -> Prediction:
     "Return what one row of an answer says; NaN if it says nothing that can be compared"
     said = row if isinstance(row, dict) else {"": row}
+    if any(name.startswith("probability") for name in said):    # the label beside them says less
+        said = {name: value for name, value in said.items() if name != "prediction"}
     numbers = {name: float(v) for name, v in said.items() if isinstance(v, int | float) and not isinstance(v, bool)}
     if len(numbers) > 2: return max(numbers, key=numbers.__getitem__)
     if numbers: return next(iter(numbers.values()))

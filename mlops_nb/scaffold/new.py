@@ -159,7 +159,8 @@ def monitor_values(
                "prediction": output if regression or data.values == 2 else None}
     limit = f"regression: {{rmse: {data.spread:.4g}}}" if regression else "classification: {accuracy: 0.5}"
     watched = [name for name, kind in data.columns.items() if kind != "time"]   # times are never as they were
-    return {"output": output, "performance": limit, "features": ", ".join(map(_quote, watched)),
+    judged = "prediction: prediction" + ("" if regression else f", prediction_probability: {output}")
+    return {"output": output, "judged": judged, "performance": limit, "features": ", ".join(map(_quote, watched)),
             "reference_columns": ", ".join(f"{key}: {_quote(name)}" for key, name in columns.items() if name),
             "target_yaml": _quote(data.target), "day_yaml": "gate_day"}
 

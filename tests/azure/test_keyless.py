@@ -10,8 +10,9 @@ from mlops_nb.infrastructure.roles import roles_file
 from mlops_nb.schemas.documents import load
 
 from tests.support import ROOT
+from tests.support.azure.clients import sdk
 from tests.support.azure.small import command, placed
-from tests.support.loopback.identities import PARALLEL, identity_id
+from tests.support.loopback.identities import PARALLEL, client_id, identity_id
 
 PARALLEL_JOB = """
 type: pipeline
@@ -87,7 +88,7 @@ def test_jobs_carry_the_identity_and_are_refused_without(azure, small, file):
     assert seen.refusals.keys() <= {"listSecrets", "command job", "parallel job", "sweep job"}
     said = job["properties"]
     nodes = [node for node in (said.get("jobs") or {}).values() if node["type"] != "parallel"]
-    assert all("id-dev-client" in str(part["identity"]) for part in (said, *nodes))
+    assert all(client_id(identity_id("loopback", "id-dev")) in str(part["identity"]) for part in (said, *nodes))
 
 
 def test_a_parallel_step_needs_table_and_queue(azure, small):
@@ -145,5 +146,33 @@ def test_a_schedule_carries_it(azure, small):
     command(azure, small, "schedule", "apply", "weekly.yml", "--on", "dev")
     [schedule] = azure.state.all("workspaces/schedules")
     nodes = schedule["properties"]["action"]["jobDefinition"]["jobs"].values()
-    assert [node["identity"]["client_id"] for node in nodes] == ["id-dev-client"] * 2
+    assert [node["identity"]["client_id"] for node in nodes] == [client_id(identity_id("loopback", "id-dev"))] * 2
     assert seen.refusals.keys() <= {"listSecrets"}
+
+
+@pytest.mark.long
+def test_a_batch_endpoint_scores_with_the_identity_of_its_cluster(azure, small):
+    seen = azure.without_keys(granted())
+    identified(azure, small)
+    told = sdk(azure, f"""
+from azure.ai.ml import load_batch_endpoint
+from azure.ai.ml.entities import AmlCompute, IdentityConfiguration, ManagedIdentityConfiguration
+from azure.core.exceptions import HttpResponseError
+from mlops_nb.azure.sdk import load_batch_deployment
+own = ManagedIdentityConfiguration(resource_id="{identity_id('loopback', 'id-dev')}")
+def cluster(**identity):
+    made = AmlCompute(name="cpu", size="Standard_DS3_v2", max_instances=1, **identity)
+    client.compute.begin_create_or_update(made).result()
+def invoke():
+    return client.batch_endpoints.invoke("echo-batch", input=Input(type="uri_folder", path="table"))
+cluster()
+client.batch_endpoints.begin_create_or_update(load_batch_endpoint("batch-endpoint.yml")).result()
+client.batch_deployments.begin_create_or_update(load_batch_deployment("batch.yml")).result()
+try: refused = str(invoke())
+except HttpResponseError as error: refused = str(error)
+cluster(identity=IdentityConfiguration(type="user_assigned", user_assigned_identities=[own]))
+done = wait(client.jobs.get(invoke().name))
+tell([refused, done.status])
+""", small)
+    assert "batch endpoint: no identity reaches the storage account" in told[0] and told[1] == "Completed"
+    assert (seen.refusals["batch endpoint"], seen.used["batch endpoint"]) == (1, 1)

@@ -98,3 +98,28 @@ def test_the_window_that_a_workspace_collected_is_judged_here_with_the_limits_of
     assert [(one["action"], one["deliveries"]) for one in rows] == [("pending", 2)]
     assert rows[0]["result"]["endpoint"] == "echo"
     assert not retrainings(azure), "a monitor judges; the handler acts"
+
+
+def test_a_monitor_of_a_regression_is_applied_and_finds_errors_above_its_limits(azure, watched):
+    text = (watched / "monitor.yml").read_text()
+    text = text.replace("ml_task: classification", "ml_task: regression")
+    text = text.replace("classification: {accuracy: 0.3}", "regression: {rmse: 0.2, mae: 0.9}")
+    (watched / "monitor.yml").write_text(text)
+    made = json.loads(command(azure, watched, "schedule", "apply", "monitor.yml", "--on", "dev", "--json"))
+    assert made["enabled"]
+    collect(azure, wrong=0.5)
+    due(azure)
+    said, = (one["data"]["runTags"][AZURE_TAG] for one in breaches(azure))
+    assert "\"RootMeanSquaredError\", \"threshold_value\": 0.2" in said and "MeanAbsoluteError" not in said
+
+
+def test_probabilities_in_the_place_of_labels_fail_the_run_as_they_do_on_azure(azure, watched):
+    text = (watched / "monitor.yml").read_text()
+    text = text.replace("{prediction: prediction, prediction_", "{prediction: probability, prediction_")
+    (watched / "monitor.yml").write_text(text)
+    command(azure, watched, "schedule", "apply", "monitor.yml", "--on", "dev")
+    collect(azure)
+    run = azure.trigger("dev", "watch", NOW)
+    run.thread.join(120)
+    assert run.status == "Failed"
+    assert "mix of binary and continuous targets" in (run.folder / "execution.log").read_text()

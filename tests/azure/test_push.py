@@ -7,32 +7,43 @@ import pytest
 from mlops_nb.azure.client import credential
 from mlops_nb.infrastructure.arm import ArmClient, pipeline_client
 from mlops_nb.infrastructure.declared import Declaration
+from mlops_nb.infrastructure.dispatch import TOKEN, dispatch_resources, token_path
 from mlops_nb.infrastructure.push import push_resources
 from mlops_nb.retraining.events import AZURE_TAG
 from mlops_nb.settings import WorkspaceSettings
 
-from tests.support.azure.small import command
+from tests.support.azure.small import command, placed
 from tests.support.azure.watched import NOW, collect
 from tests.support.loopback.arm import SUBSCRIPTION
 
-pytestmark = pytest.mark.long
+slow = pytest.mark.long
 
 BELOW = {"location": "eastus", "storage": {"name": "loopbackstorage"},
          **{kind: {} for kind in ("key_vault", "container_registry", "logs")}}
+
+
+def declared(azure, project, push: str, **more) -> list:
+    "Write settings.ini, and make what it declares; gives the resources"
+    settings = project / "settings.ini"
+    settings.write_text(settings.read_text().replace("[dev]\n", f"[dev]\npush = {push}\n"))
+    made = Declaration("dev", WorkspaceSettings(**azure.workspace("dev"), push=push, **more), BELOW, {}, {}, {}, None)
+    arm = ArmClient(pipeline_client(credential()), SUBSCRIPTION)
+    if push == "logic_app":     # What a person does, once there is a key vault
+        secret = token_path(made)
+        azure.state.resources[secret.lower()] = {"id": secret, "properties": {"attributes": {"enabled": True}}}
+        azure.logic.secrets[secret.split("/")[-3], TOKEN], azure.logic.token = "github_pat_1", "github_pat_1"
+    resources = [*push_resources(made, arm), *dispatch_resources(made, arm)]
+    for resource in resources: resource.write(resource.read())
+    again = {resource.name: resource.read() for resource in resources}
+    assert all(again.values()) and not any(resource.changes(again[resource.name]) for resource in resources)
+    return resources
 
 
 @pytest.fixture
 def pushed(azure, watched, monkeypatch):
     "The project with `push = queue` in dev, and what that makes"
     for name, value in azure.env.items(): monkeypatch.setenv(name, value)
-    settings = watched / "settings.ini"
-    settings.write_text(settings.read_text().replace("[dev]\n", "[dev]\npush = queue\n"))
-    where = WorkspaceSettings(**azure.workspace("dev"), push="queue")
-    made = Declaration("dev", where, BELOW, {}, {}, {}, None)
-    resources = push_resources(made, ArmClient(pipeline_client(credential()), SUBSCRIPTION))
-    for resource in resources: resource.write(resource.read())
-    again = {resource.name: resource.read() for resource in resources}
-    assert all(again.values()) and not any(resource.changes(again[resource.name]) for resource in resources)
+    declared(azure, watched, "queue")
     command(azure, watched, "schedule", "apply", "monitor.yml", "--on", "dev")
     return watched
 
@@ -53,6 +64,7 @@ def retrainings(azure) -> list:
     return [one["name"] for one in azure.state.all("workspaces/jobs") if one["name"].startswith("retrain-")]
 
 
+@slow
 def test_a_breach_that_is_pushed_leads_to_one_retraining_however_it_is_delivered(azure, pushed):
     signals, begun = breach(azure, pushed), time.monotonic()
     azure.deliver(times=3, seed=4)
@@ -77,6 +89,7 @@ def test_a_breach_that_is_pushed_leads_to_one_retraining_however_it_is_delivered
     assert "no monitor of dev has found a breach" in command(azure, pushed, "events", "pull", "--on", "dev")
 
 
+@slow
 def test_a_message_that_is_no_event_is_kept_and_leads_to_nothing(azure, pushed):
     from tests.support.loopback.queues import Waiting
     azure.queues.messages["mlops-nb-breaches"] = [Waiting("torn {"), Waiting("")]
@@ -84,6 +97,7 @@ def test_a_message_that_is_no_event_is_kept_and_leads_to_nothing(azure, pushed):
     assert [row["action"] for row in read] == ["none", "none"] and waiting(azure) == 0
 
 
+@slow
 def test_without_its_role_the_topic_delivers_nothing_and_keeps_what_it_has(azure, pushed):
     gone = [id for id, one in azure.state.resources.items() if "roleassignments" in id
             and one["properties"]["roleDefinitionId"].endswith("c6a89b2d-59bc-44d0-9896-0f6e12d7b80a")]
@@ -93,8 +107,60 @@ def test_without_its_role_the_topic_delivers_nothing_and_keeps_what_it_has(azure
     assert gone and waiting(azure) == 0 and len(azure.queues.undelivered) == signals
 
 
+@slow
 def test_a_queue_that_nobody_has_made_is_named(azure, watched):
     settings = watched / "settings.ini"
     settings.write_text(settings.read_text().replace("[dev]\n", "[dev]\npush = queue\n"))
     said = command(azure, watched, "events", "pull", "--on", "dev", code=2)
     assert "has no queue mlops-nb-breaches" in said and "mlops-nb environment apply --on dev" in said
+
+
+def breached(azure, workspace: str = "dev") -> dict:
+    "An event as Azure's monitor makes it"
+    found = next(one for one in azure.state.all("workspaces") if one["name"] == workspace)
+    tag = "The signal 'drift' has failed due to one or more features violating metric thresholds."
+    return {"topic": found["id"], "subject": "experiments/1/runs/2", "id": "e-1", "dataVersion": "1.0",
+            "metadataVersion": "1", "eventType": "Microsoft.MachineLearningServices.RunStatusChanged",
+            "eventTime": "2026-11-29T06:00:00Z",
+            "data": {"runId": "2", "runStatus": "Completed", "runTags": {AZURE_TAG: tag}}}
+
+
+def test_a_logic_app_calls_github_with_the_token_and_the_queue_keeps_the_event(azure, small, monkeypatch):
+    for name, value in azure.env.items(): monkeypatch.setenv(name, value)
+    declared(azure, placed(azure, small, {}), "logic_app", dispatch_to="owner/flights")
+    other = {**breached(azure), "id": "e-2"}
+    other["data"] = {**other["data"], "runTags": {}}
+    azure.events += [breached(azure), other]
+    azure.deliver(times=2, seed=3)
+    to, body = azure.logic.dispatched[0]
+    assert to == "https://api.github.com/repos/owner/flights/dispatches" and len(azure.logic.dispatched) == 2
+    assert body == {"event_type": "breach", "client_payload": {"on": "dev"}} and waiting(azure) == 2
+    read = json.loads(command(azure, small, "events", "pull", "--on", "dev", "--json"))
+    assert [row["id"] for row in read] == ["e-1"] and waiting(azure) == 0
+
+
+@pytest.mark.parametrize("hurt", ["token", "role", "expired"])
+def test_a_call_that_github_does_not_take_is_repeated_by_event_grid_and_the_queue_has_the_event(
+        azure, small, monkeypatch, hurt):
+    for name, value in azure.env.items(): monkeypatch.setenv(name, value)
+    declared(azure, placed(azure, small, {}), "logic_app", dispatch_to="owner/flights")
+    if hurt == "token": azure.logic.secrets.clear()
+    if hurt == "expired": azure.logic.token = "github_pat_2"
+    if hurt == "role":
+        for id in [id for id, one in azure.state.resources.items() if "roleassignments" in id
+                   and one["properties"]["scope"].endswith(TOKEN)]: del azure.state.resources[id]
+    azure.events.append(breached(azure))
+    azure.deliver(times=1)
+    run = azure.logic.runs[-1]
+    assert (run["token"], run["call"]) == {"expired": ("Succeeded", "Failed")}.get(hurt, ("Failed", "Skipped"))
+    assert run["refused"] == "Succeeded" and run["taken"] == "Skipped"
+    assert azure.logic.dispatched == [] and len(azure.queues.undelivered) == 1 and waiting(azure) == 1
+
+
+def test_azure_devops_is_called_without_a_token(azure, small, monkeypatch):
+    for name, value in azure.env.items(): monkeypatch.setenv(name, value)
+    to = "https://dev.azure.com/airline/_apis/public/distributedtask/webhooks/breach?api-version=6.0-preview"
+    declared(azure, placed(azure, small, {}), "logic_app", dispatch_to=to)
+    azure.events.append(breached(azure))
+    azure.deliver(times=1)
+    assert azure.logic.dispatched == [(to, {"event_type": "breach", "on": "dev"})]

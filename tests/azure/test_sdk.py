@@ -1,5 +1,6 @@
 "The private parts of azure-ai-ml: each is where `mlops_nb.azure.sdk` expects it, and no other module knows one"
 import inspect
+import json
 import re
 import tomllib
 from importlib.metadata import version
@@ -48,6 +49,22 @@ def test_files_are_loaded_that_no_public_loader_reads(loader, name, tmp_path):
                                       "compute: azureml:cpu\n"}
     (tmp_path / "file.yml").write_text(texts[loader])
     assert type(getattr(sdk, loader)(tmp_path / "file.yml")).__name__ == name
+
+
+def test_a_monitor_of_a_regression_is_loaded_and_sent_with_its_own_limits(tmp_path):
+    from mlops_nb.azure.sdk import load_schedule
+
+    from tests.support.azure.watched import MONITOR
+    text = MONITOR.replace("ml_task: classification", "ml_task: regression")
+    text = text.replace("classification: {accuracy: 0.3}", "regression: {rmse: 12.5, mae: 8}")
+    (tmp_path / "monitor.yml").write_text(text)
+    sent = load_schedule(tmp_path / "monitor.yml")._to_rest_object().as_dict()["properties"]["action"]
+    signal = sent["monitorDefinition"]["signals"]["performance"]
+    assert signal["metricThreshold"] == {"modelType": "Regression", "metric": "RootMeanSquaredError",
+                                         "threshold": {"value": 12.5}}
+    all_of_it = json.loads(signal["properties"]["azureml.modelmonitor.model_performance_thresholds"])
+    assert {one["metric"]: one["threshold"]["value"] for one in all_of_it} == {"RootMeanSquaredError": 12.5,
+                                                                               "MeanAbsoluteError": 8}
 
 
 def test_datastores_are_opened_and_read_by_the_functions_that_the_sdk_itself_uses():

@@ -19,6 +19,8 @@ from mlops_nb.cli.main import main
 from mlops_nb.errors import UserError
 from mlops_nb.infrastructure import bootstrap, declared, image, roles
 from mlops_nb.infrastructure import plan as planning
+from mlops_nb.infrastructure.declared import load_declaration, resource_names
+from mlops_nb.infrastructure.resources import resource_ids
 from mlops_nb.schemas.documents import load
 
 from tests.support import ROOT
@@ -302,6 +304,48 @@ def test_push_comes_and_goes_with_one_setting(azure, root):
     assert not [one for one in azure.bench.state.resources if "systemtopics" in one] and azure.apply(root) == []
     bootstrap.set_setting(root/"settings.ini", "dev", "push", "phone")
     with pytest.raises(UserError, match="push is 'phone'"): azure.plan(root)
+
+
+def test_a_logic_app_calls_with_a_token_that_a_person_stores(azure, root):
+    for key, value in (("push", "logic_app"), ("dispatch_to", "owner/flights")):
+        bootstrap.set_setting(root/"settings.ini", "dev", key, value)
+    azure.ground.registered.discard("Microsoft.Logic")
+    said = str(azure.plan(root))
+    assert "az provider register --wait --namespace Microsoft.Logic" in said
+    vault = resource_names(load_declaration(root, "dev"))["key_vault"]
+    assert f"az keyvault secret set --vault-name {vault} --name mlops-nb-github-token" in said
+    azure.ground.registered.add("Microsoft.Logic")
+    made = [change.kind for change in azure.apply(root)]
+    assert made[-2:] == ["dispatcher", "event subscription"] and made.count("event subscription") == 2
+    azure.ground.writes.clear()
+    assert azure.apply(root) == [] and azure.ground.writes == []
+
+    secret = f"{resource_ids(load_declaration(root, 'dev'))['key_vault']}/secrets/mlops-nb-github-token"
+    azure.bench.state.resources[secret.lower()] = {"id": secret, "properties": {"attributes": {"enabled": True}}}
+    assert [change.kind for change in azure.apply(root)] == ["role of the dispatcher"]
+    assert azure.apply(root) == [] and "expires" in str(planning.check_environment(
+        load_declaration(root, "dev"), azure.azure(root))[-1])
+    given, = [one["properties"] for one in azure.ground.roles.values() if one["properties"]["scope"] == secret]
+    assert given["roleDefinitionId"].endswith("4633458b-17de-408a-b874-0445c86b69e6")
+
+    app = azure.at("Microsoft.Logic/workflows", "logic-mlw-flights-dev")
+    call = app["properties"]["definition"]["actions"]["choice"]["else"]["actions"]["call"]
+    call["inputs"]["uri"] = "https://example.com/elsewhere"
+    assert kinds(azure.plan(root).todo) == [("change", "dispatcher", "logic-mlw-flights-dev")]
+    azure.apply(root)
+    del azure.bench.state.resources[app["id"].lower()]      # deleted by hand: its address and identity die with it
+    again = [change.kind for change in azure.apply(root)]
+    assert again == ["dispatcher", "role of the dispatcher", "event subscription"]
+    assert azure.apply(root) == []
+
+    bootstrap.set_setting(root/"settings.ini", "dev", "push", "queue")
+    assert {change.name for change in azure.plan(root, prune=True).todo} == {"logic-mlw-flights-dev", "dispatch"}
+    azure.apply(root, prune=True)
+    assert not [one for one in azure.bench.state.resources if "/workflows/" in one or one.endswith("/dispatch")]
+    assert azure.apply(root) == []
+    bootstrap.set_setting(root/"settings.ini", "dev", "push", "logic_app")
+    bootstrap.set_setting(root/"settings.ini", "dev", "dispatch_to", "flights")
+    with pytest.raises(UserError, match="dispatch_to is 'flights'"): azure.plan(root)
 
 
 def subscription_filter(azure) -> str:

@@ -150,7 +150,7 @@ create_monitor:
       production_data:
         input_data: {type: uri_folder, path: azureml://datastores/workspaceblobstore/paths/modelDataCollector/flight-delay/version-1/model_outputs}
         data_context: model_outputs
-        data_column_names: {prediction: probability}
+        data_column_names: {prediction: prediction, prediction_probability: probability}
         data_window: *window
       reference_data:
         input_data: {type: uri_folder, path: azureml://datastores/workspaceblobstore/paths/modelDataCollector/flight-delay/outcomes}

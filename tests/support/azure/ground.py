@@ -10,14 +10,14 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
-from tests.support.loopback import arm, workspaces
+from tests.support.loopback import arm, logic, workspaces
 from tests.support.loopback.arm import ML, SUBSCRIPTION, TENANT, Call, Refused, store
 from tests.support.loopback.proxy import Answer
 
 REGIONS = ["West Europe", "East US", "North Europe"]
 NAMESPACES = (ML, "Microsoft.Storage", "Microsoft.KeyVault", "Microsoft.ContainerRegistry", "Microsoft.Insights",
               "Microsoft.OperationalInsights", "Microsoft.Consumption", "Microsoft.ManagedIdentity",
-              "Microsoft.EventGrid")
+              "Microsoft.EventGrid", "Microsoft.Logic")
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ KINDS = {
                                        "properties.sku.name"), ("tags", "properties.enableRbacAuthorization",
         "properties.softDeleteRetentionInDays", "properties.enablePurgeProtection"),
                                       ("location", "properties.tenantId", "properties.softDeleteRetentionInDays"), 2),
+    "microsoft.keyvault/vaults/secrets": Kind(("properties.value",)),
     "microsoft.operationalinsights/workspaces": Kind(("location",),
                                                      ("tags", "properties.sku.name", "properties.retentionInDays",
                                                       "properties.workspaceCapping.dailyQuotaGb"), ("location",), 2),
@@ -56,10 +57,12 @@ KINDS = {
                                              ("tags", "identity.type"),
                                              ("location", "properties.source", "properties.topicType"), 2),
     "microsoft.eventgrid/systemtopics/eventsubscriptions": Kind(
+        ("properties.filter.includedEventTypes",),
         (f"{DELIVERY}.identity.type", f"{DELIVERY}.destination.endpointType",
          f"{DELIVERY}.destination.properties.resourceId", f"{DELIVERY}.destination.properties.queueName",
-         "properties.filter.includedEventTypes"),
-        (f"{DELIVERY}.destination.properties.queueMessageTimeToLiveInSeconds", f"{DEAD}.identity.type",
+         "properties.destination.endpointType", "properties.destination.properties.endpointUrl",
+         "properties.destination.properties.maxEventsPerBatch",
+         f"{DELIVERY}.destination.properties.queueMessageTimeToLiveInSeconds", f"{DEAD}.identity.type",
          f"{DEAD}.deadLetterDestination.endpointType", f"{DEAD}.deadLetterDestination.properties.resourceId",
          f"{DEAD}.deadLetterDestination.properties.blobContainerName", "properties.filter.advancedFilters",
          "properties.eventDeliverySchema", "properties.retryPolicy.maxDeliveryAttempts",
@@ -141,7 +144,7 @@ class Ground:
         if not provider: return self.scopes
         if not call.segments or call.kind in beside: return self.providers
         return {"microsoft.authorization": self.authorization, "microsoft.resources": self.deployments,
-                ML.lower(): None}.get(provider, self.plain)
+                ML.lower(): None, "microsoft.logic": None}.get(provider, self.plain)
 
     # Groups and subscriptions
 
@@ -197,7 +200,8 @@ class Ground:
 
     def provider(self, name: str) -> dict:
         kinds = {ML: ["workspaces", "registries"], "Microsoft.Storage": ["storageAccounts"],
-                 "Microsoft.ContainerRegistry": ["registries"], "Microsoft.EventGrid": ["systemTopics"]}.get(name, [])
+                 "Microsoft.ContainerRegistry": ["registries"], "Microsoft.EventGrid": ["systemTopics"],
+                 "Microsoft.Logic": ["workflows"]}.get(name, [])
         return {"namespace": name, "registrationState": "Registered" if name in self.registered else "NotRegistered",
                 "resourceTypes": [{"resourceType": kind, "locations": REGIONS,
                                    "apiVersions": ["2024-04-01", "2023-07-01-preview"]} for kind in kinds]}
@@ -260,6 +264,9 @@ class Ground:
             gone = self.roles.pop(id, None)
             return Answer(200, gone) if gone else Answer(204)
         if call.scope.lower() != f"/subscriptions/{SUBSCRIPTION}": self.bench.state.need(call.scope)
+        if call.single:
+            if id in self.roles: return Answer(200, self.roles[id])
+            raise Refused(404, "RoleAssignmentNotFound", f"The role assignment {call.name} is not found.")
         self.lists += 1
         seen = [one for one in self.roles.values() if call.scope.lower().startswith(one["properties"]["scope"].lower())]
         return Answer(200, {"value": seen if self.lists > self.delay else []})
@@ -319,11 +326,12 @@ class Ground:
         return Answer(200, found)
 
     def delivers(self, call: Call):
-        "A subscription needs an identity of its topic, and a queue that is there"
-        to = call.body["properties"]["deliveryWithResourceIdentity"]["destination"]["properties"]
+        "A subscription needs an identity of its topic, and a queue that is there, or an address that answers"
+        said = call.body["properties"]
         if not self.bench.state.need(call.parent).get("identity"):
             raise Refused(400, "InvalidRequest", "The identity SystemAssigned is not enabled on the topic.")
-        self.bench.state.need(f"{to['resourceId']}/queueServices/default/queues/{to['queueName']}")
+        to = said.get("deliveryWithResourceIdentity", {}).get("destination", {}).get("properties")
+        if to: self.bench.state.need(f"{to['resourceId']}/queueServices/default/queues/{to['queueName']}")
         source = self.bench.state.need(call.parent)["properties"]["source"]
         self.bench.state.need(source)
 
@@ -349,7 +357,9 @@ class Ground:
         if call.kind == "budgets" and len(call.body["properties"].get("notifications", {})) > 5:
             raise Refused(400, "BadRequest", "at most 5 notifications")
         if call.kind == "systemtopics/eventsubscriptions": self.delivers(call)
-        made = store(self.bench, call, call.body, provisioningState="Succeeded")
+        body = logic.subscribe(self.bench, call.id, call.body) if "destination" in (
+            call.body.get("properties") or {}) else call.body
+        made = store(self.bench, call, body, provisioningState="Succeeded")
         if call.kind == "userassignedidentities":
             made["properties"] = {kind: str(uuid.uuid5(uuid.NAMESPACE_URL, f"{call.id}/{kind}"))
                                   for kind in ("principalId", "clientId")} | {"tenantId": TENANT}

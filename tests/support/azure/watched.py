@@ -34,7 +34,7 @@ create_monitor:
       production_data:
         input_data: {type: uri_folder, path: %(place)sblue/model_outputs}
         data_context: model_outputs
-        data_column_names: {prediction: probability}
+        data_column_names: {prediction: prediction, prediction_probability: probability}
         data_window: {lookback_window_size: P7D, lookback_window_offset: P0D}
       reference_data:
         input_data: {type: uri_folder, path: %(place)soutcomes}
@@ -98,7 +98,7 @@ def collect(azure, shift: float = 0.0, wrong: float = 0.5, n: int = 400, workspa
     container = azure.state.need(f"{found['id']}/datastores/workspaceblobstore")["properties"]["containerName"]
     p = [(number * 37 % n) / n for number in range(n)]
     rows = {"blue/model_inputs": [{"p": one + shift} for one in p],
-            "blue/model_outputs": [{"probability": one} for one in p],
+            "blue/model_outputs": [{"probability": one, "prediction": int(one >= 0.5)} for one in p],
             "outcomes": [{"row": 0, "value": int((one > 0.5) != (number % 100 < 100 * wrong))}
                          for number, one in enumerate(p)]}
     for place, records in rows.items():

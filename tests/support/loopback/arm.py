@@ -200,6 +200,7 @@ def answer(bench, request: Request) -> Answer:
         if not request.headers.get("authorization", "").startswith("Bearer "):
             raise Refused(401, "AuthenticationFailed", "the Authorization header is missing")
         bench.tokens.check(request.headers["authorization"].removeprefix("Bearer "))
+        if bench.rights: bench.rights.check(request)
         hook = HOOKS.get((request.method, call.kind if call.single or request.method != "POST"
                           else f"{'/'.join(call.segments[::2])}".lower()))
         said = (hook or DEFAULTS[request.method])(bench, call)

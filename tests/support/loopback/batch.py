@@ -68,6 +68,7 @@ def invoke(bench, call: Call) -> Answer:
                                                                       or {}).get("deploymentName")
     said = bench.state.need(f"{endpoint['id']}/deployments/{chosen}")["properties"]
     asked, name = call.body.get("properties") or {}, call.body.get("name") or f"batchjob-{uuid.uuid4()}"
+    if bench.identities: bench.identities.check_batch(bench.state.need(call.workspace), said.get("compute"))
     made, step = rebuilt(bench, call.workspace, said, name)
     given = next(iter((asked.get("inputData") or asked.get("dataset") or {}).values()), None)
     if not given: raise bad("the request names no input data")

@@ -15,6 +15,7 @@ from . import (  # noqa: F401  (some only register themselves)
     endpoints,
     governance,
     jobs,
+    logic,
     measures,
     registries,
     workspaces,
@@ -28,11 +29,13 @@ from .identities import Identities
 from .monitors import Watch
 from .proxy import Answer, Authority, Proxy, Request
 from .queues import Queues
+from .rights import Rights
 from .storage import Storage
 from .tokens import Tokens
 from .tracking import Tracking
 
 GROUP = "loopback"
+WORKFLOWS = ("Contributor", "Role Based Access Control Administrator")  # Roles of whoever is logged in, in the group
 
 
 @dataclass
@@ -87,17 +90,25 @@ class Bench:
         # Whether steps track through azureml-mlflow, over HTTPS, instead of straight into the store behind it
         self.portable = False
         self.state, self.tokens, self.faults, self.calls, self.runs = State(), Tokens(), Faults(), [], {}
+        self.rights: Rights | None = None  # What the one who is logged in may do; None: everything
         self.identities: Identities | None = None  # Who may do what, where storage takes no keys
         self.paged = 0  # Lists that went on on another page
-        self.queues = Queues()
+        self.queues, self.logic = Queues(), logic.Logic()
         self.events = []  # What Event Grid would deliver of the runs of monitors
         self.proxy.refused.clear()
         for name in ("dev", "production"): workspaces.make_workspace(self, GROUP, name)
 
     def without_keys(self, roles: set[str]) -> Identities:
         "Let storage take no account keys, and attach to each workspace an identity that has these roles"
+        self.limit(*WORKFLOWS)
         self.identities = Identities(self, roles)
         return self.identities
+
+    def limit(self, *roles: str) -> Rights:
+        "Let the one who is logged in do what these roles give in the resource group, and nothing else"
+        group = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}"
+        self.rights = Rights([(role, group) for role in roles])
+        return self.rights
 
     def end_executions(self):
         "Stop jobs that still run, and the servers of their workspaces"

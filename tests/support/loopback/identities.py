@@ -5,6 +5,7 @@ Sources: learn.microsoft.com/azure/machine-learning, how-to-disable-local-auth-s
 how-to-use-serverless-compute (no system-assigned identity), how-to-identity-based-service-authentication
 (system-assigned and user-assigned identities of a workspace side by side)."""
 import re
+import uuid
 from collections import Counter
 
 from .arm import SUBSCRIPTION, Refused
@@ -19,6 +20,14 @@ def identity_id(group: str, name: str) -> str:
             f"/userAssignedIdentities/{name}")
 
 
+def uuid_of(text: str) -> str: return str(uuid.uuid5(uuid.NAMESPACE_URL, text.lower()))
+
+
+def client_id(id: str) -> str:
+    "The client id of an identity"
+    return uuid_of(f"{id}/client")
+
+
 class Identities:
     "Who may do what in the workspaces of a bench that takes no keys"
     def __init__(self, bench, roles: set[str]):
@@ -31,8 +40,8 @@ class Identities:
             id = identity_id(group, name)
             bench.state.resources[id.lower()] = {
                 "id": id, "name": name, "type": "Microsoft.ManagedIdentity/userAssignedIdentities", "location": REGION,
-                "properties": {"principalId": f"{name}-principal", "clientId": f"{name}-client"}}
-            self.clients[f"{name}-client"] = id
+                "properties": {"principalId": uuid_of(f"{id}/principal"), "clientId": client_id(id)}}
+            self.clients[client_id(id)] = id
             one["identity"] = {**one["identity"], "type": "SystemAssigned,UserAssigned",
                                "userAssignedIdentities": {id: {}}}
             one["properties"] |= {"systemDatastoresAuthMode": "identity"}
@@ -73,6 +82,12 @@ class Identities:
         "An endpoint pulls its image, reads its model and writes what it collects with its identity"
         ids = (endpoint.get("identity") or {}).get("userAssignedIdentities") or {}
         self.check("online endpoint", workspace, next(iter(ids), None), BLOBS, PULL)
+
+    def check_batch(self, workspace: dict, compute: str | None):
+        "Scoring in batches reads and writes with the identity of its cluster"
+        cluster = self.bench.state.get(f"{workspace['id']}/computes/{str(compute).rpartition('/')[2]}") or {}
+        ids = (cluster.get("identity") or {}).get("userAssignedIdentities") or {}
+        self.check("batch endpoint", workspace, next(iter(ids), None), BLOBS, PULL, *PARALLEL)
 
     def check_monitor(self, workspace: dict):
         "A monitor takes the user-assigned identity of its workspace; its file names none"

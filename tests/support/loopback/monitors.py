@@ -65,7 +65,10 @@ class Definition:
         given = said["productionData"]
         made = {"type": kind, "production_data": [self.data(one) for one in given] if isinstance(given, list)
                 else self.data(given), "reference_data": self.data(said["referenceData"])}
-        if kind == "model_performance": made["production_data"] = made["production_data"][0]
+        if kind == "model_performance":
+            first = self.data(given[0] if isinstance(given, list) else given)
+            first.get("data_column_names", {}).pop("prediction_probability", None)     # Its component knows labels only
+            made["production_data"] = first
         if features := said.get("features"):
             if features["filterType"] == "FeatureSubset": made["features"] = features["features"]
             if features["filterType"] == "TopNByAttribution":

@@ -79,6 +79,11 @@ class Queues:
     def put(self, bench, subscription: dict, event: dict):
         "Write an event to the queue of its subscription, if the topic's identity may"
         said, topic = subscription["properties"], bench.state.need(topic_of(subscription))
+        if "destination" in said:
+            from .logic import post
+            status, _ = post(bench, bench.logic.hooks[subscription["id"].lower()], event)
+            if status >= 400: self.undelivered.append(event)
+            return
         to = said["deliveryWithResourceIdentity"]["destination"]["properties"]
         principal = topic["identity"]["principalId"]
         if may(bench, principal, SENDER, to["resourceId"]) and self.exists(bench, to["queueName"]):
