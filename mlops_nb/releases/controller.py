@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Follow', 'Qa', 'PREPARATION', 'MAX_FAILURES', 'MAX_PAUSE', 'Control', 'Registry', 'Tools', 'LocalRegistry',
            'local_tools', 'Candidate', 'find_serving', 'choose_version', 'begin', 'Preparation', 'stage_shares',
-           'LiveStage', 'Watch', 'Ending', 'advance', 'hold', 'rollback', 'note_failure', 'Driver', 'release']
+           'LiveStage', 'Look', 'Ending', 'advance', 'hold', 'rollback', 'note_failure', 'Driver', 'release']
 
 # %% ../../nbs/api/releases/14_controller.ipynb #a4e1d51c
 import time
@@ -15,12 +15,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from .. import times
 from ..contract import DEPLOYMENT_FILE, ENDPOINT_FILE, ROLLOUT_FILE
 from ..errors import MlopsError, UserError
 from ..models.registry import Version
 from ..project import Project
 from .canary import Served
-from .judgement import Decision, count_pairs, count_requests, judge_shadow, judge_share
+from mlops_nb.releases.judgement import (
+    LOOK_BACK,
+    Decision,
+    advise_on_rate,
+    count_pairs,
+    count_requests,
+    judge_shadow,
+    judge_share,
+    judge_watch,
+)
 from mlops_nb.releases.record import (
     CheckResult,
     Locking,
@@ -36,7 +46,7 @@ from mlops_nb.releases.record import (
     save_release,
     timestamp,
 )
-from .rollout import Phase, load_rollout
+from .rollout import Phase, Rollout, load_rollout
 from ..schemas.documents import load
 from ..times import parse_time
 from ..workspace.workspace import new_id
@@ -180,7 +190,12 @@ def begin(
             deployment=name, champion=before and str(before.version), champion_deployment=before and before.name,
             rollout=asdict(plan), sequence=next_sequence(tools.root),
             files={"endpoint": str(endpoint_file), "deployment": str(deployment_file), "replay": candidate.replay},
-            started=timestamp()))
+            started=timestamp(), advice=_advise(tools, endpoint, before, plan)))
+
+def _advise(tools: Tools, endpoint: str, before: Any, plan: Rollout) -> str:
+    "Say what does not suit the endpoint as it is"
+    if not before or not any(stage.traffic and stage.compares for stage in plan.stages): return ""
+    return advise_on_rate(tools.control.events(endpoint, times.now() - LOOK_BACK), before.name, plan)
 
 def _go_on(tools: Tools, release: Release, candidate: Candidate) -> Release:
     "Another version has to wait; the same one goes on, and a stage that was held sets its shares anew"
@@ -253,7 +268,8 @@ class LiveStage:
         release, record = self.release, self.record
         self.tools.control.set_traffic(release.endpoint, *stage_shares(release, self.phase))
         started, cursor = record["started"] or timestamp(), self.tools.control.cursor(release.endpoint)
-        record.update({"applied": True, "since": timestamp(), "cursor": cursor, "begin": cursor, "started": started})
+        record.update({"applied": True, "since": timestamp(), "cursor": cursor, "begin": cursor, "started": started,
+                       "split_requests": 0, "split_canary": 0})
         release.reason = f"{self.phase.name} has begun"
 
     def is_moved(self, shown: Any) -> bool:
@@ -267,7 +283,7 @@ class LiveStage:
         return True
 
 # %% ../../nbs/api/releases/14_controller.ipynb #43233763
-class Watch(LiveStage):
+class Look(LiveStage):
     "A look at what a stage has served"
     def look(self):
         "Read what was served, and judge"
@@ -294,15 +310,19 @@ class Watch(LiveStage):
             pairs = count_pairs(release, record, events)
             return judge_shadow(self.tools.root, release, record, self.phase, pairs)
         count_requests(record, events, release)
+        if self.phase.traffic == 100: return judge_watch(release, record, self.phase, times.now())
         return judge_share(release, record, self.phase, last=release.next_phase.traffic == 100)
 
     def act(self, decision: Decision):
-        "Go on, wait or go back"
-        self.release.reason = decision.why
+        "Go on, wait, hold or go back"
+        release, ending = self.release, Ending(self.tools, self.release)
+        release.reason = decision.why
         if decision.act == "wait": return
-        self.release.end_stage(decision.act)
-        if decision.act == "back": self.release.verdict = decision.why
-        else: self.release.enter(self.release.next_phase)
+        if decision.act == "hold": return ending.hold()
+        if decision.act == "go" and self.phase.traffic == 100: return ending.finish()
+        release.end_stage(decision.act)
+        if decision.act == "back": release.verdict = decision.why
+        else: release.enter(release.next_phase)
 
 # %% ../../nbs/api/releases/14_controller.ipynb #eb4be7d0
 @dataclass
@@ -311,19 +331,29 @@ class Ending:
     tools: Tools
     release: Release
 
-    def promote(self):
-        "All the traffic, the registry, and the old deployments"
-        release, control, registry = self.release, self.tools.control, self.tools.registry
-        control.set_traffic(release.endpoint, {release.deployment: 100}, {})
-        if record := release.record: record.update({"applied": True, "started": record["started"] or timestamp()})
-        release.end_stage("promoted")
+    def promote(self, phase: Phase, record: StageRecord):
+        "All the traffic, and the registry; the release is over if nothing is to be watched"
+        release, registry, evidence = self.release, self.tools.registry, self.release.reason
+        LiveStage(self.tools, release, phase, record).apply()
         champion = registry.find_champion(release.model)
         if champion is None or str(champion.version) == release.champion:
             registry.promote(release.model, release.version)
         if self.tools.follow: self.tools.follow(release.endpoint, release.deployment)
+        release.reason = evidence
+        if not phase.watch or not release.champion_deployment: self.finish()
+
+    def finish(self):
+        "Delete what is older than the version before; the release is over"
+        release, control = self.release, self.tools.control
+        release.end_stage("promoted")
         for name in control.show(release.endpoint).deployments:
             if name not in (release.deployment, release.champion_deployment): control.delete(release.endpoint, name)
         release.move("Promoted")
+
+    def hold(self):
+        "Give the traffic back, and wait for somebody; the same command begins the stage anew"
+        self.give_back()
+        self.release.move("Held", f"{self.release.reason}; mlops-nb release goes on, mlops-nb rollback ends it")
 
     def give_back(self):
         "All traffic to the version before, and no copies; where there was none, none to the new one either"
@@ -354,9 +384,9 @@ def _take_step(tools: Tools, release: Release):
     phase, record = release.phase, release.record
     if phase is None or record is None:
         raise MlopsError(f"{release.id} is at {release.stage}, which its rollout does not have")
-    if phase.traffic == 100: Ending(tools, release).promote()
-    elif not record["applied"]: LiveStage(tools, release, phase, record).apply()
-    else: Watch(tools, release, phase, record).look()
+    if record["applied"]: Look(tools, release, phase, record).look()
+    elif phase.traffic == 100: Ending(tools, release).promote(phase, record)
+    else: LiveStage(tools, release, phase, record).apply()
 
 def advance(
     tools: Tools | Path,    # What to work with; a project's folder means the tools of this machine
@@ -454,7 +484,8 @@ class Driver:
             text = f"  {release.stage}: {release.reason}"
             if text != shown: self.say(text)
             shown, now = text, time.monotonic()
-            if (release.stage, release.status) != before: end = now + self.timeout
+            if (release.stage, release.status) != before:
+                end = now + self.timeout + 60 * (release.phase.watch if release.phase else 0)
             elif now <= end or release.verdict: self.wait(self.poll)
             else: release = hold(tools, release.id, f"not decided within {self.timeout:.0f} s")
         return release
@@ -486,6 +517,7 @@ def release(
     begun = begin(tools, candidate)
     if begun is None: return None
     driver.say(f"{begun.id}: {begun.model} {begun.version} on {begun.endpoint}, at {begun.stage}")
+    if begun.advice: driver.say(f"  {begun.advice}")
     try: return driver.drive(tools, begun)
     except BaseException as error:
         ended = f"its controller was ended: {type(error).__name__}"

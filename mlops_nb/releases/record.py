@@ -20,6 +20,7 @@ from .. import times
 from ..errors import MlopsError, UserError
 from ..files import lock, write_whole
 from ..project import Project
+from .canary import KINDS, Game, new_game
 from .rollout import Phase, Rollout
 
 # %% ../../nbs/api/releases/04_record.ipynb #76f7f84f
@@ -61,7 +62,11 @@ class StageRecord(TypedDict):
     bad: int                            # Of them
     champion_requests: int
     champion_bad: int
-    log_e: float                        # The highest that the e-process has reached
+    doubtful: int                       # Of the canary, not bad for certain: perhaps they were slow
+    split_requests: int                 # Of both, since the shares hold
+    split_canary: int                   # Of them, the canary's
+    games: dict[str, Game]              # By KINDS; at 100 %: `watch`
+    log_e: float                        # The highest of them
     e_value: float
     decision: str | None                # go, back or promoted
     applied: bool                       # Do the shares hold?
@@ -78,9 +83,11 @@ class StageRecord(TypedDict):
 
 def new_stage(phase: Phase) -> StageRecord:
     "Return the record of a stage of which nothing has been seen"
+    games = {name: new_game() for name in (KINDS if phase.compares else ("watch",))}
     return {"name": phase.name, "traffic": phase.traffic, "mirror": phase.mirror, "started": None, "ended": None,
-            "requests": 0, "bad": 0, "champion_requests": 0, "champion_bad": 0, "log_e": 0.0, "e_value": 1.0,
-            "decision": None, "applied": False, "since": None, "cursor": None}
+            "requests": 0, "bad": 0, "champion_requests": 0, "champion_bad": 0, "doubtful": 0, "split_requests": 0,
+            "split_canary": 0, "games": games, "log_e": 0.0, "e_value": 1.0, "decision": None, "applied": False,
+            "since": None, "cursor": None}
 
 # %% ../../nbs/api/releases/04_record.ipynb #dff9d753
 @dataclass
@@ -108,6 +115,7 @@ class ReleaseRecord:
     failures: int = 0                       # Of its controller, in all
     failure: str = ""                       # The last of them, in words
     reason: str = ""                        # Why it is as it is, in words
+    advice: str = ""                        # What should be set otherwise, found at the start
     report: str | None = None               # An HTML page
     started: str = ""
     sequence: int = 0                       # Of this project's releases; clocks may step, this does not

@@ -24,6 +24,7 @@ class Phase:
     min_requests: int = 0           # How many requests this step has to see; fewer are neither a pass nor a failure
     min_agreement: float | None = None  # Of both versions' predictions in a shadow: rank correlation, or share of equal
                                     # classes; None: not judged
+    watch: float = 0                # Minutes for which the new version is watched at 100 %; 0: it is not
 
     @property
     def compares(self) -> bool:
@@ -38,11 +39,12 @@ class Rollout:
     max_bad_rate: float                     # Of the canary's requests, shown before it is promoted
     confidence: float                       # Of the bound that shows it
     p99_latency_ms: float | None = None     # Slower answers are bad events; None: measured in the shadow phase
+    burst_seconds: float = 10               # Bad events within it count once for a rollback; 0: each counts
 
     @property
-    def comparisons(self) -> int:
-        "Count the stages that compare"
-        return sum(stage.compares for stage in self.stages)
+    def games(self) -> int:
+        "Count what shares `alpha`: errors and slow answers in each stage that compares, and the watch at 100 %"
+        return 2 * sum(stage.compares for stage in self.stages) + any(stage.watch for stage in self.stages)
 
 # %% ../../nbs/api/releases/01_rollout.ipynb #1ace0a76
 def _is_number(value) -> bool:
@@ -58,6 +60,7 @@ TOP: Keys = {
     "$schema": (lambda v: v == "mlops_nb.releases.rollout", "mlops_nb.releases.rollout"),
     "alpha": (lambda v: _is_number(v) and 0 < v <= 0.2, "a number above 0, at most 0.2"),
     "p99_latency_ms": (lambda v: v == "measured" or _is_number(v) and v > 0, "milliseconds above 0, or `measured`"),
+    "burst_seconds": (lambda v: _is_number(v) and 0 <= v <= 600, "seconds from 0, where each counts, to 600"),
     "promotion": (lambda v: isinstance(v, Map), "a mapping: max_bad_rate, confidence"),
     "stages": (lambda v: isinstance(v, Seq) and len(v) > 0, "a list of steps")}
 PROMOTION: Keys = {
@@ -71,7 +74,8 @@ SHADOW: Keys = {
 SHARE: Keys = {
     "name": SHADOW["name"],
     "traffic": (_between(1, 100), "a whole number from 1 to 100"),
-    "min_requests": SHADOW["min_requests"]}
+    "min_requests": SHADOW["min_requests"],
+    "watch": (lambda v: _is_number(v) and 0 <= v <= 1440, "minutes from 0, which is no watch, to 1440")}
 
 # %% ../../nbs/api/releases/01_rollout.ipynb #fec17c14
 def _check_keys(
@@ -105,6 +109,8 @@ def _read_phase(
         raise mistake(f"step {i + 1} has {how_many} mirror and traffic", stages, i, accepted="one of them")
     if "mirror" in item: return Phase(**{"name": "shadow", **_check_keys(item, SHADOW, ("min_requests",), "a shadow")})
     _check_keys(item, SHARE, ("min_requests",) if item["traffic"] != 100 else (), "a share of the traffic")
+    if "watch" in item and item["traffic"] != 100:
+        raise mistake(f"{item['traffic']} % of the traffic has a watch", item, "watch", accepted="watch at 100 only")
     return Phase(**{"name": f"{item['traffic']} %", **item})
 
 def _check_order(stages: list[Phase], items: Seq) -> tuple[Phase, ...]:
@@ -144,4 +150,5 @@ def load_rollout(
     promotion = _check_keys(doc["promotion"], PROMOTION, ("max_bad_rate", "confidence"), "promotion")
     items = doc["stages"]
     stages = _check_order([_read_phase(item, items, i) for i, item in enumerate(items)], items)
-    return Rollout(stages, doc["alpha"], promotion["max_bad_rate"], promotion["confidence"], _read_limit(doc, stages))
+    return Rollout(stages, doc["alpha"], promotion["max_bad_rate"], promotion["confidence"], _read_limit(doc, stages),
+                   doc.get("burst_seconds", Rollout.burst_seconds))

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from scipy.stats import ks_2samp, spearmanr
 
 from ..project import Project
 from ..records import needs, read_records
-from .canary import Mixture, Served, is_bad, is_others_fault, log_e_pairs
+from .canary import KINDS, Game, Served, is_bad, is_others_fault, kind_of_bad, new_game, play
 from ..serving.collection import rows_by_request
 
 # %% ../../nbs/api/releases/03_shadow.ipynb #43364971
@@ -43,12 +44,30 @@ class PairCounts:
     canary_bad: int         # Bad events of the canary
     only_canary_bad: int    # The champion answered these well
     only_champion_bad: int  # The canary answered these well
-    log_e: float            # Logarithm of the e-process against `the canary is no worse`
+    games: dict[str, Game]  # Against `the canary is no worse`, by KINDS
+
+def _play_pairs(
+    answered: list[tuple[Served, Served]],
+    kind: str,              # Of KINDS
+    p99_latency_ms: float,
+    burst_seconds: float,
+    seed: str,
+) -> Game:
+    "Play the pairs of which exactly one answer is bad in this way: a fair coin, if both versions are equally good"
+    def is_of_kind(event: Served) -> bool: return kind_of_bad(event, p99_latency_ms) == kind
+    differ = [pair for pair in answered if is_of_kind(pair[0]) != is_of_kind(pair[1])]
+    bad = [next(filter(is_of_kind, pair)) for pair in differ]
+    bad.sort(key=lambda event: (event.get("time", event["served"]), event["cursor"]))
+    game = new_game()
+    for cursor, together in groupby(bad, key=lambda event: event["cursor"]):
+        play(game, [*together], lambda event: event["mirror"], 0.5, burst_seconds, f"{seed} {kind} {cursor}")
+    return game
 
 def compare_pairs(
     pairs: list[tuple[Served, Served]],     # From `pair_answers`
     p99_latency_ms: float,                  # Slower answers are bad
-    mixture: Mixture = Mixture(),           # Of the e-process
+    burst_seconds: float = 0,               # Bad answers within it count once in the games; 0: each counts
+    seed: str = "",                         # Of the draw among answers of one moment
 ) -> PairCounts:
     "Count who let the caller down"
     answered = [(champion, canary) for champion, canary in pairs
@@ -56,8 +75,8 @@ def compare_pairs(
     bad = [(is_bad(champion, p99_latency_ms), is_bad(canary, p99_latency_ms)) for champion, canary in answered]
     only_canary = sum(canary and not champion for champion, canary in bad)
     only_champion = sum(champion and not canary for champion, canary in bad)
-    canary_bad = sum(canary for _, canary in bad)
-    return PairCounts(len(bad), canary_bad, only_canary, only_champion, log_e_pairs(only_canary, only_champion))
+    games = {kind: _play_pairs(answered, kind, p99_latency_ms, burst_seconds, seed) for kind in KINDS}
+    return PairCounts(len(bad), sum(canary for _, canary in bad), only_canary, only_champion, games)
 
 # %% ../../nbs/api/releases/03_shadow.ipynb #d09d767c
 def measure_p99(

@@ -95,7 +95,7 @@ def make_tools(root: Path, world: World, patch: pytest.MonkeyPatch) -> Tools:
     for name, text in (("endpoint", "name: e\n"), ("deployment", "name: d\n"), ("rollout", ROLLOUT)):
         (root / f"{name}.yml").write_text(text)
     patch.setattr(controller, "_write_report", lambda tools, release: release)
-    patch.setattr(controller.Watch, "judge", lambda watch, events: Decision(world.decision, "so it is"))
+    patch.setattr(controller.Look, "judge", lambda watch, events: Decision(world.decision, "so it is"))
     control: Any = world
     return Tools(root, control, world.qa, control)
 
@@ -275,7 +275,7 @@ def test_going_back_is_tried_until_it_works(tmp_path, monkeypatch):
     def judge(watch, events):
         world.times = 2 * MAX_FAILURES
         return Decision("back", "it is worse")
-    monkeypatch.setattr(controller.Watch, "judge", judge)
+    monkeypatch.setattr(controller.Look, "judge", judge)
     found = release(tools, candidate(tmp_path, "2"), driven()[0])
     assert found and (found.status, found.failures) == ("RolledBack", 2 * MAX_FAILURES)
     assert (world.traffic, world.mirror) == ({"blue": 100}, {})

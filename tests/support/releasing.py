@@ -15,6 +15,7 @@ from tests.support.serving import ECHO, FILES, Client
 ROLLOUT = """\
 alpha: 0.01
 p99_latency_ms: 5000
+burst_seconds: 0
 promotion: {max_bad_rate: 0.2, confidence: 0.9}
 stages:
   - {name: shadow, mirror: 50, min_requests: 40, min_agreement: 0.5}

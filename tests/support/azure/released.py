@@ -82,6 +82,7 @@ def run(raw, request_headers=None):
 ROLLOUT = """\
 alpha: 0.01
 p99_latency_ms: 60000
+burst_seconds: 0
 promotion: {max_bad_rate: 0.2, confidence: 0.9}
 stages:
 """
