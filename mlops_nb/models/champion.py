@@ -147,13 +147,15 @@ def judge_challenger(
     baseline: np.ndarray,     # The loss of knowing nothing, for each row: the opponent where there is no champion
     day: pd.Series,           # Of each row: what the bootstrap draws
     slices: Mapping,          # Name of a dimension to one label per row
-    **demanded,               # limits, and the challenger's calibration_error and latency_ms
+    calibration_of: Callable | None = None,   # Given the same as `losses_of`, or (None, None): `calibration_error`
+    **demanded,               # limits, look, skill, leaks, latency_ms, or a calibration_error that is a number
 ) -> Comparison:
     "Judge the challenger against whoever is champion now"
     version, champion = load_champion(name)
     fair, losses = unseen_rows(day, version), losses_of(champion, version) if version else baseline
     cut = {dimension: np.asarray(labels)[fair] for dimension, labels in slices.items()}
     days = day[fair].to_numpy()
+    if calibration_of: demanded["calibration_error"] = np.asarray(calibration_of(champion, version))[fair]
     verdict = judge(np.asarray(loss)[fair], np.asarray(losses)[fair], days, slices=cut, **demanded)
     return Comparison(verdict, version, int(fair.sum()), day[fair].nunique())
 

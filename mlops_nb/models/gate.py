@@ -114,7 +114,7 @@ def _improvement(interval: Interval, limits: GateSettings, look: int = 1) -> Gat
 
 def _looked(look: int) -> str:
     "That the window has judged before, in words; nothing at the first look"
-    return "" if look == 1 else f", look {look} at this window (judge on newer rows to start again)"
+    return "" if look == 1 else f"; look {look} at this window (judge on newer rows to start again)"
 
 def _power(interval: Interval, limits: GateSettings) -> str:
     "What the window could have shown, in words; nothing where that is unknown, or every difference shows"
@@ -187,6 +187,22 @@ def _within(name: str, value: float, limit: float, unit: str = "") -> GateCheck:
     why = f"{name} is {check.shown:.4g}{end}, {'within' if passed else 'more than'} {limit:g}{end}"
     return replace(check, why=why)
 
+# %% ../../nbs/api/models/09_gate.ipynb #cc90a0e7
+def _calibration(
+    excess: np.ndarray | float,  # Of each row, from `calibration_rows` of `evaluate`; or an error that is known exactly
+    cluster: np.ndarray,         # Of each row: its day
+    limits: GateSettings,
+) -> GateCheck:
+    "The calibration error may not surely exceed the champion's by more than the limit"
+    name, limit = "calibration error", limits.max_calibration_error
+    if np.ndim(excess) == 0: return _within(name, float(excess), limit)
+    settings = limits.bootstrap, limits.confidence, limits.seed, limits.block_days
+    found = paired_bootstrap(np.asarray(excess, float), cluster, *settings)
+    check = _within(name, found.low, limit)
+    said = f"the {name} is {abs(found.mean):.4f} {'above' if found.mean > 0 else 'below'} the champion's"
+    sure = f"with {100 * limits.confidence:.4g}% confidence by more than {found.low:.4f}"
+    return replace(check, why=said if check.passed else f"{said}, {sure}, where {limit:g} is allowed")
+
 # %% ../../nbs/api/models/09_gate.ipynb #c9abf5cb
 def _suspicion(
     skill: float,           # Share of the baseline's loss that the challenger removes; 1 is perfect
@@ -218,7 +234,7 @@ def judge(
     cluster: np.ndarray,             # The cluster of each row: its day, or its group where there is no time
     *,
     slices: Mapping | None = None,   # Name of a dimension to one label per row
-    calibration_error: float = 0.0,  # Of the challenger, 0 is perfect
+    calibration_error: np.ndarray | float = 0.0,  # Per row, beyond the champion's; or a number, 0 is perfect
     latency_ms: np.ndarray | float = 0.0,  # Of the challenger, milliseconds of single predictions
     skill: float | None = None,      # Share of the baseline's loss that it removes; None: not known
     leaks: Sequence[str] = (),       # What gives the target away, from `tables.quality.find_leaks`
@@ -235,6 +251,6 @@ def judge(
     suspicion = () if skill is None else (_suspicion(skill, leaks, limits),)
     checks = (_improvement(interval, limits, look), _enough_days(days, interval.blocks, limits),
               _worst_slice(table, left_out, limits),
-              _within("calibration error", calibration_error, limits.max_calibration_error),
+              _calibration(calibration_error, cluster, limits),
               _within("latency p99", float(np.percentile(latency_ms, 99)), limits.max_latency_ms, "ms"), *suspicion)
     return Verdict(checks, interval, table, look)

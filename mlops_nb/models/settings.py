@@ -21,7 +21,7 @@ class GateSettings:
     bootstrap: Annotated[int, Range(100)] = 2000                # Resamples
     max_slice_regression: Annotated[float, Range(0)] = 0.02     # No slice may surely be worse by more, in units of loss
     min_slice_rows: Annotated[int, Range(1)] = 500              # Smaller slices are not judged
-    max_calibration_error: Annotated[float, Range(0, 1)] = 0.1  # Expected calibration error of the challenger
+    max_calibration_error: Annotated[float, Range(0, 1)] = 0.1  # Above the champion's: surely more is refused
     max_latency_ms: Annotated[float, Range(0)] = 50.0           # 99th percentile of the time for one row
     max_skill: Annotated[float, Range(0, 1)] = 0.99             # Removing more of the baseline's loss is held; 1: no
     seed: int = 0                                               # Of the bootstrap

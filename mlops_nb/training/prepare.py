@@ -146,7 +146,7 @@ def column_roles() -> dict:
     "What each column is for, and what the model is for"
     numeric = ["departure_minute", "weekday", "scheduled_minutes", "distance",
                "late_by_carrier", "late_by_origin", "late_by_dest", "late_by_hour", *WEATHER]
-    slices = ["carrier", "origin", "month"]
+    slices = ["carrier", "origin"]
     return {"task": "classification", "label": "late", "day": "date", "time": "scheduled", "categorical": CATEGORICAL,
             "numeric": numeric, "slices": slices, "optional": WEATHER, "purpose": PURPOSE}
 

@@ -50,7 +50,7 @@ CARD = """# {name}: challenger {decided}
 
 {reason}
 
-Judged against {opponent}, on {judged:,} {of} that neither has seen; look {look} at this window. Loss is {unit},
+Judged against {opponent}, on {judged:,} {of} that neither has seen; look {look} at this window.{power} Loss is {unit},
 latency is in milliseconds; in every check, lower is better.
 
 {checks}
@@ -65,13 +65,14 @@ latency is in milliseconds; in every check, lower is better.
 
 ### How well it does
 
-`low` and `high` are one-sided bounds from resampled days, or rows, here and below.
+`low` and `high` are the ends of 90 % intervals (5 % on each side) from blocks of days, or rows.
 
 {metrics}
 {explained}
 ### For whom
 
-Loss of the challenger minus loss of its opponent, the worst slice first; below 0 the challenger is better.
+Loss of the challenger minus loss of its opponent with a {sides} % interval, the worst slice first;
+below 0 the challenger is better.
 
 {slices}
 """
@@ -96,7 +97,7 @@ def _checks(
 def _measures(
     facts: dict,       # metrics.json of `evaluate`
 ) -> pd.DataFrame:     # value, low, high
-    "The scores with their bounds; the numbers of calibration have none"
+    "The scores with their intervals; slope and intercept of calibration have none"
     rows = [(name, value, *(facts.get("bounds", {}).get(name, {}).get(end) for end in ("low", "high")))
             for name, value in facts["metrics"].items()]
     table = pd.DataFrame(rows, columns=["measure", "value", "low", "high"]).set_index("measure")
@@ -182,12 +183,20 @@ def describe_source(
     days = f"Trained from {roles['train_start']} to {roles['train_end']}, judged from then to {roles['test_end']}"
     return f"{rows}. {days} (end days not included)"
 
+def _detectable(
+    verdict: Verdict,  # From the gate
+) -> str:
+    "The smallest improvement that the window proves in four cases of five; empty where that is unknown"
+    least = verdict.interval.detectable()
+    return f" It could show an improvement of {least:.2g} or more." if least > 0 else ""
+
 def model_card(
     name: str,         # The registered model
     verdict: Verdict,  # From the gate
     facts: dict,       # metrics.json of `evaluate`
     roles: dict,       # columns.json of `prepare`
     again: bool = False,  # Whether the model is fitted again once it is accepted
+    confidence: float = 0.95,  # Of each bound of the gate
     **judged,          # opponent, judged (rows), days
 ) -> str:
     "The model card in Markdown"
@@ -196,7 +205,7 @@ def model_card(
     of = f"rows of {judged.pop('days')} days" if "day" in roles else "rows"
     return CARD.format(fitted=fitted, name=name, decided="accepted" if verdict.accepted else "refused", of=of,
                        reason=verdict.reason, model_sha256=facts["model_sha256"], unit=UNITS[roles["task"]],
-                       look=verdict.look,
+                       look=verdict.look, power=_detectable(verdict), sides=f"{200 * confidence - 100:.4g}",
                        purpose=roles["purpose"], source=describe_source(roles),
                        explained=_explained(facts),
                        **{key: to_markdown(table) for key, table in tables.items()}, **judged)

@@ -244,6 +244,31 @@ def test_calibration_numbers_say_which_way_it_is_wrong():
     assert evaluate.calibration_line(y, low)["calibration_intercept"] == pytest.approx(1, abs=0.1)
 
 
+def test_a_perfect_model_of_few_rows_has_no_calibration_error_beyond_chance():
+    rng, day = np.random.default_rng(0), np.arange(200) // 10
+    p = rng.random((200, 200))
+    drawn = (rng.random(p.shape) < p).astype(int)
+    known = [evaluate.calibration_error(evaluate.reliability(y, said, smallest=20)) for y, said in zip(drawn, p)]
+    fair = [evaluate.calibration_rows(y, said, day, smallest=20).mean() for y, said in zip(drawn, p)]
+    assert abs(np.mean(fair)) < .01 < .06 < np.mean(known)
+    off = [evaluate.calibration_rows(y, said * .7, day, smallest=20).mean() for y, said in zip(drawn, p)]
+    assert .1 < np.mean(off) < .15, "of what is .15 it finds most, and never more"
+
+
+def test_every_score_of_a_slice_has_its_interval():
+    rng, day = np.random.default_rng(0), np.repeat(np.arange(20), 60)
+    said = rng.random(1200)
+    rows = pd.DataFrame({"gate_day": day, "gate_said": said, "gate_happened": (rng.random(1200) < said).astype(int),
+                         "gate_loss": rng.random(1200) + rng.random(20)[day], "probability": said,
+                         "kind": np.where(day == 3, "one day", np.where(np.arange(1200) % 2, "a", "b"))})
+    found = evaluate.measure_slices(rows, ["kind"], smallest=50)
+    assert found.loc["kind"].index.tolist() == ["a", "b"], "one day has no interval"
+    for name in ("loss", "auc"):
+        assert (found[f"{name}_low"] < found[name]).all() and (found[name] < found[f"{name}_high"]).all()
+    by_row = evaluate.measure_slices(rows.assign(gate_day=np.arange(1200)), ["kind"], smallest=50)
+    assert (found.loss_high - found.loss_low > 1.5 * (by_row.loss_high - by_row.loss_low).iloc[0]).all()
+
+
 # Register
 
 def test_the_models_that_a_window_has_judged_are_counted(in_a_run):
@@ -396,7 +421,7 @@ def test_the_autumn_retraining_is_refused(year):
         pipeline.fit(train.inputs(rows, roles), rows.late.astype(int))
         test = parts["test"]
         losses[name] = evaluate.losses(pipeline, train.inputs(test, roles), test.late, roles)
-    verdict = judge(losses["challenger"], losses["champion"], test.date, slices={"month": test.month})
+    verdict = judge(losses["challenger"], losses["champion"], test.date, slices={"origin": test.origin})
     assert not verdict.accepted and verdict.interval.mean > 0 and "not proven better" in verdict.reason
 
 
@@ -493,6 +518,8 @@ def test_the_card_says_what_the_model_is_better_than_looks_at_and_errs_in(prepar
     verdict = judge(np.full(800, .4), np.full(800, .5), day)
     lines = register.model_card("m", verdict, facts, roles, opponent="m version 3", judged=800, days=20).splitlines()
     assert "Better than always guessing." in lines
+    opening = "on 800 rows of 20 days that neither has seen; look 1 at this window."
+    assert any(opening in line for line in lines) and any("a 90 % interval" in line for line in lines)
     assert "7 resamples lack a class; the bounds of auc rest on the others." in lines
     assert "| column 9 | +0.4000 | +0.3000 | +0.5000 |" in lines and not any("column 10" in line for line in lines)
     assert "Rows by actual and predicted class, from a probability of 0.3 on." in lines

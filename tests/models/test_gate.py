@@ -207,3 +207,21 @@ def test_twenty_equal_models_on_one_window_are_promoted_about_as_often_as_one():
                   for look, window in enumerate(windows, 1)] for counted in (True, False)]
         for name, found in zip(promoted, highs): promoted[name] += min(found) < 0
     assert promoted["counted"] <= 8 and promoted["uncounted"] >= 25
+
+
+@pytest.mark.parametrize("excess, passed, said", [
+    (0.05, True, "the calibration error is 0.0500 above the champion's"),
+    (-0.05, True, "the calibration error is 0.0500 below the champion's"),
+    (0.5, False, "the calibration error is 0.5000 above the champion's, with 95% confidence by more than 0.4")])
+def test_calibration_is_judged_against_the_champion_with_its_interval(losses, excess, passed, said):
+    champion, day = losses
+    noise = np.random.default_rng(5).normal(0, 0.1, 60)[day]
+    verdict = judge(champion - 0.05, champion, day, calibration_error=excess + noise - noise.mean())
+    check = next(check for check in verdict.checks if check.name == "calibration error")
+    assert verdict.accepted is passed is check.passed and check.why.startswith(said) and check.value < excess
+
+
+def test_a_calibration_error_within_chance_does_not_refuse(losses):
+    champion, day = losses
+    noise = np.random.default_rng(5).normal(0.15, 1, 60)[day]
+    assert judge(champion - 0.05, champion, day, calibration_error=noise).accepted
