@@ -218,7 +218,8 @@ def measure_slices(
             if len(part) < smallest: continue
             if part.gate_day.nunique() < 2 or ranks and part.gate_happened.nunique() < 2: continue
             facts = dict(rows=len(part), happened=part.gate_happened.mean(), said=part.gate_said.mean())
-            day, scores = part.gate_day.to_numpy(), {"loss": paired_bootstrap(part.gate_loss.to_numpy(), part.gate_day)}
+            day = part.gate_day.to_numpy()
+            scores = {"loss": paired_bootstrap(part.gate_loss.to_numpy(), day)}
             if ranks: scores["auc"] = auc_interval(part.gate_happened.to_numpy(), part.gate_said.to_numpy(), day)
             for name, score in scores.items():
                 facts |= {name: score.mean, f"{name}_low": score.low, f"{name}_high": score.high}
