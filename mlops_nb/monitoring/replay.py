@@ -187,9 +187,10 @@ def make_requests(
     requests = []
     for number, k in enumerate(range(0, len(rows), size)):
         id, part = f"{name}-{number:05d}", slice(k, k + size)
-        outcomes = [dict(request_id=id, row=row, value=value, time=f"{moment + wait:%Y-%m-%dT%H:%M:%SZ}")
+        asked = moments.iloc[part].iloc[-1]     # no outcome is known before
+        outcomes = [dict(request_id=id, row=row, value=value, time=f"{max(moment + wait, asked):%Y-%m-%dT%H:%M:%SZ}")
                     for row, (value, moment) in enumerate(zip(values[part], moments.iloc[part]))]
-        requests.append(Request(id, f"{moments.iloc[part].iloc[-1]:%Y-%m-%dT%H:%M:%SZ}", rows[part], outcomes))
+        requests.append(Request(id, f"{asked:%Y-%m-%dT%H:%M:%SZ}", rows[part], outcomes))
     return requests
 
 # %% ../../nbs/monitoring/02_replay.ipynb #3722f31b
