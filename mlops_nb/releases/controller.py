@@ -195,7 +195,8 @@ def begin(
 def _advise(tools: Tools, endpoint: str, before: Any, plan: Rollout) -> str:
     "Say what does not suit the endpoint as it is"
     if not before or not any(stage.traffic and stage.compares for stage in plan.stages): return ""
-    return advise_on_rate(tools.control.events(endpoint, times.now() - LOOK_BACK), before.name, plan)
+    try: return advise_on_rate(tools.control.events(endpoint, times.now() - LOOK_BACK), before.name, plan)
+    except (MlopsError, OSError) as error: return f"what {before.name} served before could not be read: {error}"
 
 def _go_on(tools: Tools, release: Release, candidate: Candidate) -> Release:
     "Another version has to wait; the same one goes on, and a stage that was held sets its shares anew"

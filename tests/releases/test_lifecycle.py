@@ -166,6 +166,7 @@ class Releases(RuleBasedStateMachine):
     @rule(writes=WRITES)
     def rollback(self, writes): self.do(writes, rollback, self.tools, "e", "callers complain")
 
+    @precondition(lambda self: "blue" in self.world.deployments)    # an endpoint refuses what is not there
     @rule()
     def somebody_else_moves_the_traffic(self): self.world.traffic, self.world.mirror = {"blue": 100}, {}
 
