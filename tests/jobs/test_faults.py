@@ -1,6 +1,5 @@
 """What goes wrong in real life: damaged files, killed processes, notebooks that misbehave; each ends in one clear
 message and true statuses"""
-import ctypes
 import json
 import os
 import re
@@ -16,6 +15,7 @@ import pytest
 from tests.support import ROOT
 from tests.support.jobs import CLI, Project, steps, wait_for
 from tests.support.notebooks import code, text, write_notebook
+from tests.support.rights import bound_by_permissions
 
 ENV = "environment: {image: python}"
 STEP = f"{{command: 'echo hi > ${{{{outputs.o}}}}/f', outputs: {{o: {{type: uri_folder}}}}, {ENV}}}"
@@ -362,13 +362,6 @@ def test_a_damaged_database_is_one_message_that_names_it(project, name, start):
     ):
         done = project.call(*words)
         assert name in one_message(done, done.returncode) and done.returncode in (1, 2)
-
-
-def bound_by_permissions():
-    """Take from root what lets it write everywhere: CAP_DAC_OVERRIDE, which is number 1, leaves the bounding set and
-    so all that is started then"""
-    if os.geteuid() == 0 and ctypes.CDLL(None, use_errno=True).prctl(24, 1, 0, 0, 0):
-        raise OSError(ctypes.get_errno(), "PR_CAPBSET_DROP")
 
 
 @pytest.mark.skipif(

@@ -19,15 +19,8 @@ from mlops_nb.releases.controller import MAX_FAILURES, Candidate, Driver, Tools,
 from mlops_nb.releases.judgement import Decision
 from mlops_nb.releases.record import MOVES, STATUSES, ReleaseFiles, approve, list_releases, read_release
 
-ROLLOUT = """\
-alpha: 0.01
-p99_latency_ms: 5000
-promotion: {max_bad_rate: 0.2, confidence: 0.9}
-stages:
-  - {name: shadow, mirror: 50, min_requests: 40, min_agreement: 0.5}
-  - {traffic: 25, min_requests: 10}
-  - {traffic: 100}
-"""
+from tests.support.releasing import ROLLOUT
+
 FILES = ReleaseFiles(endpoint="endpoint.yml", deployment="deployment.yml", replay=False)
 
 
