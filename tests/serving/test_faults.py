@@ -199,11 +199,14 @@ def test_pauses_grow_after_a_long_good_life(serving, echo):
     class Broken(InferenceServer):
         "Served for an hour, and cannot start any more"
         async def wait(self): return
-        async def up(self): return False
+        async def up(self):
+            self.move("Failed")
+            return False
 
     import asyncio
     pauses: list[float] = []
     server = Broken(host_of(serving), Spec("blue", "m", "1", "", "none", "score.py"), "")
+    assert server.move("Ready")
     server.since = time.monotonic() - 3600
     async def sleep(seconds):
         pauses.append(seconds)
