@@ -3,7 +3,6 @@ import json
 import os
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from mlops_nb.schemas.documents import load
 from mlops_nb.serving.settings import DeploymentSettings
 from mlops_nb.settings import load_settings
 
-from tests.support import ROOT
+from tests.support import ROOT, write_program
 
 EMPTY = {"az_login": True, "gh_login": True, "apps": {}, "principals": {}, "roles": [], "groups": {}, "providers": {},
          "environments": {}, "variables": {}, "protection": None, "pages": None, "visibility": "private",
@@ -29,11 +28,8 @@ class Clouds:
     "A project, and what Azure and GitHub know"
     def __init__(self, folder: Path):
         self.folder, self.root = folder/"fake", folder/"project"
-        for name in ("az", "gh"):
-            (self.folder/"bin").mkdir(parents=True, exist_ok=True)
-            program = (ROOT/"tests/support/cloud_clis.py").read_text()
-            (self.folder/"bin"/name).write_text(f"#!{sys.executable} -IS\n{program}")
-            (self.folder/"bin"/name).chmod(0o755)
+        program = (ROOT/"tests/support/cloud_clis.py").read_text()
+        for name in ("az", "gh"): write_program(self.folder/"bin"/name, program, "-IS")
         for name in ("pipelines/environment", ".github/workflows"): shutil.copytree(ROOT/name, self.root/name)
         shutil.copyfile(ROOT/"settings.ini", self.root/"settings.ini")
         self.set(**EMPTY)

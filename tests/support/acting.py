@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import yaml
 
-from tests.support import BIN, ROOT
+from tests.support import BIN, ROOT, write_program
 
 RIGHT = "asks-for-id-tokens"
 PIN = re.compile(r"uses: ((actions/[\w-]+)[\w/-]*@[0-9a-f]{40})")
@@ -107,10 +107,7 @@ class Act:
 
     def command(self, text: str):
         "Let `mlops-nb` be another program in workflows: Python as text"
-        file = self.github / "bin/mlops-nb"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(f"#!{sys.executable}\n{text}")
-        file.chmod(0o755)
+        write_program(self.github / "bin/mlops-nb", text)
 
     def pins(self) -> set:
         "The actions that the workflows use"
