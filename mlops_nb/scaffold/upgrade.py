@@ -24,7 +24,7 @@ from ..project import Project
 from ..times import local_now
 
 # %% ../../nbs/api/scaffold/05_upgrade.ipynb #e1f2367f
-RECORD, ANSWERS = ".mlops-nb.zip", "answers.json"
+RECORD, ANSWERS = ".template.zip", "answers.json"
 
 def write_record(
     root: Path,                     # Of the project

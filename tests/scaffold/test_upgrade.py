@@ -98,7 +98,7 @@ def test_the_version_is_named_in_what_is_installed(project):
 
 @pytest.mark.parametrize("damage, message", [
     (lambda file: file.unlink(), "make a new project of the same data"),
-    (lambda file: file.write_bytes(b"not a zip"), "git checkout .mlops-nb.zip")])
+    (lambda file: file.write_bytes(b"not a zip"), "git checkout .template.zip")])
 def test_a_record_that_is_missing_or_damaged_is_one_message(project, damage, message):
     before = everything(project)
     damage(project / RECORD)
