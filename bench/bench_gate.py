@@ -111,7 +111,8 @@ GROUP_UNITS = {"rows, equal": "by rows, equal %", "customers, equal": "by custom
 def shop(case, runs):
     "Shares of accepted challengers in percent; a better one is better by two and a half true standard errors"
     count, each, within = case
-    rng, customer, found = np.random.default_rng(2), np.repeat(np.arange(count), each), {name: [] for name in GROUP_UNITS}
+    rng, customer = np.random.default_rng(2), np.repeat(np.arange(count), each)
+    found = {name: [] for name in GROUP_UNITS}
     gain = 2.5 * np.sqrt((within * each + 1 - within) / (count * each))
     for seed in range(runs):
         drawn = rng.normal(0, np.sqrt(within), count)[customer] + rng.normal(0, np.sqrt(1 - within), len(customer))
