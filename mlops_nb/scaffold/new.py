@@ -252,7 +252,8 @@ def make_project(
     inspection = inspect_table(data, target, choices) if data and target else None
     where = resolve_source(source)
     made: dict[str, Any] = dict(path=str(path), package=package, task=None, why=None, target=None, time=None,
-                                group=None, columns={}, left_out={}, read_as=None, warnings=(), source=f"mlops-nb{where}")
+                                group=None, columns={}, left_out={}, read_as=None, warnings=(),
+                                source=f"mlops-nb{where}")
     write_project(path, package, where, inspection)
     return made | {key: value for key, value in (vars(inspection) if inspection else {}).items() if key in made}
 

@@ -213,8 +213,8 @@ def model_card(
     of = "rows" if drawn == "rows" else f"rows of {days} {drawn}"
     return CARD.format(fitted=fitted, name=name, decided="accepted" if verdict.accepted else "refused", of=of,
                        reason=verdict.reason, model_sha256=facts["model_sha256"], unit=UNITS[roles["task"]],
-                       look=verdict.look, power=_detectable(verdict), drawn=drawn, sides=f"{200 * confidence - 100:.4g}",
-                       purpose=roles["purpose"], source=describe_source(roles),
+                       look=verdict.look, power=_detectable(verdict), drawn=drawn,
+                       sides=f"{200 * confidence - 100:.4g}", purpose=roles["purpose"], source=describe_source(roles),
                        explained=_explained(facts),
                        **{key: to_markdown(table) for key, table in tables.items()}, **judged)
 
