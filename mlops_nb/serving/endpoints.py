@@ -34,8 +34,8 @@ from mlops_nb.serving.collection import (
     COLLECTOR_FILE,
     PAYLOADS,
     end_cursor,
+    find_lost_field,
     find_sent,
-    is_whole,
     iter_served,
     new_instance_name,
     read_privacy,
@@ -375,8 +375,8 @@ class Endpoints:
         endpoint: str,
         since: datetime | str | None = None,    # A time, or the `cursor` of an event seen before
     ) -> Iterator[dict]:    # time, served, request_id, deployment, version, mirror, status, milliseconds, valid, cursor
-        "Read requests that were served, oldest first, up to now; a record that has lost a field is left out"
-        return filter(is_whole, iter_served(self.folder(endpoint).path / "served", since))
+        "Read requests that were served, oldest first, up to now; a record that has lost a field is set aside"
+        return iter_served(self.folder(endpoint).path / "served", since, find_lost_field)
 
     def cursor(self, endpoint: str) -> str:
         "Return the cursor of what comes from now on, by the shares that hold now"
