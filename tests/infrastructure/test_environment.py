@@ -340,7 +340,7 @@ def test_a_logic_app_calls_with_a_token_that_a_person_stores(azure, root):
 
     bootstrap.set_setting(root/"settings.ini", "dev", "push", "queue")
     todo = azure.plan(root, prune=True).todo
-    assert sorted(change.kind for change in todo if change.kind == "role") == ["role"] * 2, "of the app, and of the first"
+    assert sum(change.kind == "role" for change in todo) == 2, "that of the app, and that of the first one"
     assert {change.name for change in todo if change.kind != "role"} == {"logic-mlw-flights-dev", "dispatch"}
     azure.apply(root, prune=True)
     assert not [one for one in azure.ground.roles.values() if one["properties"]["scope"] == secret]

@@ -106,20 +106,32 @@ jobs:
   train:
     type: command
     component: train.yml
-    inputs: {{train_start: "${{{{parent.inputs.train_start}}}}", train_end: "${{{{parent.inputs.train_end}}}}", test_end: "${{{{parent.inputs.test_end}}}}"}}
-    outputs: {{decision: "${{{{parent.outputs.decision}}}}", reference: "${{{{parent.outputs.reference}}}}", baseline: "${{{{parent.outputs.baseline}}}}"}}
-"""  # noqa: E501
+    inputs:
+      train_start: ${{{{parent.inputs.train_start}}}}
+      train_end: ${{{{parent.inputs.train_end}}}}
+      test_end: ${{{{parent.inputs.test_end}}}}
+    outputs:
+      decision: ${{{{parent.outputs.decision}}}}
+      reference: ${{{{parent.outputs.reference}}}}
+      baseline: ${{{{parent.outputs.baseline}}}}
+"""
 COMPONENT = """\
 $schema: https://azuremlschemas.azureedge.net/latest/commandComponent.schema.json
 type: command
 name: train
 version: "1"
 inputs: {train_start: {type: string}, train_end: {type: string}, test_end: {type: string}}
-outputs: {decision: {type: uri_folder}, prepared: {type: uri_folder}, reference: {type: mltable}, baseline: {type: mltable}}
+outputs:
+  decision: {type: uri_folder}
+  prepared: {type: uri_folder}
+  reference: {type: mltable}
+  baseline: {type: mltable}
 code: ../..
 environment: file:../environment/environment.yml
-command: python train.py ${{inputs.train_start}} ${{inputs.train_end}} ${{inputs.test_end}} ${{outputs.decision}} ${{outputs.prepared}} ${{outputs.reference}} ${{outputs.baseline}}
-"""  # noqa: E501
+command: >-
+  python train.py ${{inputs.train_start}} ${{inputs.train_end}} ${{inputs.test_end}}
+  ${{outputs.decision}} ${{outputs.prepared}} ${{outputs.reference}} ${{outputs.baseline}}
+"""
 ROLLOUT = """\
 alpha: 0.01
 p99_latency_ms: 60000
@@ -147,7 +159,7 @@ create_monitor:
       type: data_drift
       alert_enabled: true
       production_data:
-        input_data: &asked {type: uri_folder, path: azureml://datastores/workspaceblobstore/paths/modelDataCollector/flight-delay/version-1/model_inputs}
+        input_data: {type: uri_folder, path: COLLECTED/version-1/model_inputs}
         data_context: model_inputs
         data_window: &window {lookback_window_size: P7D, lookback_window_offset: P0D}
       reference_data:
@@ -162,17 +174,17 @@ create_monitor:
       type: model_performance
       alert_enabled: true
       production_data:
-        input_data: {type: uri_folder, path: azureml://datastores/workspaceblobstore/paths/modelDataCollector/flight-delay/version-1/model_outputs}
+        input_data: {type: uri_folder, path: COLLECTED/version-1/model_outputs}
         data_context: model_outputs
         data_column_names: {prediction: prediction, prediction_probability: probability}
         data_window: *window
       reference_data:
-        input_data: {type: uri_folder, path: azureml://datastores/workspaceblobstore/paths/modelDataCollector/flight-delay/outcomes}
+        input_data: {type: uri_folder, path: COLLECTED/outcomes}
         data_context: ground_truth
       properties: {baseline: "azureml:flights-baseline@latest", target: late, day: day}
       metric_thresholds:
         classification: {accuracy: 0.6}
-"""
+""".replace("COLLECTED", "azureml://datastores/workspaceblobstore/paths/modelDataCollector/flight-delay")
 
 
 def late(row: dict, day: date) -> float:
