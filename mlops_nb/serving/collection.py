@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Hour', 'COLLECTIONS', 'READERS', 'NUMBERED', 'Place', 'new_instance_name', 'Appender', 'hash_key', 'Privacy', 'iso',
            'cloud_event', 'Recipe', 'Collector', 'rows_by_request', 'record_outcomes', 'read_outcomes',
-           'is_valid_reply', 'Journal', 'Cursor', 'iter_served', 'is_whole', 'find_served_fault', 'end_cursor']
+           'is_valid_reply', 'Journal', 'Cursor', 'find_served_fault', 'find_lost_field', 'iter_served', 'end_cursor']
 
 # %% ../../nbs/api/serving/05_collection.ipynb #7503f8a1
 import errno
@@ -16,7 +16,7 @@ import os
 import re
 import secrets
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -355,9 +355,29 @@ def _list_files(root: Path) -> list[tuple[str, int, Path]]:
     return [(run or path.relative_to(root).as_posix().removesuffix(".gz"), number, path)
             for run, number, path in sorted(map(place, paths))]
 
+_SERVED: dict[str, Any] = dict(time=str, served=str, request_id=str, deployment=str, mirror=bool, status=int,
+               milliseconds=(int, float), valid=bool, generation=int)
+
+def find_served_fault(
+    event: dict,    # A record of a served request, which may have less fields than a release counts by
+) -> str:           # In words
+    "Find what is wrong with what a record says"
+    there = {name: kind for name, kind in _SERVED.items() if name in event}
+    if fault := needs(**{**there, "served": str})(event): return fault
+    try: return "" if parse_time(event["served"]) and parse_time(event.get("time", event["served"])) else "no time"
+    except ValueError as error: return str(error)
+
+def find_lost_field(
+    event: dict,    # A record of a served request
+) -> str:           # In words; empty where a release may count it
+    "Find what is wrong with a record, or what it does not say: a line may have lost fields and still be JSON"
+    lost = sorted({*_SERVED} - {"generation"} - {*event})
+    return f"it has lost {', '.join(lost)}" if lost else find_served_fault(event)
+
 def iter_served(
     root: Path,                             # The folder of an endpoint's served requests
     since: datetime | str | None = None,    # A time (UTC), or the `cursor` of an event; from the beginning by default
+    find_fault: Callable[[dict], str] = find_served_fault,  # What is wrong with a record: those are set aside
 ) -> Iterator[dict]:    # time, served, request_id, deployment, version, mirror, status, milliseconds, valid, cursor
     "Read served requests in order, up to now"
     moment = since if isinstance(since, datetime) else None
@@ -367,29 +387,11 @@ def iter_served(
         begin = cursor.offset(run, number)
         if begin is None or path.relative_to(root).as_posix()[:13] < first: continue
         others = str(Cursor(cursor.generation, {name: at for name, at in cursor.places.items() if name != run}))
-        for end, event in read_records(path, begin, find_served_fault):
+        for end, event in read_records(path, begin, find_fault):
             cursor.places[run] = (number, end)
             if moment is not None and parse_time(event["served"]) < moment: continue
             if event.get("generation", 0) < cursor.generation: continue
             yield {**event, "cursor": f"{others}|{run}={number}:{end}"}
-
-_SERVED: dict[str, Any] = dict(time=str, served=str, request_id=str, deployment=str, mirror=bool, status=int,
-               milliseconds=(int, float), valid=bool, generation=int)
-
-def is_whole(
-    event: dict,    # From `iter_served`
-) -> bool:
-    "Tell whether a record says all that is counted of a request; a line may have lost fields and still be JSON"
-    return {*_SERVED} - {"generation"} <= {*event}
-
-def find_served_fault(
-    event: dict,    # A record of a served request
-) -> str:           # In words; empty where a release may count it
-    "Find what is wrong with a record before anything relies on it"
-    there = {name: kind for name, kind in _SERVED.items() if name in event}
-    if fault := needs(**{**there, "served": str, "request_id": str})(event): return fault
-    try: return "" if parse_time(event["served"]) and parse_time(event.get("time", event["served"])) else "no time"
-    except ValueError as error: return str(error)
 
 def end_cursor(
     root: Path,             # The folder of an endpoint's served requests

@@ -27,7 +27,7 @@ from typing import Any
 from ..errors import MlopsError, UserError
 from ..project import Project
 from ..schemas.documents import Document
-from .collection import end_cursor, is_whole, iter_served, new_instance_name
+from .collection import end_cursor, find_lost_field, iter_served, new_instance_name
 from mlops_nb.serving.models import (
     add_script,
     digest_of,
@@ -342,8 +342,8 @@ class Endpoints:
         endpoint: str,
         since: datetime | str | None = None,    # A time, or the `cursor` of an event seen before
     ) -> Iterator[dict]:    # time, served, request_id, deployment, version, mirror, status, milliseconds, valid, cursor
-        "Read requests that were served, oldest first, up to now; a record that has lost a field is left out"
-        return filter(is_whole, iter_served(self.folder(endpoint).path / "served", since))
+        "Read requests that were served, oldest first, up to now; a record that has lost a field is set aside"
+        return iter_served(self.folder(endpoint).path / "served", since, find_lost_field)
 
     def cursor(self, endpoint: str) -> str:
         "Return the cursor of what comes from now on, by the shares that hold now"

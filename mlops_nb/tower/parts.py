@@ -355,6 +355,7 @@ def consequence_chain(
 ) -> Iterator[Consequence]:
     "Say what an event caused, step by step"
     yield Consequence("Decision", event["reason"], "go" if event["action"] == "retrain" else "stay")
+    if event.get("failures"): yield _describe_failures(event)
     if not (outcome := event["outcome"]): return
     notebook = link(outcome.get("notebook"), str(outcome.get("job") or ""), base)
     yield Consequence("Training", _describe_days(event["window"], outcome.get("fitted")), link=notebook)
@@ -362,6 +363,12 @@ def consequence_chain(
     if not (release := outcome.get("release")): return
     text = f"version {outcome.get('version')}: {release['status']}. {release.get('reason') or ''}"
     yield Consequence("Release", text, "go" if release["status"] == "Promoted" else "no")
+
+def _describe_failures(event: EventRecord) -> Consequence:
+    "Say how often the handler has failed about an event"
+    often = "once" if event["failures"] == 1 else f"{event['failures']} times"
+    if event["status"] == "done": return Consequence("Failed before", f"{often}; the last: {event['failure']}")
+    return Consequence("Failed", f"{often}, and is tried again; the last: {event['failure']}", "no")
 
 def _describe_days(window: dict[str, str] | None, fitted: str | None) -> str:
     "Say on which days a model was trained and judged"
