@@ -5879,6 +5879,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'mlops_nb.tower.parts._event_shown': ('api/tower/parts.html#_event_shown', 'mlops_nb/tower/parts.py'),
                                       'mlops_nb.tower.parts._feature': ('api/tower/parts.html#_feature', 'mlops_nb/tower/parts.py'),
                                       'mlops_nb.tower.parts._heat_cell': ('api/tower/parts.html#_heat_cell', 'mlops_nb/tower/parts.py'),
+                                      'mlops_nb.tower.parts._measures': ('api/tower/parts.html#_measures', 'mlops_nb/tower/parts.py'),
+                                      'mlops_nb.tower.parts._metric': ('api/tower/parts.html#_metric', 'mlops_nb/tower/parts.py'),
                                       'mlops_nb.tower.parts._performance_point': ( 'api/tower/parts.html#_performance_point',
                                                                                    'mlops_nb/tower/parts.py'),
                                       'mlops_nb.tower.parts._performance_tile': ( 'api/tower/parts.html#_performance_tile',
