@@ -34,6 +34,8 @@ def format_event(row: "EventRecord") -> str:
     outcome: dict = row["outcome"] or {}
     led_to = " -> under way" if row["status"] == "decided" else ""
     if outcome.get("reason"): led_to = f" -> {outcome['reason']}"
+    if row.get("failures") and row["status"] != "done":
+        led_to += f" -> failed {row['failures']}x, tried again: {row['failure']}"
     arrived = f"({row['id'][:12]}, arrived {row['deliveries']}x)"
     return f"{(row['time'] or '-')[:16]:<16}  {row['action']:<8} {row['reason']}{led_to}  {arrived}"
 

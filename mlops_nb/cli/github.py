@@ -70,7 +70,7 @@ def render_document(document: Any) -> str:
     from mlops_nb.jobs.report import describe_job
     from mlops_nb.workspace.workspace import Workspace
     workspace = Workspace(find_project().root)
-    rows = workspace.rows("SELECT * FROM jobs ORDER BY created DESC LIMIT 500")
+    rows = workspace.rows("SELECT * FROM jobs ORDER BY rowid DESC LIMIT 500")
     jobs: list[Any] = [describe_job(workspace, row) for row in rows]
     return summaries.format_job(document, summaries.find_champion_metrics(jobs, decision["opponent"]))
 
