@@ -621,13 +621,18 @@ def run_monitor(
     at: datetime | str | None = None,   # When the monitor runs; now by default
 ) -> Result:
     "Run a monitor's file for one moment"
+    import duckdb
     project = Project(Path(root).resolve())
     moment = utc(at or times.now())
     monitor, rules = read_monitor(project.root / (file or project.pipelines / MONITOR_FILE)), _read_rules(project)
     workspace, spill = Workspace(project.root), project.monitors / "spill"
     spill.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=spill) as own, database(own) as con:
-        result = _run_signals(MonitorRun(project, monitor, moment, con, workspace, rules))
+        try: result = _run_signals(MonitorRun(project, monitor, moment, con, workspace, rules))
+        except duckdb.OutOfMemoryException as error:
+            raise UserError(f"the monitor needs more memory than it may use: {str(error).splitlines()[0]}",
+                            accepted="400 MB, which hold a thousand columns", file=monitor.file,
+                            fix="name fewer `features` in each signal, or shorten its data_window") from None
     path = project.monitors / monitor.name / f"{utc(result.window[1]):%Y%m%dT%H%M%SZ}.json"
     result.path = str(path)
     write_whole(path, json.dumps(asdict(result), indent=1))

@@ -169,8 +169,10 @@ def complete_rows(
     os.close(handle)
     typed = ", ".join(f"{f.typed} AS {f.column}" for f in features)
     group = max(CELLS // 2 // len(features) // 2048, 1) * 2048
+    con.execute(f"SET threads = {1 if len(features) > WIDE else 2}")     # Each thread keeps vectors of every column
     con.execute(f"COPY (SELECT {typed} FROM {relation} WHERE {complete_condition(features)}) "
                 f"TO {quote_sql(file, chr(39))} (FORMAT parquet, ROW_GROUP_SIZE {min(group, 122_880)})")
+    con.execute("SET threads = 2")
     there = {f.name: replace(f, raw=False, type="DOUBLE" if f.kind == "numerical" else f.type) for f in features}
     copy = f"read_parquet({quote_paths([file])})"
     return Rows(copy, there, con.execute(f"SELECT count(*) FROM {copy}").fetchone()[0])

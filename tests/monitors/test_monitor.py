@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from mlops_nb.errors import UserError
-from mlops_nb.monitors import history, profiles
+from mlops_nb.monitors import history, monitor, profiles
 from mlops_nb.monitors.collected import database
 from mlops_nb.monitors.monitor import run_monitor
 from mlops_nb.schemas.validation import validate
@@ -416,6 +416,17 @@ def test_a_table_of_1200_columns_is_monitored(tmp_path):
     site.serve(rows(250, 2).assign(probability=0.5, late=0))
     found = run_monitor(tmp_path, "pipelines/monitoring/m.yml", START + timedelta(days=7))
     assert found.rows == 250 and len(found.signals["drift"]["rows"]) == 2400 and not found.breach
+
+
+def test_too_little_memory_is_one_message(site, monkeypatch):
+    wide = pd.DataFrame(np.zeros((300, 300)), columns=[f"c{number}" for number in range(300)])
+    wide.to_parquet(site.root / "reference/data.parquet")
+    site.file({"drift": signals()["drift"] | {"features": [*wide]}})
+    site.serve(wide.assign(probability=0.5, late=0))
+    monkeypatch.setattr(monitor, "database", lambda folder: database(folder, "3MB"))
+    with pytest.raises(UserError, match="needs more memory than it may use: Out of Memory Error") as raised: site.run()
+    assert raised.value.file and "fewer `features`" in str(raised.value)
+    assert not [*(site.root / ".mlops/monitors").glob("*/*.json")]
 
 
 def test_two_runs_at_once_spill_into_folders_of_their_own_and_leave_none(site, monkeypatch):
