@@ -101,7 +101,7 @@ def find_records(on: str | None) -> Path:
 def release(ctx: click.Context, model: str | None, version: str | None, approve_as: str | None, rollout: Path,
             endpoint_file: Path, deployment_file: Path, timeout: float, poll: float | None, until_approval: bool,
             replay: bool, again: bool, on: str | None, as_json: bool) -> None:
-    """Release a version of the model: deploy, QA, approval, shadow and canary, promotion; back at any breach.
+    """Release a version: deploy, QA, approval, canary, promotion. It goes back at any breach.
 
     \b
     mlops-nb release                            the registry's champion; asks for the approval
@@ -181,7 +181,7 @@ def approve(id: str | None, on: str | None, as_json: bool) -> None:
 @on_option()
 @json_option
 def rollback(endpoint: str | None, reason: str, on: str | None, as_json: bool) -> None:
-    """Give the traffic back to the version before, at any time and as often as you like.
+    """Give the traffic back to the version before. At any time, and as often as you like.
 
     \b
     mlops-nb rollback
