@@ -121,7 +121,7 @@ def run(file: Path, assignments: tuple[str, ...], start: str | None, jobs: int |
 
     \b
     mlops-nb run pipelines/training/pipeline.yml
-    mlops-nb run pipelines/training/pipeline.yml --set inputs.learning_rate=0.05 --from train
+    mlops-nb run pipelines/training/pipeline.yml --set inputs.min_samples_leaf=50 --from train
     mlops-nb run pipelines/training/pipeline.yml --on dev
 
     The same command given again goes on where the last one stopped, and reuses every step that is unchanged.
