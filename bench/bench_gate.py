@@ -9,6 +9,7 @@ version did; `gate` is `mlops_nb.models.intervals`. A second table, `gate_looks`
 challengers on one window of 30 days, each look at 95 % or as the gate counts them.
 """
 import argparse
+import itertools
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
@@ -16,7 +17,7 @@ import numpy as np
 from harness import Result
 
 from mlops_nb.models.gate import tightened
-from mlops_nb.models.intervals import clustered_mean
+from mlops_nb.models.intervals import clustered_mean, paired_bootstrap
 
 ROWS, GAIN, DAYS = 300, 0.5, (7, 14, 30, 60, 90)
 LIMITS = {"independent": 7, "heavy tails (t3)": 8, "correlated .37": 10}    # Percent, at 95 % confidence
@@ -99,13 +100,54 @@ def judge_repeatedly(runs):
     result.write()
 
 
+SHOPS = {"500 customers, 20 rows each, correlation .2": (500, 20, 0.2),
+         "500 customers, 20 rows each, correlation 0": (500, 20, 0.0),
+         "100 customers, 20 rows each, correlation .2": (100, 20, 0.2),
+         "40 customers, 50 rows each, correlation .2": (40, 50, 0.2)}
+GROUP_UNITS = {"rows, equal": "by rows, equal %", "customers, equal": "by customer, equal %",
+               "rows, better": "by rows, better %", "customers, better": "by customer, better %"}
+
+
+def shop(case, runs):
+    "Shares of accepted challengers in percent; a better one is better by two and a half true standard errors"
+    count, each, within = case
+    rng, customer = np.random.default_rng(2), np.repeat(np.arange(count), each)
+    found = {name: [] for name in GROUP_UNITS}
+    gain = 2.5 * np.sqrt((within * each + 1 - within) / (count * each))
+    for seed in range(runs):
+        drawn = rng.normal(0, np.sqrt(within), count)[customer] + rng.normal(0, np.sqrt(1 - within), len(customer))
+        clusters = {"rows": rng.permutation(len(customer)), "customers": customer}
+        for (name, cluster), (kind, moved) in itertools.product(clusters.items(),
+                                                                (("equal", drawn), ("better", drawn - gain))):
+            high = paired_bootstrap(moved, cluster, 200, seed=seed, block_days=1).high
+            found[f"{name}, {kind}"].append(100.0 * (high < 0))
+    return {name: float(np.mean(values)) for name, values in found.items()}
+
+
+def judge_groups(runs):
+    "The table of groups"
+    result = Result("gate_groups", "Challengers that the gate accepts where rows have a group", units=GROUP_UNITS)
+    with ProcessPoolExecutor(2) as pool: cells = list(pool.map(partial(shop, runs=runs), SHOPS.values()))
+    for name, rates in zip(SHOPS, cells):
+        print(name, rates, flush=True)
+        result.rows[name] = {rule: {"median": rate, "min": rate, "max": rate} for rule, rate in rates.items()}
+        result.target(f"{name}: equal challengers accepted by customer", rates["customers, equal"], 7, " %")
+    result.notes.append(f"Each figure is a share of {runs} tables; its Monte Carlo error is at most "
+                        f"{50 / np.sqrt(runs):.1f} percentage points, {100 * np.sqrt(.05 * .95 / runs):.1f} near 5 %.")
+    result.write()
+
+
 def main():
     given = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     given.add_argument("--runs", type=int, default=2000, help="windows of each kind")
     given.add_argument("--looks", action="store_true", help="the table of looks only")
-    runs, looks_only = (options := given.parse_args()).runs, options.looks
+    given.add_argument("--groups", action="store_true", help="the table of groups only")
+    options = given.parse_args()
+    runs = options.runs
+    if not options.looks: judge_groups(max(runs // 2, 100))
+    if options.groups: return
     judge_repeatedly(max(runs // 4, 100))
-    if looks_only: return
+    if options.looks: return
     result = Result("gate", "Challengers that the gate accepts", units=UNITS)
     cases = [(kind, days) for days in DAYS for kind in KINDS]
     with ProcessPoolExecutor(2) as pool: cells = list(pool.map(partial(cell, runs=runs), cases))

@@ -31,6 +31,7 @@ def format_project(
     if made["task"]:
         split = "at random, as no --time was given: see the warning in nbs/training/03_prepare.ipynb"
         if made["time"]: split = f"by time, {made['time']}"
+        elif made["group"]: split = f"at random by {made['group']}: the rows of one stay on one side"
         lines += [f"  {made['read_as']}",
                   f"  predicts {made['target']}: {made['task']}, because {made['why']}",
                   f"  splits {split}",
@@ -49,6 +50,7 @@ def read_choices(
     skip_untimed: bool,
     nulls: tuple[str, ...],
     kinds: tuple[str, ...],     # COLUMN=KIND
+    group: str | None = None,
     **layout,                   # As for `tables.layout.find_layout`; None: to be found
 ) -> "Choices":
     "Return what was said about the data"
@@ -62,7 +64,7 @@ def read_choices(
     known = {key: value for key, value in layout.items() if value is not None}
     known |= {"nulls": nulls} if nulls else {}
     known |= {"kinds": {name: kind for name, _, kind in parts}} if kinds else {}
-    return Choices(time, task, keep, drop, skip_untimed, known)
+    return Choices(time, task, keep, drop, skip_untimed, known, group)
 
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path))
@@ -72,6 +74,8 @@ def read_choices(
               help="CSV, Parquet, JSON lines, Excel, or a folder of such files; it is copied into the project.")
 @click.option("--target", metavar="COLUMN", help="What is predicted. Needed with --data.")
 @click.option("--time", metavar="COLUMN", help="When it happened: the split is by this column, else at random.")
+@click.option("--group", metavar="COLUMN",
+              help="Rows of one value depend on each other (a customer): they are split and judged together.")
 @click.option("--task", type=click.Choice(["classification", "regression"]), help="Found from the target by default.")
 @click.option("--mlops-nb", "source", metavar="WHERE",
               help="A version, wheel, checkout or git address; by default the one that runs now.")
@@ -104,6 +108,7 @@ def new(path: Path, package: str, data: Path | None, target: str | None, source:
 
     \b
     mlops-nb new harvest --package harvest --data yields.csv --target yield --time day
+    mlops-nb new orders --package orders --data orders.csv --target returned --group customer
     mlops-nb new harvest --package harvest
     mlops-nb new harvest --package harvest --mlops-nb git+https://github.com/OWNER/mlops-nb@v0.1.0
 

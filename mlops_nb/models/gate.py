@@ -6,6 +6,7 @@
 __all__ = ['FEW_DAYS', 'GateCheck', 'Verdict', 'verdict_table', 'verdict_tags', 'verdict_metrics', 'tightened', 'judge']
 
 # %% ../../nbs/api/models/09_gate.ipynb #c00e8800
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -128,13 +129,18 @@ FEW_DAYS = 14
 def _enough_days(
     days: int,          # Days, or other clusters, that were judged on
     blocks: int,        # That they make
-    limits: GateSettings,
+    unit: str = "days",  # What a cluster is
 ) -> GateCheck:
-    "The days must carry an interval"
-    passed, found = days >= MIN_BLOCKS, f"{days} days in {blocks} blocks"
+    "The clusters must carry an interval"
+    passed, found = days >= MIN_BLOCKS, f"{_count(days, unit)} in {blocks} blocks"
     why = f"judged on {found}" + (", so few that the bounds are rough" if days < FEW_DAYS else "")
-    if not passed: why = f"{days} days are too few to judge on, at least {MIN_BLOCKS} are needed"
-    return GateCheck("days judged", float(days), MIN_BLOCKS, passed, why)
+    if not passed: why = f"{_count(days, unit)} are too few to judge on, at least {MIN_BLOCKS} are needed"
+    return GateCheck("days judged" if unit == "days" else "clusters judged", float(days), MIN_BLOCKS, passed, why)
+
+def _count(number: int, unit: str) -> str:
+    "So many days, rows, or values of a column"
+    one = re.sub("^(day|row|value)s", r"\1", unit)
+    return f"{number:,} {one if number == 1 else unit}"
 
 # %% ../../nbs/api/models/09_gate.ipynb #157dd480
 def _judge_slices(
@@ -142,6 +148,7 @@ def _judge_slices(
     cluster: np.ndarray,    # Per row: its day
     slices: Mapping,        # Name of a dimension to one label per row
     limits: GateSettings,   # Which slices are large enough, and the settings of the bounds
+    unit: str,              # What a cluster is
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:  # One row per judged slice, the worst first; the others in words
     "Bound the difference on each slice that is large enough"
     (codes, n), rows, left_out = encode_clusters(cluster), [], []
@@ -152,7 +159,7 @@ def _judge_slices(
             sums, counts = np.bincount(codes[at], diff[at], n), np.bincount(codes[at], minlength=n)
             name, size, days = f"{dimension}={label}", len(at), int((counts > 0).sum())
             if size < limits.min_slice_rows or days < max(limits.min_slice_days, 2):
-                left_out.append(f"{name} ({size:,} row{'s' * (size > 1)} of {days} day{'s' * (days > 1)})")
+                left_out.append(f"{name} ({_count(size, 'rows')} of {_count(days, unit)})")
                 continue
             found = clustered_mean(sums, counts, *settings)
             passed = found.low <= limits.max_slice_regression
@@ -166,12 +173,12 @@ def _named(
     "The first three of them"
     return ", ".join(names[:3]) + f" and {len(names) - 3} more" * (len(names) > 3)
 
-def _worst_slice(table: pd.DataFrame, left_out: tuple, limits: GateSettings) -> GateCheck:
+def _worst_slice(table: pd.DataFrame, left_out: tuple, limits: GateSettings, unit: str) -> GateCheck:
     "No slice may surely be worse by more than the margin"
     margin, name = limits.max_slice_regression, "worst slice lower bound"
     unjudged = f"; not judged, too small: {_named(left_out)}" if left_out else ""
     if table.empty:
-        needed = f"{limits.min_slice_rows} rows of {limits.min_slice_days} days"
+        needed = f"{limits.min_slice_rows} rows of {limits.min_slice_days} {unit}"
         return GateCheck(name, 0.0, margin, True, f"no slice has {needed}, so none was judged{unjudged}")
     worst, failed = float(table.low.iloc[0]), list(table.index[~table.passed.astype(bool)])
     first = "the first " * (len(failed) > 1)
@@ -239,18 +246,20 @@ def judge(
     skill: float | None = None,      # Share of the baseline's loss that it removes; None: not known
     leaks: Sequence[str] = (),       # What gives the target away, from `tables.quality.find_leaks`
     look: int = 1,                   # From `count_look` of `models.champion`: the first challenger on these rows is 1
+    unit: str = "days",              # What a cluster is, in words; other than days have no neighbours
     limits: GateSettings = GateSettings(),       # What is demanded
 ) -> Verdict:
     "Judge a challenger by its losses on a window that is later than anything that either model has seen"
     challenger, champion = np.asarray(challenger, float), np.asarray(champion, float)
     _check_losses({"the challenger": challenger, "the champion": champion}, len(cluster))
+    if unit != "days": limits = replace(limits, block_days=1)
     diff, days = challenger - champion, encode_clusters(cluster)[1]
     confidence = tightened(limits.confidence, look)
     interval = paired_bootstrap(diff, cluster, limits.bootstrap, confidence, limits.seed, limits.block_days)
-    table, left_out = _judge_slices(diff, cluster, slices or {}, limits)
+    table, left_out = _judge_slices(diff, cluster, slices or {}, limits, unit)
     suspicion = () if skill is None else (_suspicion(skill, leaks, limits),)
-    checks = (_improvement(interval, limits, look), _enough_days(days, interval.blocks, limits),
-              _worst_slice(table, left_out, limits),
+    checks = (_improvement(interval, limits, look), _enough_days(days, interval.blocks, unit),
+              _worst_slice(table, left_out, limits, unit),
               _calibration(calibration_error, cluster, limits),
               _within("latency p99", float(np.percentile(latency_ms, 99)), limits.max_latency_ms, "ms"), *suspicion)
     return Verdict(checks, interval, table, look)

@@ -82,6 +82,8 @@ def data_values(
     "Return the values of the marks of a project with data"
     at_random = ("There is no time column, so rows are split at random, with seed 0: "
                  "read the warning in `nbs/training/03_prepare.ipynb`.")
+    by_group = (f"The rows are split at random by `{data.group}`, with seed 0: rows of one value stay on one side, "
+                "and a quarter of the values is judged.")
     by_time = f"The rows are split by `{data.time}`: the last quarter is judged."
     reasons = "; ".join(f"`{name}` {reason}" for name, reason in data.left_out.items())
     windows = None if data.times is None else choose_windows(data.times, data.period)
@@ -93,7 +95,9 @@ def data_values(
         "loss": "squared_error" if data.task == "regression" else "log_loss",
         "min_samples_leaf": 20, "l2_regularization": 1.0,
         "time": repr(data.time), "period": data.period, "period_name": {"D": "day", "h": "hour"}[data.period],
-        "split_words": by_time if data.time else at_random, "loop_words": loop_words(windows),
+        "split_words": by_time if data.time else by_group if data.group else at_random,
+        "group": repr(data.group), "group_written": repr(data.written.get(str(data.group), "")),
+        "loop_words": loop_words(windows),
         "columns": "\n".join(f"    {name!r}: {data.written.get(name, kind)!r}," for name, kind in data.columns.items()),
         "target_written": repr(data.written.get(data.target, data.target_kind)), "read_as": data.read_as,
         "time_written": repr(data.written.get(str(data.time), "time iso")), "skip_untimed": data.skip_untimed,
@@ -114,6 +118,7 @@ def template_flags(
 ) -> set[str]:
     "Return which marks hold"
     flags = {"data", data.task, "time" if data.time else "random"}
+    if data.group: flags.add("group")
     if data.task == "regression": flags |= {"regression", "one"}
     elif data.values == 2: flags |= {"binary", "one"}
     else: flags.add("several")
@@ -190,6 +195,7 @@ def render_project(
 ) -> dict[str, str]:                # Path: text
     "Render what is written by hand in the new project; the rest is generated from it"
     flags, values = {*answers["flags"]}, answers["values"]
+    if {"random", "group"} & flags == {"random"}: flags.add("ungrouped")
     texts = {f"{values['package']}/__init__.py": '__version__ = "0.1.0"\n'}
     texts |= render_folder(TEMPLATES/"project", flags, values)
     if "data" not in flags: return texts
@@ -241,12 +247,13 @@ def make_project(
 ) -> dict[str, Any]:            # What was made and assumed
     "Make a project, as the command does"
     if data is None and (target or choices != Choices()):
-        raise UserError("--target, --time and --task need data", fix="--data FILE")
+        raise UserError("--target, --time, --group and --task need data", fix="--data FILE")
     if data is not None and not target: raise UserError("no --target was given", accepted="a column of the data")
     inspection = inspect_table(data, target, choices) if data and target else None
     where = resolve_source(source)
     made: dict[str, Any] = dict(path=str(path), package=package, task=None, why=None, target=None, time=None,
-                                columns={}, left_out={}, read_as=None, warnings=(), source=f"mlops-nb{where}")
+                                group=None, columns={}, left_out={}, read_as=None, warnings=(),
+                                source=f"mlops-nb{where}")
     write_project(path, package, where, inspection)
     return made | {key: value for key, value in (vars(inspection) if inspection else {}).items() if key in made}
 

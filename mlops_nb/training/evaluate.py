@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LEAST', 'BASELINES', 'FOLDS', 'answers', 'happened', 'log_losses', 'losses', 'baseline_losses', 'said_and_happened',
            'reliability', 'calibration_error', 'calibration_rows', 'calibration_line', 'auc_interval', 'measure',
-           'measure_slices', 'bounds_of', 'explain_errors', 'plot_reliability', 'plot_slices', 'plot_days',
+           'measure_slices', 'bounds_of', 'explain_errors', 'plot_reliability', 'plot_slices', 'plot_days', 'clusters',
            'judged_rows', 'write_evaluation']
 
 # %% ../../nbs/training/05_evaluate.ipynb #7d53e528
@@ -320,18 +320,25 @@ def plot_days(
     return fig
 
 # %% ../../nbs/training/05_evaluate.ipynb #9379b4a7
+def clusters(
+    part: pd.DataFrame,   # The rows of judgement
+    roles: dict,          # Which column is what
+) -> pd.Series | np.ndarray:   # One label per row
+    "Return what rows depend on each other in: their day, their group, or where neither is known each row by itself"
+    name = roles.get("day") or roles.get("group")
+    return part[name] if name else np.arange(len(part))
+
 def judged_rows(
     model,               # Fitted
     part: pd.DataFrame,  # The rows of judgement
     roles: dict,         # Which column is what
-) -> pd.DataFrame:       # Slices, answers, gate_day, gate_said, gate_happened, gate_loss: one row per row
+) -> pd.DataFrame:       # Slices, answers, gate_day (from `clusters`), gate_said, gate_happened, gate_loss
     "One row for each row with its loss: what the gate judges"
     X, y = inputs(part, roles), part[roles["label"]]
     said, seen = said_and_happened(model, X, y)
-    day = part[roles["day"]] if "day" in roles else np.arange(len(part))
     answer = answers(model, X)
     kept = part[[name for name in roles["slices"] if name not in answer]]
-    return kept.assign(**answer, gate_day=day, gate_said=said, gate_happened=seen,
+    return kept.assign(**answer, gate_day=clusters(part, roles), gate_said=said, gate_happened=seen,
                        gate_loss=losses(model, X, y, roles))
 
 # %% ../../nbs/training/05_evaluate.ipynb #790b7b24
