@@ -79,7 +79,7 @@ class Memory:
 
     def hash(self,
         path: Path,  # An existing file
-        later: bool = False,  # One of many: `keep` writes them down together, for each commit takes longer than a small file
+        later: bool = False,  # One of many: `keep` writes them down together, for a commit of each takes its time
     ) -> str:  # 64 hexadecimal digits
         "The hash of `path`, read only if it may have changed"
         (before, last), key = stamp(path), str(path).encode("utf-8", "backslashreplace").decode()
