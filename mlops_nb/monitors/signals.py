@@ -202,7 +202,8 @@ def read_samples(
 # %% ../../nbs/api/monitors/10_signals.ipynb #dffe30ba
 FileLimits = dict[str, dict[str, float]]    # The file's thresholds: kind -> metric -> number
 
-DRIFT: FileLimits = {kind: {"jensen_shannon_distance": 0.1} for kind in ("numerical", "categorical")}   # Azure's
+DRIFT: FileLimits = {"numerical": {"normalized_wasserstein_distance": 0.1},
+                     "categorical": {"jensen_shannon_distance": 0.1}}   # Azure's, where a file gives none
 BINNED = {"population_stability_index": metrics.psi, "jensen_shannon_distance": metrics.jensen_shannon,
           "pearsons_chi_squared_test": metrics.chi_square}
 

@@ -480,3 +480,38 @@ def test_what_azure_would_drop_or_refuse_is_refused(tmp_path, old, new, told):
     (tmp_path/"monitor.yml").write_text(text.replace(old, new, 1))
     found = validate(tmp_path/"monitor.yml")
     assert any(told in str(p) for p in found) and all(p.line for p in found)
+
+
+def test_a_monitor_that_names_its_deployment_only_gets_what_azure_fills_in(tmp_path):
+    site = Site(tmp_path)
+    path = site.file({})
+    spec = yaml.safe_load(path.read_text())
+    del spec["create_monitor"]["monitoring_signals"]
+    spec["trigger"] = dict(type="recurrence", frequency="day", interval=7, schedule=dict(hours=3, minutes=15))
+    path.write_text(yaml.safe_dump(spec))
+    assert validate(path) == []
+    site.serve(sample(2000, 3), days=21)
+    result = run_monitor(tmp_path, path, START + timedelta(days=21))
+    assert {name: found["type"] for name, found in result.signals.items()} == {
+        "data-drift-signal": "data_drift", "prediction-drift-signal": "prediction_drift",
+        "data-quality-signal": "data_quality"}
+    drift = result.signals["data-drift-signal"]
+    assert drift["window"] == ["2013-07-15T00:00:00Z", "2013-07-22T00:00:00Z"]
+    assert drift["reference"] == "2013-07-01T00:00:00Z to 2013-07-15T00:00:00Z" and drift["rows"]
+    del spec["create_monitor"]["monitoring_target"]
+    path.write_text(yaml.safe_dump(spec))
+    assert [p.what for p in validate(path)] == ["create_monitor needs 'monitoring_signals', or a deployment"]
+
+
+def test_attribution_without_production_data_watches_the_deployment(tmp_path):
+    site = Site(tmp_path)
+    declared = {"type": "feature_attribution_drift", "reference_data": signals()["attribution"]["reference_data"]}
+    path = site.file({"attribution": declared})
+    assert validate(path) == []
+    site.serve(sample(1000, 4))
+    found = run_monitor(tmp_path, path, START + timedelta(days=7)).signals["attribution"]
+    assert found["verdict"] == "ok" and found["n"] == 1000
+    spec = yaml.safe_load(path.read_text())
+    del spec["create_monitor"]["monitoring_target"]
+    path.write_text(yaml.safe_dump(spec))
+    assert "needs 'production_data', or the monitor a deployment" in validate(path)[0].what
