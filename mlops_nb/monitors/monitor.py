@@ -107,7 +107,8 @@ def read_monitor(
     check_file(file)
     doc = load(file)
     if "create_monitor" not in doc:
-        raise UserError(f"{file} is no monitor", accepted="a schedule with create_monitor", file=file)
+        raise UserError("this is no monitor", accepted="a schedule with create_monitor", file=file,
+                        fix="mlops-nb monitor pipelines/monitoring/monitor.yml")
     declared = doc["create_monitor"]
     target = declared.get("monitoring_target") or {}
     endpoint = str(target.get("endpoint_deployment_id", "")).removeprefix("azureml:").partition(":")[0]

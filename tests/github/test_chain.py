@@ -77,8 +77,9 @@ def test_a_merge_ends_with_a_promoted_model(chain):
 def test_a_drift_in_production_is_pushed_and_ends_with_a_retrained_model(chain, monkeypatch):
     "No schedule of GitHub is involved: Azure's monitor, Event Grid, a Logic App, and three workflows"
     azure, act = chain
-    for name, value in azure.env.items(): monkeypatch.setenv(name, value)
-    make_push(azure, "logic_app", "production", dispatch_to=REPOSITORY)
+    with monkeypatch.context() as here:
+        for name, value in azure.env.items(): here.setenv(name, value)
+        make_push(azure, "logic_app", "production", dispatch_to=REPOSITORY)
     landed = ["request_id,row,value", *served(azure, "yesterday")]
     at(azure, act, timedelta(days=1))
     (act.root / "outcomes.csv").write_text("\n".join([*landed, *served(azure, "today")]) + "\n")
