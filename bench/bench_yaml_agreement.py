@@ -19,6 +19,7 @@ from mlops_nb.errors import UserError
 from mlops_nb.schemas.components import kind_of
 from mlops_nb.schemas.documents import load
 from mlops_nb.schemas.validation import validate
+from mlops_nb.schemas.values import Problem
 
 from tests.schemas.test_validation import azure
 
@@ -30,9 +31,7 @@ REASONS = {
     "neither image nor build": "an environment without image and build",
     "experiment_name is '": "an experiment name with blanks",
     "name is '": "a name that Azure refuses later",
-    "needs 'production_data'": "a monitor that leaves its data to Azure",
-    "needs 'monitoring_signals'": "a monitor that leaves its signals to Azure",
-    "center_crop is 224": "a number for an enumeration of truth values",
+    "among the values of its `enum`": "a value that the component's enum does not have",
     "stands twice": "a key twice",
 }
 VERDICTS = {(False, False): "accept", (True, True): "refuse", (True, False): "ours", (False, True): "theirs"}
@@ -43,13 +42,19 @@ def reason(what: str) -> str | None:
     return next((says for words, says in REASONS.items() if words in what), None)
 
 
+def describe(problem: Problem) -> str:
+    "What a problem says; of a value for an input with an enum, that too, for the message names the values alone"
+    is_chosen = ".inputs." in problem.what and problem.accepted.startswith("one of ")
+    return problem.what + (", which is not among the values of its `enum`" if is_chosen else "")
+
+
 def compare(path: Path) -> tuple[str, str]:
     "Return who refuses a file, and what the one says that refuses it alone"
     try: kind = kind_of(load(path))
     except UserError: return "unread", ""
     if kind in (None, "other", "azure"): return "unknown", ""
     os.chdir(path.parent)
-    ours, theirs = [p.what for p in validate(path) if p.kind == "error"], azure(path)
+    ours, theirs = [describe(p) for p in validate(path) if p.kind == "error"], azure(path)
     verdict = VERDICTS[bool(ours), bool(theirs)]
     return verdict, {"ours": (ours or [""])[0], "theirs": str(theirs)}.get(verdict, "")
 

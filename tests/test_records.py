@@ -90,8 +90,10 @@ def test_needs_says_what_is_wrong():
 
 @pytest.mark.parametrize("lost", ["status", "milliseconds", "valid", "mirror", "deployment", "time"])
 def test_a_request_whose_record_has_lost_a_field_stops_no_release(tmp_path, lost):
+    from mlops_nb.project import Project
     from mlops_nb.serving.endpoints import Endpoints
     from mlops_nb.serving.state import EndpointFolder
+    from mlops_nb.tower.facts import count_set_aside
     folder, now = EndpointFolder(tmp_path, "echo"), "2026-01-01T00:00:00+00:00"
     with folder.change(): pass
     whole = {"time": now, "served": now, "deployment": "blue", "mirror": False, "status": 200, "milliseconds": 1.0,
@@ -101,3 +103,5 @@ def test_a_request_whose_record_has_lost_a_field_stops_no_release(tmp_path, lost
     broken = {name: value for name, value in whole.items() if name != lost}
     log.write_bytes(lines(broken | {"request_id": "1"}, whole | {"request_id": "2"}))
     assert [event["request_id"] for event in Endpoints(tmp_path).events("echo")] == ["2"]
+    assert [damage.reason for damage in read_damage(log)] == [f"it has lost {lost}"]
+    assert count_set_aside(Project(tmp_path), []) == {"damaged lines": 1}, "and the tower says so"

@@ -71,7 +71,7 @@ def references(
     spec: dict,         # A monitor
 ) -> list[str]:         # As the file names them
     "Return the reference data whose version is from now on that of today"
-    signals = spec["create_monitor"]["monitoring_signals"].values()
+    signals = (spec["create_monitor"].get("monitoring_signals") or {}).values()
     data = [((signal.get("reference_data") or {}).get("input_data") or {}).get("path", "") for signal in signals]
     return sorted({path for path in map(str, data) if path.startswith("azureml:") and "://" not in path})
 
@@ -81,7 +81,7 @@ def missing_thresholds(
 ) -> list[str]:         # signal.kind.measure
     "Return the thresholds that did not arrive"
     found = []
-    for name, signal in spec["create_monitor"]["monitoring_signals"].items():
+    for name, signal in (spec["create_monitor"].get("monitoring_signals") or {}).items():
         arrived = getattr(made.create_monitor.monitoring_signals.get(name), "metric_thresholds", None)
         for kind, measures in (signal.get("metric_thresholds") or {}).items():
             kept = getattr(arrived, kind, None)

@@ -52,7 +52,7 @@ def default_file(
 @json_option
 def deploy(endpoint_file: Path | None, deployment_file: Path | None, name: str | None, model: str | None, replay: bool,
            isolate: bool, trust_model: bool, on: str | None, as_json: bool) -> None:
-    """Serve a model on this machine, or in a workspace with --on, behind Azure ML's HTTP contract.
+    """Serve a model behind Azure ML's HTTP contract. On this machine, or in a workspace with --on.
 
     \b
     mlops-nb deploy
@@ -78,7 +78,7 @@ def deploy(endpoint_file: Path | None, deployment_file: Path | None, name: str |
 # %% ../../nbs/api/cli/03_endpoint.ipynb #f8302a12
 @click.group()
 def endpoint():
-    "Look at endpoints, move their traffic, rotate their keys, stop them."
+    "Look at endpoints, move traffic, rotate keys, stop them."
 
 def format_endpoint(one: "Endpoint") -> str:
     "Write an endpoint in one line"
@@ -101,7 +101,7 @@ def format_deployment(one: "Deployment", shown: "Endpoint") -> str:
 @on_option()
 @json_option
 def status(name: str | None, on: str | None, as_json: bool) -> None:
-    """Show an endpoint, or all of them: address, deployments, traffic, health.
+    """Show endpoints: address, deployments, traffic, health.
 
     \b
     mlops-nb endpoint status
@@ -133,7 +133,7 @@ def parse_shares(
 @on_option()
 @json_option
 def traffic(name: str, assignments: tuple[str, ...], mirror: tuple[str, ...], on: str | None, as_json: bool) -> None:
-    """Show the traffic of an endpoint, or change all of it at once.
+    """Show an endpoint's traffic, or change all of it at once.
 
     \b
     mlops-nb endpoint traffic flight-delay blue=90 green=10
@@ -156,7 +156,7 @@ def traffic(name: str, assignments: tuple[str, ...], mirror: tuple[str, ...], on
 @on_option()
 @json_option
 def keys(name: str, regenerate: str | None, on: str | None, as_json: bool) -> None:
-    """Print the keys of an endpoint, for `Authorization: Bearer KEY`.
+    """Print an endpoint's keys, for `Authorization: Bearer KEY`.
 
     \b
     mlops-nb endpoint keys flight-delay
@@ -168,7 +168,7 @@ def keys(name: str, regenerate: str | None, on: str | None, as_json: bool) -> No
 @click.argument("name")
 @on_option()
 def start(name: str, on: str | None) -> None:
-    """Start an endpoint that was stopped or killed, with its keys, traffic and deployments.
+    """Start an endpoint that was stopped or killed. It keeps its keys, traffic and deployments.
 
     \b
     mlops-nb endpoint start flight-delay
@@ -210,8 +210,8 @@ def delete(name: str, deployment: str, on: str | None) -> None:
 @on_option()
 @json_option
 def outcomes(endpoint: str, file: Path, on: str | None, as_json: bool) -> None:
-    """Record what really happened, for the monitors: a CSV, Parquet or JSONL file with request_id, value, and perhaps
-    row and time.
+    """Record what really happened, for the monitors. FILE is CSV, Parquet or JSON lines with request_id, value, and
+    perhaps row and time.
 
     \b
     mlops-nb outcomes flight-delay landed.csv

@@ -29,7 +29,7 @@ environment_option = on_option("Which environment of settings.ini.", required=Tr
 
 @click.group()
 def environment():
-    """What an environment is made of: workspace, clusters, roles, budget, image. Declared in pipelines/environment.
+    """Plan and make workspace, clusters, roles, budget and image. Declared in pipelines/environment.
 
     \b
     mlops-nb environment plan --on dev
@@ -95,7 +95,7 @@ def apply(on: str, prune: bool, as_json: bool) -> None:
 @click.option("--confirm", metavar="NAME", help="The name of the resource group; asked for by default.")
 @json_option
 def destroy(on: str, confirm: str | None, as_json: bool) -> None:
-    """Delete the resource group of an environment and all that is in it: data, models, runs.
+    """Delete the resource group of an environment. All that is in it goes: data, models, runs.
 
     \b
     mlops-nb environment destroy --on dev
@@ -125,7 +125,7 @@ def destroy(on: str, confirm: str | None, as_json: bool) -> None:
 @environment_option
 @json_option
 def doctor(on: str, as_json: bool) -> None:
-    """Ask Azure what would make an apply fail, and what costs money while nobody uses it. Nothing is changed.
+    """Ask Azure what would make apply fail, and what costs money. Nothing is changed.
 
     \b
     mlops-nb environment doctor --on dev
@@ -152,7 +152,8 @@ def doctor(on: str, as_json: bool) -> None:
 @environment_option
 @json_option
 def estimate(on: str, as_json: bool) -> None:
-    """Estimate what the declared sizes cost, from the price list in pipelines/environment/prices.yml. Asks nobody.
+    """Estimate what the declared sizes cost. The prices are those of pipelines/environment/prices.yml; Azure is not
+    asked.
 
     \b
     mlops-nb environment estimate --on production
@@ -183,7 +184,7 @@ def format_audit(audit: "Audit") -> list[str]:
 @click.option("--osv-url", default="", metavar="URL", help="A copy of OSV in your own network.")
 @json_option
 def image(sbom: Path | None, audited: bool, service: str, osv_url: str, as_json: bool) -> None:
-    """Say which image steps and deployments run in; audit its packages and list them.
+    """Say which image steps run in; audit and list its packages.
 
     \b
     mlops-nb environment image
@@ -222,7 +223,7 @@ def image(sbom: Path | None, audited: bool, service: str, osv_url: str, as_json:
               help="Publish the site on GitHub Pages; by default where everybody may read the repository.")
 def bootstrap(reviewers: tuple[str, ...], dry_run: bool, yes: bool, undo: bool, github_plan: str | None,
               pages: bool | None) -> None:
-    """Let GitHub Actions sign in at Azure, from nothing but two logins: az login and gh auth login.
+    """Let GitHub Actions sign in at Azure, without a secret. You need two logins: az login and gh auth login.
 
     \b
     mlops-nb bootstrap --dry-run
@@ -254,7 +255,7 @@ def bootstrap(reviewers: tuple[str, ...], dry_run: bool, yes: bool, undo: bool, 
               help="That one job, deployment or collected row may take.")
 @json_option
 def rehearse(on: str, report: Path, patience: float, as_json: bool) -> None:
-    """Go through a checklist with a live workspace: sign-in, roles, storage, image, job, endpoint, row, monitor.
+    """Go through a checklist with a live workspace. Sign-in, roles, storage, image, job, endpoint, row, monitor.
 
     \b
     mlops-nb rehearse --on dev

@@ -36,6 +36,8 @@ def format_event(row: "EventRecord") -> str:
     outcome: dict = row["outcome"] or {}
     led_to = " -> under way" if row["status"] == "decided" else ""
     if outcome.get("reason"): led_to = f" -> {outcome['reason']}"
+    if row.get("failures") and row["status"] != "done":
+        led_to += f" -> failed {row['failures']}x, tried again: {row['failure']}"
     arrived = f"({row['id'][:12]}, arrived {row['deliveries']}x)"
     return f"{(row['time'] or '-')[:16]:<16}  {row['action']:<8} {row['reason']}{led_to}  {arrived}"
 
@@ -44,7 +46,7 @@ def format_event(row: "EventRecord") -> str:
 @json_option
 @click.pass_context
 def events(context: click.Context, on: str | None, as_json: bool) -> None:
-    """What breached, and what it led to.
+    """List what breached and what it led to, and handle it.
 
     \b
     mlops-nb events
@@ -87,7 +89,7 @@ def read_payload(file: Path | None) -> str | list:
 @on_option()
 @json_option
 def handle(file: Path | None, at: str | None, approve_as: str, no_release: bool, on: str | None, as_json: bool) -> None:
-    """Handle an event, or a list of events: ours, or Azure's from Event Grid.
+    """Handle an event, or a list of events. Ours, or Azure's from Event Grid.
 
     FILE holds JSON; - reads it from the standard input; without FILE, what is pending is handled. It may be called
     twice with the same event, and
@@ -147,7 +149,7 @@ def refresh(at: str | None, on: str | None, as_json: bool) -> None:
 @on_option("A workspace of settings.ini.", required=True)
 @json_option
 def pull(on: str, as_json: bool) -> None:
-    """Write down what the monitors that a workspace runs itself have found since the last time.
+    """Write down what the monitors of a workspace have found. It reads what is new since the last time.
 
     \b
     mlops-nb schedule apply pipelines/monitoring/monitor.yml --on production
@@ -175,7 +177,7 @@ def pull(on: str, as_json: bool) -> None:
 @click.option("--every", default=2.0, show_default=True, help="Seconds between looks.")
 @click.option("--no-tower", is_flag=True, help="Do not refresh the control tower.")
 def watch(every: float, no_tower: bool) -> None:
-    """Run monitors and schedules at their time, and handle what they find, until Ctrl-C.
+    """Run monitors and schedules at their time, until Ctrl-C. What they find is handled.
 
     \b
     mlops-nb watch
@@ -200,7 +202,7 @@ def link_workspace(on: str, folder: Path) -> None:
 @click.option("--out", type=click.Path(path_type=Path), help="The page; .mlops/tower/index.html by default.")
 @on_option()
 def tower(show: bool, out: Path | None, on: str | None) -> None:
-    """Write the control tower: one HTML page that says what serves, what drifted, and what happened.
+    """Write the control tower, one HTML page. It shows what serves, what drifted, and what happened.
 
     \b
     mlops-nb tower --open

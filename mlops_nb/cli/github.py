@@ -72,7 +72,7 @@ def render_document(document: Any) -> str:
     from mlops_nb.jobs.report import describe_job
     from mlops_nb.workspace.workspace import Workspace
     workspace = Workspace(find_project().root)
-    rows = workspace.rows("SELECT * FROM jobs ORDER BY created DESC LIMIT 500")
+    rows = workspace.rows("SELECT * FROM jobs ORDER BY rowid DESC LIMIT 500")
     jobs: list[Any] = [describe_job(workspace, row) for row in rows]
     return summaries.format_job(document, summaries.find_champion_metrics(jobs, decision["opponent"]))
 
@@ -81,8 +81,8 @@ def render_document(document: Any) -> str:
 @click.option("--notebooks", metavar="ADDRESS", help="Where the executed notebooks are, with their tables and plots.")
 @for_github
 def summary(files: tuple[Path, ...], notebooks: str | None, github: bool) -> None:
-    """Show as Markdown what commands said with --json: run, show, release, rollback, monitor, events, environment,
-    verdict.
+    """Show as Markdown what commands said with --json. It knows run, show, release, rollback, monitor, events,
+    environment, verdict.
 
     \b
     mlops-nb run pipelines/training/pipeline.yml --json > job.json
@@ -103,7 +103,7 @@ def summary(files: tuple[Path, ...], notebooks: str | None, github: bool) -> Non
 @click.option("--release", type=bool, default=True, show_default=True,
               help="Whether a version that the gate accepted is to be released.")
 def verdict(file: Path, release: bool) -> None:
-    """Print what a training hands to its release, as JSON: the version, and whether it is to be released. FILE is what
+    """Print what a training hands to its release, as JSON. The version, and whether it is to be released. FILE is what
     `run --json` said.
 
     \b
@@ -117,7 +117,7 @@ def verdict(file: Path, release: bool) -> None:
 @click.argument("base", default="origin/main")
 @for_github
 def diff(base: str, github: bool) -> None:
-    """Show what a branch changes in its notebooks: sources and tags, cell by cell.
+    """Show what a branch changes in its notebooks, cell by cell. Sources and tags count, outputs do not.
 
     \b
     mlops-nb diff
@@ -130,7 +130,7 @@ def diff(base: str, github: bool) -> None:
 @click.argument("number", type=int)
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
 def comment(number: int, files: tuple[Path, ...]) -> None:
-    """Write the comment of a pull request, or bring it up to date: the text of FILES.
+    """Write or renew the comment of a pull request, from FILES.
 
     \b
     mlops-nb summary job.json > summary.md
@@ -152,7 +152,7 @@ def format_decision(row: "EventRecord") -> str:
 @click.option("--at", metavar="TIME", help="Decide as if it were this time (ISO 8601): for a replay of the past.")
 @json_option
 def dispatch(on: str | None, at: str | None, as_json: bool) -> None:
-    """Decide about the breaches that are pending, and let the training workflow on GitHub do what was decided.
+    """Decide about pending breaches; start the training workflow. It runs on GitHub, and does what was decided.
 
     \b
     mlops-nb dispatch --on production
@@ -177,7 +177,7 @@ def dispatch(on: str | None, at: str | None, as_json: bool) -> None:
 @click.option("--check", "tag", metavar="TAG",
               help="Refuse a tag that is not that of the package, and print what the changelog says.")
 def version(number: str | None, tag: str | None) -> None:
-    """Print the version of the package, state another, or check a tag.
+    """Print the version of the package, set it, or check a tag.
 
     \b
     mlops-nb version

@@ -28,19 +28,15 @@ if TYPE_CHECKING:
     from mlops_nb.jobs.report import Jobs
 
 # %% ../../nbs/api/cli/01_main.ipynb #bb3c4d00
-GROUPS = {  # Heading in `mlops-nb --help`, by module
-    "mlops_nb.cli.endpoint": "Deployment",
-    "mlops_nb.cli.qa": "Deployment",
-    "mlops_nb.cli.release": "Deployment",
-    "mlops_nb.cli.monitor": "Monitoring",
-    "mlops_nb.cli.events": "Monitoring",
-    "mlops_nb.cli.loop": "Monitoring",
-    "mlops_nb.cli.schedule": "Azure",
-    "mlops_nb.cli.new": "Start",
-    "mlops_nb.notebooks.lab": "Start",
-    "mlops_nb.cli.environment": "Environment",
-    "mlops_nb.cli.github": "Gitops",
-    "mlops_nb.site.cli": "Site",
+GROUPS = {  # Headings of `mlops-nb --help` and their commands, in the order of a day
+    "Start": "new doctor lab stage upgrade",
+    "Run": "run jobs show logs cancel ui create",
+    "Keep the project whole": "check export sample docs version",
+    "Deploy and release": "deploy endpoint qa release releases rollback image share",
+    "Monitor and retrain": "outcomes monitor watch events tower loop",
+    "Azure": "environment bootstrap rehearse schedule",
+    "GitHub Actions": "summary comment diff verdict dispatch",
+    "Housekeeping": "gc repair completion",
 }
 
 class Commands(click.Group):
@@ -55,16 +51,16 @@ class Commands(click.Group):
         return load_plugin("mlops_nb.commands", name)
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
-        "Write the commands by what they belong to"
-        modules = {name: address.partition(":")[0] for name, address in plugins("mlops_nb.commands").items()}
-        groups: dict[str, list[str]] = {}
-        for name in self.list_commands(context):
-            groups.setdefault(GROUPS.get(modules.get(name, ""), "Commands"), []).append(name)
-        width = formatter.width - max(map(len, self.list_commands(context))) - 6
-        for group, names in groups.items():
-            commands = {name: self.get_command(context, name) for name in sorted(names)}
+        "Write the commands by what they belong to; last those that another package brings"
+        names = self.list_commands(context)
+        known = {group: [name for name in listed.split() if name in names] for group, listed in GROUPS.items()}
+        others = sorted({*names}.difference(*known.values()))
+        width = formatter.width - max(map(len, names)) - 6
+        for group, listed in {**known, "More": others}.items():
+            commands = {name: self.get_command(context, name) for name in listed}
             rows = [(name, command.get_short_help_str(width)) for name, command in commands.items() if command]
-            with formatter.section(group): formatter.write_dl(rows)
+            if rows:
+                with formatter.section(group): formatter.write_dl(rows)
 
 # %% ../../nbs/api/cli/01_main.ipynb #d27e8437
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -121,11 +117,11 @@ def refuse_mixed_options(
 @json_option
 def run(file: Path, assignments: tuple[str, ...], start: str | None, jobs: int | None, isolate: bool, on: str | None,
         detach: bool, name: str, dry_run: bool, as_json: bool) -> None:
-    """Run a pipeline, command or sweep job of Azure ML on this machine, or in a workspace with --on.
+    """Run a job file of Azure ML here, or in a workspace (--on).
 
     \b
     mlops-nb run pipelines/training/pipeline.yml
-    mlops-nb run pipelines/training/pipeline.yml --set inputs.learning_rate=0.05 --from train
+    mlops-nb run pipelines/training/pipeline.yml --set inputs.min_samples_leaf=50 --from train
     mlops-nb run pipelines/training/pipeline.yml --on dev
 
     The same command given again goes on where the last one stopped, and reuses every step that is unchanged.
@@ -147,7 +143,7 @@ def run(file: Path, assignments: tuple[str, ...], start: str | None, jobs: int |
 @on_option()
 @json_option
 def create(file: Path, on: str | None, as_json: bool) -> None:
-    """Register a data, model, component or environment YAML on this machine, or in a workspace with --on.
+    """Register a data, model, component or environment YAML. On this machine, or in a workspace with --on.
 
     \b
     mlops-nb create pipelines/training/data.yml
@@ -211,7 +207,7 @@ def jobs(limit: int, on: str | None, as_json: bool) -> None:
 @on_option()
 @json_option
 def show(job: str, graph: bool, svg: Path | None, on: str | None, as_json: bool) -> None:
-    """Show a job: its steps, how they ended, where their notebooks are. JOB is an id, the beginning of one, or 'last'.
+    """Show a job: its steps, how they ended, their notebooks. JOB is an id, the beginning of one, or 'last'.
     With --graph it is a file, and its steps are drawn.
 
     \b
@@ -265,7 +261,7 @@ def ui(port: int, browse: bool) -> None:
 # %% ../../nbs/api/cli/01_main.ipynb #79ab5166
 @main.command()
 def export() -> None:
-    """Generate the package, the component YAML and the README from the notebooks.
+    """Generate package, component YAML and README from notebooks.
 
     \b
     mlops-nb export
@@ -276,7 +272,7 @@ def export() -> None:
 @main.command()
 @json_option
 def check(as_json: bool) -> None:
-    """Check that nothing generated is stale, that stages are whole, and that every YAML in pipelines/ is valid.
+    """Check generated files, stages, and every YAML in pipelines/.
 
     \b
     mlops-nb check
@@ -287,7 +283,7 @@ def check(as_json: bool) -> None:
 @main.command()
 @click.argument("names", nargs=-1)
 def sample(names: tuple[str, ...]) -> None:
-    """Run the stage notebooks with their defaults, in order, to fill .mlops/sample. NAMES pick some of them.
+    """Run the stages with their defaults, to fill .mlops/sample. NAMES pick some of them.
 
     \b
     mlops-nb sample

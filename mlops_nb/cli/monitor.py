@@ -68,7 +68,8 @@ def format_result(
 @on_option("Judge what the endpoint of this workspace collected.")
 @json_option
 def monitor(file: Path, at: str | None, on: str | None, as_json: bool) -> None:
-    """Run a monitor schedule of Azure ML once, on this machine; with --on, on what was collected in a workspace.
+    """Run a monitor once, on what an endpoint collected. On this machine; with --on, on what was collected in a
+    workspace.
 
     \b
     mlops-nb monitor
@@ -121,8 +122,7 @@ def find_in_use(project: "Project") -> "InUse":
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @json_option
 def gc(dry_run: bool, as_json: bool) -> None:
-    """Compress old records of requests, delete what is older than [deployment] of settings.ini says, and show what
-    the local workspace takes on disk.
+    """Compress and delete old records, as settings.ini says. Shows what the local workspace takes on disk.
 
     \b
     mlops-nb gc --dry-run

@@ -104,7 +104,7 @@ def read_choices(
 @json_option
 def new(path: Path, package: str, data: Path | None, target: str | None, source: str | None, as_json: bool,
         **said) -> None:
-    """Make a project of your own in PATH, with stages that run on your data.
+    """Make a project in PATH, with stages that run on your data.
 
     \b
     mlops-nb new harvest --package harvest --data yields.csv --target yield --time day
@@ -125,7 +125,7 @@ def new(path: Path, package: str, data: Path | None, target: str | None, source:
               help="A version, wheel, checkout or git address; by default the one that runs now.")
 @json_option
 def upgrade(dry_run: bool, source: str | None, as_json: bool) -> None:
-    """Bring this project to the template of the installed version, and keep what you changed.
+    """Bring this project to the installed version's template. What you changed stays.
 
     \b
     mlops-nb upgrade --dry-run
@@ -161,7 +161,7 @@ def stage():
               help="Read the folder that this step writes; by default the last step that writes one.")
 @json_option
 def stage_new(name: str, pipeline: str, after: str | None, as_json: bool) -> None:
-    """Write a stage notebook, make it a step of the pipeline, generate its component, and show the pipeline.
+    """Write a stage notebook, and make it a step of the pipeline. Generates its component, and shows the pipeline.
 
     \b
     mlops-nb stage new clean_rows --pipeline training --after ingest
@@ -181,7 +181,7 @@ def stage_new(name: str, pipeline: str, after: str | None, as_json: bool) -> Non
 @on_option("Ask Azure about this workspace as well, as the user of az login.")
 @json_option
 def doctor(on: str | None, as_json: bool) -> None:
-    """Say what is missing on this machine, and the command that mends it. Nothing is changed.
+    """Say what this machine lacks, and the command that mends it. Nothing is changed.
 
     \b
     mlops-nb doctor
@@ -215,7 +215,7 @@ def database_makers(
 
 @click.command()
 def repair() -> None:
-    """Mend the damaged databases of this workspace: keep what can be read.
+    """Mend damaged databases, and keep all that can be read.
 
     \b
     mlops-nb repair
@@ -234,7 +234,7 @@ def repair() -> None:
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print what makes the Tab key complete commands and options in a shell.
+    """Print what makes the Tab key complete commands and options.
 
     \b
     mlops-nb completion bash >> ~/.bashrc

@@ -32,7 +32,7 @@ def format_evidence(evidence: "Evidence") -> str:
 @on_option()
 @json_option
 def qa(endpoint: str, deployment: str, data: Path | None, on: str | None, as_json: bool) -> None:
-    """Ask a staged deployment everything: contract, parity, latency, quality.
+    """Test a deployment: contract, parity, latency, quality.
 
     \b
     mlops-nb qa flight-delay --deployment green
@@ -61,7 +61,7 @@ def qa(endpoint: str, deployment: str, data: Path | None, on: str | None, as_jso
 @json_option
 def image(model: str, tag: str | None, base: str | None, pip_conf: str | None, engine: str | None,
           options: tuple[str, ...], as_json: bool) -> None:
-    """Build a container image that serves a registered model on port 5001.
+    """Build a container image that serves a registered model. It listens on port 5001.
 
     \b
     mlops-nb image flight-delay:3

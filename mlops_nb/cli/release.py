@@ -101,13 +101,13 @@ def find_records(on: str | None) -> Path:
 def release(ctx: click.Context, model: str | None, version: str | None, approve_as: str | None, rollout: Path,
             endpoint_file: Path, deployment_file: Path, timeout: float, poll: float | None, until_approval: bool,
             replay: bool, again: bool, on: str | None, as_json: bool) -> None:
-    """Release a version of the model: deploy, QA, approval, shadow and canary, promotion; back at any breach.
+    """Release a version: deploy, QA, approval, canary, promotion. It goes back at any breach.
 
     \b
-    mlops-nb release                            the registry's champion; asks for the approval
+    mlops-nb release                            # The registry's champion; asks for the approval
     mlops-nb release --version 4 --approve-as Ada
     mlops-nb release --version 4 --approve-as Ada --on production
-    mlops-nb release approve --on production    what waits for it
+    mlops-nb release approve --on production    # What waits for it
 
     With --on, a version that the workspace does not have is brought from the one that has it, through the registry.
     The same command given again goes on with a release that is under way. Exit codes: 0 promoted, 3 turned down, 4
@@ -162,7 +162,7 @@ def approve(id: str | None, on: str | None, as_json: bool) -> None:
 
     \b
     mlops-nb release approve --on production
-    mlops-nb release --on production --version 4      goes on with it
+    mlops-nb release --on production --version 4      # Goes on with it
     """
     from mlops_nb.releases.record import approve as record_approval
     from mlops_nb.releases.record import list_releases
@@ -181,7 +181,7 @@ def approve(id: str | None, on: str | None, as_json: bool) -> None:
 @on_option()
 @json_option
 def rollback(endpoint: str | None, reason: str, on: str | None, as_json: bool) -> None:
-    """Give the traffic back to the version before, at any time and as often as you like.
+    """Give the traffic back to the version before. At any time, and as often as you like.
 
     \b
     mlops-nb rollback

@@ -18,7 +18,7 @@ workspace_option = on_option("A workspace of settings.ini.", required=True)
 
 @click.group()
 def schedule():
-    """Jobs and monitors that a workspace starts by itself.
+    """Apply, list and stop the schedules of a workspace.
 
     \b
     mlops-nb schedule apply pipelines/training/schedule.yml --on dev
@@ -45,7 +45,7 @@ def format_applied(applied: dict, on: str) -> str:
 @workspace_option
 @json_option
 def apply(file: Path, on: str, as_json: bool) -> None:
-    """Make the schedule or the monitor of FILE, or change the one of its name.
+    """Make or change the schedule or the monitor of FILE.
 
     \b
     mlops-nb schedule apply pipelines/training/schedule.yml --on dev
@@ -86,7 +86,8 @@ def stop(name: str, on: str) -> None:
 @click.option("--to", required=True, type=WORKSPACE, help="The workspace that shall have it.")
 @json_option
 def share(model: str, origin: str, to: str, as_json: bool) -> None:
-    """Bring a version of a model to another workspace, through the registry that both sections of settings.ini name.
+    """Bring a version of a model to another workspace. It goes through the registry that both sections of
+    settings.ini name.
 
     \b
     mlops-nb share flight-delay:3 --from dev --to production

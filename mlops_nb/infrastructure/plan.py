@@ -21,7 +21,7 @@ from ..errors import Finding, UserError, format_findings
 from .arm import ArmClient, pipeline_client
 from .checks import CHECKS, check_rights, run_checks
 from .declared import Declaration, find_bad_names, load_declaration
-from .dispatch import check_token, dispatch_resources
+from .dispatch import check_token, dispatch_resources, token_path
 from .image import image_resource
 from .push import GRID_API, identity_of, push_resources, topic_id
 from mlops_nb.infrastructure.resources import (
@@ -143,6 +143,7 @@ def compare_roles(
     to_make = [change.kind for change in changes if change.action == "create"]
     ids = resource_ids(declaration)
     own = {ids[kind] for kind in ("workspace", "storage", "container_registry", "resource_group")}
+    own.add(token_path(declaration))    # A Logic App that is no more leaves its role there
     scopes = sorted(own | {grant.scope for grant in grants})
     live = [] if "resource group" in to_make else list_assignments(authorization, scopes)
     system = {_identity(change.live).lower() for change in changes if change.kind in SYSTEM_IDENTITIES}

@@ -210,9 +210,9 @@ def run_batches(
     if batches is None: batches = cut_table(read_mltable(Path(plan["table"])), plan["size"], plan["keys"])
     if hasattr(module, "init"): module.init()
     for number in claim_batches(results, len(batches)):
-        started = time.time()
+        started = time.monotonic()
         result = run_batch(run, batches[number], plan["retries"], plan["timeout"])
-        result["seconds"] = time.time() - started
+        result["seconds"] = time.monotonic() - started
         part = results/f".{number:05d}.part"
         part.write_text(json.dumps(result), encoding="utf-8")
         part.replace(results/f"{number:05d}.json")

@@ -172,7 +172,7 @@ def find_unchanged_job(
 ) -> str | None:  # A job's id; None where something has to run
     "The finished job that this one would only repeat"
     if not plan.reuses or plan.force: return None
-    query = "SELECT id, status FROM jobs WHERE signature = ? ORDER BY created DESC LIMIT 1"
+    query = "SELECT id, status FROM jobs WHERE signature = ? ORDER BY rowid DESC LIMIT 1"
     last = workspace.rows(query, plan.signature)
     if not last or last[0]["status"] != "Completed": return None
     return last[0]["id"] if all(finding.result for finding in survey(workspace, plan).values()) else None

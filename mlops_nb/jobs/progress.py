@@ -48,8 +48,8 @@ class LineView:
 
     def show(self, step: str, status: str, note: str = ""):
         took = ""
-        if status == "Running": self.started[step] = time.time()
-        elif step in self.started: took = f"in {format_duration(time.time() - self.started.pop(step))}"
+        if status == "Running": self.started[step] = time.monotonic()
+        elif step in self.started: took = f"in {format_duration(time.monotonic() - self.started.pop(step))}"
         clock = f"{now().astimezone():%H:%M:%S}"
         words = [clock, MARKS[status][0], step.ljust(self.width), status, took, first_line(note)]
         print(" ".join(word for word in words if word), file=self.out, flush=True)
@@ -76,12 +76,12 @@ class StepRow:
     note: str = ""
 
     def update(self, status: str, note: str):
-        if status == "Running": self.began, self.ended = time.time(), None
-        elif self.began and not self.ended: self.ended = time.time()
+        if status == "Running": self.began, self.ended = time.monotonic(), None
+        elif self.began and not self.ended: self.ended = time.monotonic()
         self.status, self.note = status, first_line(note) or self.note
 
     @property
-    def seconds(self) -> float | None: return (self.ended or time.time()) - self.began if self.began else None
+    def seconds(self) -> float | None: return (self.ended or time.monotonic()) - self.began if self.began else None
 
 
 class TreeView:

@@ -113,7 +113,7 @@ def describe_intention(planned: Plan, name: str, finding: LookupResult) -> str:
 def elapsed(row: dict) -> float | None:
     "Seconds between start and end of a job or a step, None where it has no start"
     began = row.get("started") or row.get("created")
-    return (row["ended"] or time.time()) - began if began else None
+    return max(0.0, (row["ended"] or time.time()) - began) if began else None  # the clock may have stepped meanwhile
 
 def executed_notebooks(
     workspace: Workspace,

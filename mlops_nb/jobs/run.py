@@ -164,7 +164,7 @@ class LocalJobs:
         close_dead_jobs(self.workspace)
 
     def list(self, limit: int) -> Sequence[JobDescription]:
-        rows = self.workspace.rows("SELECT * FROM jobs ORDER BY created DESC LIMIT ?", limit)
+        rows = self.workspace.rows("SELECT * FROM jobs ORDER BY rowid DESC LIMIT ?", limit)
         return [describe_job(self.workspace, row) for row in rows]
 
     def show(self, id: str) -> JobDescription: return describe_job(self.workspace, find_job(self.workspace, id))

@@ -60,7 +60,7 @@ def open_job(
 ) -> str:  # Its id
     "The interrupted job that the same command goes on with, or a new one"
     close_dead_jobs(workspace)
-    query = "SELECT id, status, attempt FROM jobs WHERE signature = ? ORDER BY created DESC LIMIT 1"
+    query = "SELECT id, status, attempt FROM jobs WHERE signature = ? ORDER BY rowid DESC LIMIT 1"
     last = next(iter(workspace.rows(query, plan.signature)), None)
     if last and last["status"] in ("Failed", "Canceled") and not plan.force: return last["id"]
     job = plan.job

@@ -11,8 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
-from scipy import stats
 
 from ..errors import UserError
 
@@ -31,6 +29,7 @@ class Interval:
     ) -> float:                 # In the unit of the mean; NaN where the blocks are unknown
         "The smallest true difference that an interval like this one proves with the given chance"
         if self.blocks < 2: return float("nan")
+        from scipy import stats
         return float(self.high - self.mean + stats.t.ppf(chance, self.blocks - 1) * self.error)
 
 # %% ../../nbs/api/models/08_intervals.ipynb #c74c6998
@@ -97,6 +96,7 @@ def _bounds(
     "The more cautious of Student's t and bootstrap-t, on each side"
     mean, blocks = sums.sum() / counts.sum(), len(sums)
     error = float(_error(((sums - mean * counts) ** 2).sum(), counts.sum(), blocks))
+    from scipy import stats
     student = float(stats.t.ppf(confidence, blocks - 1))
     values = _student_values(sums, counts, mean, n_boot, seed)
     least, most = np.quantile(values, [1 - confidence, confidence]) if len(values) else (-student, student)
@@ -127,6 +127,7 @@ def encode_clusters(
     cluster: np.ndarray,  # One label per row: its day
 ) -> tuple[np.ndarray, int]:    # Each row's cluster as an integer in the order of the labels, and their number
     "Clusters as integers 0..n-1"
+    import pandas as pd
     codes, labels = pd.factorize(np.asarray(cluster), sort=True)
     return codes, len(labels)
 
@@ -159,6 +160,7 @@ def resample_clusters(
     seed: int = 0,             # Same seed, same interval
 ) -> Resampled:                # NaN bounds where no resample has a score
     "Bound a score by a bootstrap of clusters (Field & Welsh 2007)"
+    import pandas as pd
     codes = pd.factorize(np.asarray(cluster))[0] % MOST_CLUSTERS
     n, draw = codes.max() + 1, np.random.default_rng(seed)
     values = np.array([score(draw.multinomial(n, np.full(n, 1 / n))[codes]) for _ in range(n_boot)])

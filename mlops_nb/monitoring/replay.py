@@ -531,9 +531,12 @@ def format_summary(
     def line(name: str, window: dict[str, Any]) -> str:
         if not (loss := window["performance"]): return f"{name}  -  {window['answer']}"
         return f"{name}  {loss['value']:.3f} [{loss['low']:.3f}, {loss['high']:.3f}]  {window['answer']}"
-    rows = f"{summary['rows_of_a_request']} rows (every {summary['every_nth_row']}. row of the data)"
-    counts = (f"{summary['requests']:,} requests of {rows}, {summary['retrained']} retrainings, "
-              f"{summary['refused']} refused by the gate, {summary['releases']} releases")
+    def count(key: str, noun: str) -> str: return f"{summary[key]:,} {noun}" + "s" * (summary[key] != 1)
+    part = summary["every_nth_row"]
+    of_data = "" if part == 1 else f", one row in {part} of the data"
+    counts = (f"{count('requests', 'request')} of {count('rows_of_a_request', 'row')}{of_data}; "
+              f"{count('retrained', 'retraining')}, {summary['refused']} refused by the gate; "
+              f"{count('releases', 'release')}")
     seconds = ", ".join(f"{kind} {format_duration(seconds)}" for kind, seconds in summary["seconds"].items())
     return [*(line(*item) for item in summary["windows"].items()), counts, f"time: {seconds}",
             f"control tower: {summary['tower']}"]

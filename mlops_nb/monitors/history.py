@@ -15,7 +15,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from .collected import Connection
-from .profiles import WHOLE_TYPES, Feature, _count_grouped, _number, level_sql
+from mlops_nb.monitors.profiles import (
+    COLUMNS,
+    WHOLE_TYPES,
+    Feature,
+    Rows,
+    _count_grouped,
+    _number,
+    count_batches,
+    distinct_values,
+    in_batches,
+    level_sql,
+)
 
 # %% ../../nbs/api/monitors/08_history.ipynb #ea7e6e85
 def embed(
@@ -125,7 +136,11 @@ def count_codes(
     repeated: dict[str, float | None],  # A value of a number that is counted by itself
 ) -> dict[str, Codes]:
     "Count groups and categories in blocks"
-    if not features or not chosen: return {f.name: {} for f in features}
+    if not chosen: return {f.name: {} for f in features}
+    return count_batches([*features], lambda some: _count_codes(con, rows, blocks, chosen, some, cuts, repeated))
+
+def _count_codes(con: Connection, rows: Timed, blocks: Blocks, chosen: Sequence[int], features: Sequence[Feature],
+                 cuts: dict[str, np.ndarray], repeated: dict[str, float | None]) -> dict[str, Codes]:
     def code(f: Feature, i: int) -> str:
         if f.kind != "numerical": return f"b || ':' || x{i}"
         value, group = repeated.get(f.name), level_sql(f"x{i}", cuts[f.name])
@@ -227,9 +242,11 @@ def _most_frequent(con: Connection, window: Timed, blocks: Blocks,
     "Return the most frequent value of each number"
     numbers = [f for f in features if f.kind == "numerical"]
     if not numbers: return {}
-    asked = ", ".join(f"mode({f.typed})" for f in numbers)
-    found = con.execute(f"SELECT {asked} FROM {window.relation} WHERE {blocks.inside(window)}").fetchone()
-    return {f.name: None if value is None else float(value) for f, value in zip(numbers, found)}
+    inside = f"(SELECT * FROM {window.relation} WHERE {blocks.inside(window)})"
+    n, = con.execute(f"SELECT count(*) FROM {inside}").fetchone()
+    rows = Rows(inside, {f.name: f for f in numbers}, n)
+    return {f.name: float(values[np.argmax(times)]) if len(values) else None
+            for f, (values, times) in distinct_values(con, rows, numbers)}
 
 def _past(before: Codes, window: Codes, numeric: bool) -> Past | None:
     "Lay blocks side by side, the earliest first"
@@ -295,14 +312,19 @@ def _is_number(f: Feature) -> bool:
 def _count_bad(con: Connection, rows: Timed, blocks: Blocks, chosen: Sequence[int],
                features: Sequence[Feature]) -> dict[str, dict[int, np.ndarray]]:
     "Return for each feature and block: rows, rows with a value, with a readable one, least and greatest"
-    if not chosen or not features: return {f.name: {} for f in features}
-    def ends(f: Feature) -> str: return f"min({_number(f)}), max({_number(f)})" if _is_number(f) else "NULL, NULL"
-    asked = ", ".join(f"count({f.column}), count({f.typed}), {ends(f)}" for f in features)
-    counted = f"SELECT {blocks.sql(rows)} AS b, count(*), {asked} FROM {rows.relation}"
-    found: dict[str, dict[int, np.ndarray]] = {f.name: {} for f in features}
-    for block, n, *values in con.execute(f"{counted} WHERE {blocks.among(rows, chosen)} GROUP BY b").fetchall():
-        for i, f in enumerate(features): found[f.name][block] = np.array([n, *values[4 * i:4 * i + 4]], float)
-    return found
+    if not chosen: return {f.name: {} for f in features}
+    def count(some: list[Feature]) -> dict[str, dict[int, np.ndarray]]:
+        asked = ", ".join(f"count({f.column}), count({f.typed}), {_ends(f)}" for f in some)
+        counted = f"SELECT {blocks.sql(rows)} AS b, count(*), {asked} FROM {rows.relation}"
+        found: dict[str, dict[int, np.ndarray]] = {f.name: {} for f in some}
+        for block, n, *values in con.execute(f"{counted} WHERE {blocks.among(rows, chosen)} GROUP BY b").fetchall():
+            for i, f in enumerate(some): found[f.name][block] = np.array([n, *values[4 * i:4 * i + 4]], float)
+        return found
+    return count_batches([*features], count)
+
+def _ends(f: Feature) -> str:
+    "Least and greatest value, in SQL"
+    return f"min({_number(f)}), max({_number(f)})" if _is_number(f) else "NULL, NULL"
 
 Ends = tuple[float, float]     # Least and greatest
 
@@ -321,13 +343,14 @@ def _outside(con: Connection, plan: Plan, features: Sequence[Feature],
     for rows, blocks, chosen, theirs, now in [*sides, (plan.window, plan.own, plan.now, features, 1)]:
         asked = [f for f in theirs if f.name in numbers]
         if not asked or not chosen: continue
-        limits = [ends[f.name][0 if now else 1] for f in asked]
-        counts = ", ".join(f"count_if({_number(f)} < '{low}'::DOUBLE OR {_number(f)} > '{high}'::DOUBLE)"
-                           for f, (low, high) in zip(asked, limits))
         where = blocks.among(rows, chosen)
-        query = f"SELECT {blocks.sql(rows)} AS b, {counts} FROM {rows.relation} WHERE {where} GROUP BY b"
-        for block, *values in con.execute(query).fetchall():
-            for f, n in zip(asked, values): found[f.name][now][block] = n
+        for some in in_batches(asked, COLUMNS):
+            limits = [ends[f.name][0 if now else 1] for f in some]
+            counts = ", ".join(f"count_if({_number(f)} < '{low}'::DOUBLE OR {_number(f)} > '{high}'::DOUBLE)"
+                               for f, (low, high) in zip(some, limits))
+            query = f"SELECT {blocks.sql(rows)} AS b, {counts} FROM {rows.relation} WHERE {where} GROUP BY b"
+            for block, *values in con.execute(query).fetchall():
+                for f, n in zip(some, values): found[f.name][now][block] = n
     _count_new(con, plan, [f for f in features if f.name in ends and not _is_number(f)], found)
     return found
 

@@ -26,13 +26,13 @@ from mlops_nb.monitors.profiles import (
     Facts,
     Feature,
     Reference,
+    Rows,
     build_reference,
     column_types,
-    complete_condition,
     count_bins,
     count_categories,
     distinct_values,
-    feature_kind,
+    feature_kinds,
     infer_types,
     summarize_table,
 )
@@ -136,15 +136,15 @@ class Samples:
     features: list[Feature]     # As the window has them
     facts: dict[str, Facts]     # Of the window
     rows: int                   # All rows of the window
-    n: int                      # Complete rows of the window
     problems: dict[str, str]    # Of each feature that cannot be compared: why
-
-    def of(self, kind: str) -> list[Feature]: return [f for f in self.features if f.kind == kind]
+    complete: Rows      # Of the window
 
     @property
-    def where(self) -> str:
-        "The condition of a complete row; to ask each row costs as much as counting it"
-        return complete_condition(self.features) if self.n < self.rows else "true"
+    def n(self) -> int:
+        "How many rows of the window are complete"
+        return self.complete.n
+
+    def of(self, kind: str) -> list[Feature]: return [f for f in self.features if f.kind == kind]
 
     def list_missing(self, n_ref: int, n_cur: int) -> list[SignalRow]:
         "Return the rows of features that cannot be compared"
@@ -163,10 +163,10 @@ def select_features(
                         fix="correct `features:` of the signal")
     names = chosen if chosen is not None else [name for name in ref_types if name in cur_types]
     text = infer_types(con, ref) if ref.startswith(("inputs", "outputs")) else {}
-    def kind(name: str) -> str:
-        if name in text: return override.get(name, "categorical" if text[name] == "VARCHAR" else "numerical")
-        return override.get(name) or feature_kind(con, ref, name, ref_types[name])
-    refs = [Feature(name, text.get(name, ref_types[name]), kind(name), name in text) for name in names]
+    kinds = {name: "categorical" if type == "VARCHAR" else "numerical" for name, type in text.items()}
+    kinds |= feature_kinds(con, ref, {name: ref_types[name] for name in names if name not in {*text, *override}})
+    kinds |= override
+    refs = [Feature(name, text.get(name, ref_types[name]), kinds[name], name in text) for name in names]
     return refs, [replace(f, raw=f.raw or cur_types.get(f.name) != f.type) for f in refs]
 
 # %% ../../nbs/api/monitors/10_signals.ipynb #2cb15f63
@@ -193,16 +193,17 @@ def read_samples(
         reference = build_reference(con, ref, kept, store(kept))
         rest = [f for f in curs if f.name not in problems]
         used = [f for f in rest if f.name in there]
-        rows, n, facts = summarize_table(con, cur, used, reference.limits)
+        rows, complete, facts = summarize_table(con, cur, used, reference.limits)
         reasons = {f.name: _why_unusable(f, facts.get(f.name), rows) for f in rest} if rows else {}
         new = {name: why for name, why in reasons.items() if why}
-        if not new: return Samples(con, cur, reference, used, facts, rows, n, problems)
         problems |= new
+        if not new: return Samples(con, cur, reference, used, facts, rows, problems, complete)
 
 # %% ../../nbs/api/monitors/10_signals.ipynb #dffe30ba
 FileLimits = dict[str, dict[str, float]]    # The file's thresholds: kind -> metric -> number
 
-DRIFT: FileLimits = {kind: {"jensen_shannon_distance": 0.1} for kind in ("numerical", "categorical")}   # Azure's
+DRIFT: FileLimits = {"numerical": {"normalized_wasserstein_distance": 0.1},
+                     "categorical": {"jensen_shannon_distance": 0.1}}   # Azure's, where a file gives none
 BINNED = {"population_stability_index": metrics.psi, "jensen_shannon_distance": metrics.jensen_shannon,
           "pearsons_chi_squared_test": metrics.chi_square}
 
@@ -217,7 +218,7 @@ def measure_drift(
     rows: list[SignalRow] = []
     for f, ref, cur in histogram_pairs(samples, rules.alarm == "azure"):
         rows += _compare_bins(f, ref, cur, limits.get(f.kind, {}), shared)
-    for f in samples.of("numerical"): rows += _compare_values(samples, f, limits.get("numerical", {}), shared)
+    rows += _compare_values(samples, limits.get("numerical", {}), shared)
     if plan and rules.alarm == "ours": rows = confirm_drift(samples, rows, plan, rules)
     return rows + samples.list_missing(samples.reference.n, samples.n)
 
@@ -228,23 +229,23 @@ def histogram_pairs(
 ) -> Iterator[tuple[Feature, np.ndarray, np.ndarray]]:  # Counts of the reference, and of the window
     "Count both samples in the same bins"
     ref, numbers, labels = samples.reference, samples.of("numerical"), samples.of("categorical")
-    if azure: yield from (_as_spark(samples, f) for f in numbers)
+    if azure: yield from _as_spark(samples)
     else:
         edges = {f.name: metrics.bin_edges(*_shared_range(samples, f)) for f in numbers}
-        counted = count_bins(samples.con, samples.relation, numbers, edges, samples.where)
+        counted = count_bins(samples.con, samples.complete, numbers, edges)
         for f in numbers: yield f, ref.counts(f.name, edges[f.name]), counted[f.name]
-    window = count_categories(samples.con, samples.relation, labels, samples.where)
+    window = count_categories(samples.con, samples.complete.relation, samples.complete.of(labels))
     for f in labels:
         known = ref.facts[f.name]["counts"] or {}
         names = sorted({*known, *window[f.name]})
         yield f, _in_order(known, names), _in_order(window[f.name], names)
 
-def _as_spark(samples: Samples, f: Feature) -> tuple[Feature, np.ndarray, np.ndarray]:
-    "Count a numeric feature in both samples as Azure does"
-    edges = metrics.spark_edges(*_shared_range(samples, f))
-    window = distinct_values(samples.con, samples.relation, f, samples.where)
-    before = samples.reference.distinct(f.name)
-    return f, metrics.spark_histogram(*before, edges), metrics.spark_histogram(*window, edges)
+def _as_spark(samples: Samples) -> Iterator[tuple[Feature, np.ndarray, np.ndarray]]:
+    "Count the numeric features of both samples as Azure does"
+    for f, window in distinct_values(samples.con, samples.complete, samples.of("numerical")):
+        edges = metrics.spark_edges(*_shared_range(samples, f))
+        before = samples.reference.distinct(f.name)
+        yield f, metrics.spark_histogram(*before, edges), metrics.spark_histogram(*window, edges)
 
 def _shared_range(samples: Samples, f: Feature) -> tuple[float, float, int, int]:
     "Return the least and greatest value of both samples, and how many rows each has"
@@ -272,17 +273,15 @@ def _compare_bins(f: Feature, ref: np.ndarray, cur: np.ndarray, limits: dict[str
 # %% ../../nbs/api/monitors/10_signals.ipynb #574c4a81
 KS, WASSERSTEIN = "two_sample_kolmogorov_smirnov_test", "normalized_wasserstein_distance"
 
-def _compare_values(samples: Samples, f: Feature, limits: dict[str, float], rules: Rules) -> list[SignalRow]:
+def _compare_values(samples: Samples, limits: dict[str, float], rules: Rules) -> list[SignalRow]:
     "Take the measures that compare values"
-    asked = [name for name in (WASSERSTEIN, KS) if name in limits]
-    if not asked: return []
-    window = distinct_values(samples.con, samples.relation, f, samples.where)
-    values, ref, cur = _merge(samples.reference.distinct(f.name), window)
-    rows = []
-    for name in asked:
-        value, chance = _compare(name, values, ref, cur, rules.false_alarms)
-        note = f"Azure computes it for fewer than {metrics.KS_ROWS:,} rows" if value is None else ""
-        rows.append(judge_measure(f.name, name, value, limits[name], chance, ref.sum(), cur.sum(), rules, note))
+    asked, rows = [name for name in (WASSERSTEIN, KS) if name in limits], list[SignalRow]()
+    for f, window in distinct_values(samples.con, samples.complete, samples.of("numerical") if asked else []):
+        values, ref, cur = _merge(samples.reference.distinct(f.name), window)
+        for name in asked:
+            value, chance = _compare(name, values, ref, cur, rules.false_alarms)
+            note = f"Azure computes it for fewer than {metrics.KS_ROWS:,} rows" if value is None else ""
+            rows.append(judge_measure(f.name, name, value, limits[name], chance, ref.sum(), cur.sum(), rules, note))
     return rows
 
 def _compare(name: str, values: np.ndarray, ref: np.ndarray, cur: np.ndarray,
@@ -363,7 +362,7 @@ def measure_data_quality(
 ) -> list[SignalRow]:
     "Measure the rates of bad values"
     shared = rules.shared(sum(len(limits.get(f.kind, {})) for f in samples.features))
-    counts = count_categories(samples.con, samples.relation, samples.of("categorical"), "true")
+    counts = count_categories(samples.con, samples.relation, samples.of("categorical"))
     rows: list[SignalRow] = []
     for f in samples.features: rows += _rates(samples, f, counts.get(f.name, {}), limits.get(f.kind, {}), shared)
     if plan and rules.alarm == "ours": rows = _confirm_rates(samples, rows, plan, rules)
@@ -462,9 +461,10 @@ def most_important(
 ) -> list[str]:         # Names, the most important first
     "Return the features that explain most of the prediction"
     types, p = column_types(con, ref), f"CAST({quote_sql(target)} AS DOUBLE)"
+    kinds = feature_kinds(con, ref, {name: types[name] for name in names})
     tenths = np.linspace(.1, .9, 9).tolist()
     def strength(name: str) -> float:
-        f, cuts = Feature(name, types[name], feature_kind(con, ref, name, types[name])), []
+        f, cuts = Feature(name, types[name], kinds[name]), []
         if f.kind == "numerical":
             cuts, = con.execute(f"SELECT quantile_cont({f.typed}, {tenths}::DOUBLE[]) FROM {ref}").fetchone()
         where = f"{f.typed} IS NOT NULL AND {p} IS NOT NULL"

@@ -197,7 +197,11 @@ class InProcess(Engine):
         record.nb = nb
         record.notebook_start()
         try:
-            with open_shell() as it, handle_signals(stop): run_cells(record, stop, it)
+            with open_shell() as it, handle_signals(stop):
+                try: run_cells(record, stop, it)
+                finally:
+                    it.widgets.deliver()
+                    if widgets := it.widgets.metadata(): nb.metadata["widgets"] = widgets
         finally: record.notebook_complete()
         return nb
 
@@ -219,7 +223,7 @@ def run_cells(record: Record, stop: StopHandler, it: Shell):
 def run_cell(record: Record, stop: StopHandler, it: Shell, cell: NotebookNode) -> bool | None:
     "Run one cell and record how it went, as `run_source` says"
     record.cell_start(cell)
-    cell.outputs = it.outputs.start()
+    cell.outputs = it.start_cell()
     cell.execution_count = it.execution_count
     ok = run_source(it, stop, cell.source)
     join_streams(cell)

@@ -83,7 +83,7 @@ def lab_command(
 @click.option("--no-browser", is_flag=True, help="Print the address instead of opening it.")
 @click.option("--kernel-only", is_flag=True, help="Only make the kernel known: for VS Code, or a JupyterLab elsewhere.")
 def lab(notebook: Path | None, port: int, no_browser: bool, kernel_only: bool) -> None:
-    """Open the first stage in JupyterLab, with the kernel of this project.
+    """Open the first stage in JupyterLab. The kernel is this project's.
 
     \b
     mlops-nb lab

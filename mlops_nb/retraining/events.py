@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['TABLES', 'BREACH_EVENT', 'REFRESH_EVENT', 'AZURE_EVENT', 'AZURE_TAG', 'METRICS', 'SIGNAL_WORDS', 'outbox',
            'stable_id', 'breach_event', 'refresh_event', 'tagged_rows', 'azure_result', 'Event', 'read_event',
-           'read_payload', 'receive', 'emit', 'pull', 'pending_breaches', 'retraining_history', 'Retrainer', 'settle',
-           'act', 'EventRecord', 'list_events', 'describe_events', 'Ledger', 'handle']
+           'read_payload', 'receive', 'emit', 'pull', 'pending_breaches', 'retraining_history', 'Retrainer', 'Attempts',
+           'settle', 'act', 'EventRecord', 'list_events', 'describe_events', 'Ledger', 'handle']
 
 # %% ../../nbs/api/retraining/02_events.ipynb #3fb94cf3
 import hashlib
@@ -37,6 +37,7 @@ CREATE TABLE IF NOT EXISTS actions (
     started REAL, ended REAL);
 CREATE TABLE IF NOT EXISTS cursors (name TEXT PRIMARY KEY, value TEXT);
 CREATE TABLE IF NOT EXISTS conflicts (id TEXT, body TEXT, received REAL, PRIMARY KEY (id, body));
+CREATE TABLE IF NOT EXISTS failures (breach TEXT PRIMARY KEY, count INTEGER, last TEXT);
 CREATE INDEX IF NOT EXISTS by_breach ON events (breach);
 CREATE INDEX IF NOT EXISTS by_status ON actions (status, action, at);
 """
@@ -267,6 +268,27 @@ class Retrainer(Protocol):
     def keep(self) -> None: ...             # Make durable what was decided, before anything is done
     def retrain(self, breach: str, window: dict[str, str]) -> dict[str, Any]: ...   # Do it; return what came of it
 
+# %% ../../nbs/api/retraining/02_events.ipynb #26fc89b0
+class Attempts:
+    "What a handler tries, breach by breach; at its end the first failure is raised"
+    def __init__(self, db: sqlite3.Connection): self.db, self.failed = db, list[Exception]()
+    def __enter__(self) -> "Attempts": return self
+    def __exit__(self, kind: type | None, error: object, trace: object) -> None:
+        if self.failed and kind is None: raise self.failed[0]
+
+    @contextmanager
+    def at(self,
+        breach: str,    # What is worked on
+    ) -> Iterator[None]:
+        "Do something about a breach; an error is kept, and undoes what was not committed"
+        try: yield
+        except Exception as error:
+            if self.db.in_transaction: self.db.execute("ROLLBACK")
+            self.failed.append(error)
+            why = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"[:300]
+            again = "ON CONFLICT (breach) DO UPDATE SET count = count + 1, last = excluded.last"
+            self.db.execute(f"INSERT INTO failures VALUES (?, 1, ?) {again}", (breach, _text(why)))
+
 # %% ../../nbs/api/retraining/02_events.ipynb #178d008a
 def _window_end(row: sqlite3.Row) -> datetime:
     "Return the end of the window of a breach; the earliest of times where the event is malformed"
@@ -278,22 +300,28 @@ def settle(
     retrainer: Retrainer,   # Knows the policy and the days
     now: datetime,          # The moment of the decision
 ) -> list[str]:             # The decided breaches
-    "Decide about everything that is pending"
+    "Decide about everything that is pending; a breach that cannot be decided about holds up no other"
     decided = []
-    insert = "INSERT OR IGNORE INTO actions (breach, at, action, reason, status, window) VALUES (?, ?, ?, ?, ?, ?)"
-    with outbox(root) as db:
-        seen = retrainer.seen() if pending_breaches(db) else None
+    with outbox(root) as db, Attempts(db) as attempts:
         for row in sorted(pending_breaches(db), key=_window_end, reverse=True):
-            db.execute("BEGIN IMMEDIATE")
-            result = read_event(json.loads(row["body"]))["result"]
-            action = (decide(result, retraining_history(db), retrainer.policy, now, seen) if result else
-                      Action("none", "the event is malformed: it is kept, and leads to nothing"))
-            retrains = action.action == "retrain"
-            status, window = ("decided", json.dumps(retrainer.window(now))) if retrains else ("done", None)
-            values = (row["breach"], now.isoformat(), action.action, action.reason, status, window)
-            if db.execute(insert, values).rowcount: decided.append(row["breach"])
-            db.execute("COMMIT")
+            with attempts.at(row["breach"]):
+                if _decide_one(db, row, retrainer, now): decided.append(row["breach"])
     return decided
+
+def _decide_one(db: sqlite3.Connection, row: sqlite3.Row, retrainer: Retrainer, now: datetime) -> bool:
+    "Decide about a breach in one act; false where another handler has done so meanwhile"
+    insert = "INSERT OR IGNORE INTO actions (breach, at, action, reason, status, window) VALUES (?, ?, ?, ?, ?, ?)"
+    seen = retrainer.seen()
+    db.execute("BEGIN IMMEDIATE")
+    result = read_event(json.loads(row["body"]))["result"]
+    action = (decide(result, retraining_history(db), retrainer.policy, now, seen) if result else
+              Action("none", "the event is malformed: it is kept, and leads to nothing"))
+    retrains = action.action == "retrain"
+    status, window = ("decided", json.dumps(retrainer.window(now))) if retrains else ("done", None)
+    values = (row["breach"], now.isoformat(), action.action, action.reason, status, window)
+    is_new = db.execute(insert, values).rowcount == 1
+    db.execute("COMMIT")
+    return is_new
 
 # %% ../../nbs/api/retraining/02_events.ipynb #711a49e4
 def act(
@@ -302,21 +330,22 @@ def act(
 ) -> list[str]:             # The breaches that were acted on
     "Do what was decided and is not done; an action that fails holds up no other"
     acted: list[str] = []
-    failed: list[Exception] = []
-    with files.lock(Project(Path(root)).lock("handler"), timeout=0) as mine, outbox(root) as db:
+    with (files.lock(Project(Path(root)).lock("handler"), timeout=0) as mine, outbox(root) as db,
+          Attempts(db) as attempts):
         if not mine: return acted
         for row in db.execute("SELECT * FROM actions WHERE status = 'decided' ORDER BY rowid").fetchall():
-            begin = "UPDATE actions SET started = ? WHERE breach = ? AND started IS NULL"
-            db.execute(begin, (time.time(), row["breach"]))
-            try: outcome = json.dumps(retrainer.retrain(row["breach"], json.loads(row["window"])))
-            except Exception as error:
-                failed.append(error)
-                continue
-            end = "UPDATE actions SET status = 'done', outcome = ?, ended = ? WHERE breach = ?"
-            db.execute(end, (outcome, time.time(), row["breach"]))
-            acted.append(row["breach"])
-    if failed: raise failed[0]
+            with attempts.at(row["breach"]):
+                _act_on_one(db, row, retrainer)
+                acted.append(row["breach"])
     return acted
+
+def _act_on_one(db: sqlite3.Connection, row: sqlite3.Row, retrainer: Retrainer) -> None:
+    "Do what was decided about a breach, and write down what came of it"
+    begin = "UPDATE actions SET started = ? WHERE breach = ? AND started IS NULL"
+    db.execute(begin, (time.time(), row["breach"]))
+    outcome = json.dumps(retrainer.retrain(row["breach"], json.loads(row["window"])))
+    end = "UPDATE actions SET status = 'done', outcome = ?, ended = ? WHERE breach = ?"
+    db.execute(end, (outcome, time.time(), row["breach"]))
 
 # %% ../../nbs/api/retraining/02_events.ipynb #87eca692
 class EventRecord(TypedDict):
@@ -337,11 +366,14 @@ class EventRecord(TypedDict):
     outcome: dict[str, Any] | None      # What came of it
     started: float | None
     ended: float | None
+    failures: int                       # Of deciding about it and of acting on it, in all
+    failure: str                        # The last of them, in words
 
 _ROWS = """SELECT e.id, e.breach, e.time, e.source, e.deliveries, e.body, e.received,
     a.at, a.action, a.reason, a.status, a.window, a.outcome, a.started, a.ended,
-    (SELECT count(*) FROM conflicts c WHERE c.id = e.id) AS conflicts
-    FROM events e LEFT JOIN actions a ON a.breach = e.breach"""
+    (SELECT count(*) FROM conflicts c WHERE c.id = e.id) AS conflicts,
+    coalesce(f.count, 0) AS failures, coalesce(f.last, '') AS failure
+    FROM events e LEFT JOIN actions a ON a.breach = e.breach LEFT JOIN failures f ON f.breach = e.breach"""
 
 def list_events(
     root: Path | str,       # The project's folder
@@ -386,8 +418,10 @@ def handle(
     now: datetime | None = None,    # The moment of the decision; now by default
 ) -> list[EventRecord]:             # One for each event of the payload
     "Write down, decide, act: the one handler of production"
-    ids = receive(root, payload)
-    settle(root, retrainer, (now or times.now()).astimezone(UTC))
+    ids, failed = receive(root, payload), None
+    try: settle(root, retrainer, (now or times.now()).astimezone(UTC))
+    except Exception as error: failed = error   # what was decided is done all the same
     retrainer.keep()
     act(root, retrainer)
+    if failed: raise failed
     return describe_events(root, ids)

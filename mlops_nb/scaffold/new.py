@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['installed_source', 'resolve_source', 'check_package_name', 'project_values', 'data_values', 'layout_text',
            'template_flags', 'loop_words', 'answer_values', 'monitor_values', 'collect_answers', 'render_project',
-           'write_project', 'make_project', 'upgrade']
+           'write_project', 'make_project', 'recover_record', 'upgrade']
 
 # %% ../../nbs/api/scaffold/06_new.ipynb #188c063c
+import ast
 import json
 import keyword
 import os
@@ -15,6 +16,7 @@ import re
 import shutil
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import distribution
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +24,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..notebooks.export import export
+from .earlier import recover_texts
 from .inspection import Choices, Inspection, inspect_table
 from .stage import new_stage
 from .template import TEMPLATES, render_folder, render_shared, write_files
@@ -257,6 +260,42 @@ def make_project(
     write_project(path, package, where, inspection)
     return made | {key: value for key, value in (vars(inspection) if inspection else {}).items() if key in made}
 
+# %% ../../nbs/api/scaffold/06_new.ipynb #366de3bb
+def recover_record(
+    root: Path,     # A project of version 0.1.0
+) -> tuple[dict[str, str], dict[str, Any]]:     # What the template wrote, and the answers for the one of this version
+    "Find what the record of a project would say"
+    texts, values, flags = recover_texts(root)
+    package, source = values["package"], installed_source()
+    if "empty" in flags: return texts, collect_answers(package, source, None)
+    file = root/"data"/values.get("file", "")
+    if not file.exists():
+        raise UserError(f"{file} is not there", accepted="the table that the project was made of",
+                        fix=f"put it into {file.parent}")
+    target, time = _read_value(values, "target"), _read_value(values, "time") if "time" in flags else None
+    choices = Choices(time=time, task=values.get("task") if values.get("task_why") == "you said so" else None)
+    columns = [*_read_value(values | {"columns": f"{{{values.get('columns', '')}}}"}, "columns")]
+    data = _keep_columns(inspect_table(file, target, choices), columns, values.get("left_out", ""), choices)
+    answers = collect_answers(package, source, data)
+    kept = ["project", "model", "performance", *(["period", "period_name"] if time else [])]
+    if values.get("features") != ", ".join(map(_quote, columns)): kept.append("features")
+    answers["values"] |= {name: values[name] for name in kept if name in values}
+    return texts, answers
+
+def _keep_columns(data: Inspection, columns: list[str], left_out: str, choices: Choices) -> Inspection:
+    "Respect the columns that were taken out by hand, and those that were taken although they were left out"
+    told = re.findall(r"`([^`]+)`", left_out)
+    drop = [name for name in data.columns if name not in columns and name not in told]
+    keep = [name for name in columns if name in told and name in data.left_out]
+    return inspect_table(data.file, data.target, replace(choices, drop=drop, keep=keep)) if drop or keep else data
+
+def _read_value(values: Mapping[str, str], mark: str) -> Any:
+    "Return a value of Python from a line of the project"
+    try: return ast.literal_eval(values[mark])
+    except (KeyError, ValueError, SyntaxError):
+        raise UserError(f"{mark.upper()} of nbs/training/01_ingest.ipynb cannot be read", accepted="a value of Python",
+                        fix="write this line as version 0.1.0 did, or make a new project of the same data") from None
+
 # %% ../../nbs/api/scaffold/06_new.ipynb #396b4c93
 def upgrade(
     root: Path,             # Of the project
@@ -273,4 +312,4 @@ def upgrade(
             what = f"the template asks for {mark}, which nobody has answered"
             raise UserError(what, accepted="answers of this version",
                             fix="make a new project of the same data, and bring your changes over") from None
-    return upgrade_project(root, render, dry_run)
+    return upgrade_project(root, render, recover_record, dry_run)

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['RECORD', 'ANSWERS', 'Cells', 'write_record', 'read_record', 'merge_text', 'merge_cell', 'merge_order',
-           'merge_notebook', 'Change', 'plan_file', 'plan_upgrade', 'upgrade_project']
+           'merge_notebook', 'Change', 'plan_file', 'plan_upgrade', 'find_moved', 'upgrade_project']
 
 # %% ../../nbs/api/scaffold/05_upgrade.ipynb #fa34f8ea
 import io
 import json
+import re
 import shutil
 import subprocess
 import tempfile
@@ -45,10 +46,6 @@ def read_record(
 ) -> tuple[dict[str, str], dict]:   # Texts and answers
     "Read what the template wrote"
     file = root/RECORD
-    if not file.is_file():
-        accepted = "a project made by `mlops-nb new` of this or a later version"
-        raise UserError(f"{root} has no {RECORD}", accepted=accepted,
-                        fix="make a new project of the same data, and bring your changes over")
     try:
         with zipfile.ZipFile(file) as record: texts = {name: record.read(name).decode() for name in record.namelist()}
         return texts, json.loads(texts.pop(ANSWERS))
@@ -168,9 +165,31 @@ def plan_upgrade(
     "Plan what becomes of every file"
     def ours(path: str) -> str | None:
         return (root/path).read_text(encoding="utf-8") if (root/path).is_file() else None
-    paths = sorted({*base, *theirs})
-    plans = (plan_file(path, _clean(path, ours(path)), base.get(path), theirs.get(path)) for path in paths)
-    return [plan for plan in plans if plan]
+    moved = find_moved(base, theirs, ours)
+    changes = [Change(old, "removed", places=[f"now {new}"]) for new, old in moved.items()]
+    for path in sorted({*base, *theirs} - {*moved.values()}):
+        place = moved.get(path, path)
+        change = plan_file(path, _clean(path, ours(place)), base.get(place), theirs.get(path))
+        if path in moved: change = change or Change(path, "updated", ours(place))
+        if change: changes.append(change)
+    return sorted(changes, key=lambda change: change.path)
+
+def find_moved(
+    base: Mapping[str, str],        # As the template wrote it
+    theirs: Mapping[str, str],      # As it writes it now
+    ours: Callable[[str], str | None],  # As the project has it
+) -> dict[str, str]:                # New path: old path
+    "Find the notebooks of stages whose numbers have changed, and which the project has under the old one"
+    old, new = (_modules({path: text for path, text in one.items() if path not in other})
+                for one, other in ((base, theirs), (theirs, base)))
+    pairs = {new[module]: old[module] for module in new if module in old}
+    return {path: before for path, before in pairs.items() if ours(path) is None and ours(before) is not None}
+
+def _modules(texts: Mapping[str, str]) -> dict[str, str]:
+    "Which notebook makes each module"
+    notebooks = {path: text for path, text in texts.items() if path.endswith(".ipynb")}
+    found = {path: re.search(r"#\| *default_exp +([\w.]+)", text) for path, text in notebooks.items()}
+    return {module[1]: path for path, module in found.items() if module}
 
 def _clean(path: str, text: str | None) -> str | None:
     "A notebook without the outputs that it got when it ran"
@@ -181,11 +200,12 @@ def _clean(path: str, text: str | None) -> str | None:
 def upgrade_project(
     root: Path,                     # Of the project
     render: Callable[[dict], dict[str, str]],   # Given the answers, what the template writes now
+    recover: Callable[[Path], tuple[dict[str, str], dict]],     # What `read_record` would, where there is no record
     dry_run: bool = False,          # Change nothing
 ) -> list[Change]:
     "Bring a project to the template of the installed version"
     project = Project(Path(root).absolute())
-    base, answers = read_record(project.root)
+    base, answers = (read_record if (project.root/RECORD).is_file() else recover)(project.root)
     theirs = render(answers)
     changes = plan_upgrade(project.root, base, theirs)
     if dry_run: return changes

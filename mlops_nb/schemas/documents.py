@@ -6,6 +6,7 @@
 __all__ = ['EXPANDED', 'Map', 'Seq', 'Document', 'position_of', 'mistake', 'refuse_bomb', 'load', 'parse']
 
 # %% ../../nbs/api/schemas/01_documents.ipynb #4a0b0728
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,9 @@ def _near(
     if not folder.is_dir():
         return f"the folder {folder} does not exist either: check the spelling, or start from another folder"
     names = sorted(p.name for p in folder.iterdir() if p.suffix in (".yml", ".yaml"))
-    return f"choose one of {', '.join(names[:8])}" if names else f"there is no YAML file in {folder}"
+    if not names: return f"there is no YAML file in {folder}"
+    near = get_close_matches(path.name, names, 1)
+    return f"did you mean {folder / near[0]}?" if near else f"choose one of {', '.join(names[:8])}"
 
 # %% ../../nbs/api/schemas/01_documents.ipynb #cd044a05
 _hints = {

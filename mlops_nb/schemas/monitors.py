@@ -6,6 +6,8 @@
 __all__ = ['production_data', 'reference_data', 'signal', 'create_monitor', 'monitor']
 
 # %% ../../nbs/api/schemas/08_monitors.ipynb #c8dc9f6a
+from collections.abc import Iterator
+
 from .assets import schedule_kinds
 from .jobs import ASSET_TYPES
 from .tables import azure_table
@@ -16,6 +18,8 @@ from mlops_nb.schemas.values import (
     LocalPath,
     MapOf,
     OneOf,
+    Position,
+    Problem,
     Shape,
     anything,
     text,
@@ -74,8 +78,7 @@ signal = ByType("monitoring signal", {
     "data_quality": _signal_table("DataQualitySignalSchema", "data quality", _quality),
     "feature_attribution_drift": _signal_table(
         "FeatureAttributionDriftSignalSchema", "feature attribution drift", _attribution,
-        ("production_data", "reference_data"),
-        production_data=ListOf(production_data, 1)),
+        ("reference_data",), production_data=ListOf(production_data, 1)),
     "model_performance": _signal_table("ModelPerformanceSignalSchema", "model performance", _performance,
                                        ("production_data", "reference_data", "metric_thresholds")),
     **{kind: Shape(kind, dict.fromkeys(_generated, anything))
@@ -85,10 +88,22 @@ signal = ByType("monitoring signal", {
 _target = azure_table("MonitoringTargetSchema", "monitoring_target", {
     "endpoint_deployment_id": text_matching(r"azureml:[^:]+:[^:]+", "azureml:ENDPOINT:DEPLOYMENT"), "model_id": text})
 _emails = azure_table("AlertNotificationSchema", "alert_notification", {"emails": ListOf(text, 1)})
+
+def _needs_deployment(value, position: Position) -> Iterator[Problem]:
+    "Signals and data that the file leaves out are those of a deployment, as Azure fills them in: so one must be named"
+    if (value.get("monitoring_target") or {}).get("endpoint_deployment_id"): return
+    accepted, fix = "monitoring_target.endpoint_deployment_id, of which Azure takes them", "add `monitoring_target:`"
+    if not (signals := value.get("monitoring_signals")):
+        yield position.problem("create_monitor needs 'monitoring_signals', or a deployment", accepted, fix)
+    for name, signal in (signals or {}).items():
+        if signal["type"] != "feature_attribution_drift" or "production_data" in signal: continue
+        where = position.at(signals, name)
+        yield where.problem(f"{where.name} needs 'production_data', or the monitor a deployment", accepted, fix)
+
 create_monitor = azure_table("MonitorDefinitionSchema", "create_monitor", {
     "compute": azure_table("ServerlessSparkComputeSchema", "compute", required=()), "monitoring_target": _target,
-    "monitoring_signals": MapOf(signal, least=1),
+    "monitoring_signals": MapOf(signal),
     "alert_notification": Either("azmonitoring, or a mapping with emails", (OneOf(("azmonitoring",)), _emails))},
-    ("compute", "monitoring_signals"))
+    ("compute",), rules=(_needs_deployment,))
 monitor = azure_table("MonitorScheduleSchema", "monitor schedule", schedule_kinds | {"create_monitor": create_monitor},
                       ("name", "trigger", "create_monitor"))

@@ -215,6 +215,10 @@ def create_command(
         else: return f"mlops-nb run {path} --on dev"
     return f"az ml {group} create --file {path}" if group else ""
 
+_used = {    # Commands that use a file which is no job, by its kind
+    "online endpoint": "mlops-nb deploy --endpoint {}", "online deployment": "mlops-nb deploy --deployment {}",
+    "monitor schedule": "mlops-nb monitor {}", "schedule": "mlops-nb schedule apply {} --on dev"}
+
 def check_job(
     path: str | Path,               # A YAML file
     inputs: dict | None = None,     # New values for its inputs; text as from the command line
@@ -227,7 +231,8 @@ def check_job(
     kind = kind_of(files.load(path))
     if kind in (None, "azure", *JOBS): return check_file(path, inputs, files=files, say=say)
     what = f"{'an' if kind[0] in 'eo' else 'a'} {kind}".replace("a data", "a data asset")
-    fix = create_command(files.load(path), path) or f"mlops-nb create {path}"
+    used = _used.get(kind, "").format(path) or create_command(files.load(path), path)
+    fix = used or f"mlops-nb create {path}"
     if kind == "other": what, fix = "no job", ""
     raise UserError(f"{path} is {what}", accepted="a pipeline, command or sweep job", fix=fix)
 

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['ASK_SECONDS', 'log', 'Deployment', 'Endpoint', 'ask', 'describe_endpoint', 'find_killed', 'copy_code', 'start_host',
-           'stop_host', 'apply_state', 'Order', 'seal_copy', 'stage_build', 'choose_python', 'enter_build',
-           'wait_for_build', 'check_traffic', 'Endpoints']
+           'stop_host', 'apply_state', 'Order', 'seal_copy', 'stage_build', 'prepare_collector', 'choose_python',
+           'enter_build', 'wait_for_build', 'check_traffic', 'Endpoints']
 
 # %% ../../nbs/api/serving/11_endpoints.ipynb #f19bcd2a
+import json
 import logging
 import os
 import shutil
@@ -25,9 +26,20 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import MlopsError, UserError
+from ..files import write_whole
 from ..project import Project
 from ..schemas.documents import Document
-from .collection import end_cursor, is_whole, iter_served, new_instance_name
+from mlops_nb.serving.collection import (
+    COLLECTIONS,
+    COLLECTOR_FILE,
+    PAYLOADS,
+    end_cursor,
+    find_lost_field,
+    find_sent,
+    iter_served,
+    new_instance_name,
+    read_privacy,
+)
 from mlops_nb.serving.models import (
     add_script,
     digest_of,
@@ -222,10 +234,31 @@ def stage_build(
             settings["script"] = add_script(model, folder.name, settings["version"], to / "code")
         else: raise _scriptless(order.document)
         settings["python"] = choose_python(folder.root, order, model)
+        settings["sent"] = prepare_collector(folder.root, order, to)
     except BaseException:
         shutil.rmtree(to, ignore_errors=True)
         raise
     return Spec(build=build, **settings)
+
+def prepare_collector(
+    root: Path,
+    order: Order,
+    build: Path,        # With the copy of the code
+) -> tuple[str, ...]:   # The collections that the scoring script sends itself
+    "Write what Azure's collector reads, and find out who records what"
+    names, rate = order.settings["collections"], order.settings["sampling"]
+    if not names: return ()
+    bodies = [name for name in names if name in PAYLOADS]
+    if bodies and read_privacy(root).is_asked:
+        raise UserError(f"{' and '.join(bodies)} would keep whole bodies, and settings.ini has personal columns",
+                        accepted="collections of tables", file=order.document.file,
+                        fix="take these collections out, or empty hash_columns and drop_columns in settings.ini")
+    config = {"collections": {name: {"enabled": True, "sampleRatePercentage": 100 * rate} for name in names}}
+    write_whole(build / COLLECTOR_FILE, json.dumps(config, indent=1))
+    sent = find_sent(build / "code", names)
+    if both := [name for name in sent if name in COLLECTIONS]:
+        order.say(f"the scoring script collects {' and '.join(both)} itself; what it sends is recorded")
+    return sent
 
 def _scriptless(document: Document) -> UserError:
     "Explain why there is nothing that could answer"
@@ -342,8 +375,8 @@ class Endpoints:
         endpoint: str,
         since: datetime | str | None = None,    # A time, or the `cursor` of an event seen before
     ) -> Iterator[dict]:    # time, served, request_id, deployment, version, mirror, status, milliseconds, valid, cursor
-        "Read requests that were served, oldest first, up to now; a record that has lost a field is left out"
-        return filter(is_whole, iter_served(self.folder(endpoint).path / "served", since))
+        "Read requests that were served, oldest first, up to now; a record that has lost a field is set aside"
+        return iter_served(self.folder(endpoint).path / "served", since, find_lost_field)
 
     def cursor(self, endpoint: str) -> str:
         "Return the cursor of what comes from now on, by the shares that hold now"

@@ -4,13 +4,15 @@
 
 # %% auto #0
 __all__ = ['log', 'MAX_BODY', 'MAX_ID', 'MAX_MIRRORED', 'REPLAY_HEADER', 'JSON', 'OWN_NAMES', 'MAX_INLINE', 'READ_SECONDS',
-           'CONNECTION', 'NOT_PASSED', 'NOT_RECORDED', 'NOT_RETURNED', 'HEAD_SECONDS', 'IDLE_SECONDS', 'http_log',
-           'is_authorized', 'is_own_name', 'Table', 'read_table', 'Exchange', 'Examined', 'examine', 'Reader', 'Call',
-           'new_call', 'Bodies', 'too_large', 'record_time', 'decompress', 'Traffic', 'Answer', 'Recorder',
-           'rejection_reply', 'Lag', 'Scorer', 'Router', 'Connection', 'Listener', 'CallersMistakes', 'listen']
+           'CONNECTION', 'NOT_PASSED', 'NOT_RECORDED', 'LOG_PATH', 'NOT_RETURNED', 'HEAD_SECONDS', 'IDLE_SECONDS',
+           'http_log', 'is_authorized', 'is_own_name', 'Table', 'read_table', 'Exchange', 'Examined', 'examine',
+           'Reader', 'Call', 'new_call', 'Bodies', 'too_large', 'record_time', 'decompress', 'Traffic', 'Answer',
+           'Recorder', 'rejection_reply', 'Lag', 'Scorer', 'read_word', 'Intake', 'Router', 'Connection', 'Listener',
+           'CallersMistakes', 'listen']
 
 # %% ../../nbs/api/serving/09_router.ipynb #e2148c09
 import asyncio
+import base64
 import hmac
 import json
 import logging
@@ -35,7 +37,16 @@ from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
 from ..models.signature import InvalidRequest, parse, rows
-from .collection import Appender, Recipe, is_valid_reply, iso
+from mlops_nb.serving.collection import (
+    Appender,
+    Collector,
+    Lines,
+    Payload,
+    Recipe,
+    is_valid_reply,
+    iso,
+    read_sent,
+)
 from mlops_nb.serving.routing import (
     Backend,
     HttpReply,
@@ -110,22 +121,27 @@ class Exchange:
     table: Table
     reply: bytes
     recipe: Recipe | None = None    # Of the lines; None where nothing is collected
+    path: str = "/score"            # With its query
+    method: str = "POST"
 
 @dataclass(frozen=True)
 class Examined:
     "What was made of an exchange"
     valid: bool                                             # Whether the reply can be right
-    lines: dict[str, bytes] = field(default_factory=dict)   # By collection
+    lines: Lines = field(default_factory=dict)
 
 def examine(exchange: Exchange) -> Examined:
     "Judge a reply, and make the lines that are kept"
+    table, recipe, lines = exchange.table, exchange.recipe, Lines()
+    if recipe and recipe.keeps_bodies:
+        asked = Payload(exchange.body, exchange.path, exchange.method)
+        lines = recipe.make_payloads(exchange.when, exchange.id, asked, Payload(exchange.reply))
     try: answers = json.loads(exchange.reply)
-    except (ValueError, RecursionError): return Examined(False)
-    table, recipe = exchange.table, exchange.recipe
+    except (ValueError, RecursionError): return Examined(False, lines)
     valid = is_valid_reply(answers, table.count)
-    if not (recipe and isinstance(answers, list) and table.count): return Examined(valid)
-    asked = table.rows or rows(parse(exchange.body))
-    return Examined(valid, recipe.make_lines(exchange.when, exchange.id, asked, answers))
+    if not (recipe and isinstance(answers, list) and table.count): return Examined(valid, lines)
+    found = table.rows or rows(parse(exchange.body))
+    return Examined(valid, lines | recipe.make_lines(exchange.when, exchange.id, found, answers))
 
 # %% ../../nbs/api/serving/09_router.ipynb #a8fac279
 MAX_INLINE = 64 * 1024  # bytes that are read in the loop itself
@@ -359,8 +375,10 @@ class Recorder:
         "Judge a reply, and collect it with its question where both are tables and the sample has drawn them"
         drawn = self.draw.random() < target.spec.sampling if target.collector else False
         recipe = target.collector.recipe if target.collector and drawn else None
-        size, body = max(len(call.body or b""), len(reply.body)), b"" if call.table.rows else call.body or b""
-        exchange = Exchange(call.id, when, body, call.table, reply.body, recipe)
+        needed = recipe and recipe.keeps_bodies or not call.table.rows
+        size, body = max(len(call.body or b""), len(reply.body)), call.body if needed and call.body else b""
+        path, method = f"/score?{call.query}" if call.query else "/score", "GET" if call.body is None else "POST"
+        exchange = Exchange(call.id, when, body, call.table, reply.body, recipe, path, method)
         examined = await self.reader.run(size, examine, exchange)
         if target.collector: target.collector.write(when, examined.lines)
         return examined.valid
@@ -438,6 +456,43 @@ class Scorer:
             labels = {"deployment": spec.name, "version": spec.version, "mirror": mirror}
             self.telemetry.end(span, status, call.seconds, call.id, **labels)
 
+# %% ../../nbs/api/serving/09_router.ipynb #3e141bb9
+LOG_PATH = "/modeldata/log"     # Of Azure's collector
+
+def read_word(
+    header: str,    # Authorization
+) -> str:           # Empty where there is none
+    "Read the password of a header with name and password"
+    scheme, _, text = header.partition(" ")
+    if scheme.lower() != "basic": return ""
+    try: return base64.b64decode(text, validate=True).decode().partition(":")[2]
+    except ValueError: return ""
+
+class Intake:
+    "Takes what scoring scripts collect themselves"
+    def __init__(self,
+        reader: Reader,     # Reads what is large
+        bodies: Bodies,
+    ):
+        self.reader, self.bodies = reader, bodies
+        self.collectors: dict[str, Collector] = {}      # By the word of a deployment
+
+    async def take(self, request: web.BaseRequest) -> HttpReply:
+        "Write down a record; RejectedRequest where it is none, or comes from elsewhere"
+        collector = self.collectors.get(read_word(request.headers.get("Authorization", "")))
+        if not collector: raise RejectedRequest(401, "Unauthorized", "only a scoring script may send records")
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        async with self.bodies.read(request) as body:
+            source, privacy = collector.source, collector.privacy
+            try: collector.take(await self.reader.run(len(body), read_sent, headers, body, source, privacy))
+            except (ValueError, RecursionError) as error:
+                what = f"not a record: {error}"
+                raise RejectedRequest(400, "BadRequest", what, "what azureml-ai-monitoring sends") from None
+            except OSError as error:
+                log.error("a record of %s cannot be written: %s", collector.source, error)
+                raise RejectedRequest(503, "NotRecorded", "the record cannot be written", retry=5) from None
+        return HttpReply(200, JSON, b"{}")
+
 # %% ../../nbs/api/serving/09_router.ipynb #bd01508e
 NOT_RETURNED = CONNECTION | {"server", "date", "x-request-id", "x-ms-request-id", "x-ms-client-request-id"}
 
@@ -451,7 +506,7 @@ class Router:
         draw = random.Random(seed)
         self.traffic, self.reader, self.lag, self.bodies = Traffic(draw), Reader(), Lag(), Bodies()
         self.scorer = Scorer(Recorder(served, draw, self.reader), telemetry, self.lag)
-        self.keys: list[str] = []
+        self.intake, self.keys = Intake(self.reader, self.bodies), list[str]()
         self.copies: set[asyncio.Task] = set()
 
     async def handle(self, request: web.BaseRequest) -> web.Response:
@@ -474,6 +529,7 @@ class Router:
         if not has_key and not is_own_name(host := request.headers.get("Host", "")):
             raise RejectedRequest(421, "MisdirectedRequest", f"this is not {host[:80]!r}", ", ".join(OWN_NAMES))
         if request.path in ("/", "/health"): return await self.traffic.health(), None
+        if request.path == LOG_PATH: return await self.intake.take(request), None
         if request.path not in ("/score", "/swagger.json"):
             what = f"nothing is at {request.path[:80]!r}"
             raise RejectedRequest(404, "NotFound", what, "/score, /swagger.json, /, /health")

@@ -19,7 +19,7 @@ from ..cli.options import find_project, json_option
 @click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="For --serve.")
 @json_option
 def docs(serve: bool, port: int, as_json: bool) -> None:
-    """Make the site of this project from its notebooks, in the folder _docs.
+    """Make the site of this project from its notebooks. It is in the folder _docs.
 
     \b
     mlops-nb docs

@@ -78,11 +78,12 @@ def _option_row(option: click.Option) -> list:
 def _command_section(name: str, command: click.Command) -> str:
     "Write a command as a section"
     help = inspect.cleandoc(command.help or "")
-    for block in re.findall(r"\b\n((?:.+\n?)+)", help): help = help.replace(block, f"```bash\n{block.strip()}\n```\n")
+    examples = re.compile("\b\n((?:.+\n?)+)")    # A backspace, as click has it
+    help = examples.sub(lambda block: f"```bash\n{block[1].strip()}\n```\n", help)
     usage = " ".join([f"mlops-nb {name}", *command.collect_usage_pieces(click.Context(command))])
     rows = [_option_row(p) for p in command.params if isinstance(p, click.Option)]
     options = table(["option", "meaning", "default"], rows) if rows else ""
-    return "\n\n".join(filter(None, [f"## mlops-nb {name}", f"```text\n{usage}\n```", help.replace("\b", ""), options]))
+    return "\n\n".join(filter(None, [f"## mlops-nb {name}", f"```text\n{usage}\n```", help, options]))
 
 def command_pages(
     group: click.Group = main,  # Where the commands are

@@ -44,14 +44,14 @@ def read_releases(
 ) -> list[Record]:      # The oldest first
     "Read what every release wrote down; a record that is damaged is left out, and counted by `count_set_aside`"
     records = map(_read_release, project.releases.glob("*/release.json"))
-    return sorted(filter(None, records), key=lambda record: parse_time(record["started"]))
+    return sorted(filter(None, records), key=lambda record: (record.get("sequence", 0), parse_time(record["started"])))
 
-_RELEASE = needs(id=str, started=str, status=str, version=(str, int), stages=list)
+_RELEASE = needs(id=str, started=str, status=str, version=(str, int), stages=list, sequence=int)
 
 def _read_release(file: Path) -> Record:    # Empty where it is damaged
     try: record = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError): return {}
-    sound = isinstance(record, dict) and not _RELEASE(record) and is_time(record["started"])
+    sound = isinstance(record, dict) and not _RELEASE({"sequence": 0, **record}) and is_time(record["started"])
     return record if sound and all(isinstance(stage, dict) and "name" in stage for stage in record["stages"]) else {}
 
 def read_replay(
@@ -127,7 +127,7 @@ def list_jobs(
     "List runs of pipelines: how long, how they ended, their executed notebooks"
     if not project.workspace_db.is_file(): return []
     workspace, jobs = Workspace(project.root), []
-    for row in workspace.rows("SELECT * FROM jobs ORDER BY created DESC LIMIT ?", limit):
+    for row in workspace.rows("SELECT * FROM jobs ORDER BY rowid DESC LIMIT ?", limit):
         pages = executed_notebooks(workspace, row["id"])
         steps = [StepFacts(name=name, status=step["status"], seconds=0 if step["reused"] else elapsed(step),
                            reused=bool(step["reused"]), page=str(pages[name]) if name in pages else None)

@@ -47,7 +47,7 @@ def asset_versions(
     name: str,
 ) -> list[RegisteredAsset]:     # The newest first
     "List the versions of an asset; models registered through MLflow are models of the workspace, as on Azure"
-    select = "SELECT * FROM assets WHERE kind = ? AND name = ? ORDER BY created DESC, rowid DESC"
+    select = "SELECT * FROM assets WHERE kind = ? AND name = ? ORDER BY rowid DESC"
     registered = [RegisteredAsset(row["kind"], row["name"], row["version"], row["type"], row["path"],
                                   row["fingerprint"], json.loads(row["info"]))
                   for row in workspace.rows(select, kind, name)]

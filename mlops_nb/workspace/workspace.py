@@ -158,7 +158,7 @@ def find_job(
     id: str,    # An id, the beginning of one, or `last`
 ) -> dict:      # The row of the table `jobs`
     "Find the one job that `id` means"
-    newest_first = "ORDER BY created DESC"
+    newest_first = "ORDER BY rowid DESC"
     jobs = (workspace.rows(f"SELECT * FROM jobs {newest_first} LIMIT 1") if id == "last" else
             workspace.rows("SELECT * FROM jobs WHERE id = ?", id) or
             workspace.rows(f"SELECT * FROM jobs WHERE substr(id, 1, ?) = ? {newest_first}", len(id), id))

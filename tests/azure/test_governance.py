@@ -7,6 +7,7 @@ pytestmark = pytest.mark.long
 
 
 def test_roles_quotas_and_budgets(azure, tmp_path):
+    azure.own()
     said = sdk(azure, """
 import uuid
 from azure.core.exceptions import ResourceExistsError

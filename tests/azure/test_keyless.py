@@ -6,11 +6,8 @@ import sys
 
 import pytest
 
-from mlops_nb.infrastructure.roles import roles_file
-from mlops_nb.schemas.documents import load
-
-from tests.support import ROOT
 from tests.support.azure.clients import sdk
+from tests.support.azure.declared import granted
 from tests.support.azure.small import command, placed
 from tests.support.loopback.identities import PARALLEL, client_id, identity_id
 
@@ -60,11 +57,6 @@ name: weekly
 trigger: {type: cron, expression: "0 5 * * 1"}
 create_job: {type: pipeline, job: ./pipeline.yml}
 """
-
-
-def granted() -> set[str]:
-    "What roles.yml gives to the identity of dev"
-    return {role for roles in load(roles_file(ROOT))["dev"]["identity"].values() for role in roles}
 
 
 def identified(azure, small, identity: str = "id-dev"):

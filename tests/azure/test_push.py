@@ -4,39 +4,20 @@ import time
 
 import pytest
 
-from mlops_nb.azure.client import credential
-from mlops_nb.infrastructure.arm import ArmClient, pipeline_client
-from mlops_nb.infrastructure.declared import Declaration
-from mlops_nb.infrastructure.dispatch import TOKEN, dispatch_resources, token_path
-from mlops_nb.infrastructure.push import push_resources
+from mlops_nb.infrastructure.dispatch import TOKEN
 from mlops_nb.retraining.events import AZURE_TAG
-from mlops_nb.settings import WorkspaceSettings
 
+from tests.support.azure.declared import make_push
 from tests.support.azure.small import command, placed
 from tests.support.azure.watched import NOW, collect
-from tests.support.loopback.arm import SUBSCRIPTION
 
 slow = pytest.mark.long
-
-BELOW = {"location": "eastus", "storage": {"name": "loopbackstorage"},
-         **{kind: {} for kind in ("key_vault", "container_registry", "logs")}}
-
 
 def declared(azure, project, push: str, **more) -> list:
     "Write settings.ini, and make what it declares; gives the resources"
     settings = project / "settings.ini"
     settings.write_text(settings.read_text().replace("[dev]\n", f"[dev]\npush = {push}\n"))
-    made = Declaration("dev", WorkspaceSettings(**azure.workspace("dev"), push=push, **more), BELOW, {}, {}, {}, None)
-    arm = ArmClient(pipeline_client(credential()), SUBSCRIPTION)
-    if push == "logic_app":     # What a person does, once there is a key vault
-        secret = token_path(made)
-        azure.state.resources[secret.lower()] = {"id": secret, "properties": {"attributes": {"enabled": True}}}
-        azure.logic.secrets[secret.split("/")[-3], TOKEN], azure.logic.token = "github_pat_1", "github_pat_1"
-    resources = [*push_resources(made, arm), *dispatch_resources(made, arm)]
-    for resource in resources: resource.write(resource.read())
-    again = {resource.name: resource.read() for resource in resources}
-    assert all(again.values()) and not any(resource.changes(again[resource.name]) for resource in resources)
-    return resources
+    return make_push(azure, push, **more)
 
 
 @pytest.fixture

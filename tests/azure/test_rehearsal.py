@@ -3,7 +3,8 @@ import json
 
 from mlops_nb.infrastructure.rehearsal import CHECKLIST
 
-from tests.azure.test_keyless import granted, identified
+from tests.azure.test_keyless import identified
+from tests.support.azure.declared import granted
 from tests.support.azure.small import command
 
 

@@ -339,8 +339,11 @@ def test_a_logic_app_calls_with_a_token_that_a_person_stores(azure, root):
     assert azure.apply(root) == []
 
     bootstrap.set_setting(root/"settings.ini", "dev", "push", "queue")
-    assert {change.name for change in azure.plan(root, prune=True).todo} == {"logic-mlw-flights-dev", "dispatch"}
+    todo = azure.plan(root, prune=True).todo
+    assert sum(change.kind == "role" for change in todo) == 2, "that of the app, and that of the first one"
+    assert {change.name for change in todo if change.kind != "role"} == {"logic-mlw-flights-dev", "dispatch"}
     azure.apply(root, prune=True)
+    assert not [one for one in azure.ground.roles.values() if one["properties"]["scope"] == secret]
     assert not [one for one in azure.bench.state.resources if "/workflows/" in one or one.endswith("/dispatch")]
     assert azure.apply(root) == []
     bootstrap.set_setting(root/"settings.ini", "dev", "push", "logic_app")

@@ -15,8 +15,14 @@ PARALLEL = """
         outputs: {rows: {type: uri_file}}
         retry_settings: {max_retries: 0}
         LIMITS
-        task: {type: run_function, code: src, entry_script: score.py, environment: {image: python}, program_arguments: "ARGS", append_row_to: "${{outputs.rows}}"}
-"""  # noqa: E501
+        task:
+          type: run_function
+          code: src
+          entry_script: score.py
+          environment: {image: python}
+          program_arguments: "ARGS"
+          append_row_to: ${{outputs.rows}}
+"""
 FEWER = "def run(batch): return list(batch)[:1]\n"
 RAISES = "def run(batch):\n    if any('3.txt' in path for path in batch): raise ValueError('bad file')\n" \
          "    return batch\n"

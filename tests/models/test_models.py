@@ -412,9 +412,10 @@ from mlops_nb.models import saving
 junk = [object() for _ in range(int(sys.argv[2]))]
 frame = pd.DataFrame({"hour": np.arange(60.0), "carrier": ["AA", "B6", "UA"] * 20})
 columns = make_column_transformer((OrdinalEncoder(), ["carrier"]), remainder="passthrough")
-model = make_pipeline(columns, HistGradientBoostingClassifier(max_iter=20, random_state=0)).fit(frame, frame.hour % 7 > 3)
+trees = HistGradientBoostingClassifier(max_iter=20, random_state=0)
+model = make_pipeline(columns, trees).fit(frame, frame.hour % 7 > 3)
 print(saving.save(model, sys.argv[1], X_example=frame))
-"""  # noqa: E501
+"""
 
 
 def test_two_processes_make_the_same_folder(tmp_path):

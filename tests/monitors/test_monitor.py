@@ -1,6 +1,7 @@
 "The monitor as its user runs it: files in, a verdict out, whatever the files are like"
 import json
 import random
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -12,6 +13,7 @@ import pytest
 import yaml
 
 from mlops_nb.errors import UserError
+from mlops_nb.monitors import history, profiles
 from mlops_nb.monitors.collected import database
 from mlops_nb.monitors.monitor import run_monitor
 from mlops_nb.schemas.validation import validate
@@ -380,6 +382,42 @@ def test_the_same_reference_is_counted_once_and_a_changed_one_anew(site):
     assert len(folders()) == 2 * len(first)
 
 
+@pytest.mark.parametrize("limits", [{"COLUMNS": 1, "WIDE": 1, "CELLS": 1}, {"CELLS": 10, "WIDE": 2}, {"CELLS": 1000}])
+def test_the_numbers_do_not_depend_on_how_many_columns_are_read_at_once(tmp_path, monkeypatch, limits):
+    root = tmp_path / "a"
+    root.mkdir()
+    site = Site(root)
+    table = sample(3000, 1).assign(day=np.arange(3000) // 100, n=np.arange(3000) % 700, k=np.arange(3000) % 7)
+    table.loc[::50, "z"] = np.nan
+    table.to_parquet(root / "reference/data.parquet")
+    window = sample(900, 4, shift=0.4).assign(n=np.arange(900) % 650, k=np.arange(900) % 6)
+    measures = {"jensen_shannon_distance": 0.1, "population_stability_index": 0.2}
+    values = {"normalized_wasserstein_distance": 0.1, "two_sample_kolmogorov_smirnov_test": 0.05}
+    declared = signals()
+    declared["drift"]["metric_thresholds"] = {"numerical": measures | values, "categorical": measures}
+    site.file({name: declared[name] for name in ("drift", "quality")})
+    site.serve(window.assign(z=np.where(np.arange(900) % 40, window.z, None)))
+    usual = site.run()["signals"]
+    assert {row["feature"] for row in usual["drift"]["rows"]} >= {"x", "z", "who", "n", "k"}
+    shutil.rmtree(root / ".mlops/monitors")
+    for name, value in limits.items():
+        for module in (profiles, history):
+            if hasattr(module, name): monkeypatch.setattr(module, name, value)
+    assert site.run()["signals"] == usual
+
+
+def test_a_table_of_1200_columns_is_monitored(tmp_path):
+    site, names = Site(tmp_path), [f"c{number}" for number in range(1200)]
+    def rows(n: int, seed: int) -> pd.DataFrame:
+        return pd.DataFrame(np.random.default_rng(seed).normal(size=(n, 1200)).round(3), columns=names)
+    rows(300, 1).to_parquet(tmp_path / "reference/data.parquet")
+    declared = signals()
+    site.file({name: declared[name] | {"features": names} for name in ("drift", "quality")})
+    site.serve(rows(250, 2).assign(probability=0.5, late=0))
+    found = run_monitor(tmp_path, "pipelines/monitoring/m.yml", START + timedelta(days=7))
+    assert found.rows == 250 and len(found.signals["drift"]["rows"]) == 2400 and not found.breach
+
+
 def test_two_runs_at_once_spill_into_folders_of_their_own_and_leave_none(site, monkeypatch):
     site.serve(sample(300, 20))
     used, both = [], threading.Barrier(2)
@@ -480,3 +518,38 @@ def test_what_azure_would_drop_or_refuse_is_refused(tmp_path, old, new, told):
     (tmp_path/"monitor.yml").write_text(text.replace(old, new, 1))
     found = validate(tmp_path/"monitor.yml")
     assert any(told in str(p) for p in found) and all(p.line for p in found)
+
+
+def test_a_monitor_that_names_its_deployment_only_gets_what_azure_fills_in(tmp_path):
+    site = Site(tmp_path)
+    path = site.file({})
+    spec = yaml.safe_load(path.read_text())
+    del spec["create_monitor"]["monitoring_signals"]
+    spec["trigger"] = dict(type="recurrence", frequency="day", interval=7, schedule=dict(hours=3, minutes=15))
+    path.write_text(yaml.safe_dump(spec))
+    assert validate(path) == []
+    site.serve(sample(2000, 3), days=21)
+    result = run_monitor(tmp_path, path, START + timedelta(days=21))
+    assert {name: found["type"] for name, found in result.signals.items()} == {
+        "data-drift-signal": "data_drift", "prediction-drift-signal": "prediction_drift",
+        "data-quality-signal": "data_quality"}
+    drift = result.signals["data-drift-signal"]
+    assert drift["window"] == ["2013-07-15T00:00:00Z", "2013-07-22T00:00:00Z"]
+    assert drift["reference"] == "2013-07-01T00:00:00Z to 2013-07-15T00:00:00Z" and drift["rows"]
+    del spec["create_monitor"]["monitoring_target"]
+    path.write_text(yaml.safe_dump(spec))
+    assert [p.what for p in validate(path)] == ["create_monitor needs 'monitoring_signals', or a deployment"]
+
+
+def test_attribution_without_production_data_watches_the_deployment(tmp_path):
+    site = Site(tmp_path)
+    declared = {"type": "feature_attribution_drift", "reference_data": signals()["attribution"]["reference_data"]}
+    path = site.file({"attribution": declared})
+    assert validate(path) == []
+    site.serve(sample(1000, 4))
+    found = run_monitor(tmp_path, path, START + timedelta(days=7)).signals["attribution"]
+    assert found["verdict"] == "ok" and found["n"] == 1000
+    spec = yaml.safe_load(path.read_text())
+    del spec["create_monitor"]["monitoring_target"]
+    path.write_text(yaml.safe_dump(spec))
+    assert "needs 'production_data', or the monitor a deployment" in validate(path)[0].what

@@ -78,6 +78,45 @@ CELLS = {  # Cells of one notebook each, by what they are about
     "tqdm.auto": [
         "from tqdm.auto import tqdm\nfor n in tqdm(range(3), bar_format='{n_fmt}/{total_fmt}'): pass\nprint(n)"
     ],
+    "widgets": [
+        "import ipywidgets as w\nfrom IPython.display import display\n"
+        "slider = w.IntSlider(value=3, max=9)\nslider",
+        "slider.value = 5\nout = w.Output()\nwith out: print('inside')\ndisplay(out, w.HTML('<b>x</b>'))\nslider.value",
+        "seen = []\nslider.observe(lambda change: seen.append(change['new']), 'value')\nslider.value = 7\nprint(seen)",
+        "button = w.Button()\nbutton.on_click(lambda b: print('clicked'))\nbutton.click()\n"
+        "print(len(w.VBox([button]).children))",
+    ],
+    "outputs in a widget": [
+        "import ipywidgets as w\nfrom IPython.display import display, clear_output\nout = w.Output()\n"
+        "with out:\n    print('first')\n    clear_output(wait=True)\n    print('second')\n    display('third')\nout",
+        "print([o.get('text') or o['data'] for o in out.outputs])",
+        "@out.capture(clear_output=True)\ndef f(): print('again'); 1 / 0\nf()\nprint('goes on')",
+        "print(len(out.outputs), out.outputs[1]['ename'])",
+    ],
+    "interact": ["from ipywidgets import interact\n@interact(n=(0, 9))\ndef square(n=3): return n * n"],
+    "a widget that fails": ["import ipywidgets as w\nw.IntSlider(value='many')"],
+    "tqdm.notebook": [
+        "from tqdm.notebook import tqdm, trange\n"
+        "bar = tqdm(range(3), desc='rows')\nfor n in bar: pass\nprint(n, bar.n)",
+        "for n in trange(2, leave=False): pass\nprint(n)",
+    ],
+    "tqdm.notebook and an error": [
+        "from tqdm.notebook import tqdm\nfor n in tqdm(range(3)):\n    if n == 1: raise ValueError(n)"
+    ],
+    "a process that is spawned": [
+        "import multiprocessing as m, math\np = m.get_context('spawn').Process(target=math.sqrt, args=(9,))\n"
+        "p.start(); p.join(); print(p.exitcode)"
+    ],
+    "an update after other output": [
+        "from IPython.display import display\nh = display('one', display_id=True)\nprint('between')\nh.update('two')",
+        "h.update('three')\nprint('later')",
+    ],
+    "much output": ["for n in range(3000): print(n, 'y' * 200)", "import sys\nsys.stdout.write('no end of line')"],
+    "binary and html": [
+        "from IPython.display import HTML, SVG, display\n"
+        "display(HTML('<i>a</i>'), SVG('<svg xmlns=\"http://www.w3.org/2000/svg\"/>'))\n"
+        "display({'application/octet-stream': 'AAH/', 'text/plain': 'bytes'}, raw=True)"
+    ],
     "long output": ["print('x' * 50_000)\n'y' * 1000"],
     "bytes": [
         "b'\\x00\\xff'",
@@ -104,7 +143,10 @@ def told(output):
         return output["ename"]
     if output["output_type"] == "stream":
         return output["name"], "".join(output["text"])
-    return output["output_type"], {mime: "".join(data) for mime, data in output["data"].items()}
+    def plain(value):
+        return sorted(value) if isinstance(value, dict) else "".join(value)
+
+    return output["output_type"], {mime: plain(value) for mime, value in output["data"].items()}
 
 
 def join_streams(outputs):
@@ -154,6 +196,21 @@ def test_a_step_ends_like_papermill(tmp_path, monkeypatch, name):
     plain = by_papermill(path, tmp_path, monkeypatch)
     assert ours == plain
     assert (done.returncode != 0) == any(isinstance(o, str) for cell in plain for o in cell)
+
+
+def test_the_executed_notebook_keeps_the_states_of_widgets(tmp_path):
+    cells = ["import ipywidgets as w\nw.IntSlider(value=3)", "w.Image(value=b'\\x89PNG')", "with w.Output(): print(5)"]
+    path = write_notebook(tmp_path / "stage.ipynb", *stage_cells("x: int = 1   # a number", *cells))
+    assert run(path).returncode == 0
+    nb = json.loads((path.parent / "outputs" / path.name).read_text())
+    states = nb["metadata"]["widgets"]["application/vnd.jupyter.widget-state+json"]["state"]
+    found = {one["model_name"]: one for one in states.values()}
+    assert found["IntSliderModel"]["state"]["value"] == 3 and found["IntSliderModel"]["model_module"]
+    assert found["ImageModel"]["buffers"][0]["data"] == "iVBORw=="
+    assert found["OutputModel"]["state"]["outputs"] == [{"output_type": "stream", "name": "stdout", "text": "5\n"}]
+    shown = next(o for c in nb["cells"] for o in c.get("outputs", []) if "data" in o)
+    view = shown["data"]["application/vnd.jupyter.widget-view+json"]
+    assert states[view["model_id"]]["model_name"] == "IntSliderModel"
 
 
 @pytest.mark.parametrize("source", ["exit()", "quit", "if True:\n    quit()", "exit(0)", "import sys; sys.exit()"])

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlops_nb.cli.events import format_event
 from mlops_nb.errors import UserError
 from mlops_nb.files import lock
 from mlops_nb.project import Project
@@ -30,6 +31,7 @@ from mlops_nb.retraining.events import (
     settle,
 )
 from mlops_nb.retraining.policy import Policy
+from mlops_nb.tower.parts import events_part
 from mlops_nb.workspace.mlflow_store import create_store, speak_to, tracking_uri
 
 from tests.support import ROOT
@@ -387,6 +389,33 @@ def test_an_action_that_fails_holds_up_no_other(tmp_path):
     with pytest.raises(OSError, match="no disk"): act(tmp_path, retrainer)
     assert retrainer.asked == [event["id"] for event in events]
     assert {row["id"]: row["status"] for row in list_events(tmp_path)} == {first: "decided", events[1]["id"]: "done"}
+    for _ in range(2):
+        with pytest.raises(OSError, match="no disk"): act(tmp_path, retrainer)
+    good, failing = list_events(tmp_path)
+    assert (failing["failures"], failing["failure"], good["failures"]) == (3, "OSError: no disk", 0)
+    assert "failed 3x, tried again: OSError: no disk" in format_event(failing)
+    (shown,) = [one for one in events_part(dict(events=[failing]), tmp_path)]
+    assert ("Failed", "3 times, and is tried again; the last: OSError: no disk", "no") in [
+        (step.name, step.text, step.look) for step in shown.chain]
+
+
+def test_a_decision_that_fails_holds_up_no_other_and_is_counted(tmp_path):
+    class Broken(StandIn):
+        "Cannot say the days of a retraining"
+        fails = True
+        def window(self, now):
+            if self.fails: raise OSError("no days")
+            return {}
+    retrainer = Broken(Policy(cooldown_days=0, daily_budget=9))
+    drift = dict(type="data_drift", verdict="breach", rows=[])
+    harmful, quiet = breach_event(result(6)), breach_event(result(5, signals=dict(drift=drift), performance=None))
+    for event in (harmful, quiet): receive(tmp_path, event)
+    with pytest.raises(OSError, match="no days"): handle(tmp_path, [], retrainer, NOW)
+    rows = {row["id"]: (row["status"], row["failures"], row["failure"]) for row in list_events(tmp_path)}
+    assert rows == {harmful["id"]: ("pending", 1, "OSError: no days"), quiet["id"]: ("done", 0, "")}
+    retrainer.fails = False
+    handle(tmp_path, [], retrainer, NOW)
+    assert retrainer.asked == [harmful["id"]] and {row["status"] for row in list_events(tmp_path)} == {"done"}
 
 
 @pytest.mark.parametrize("outcome, second", [

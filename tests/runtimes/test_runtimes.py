@@ -121,8 +121,10 @@ def test_the_hash_knows_what_matters():
 BUILD = """import sys
 from pathlib import Path
 from mlops_nb.runtimes.build import Required, build_environment
-print(build_environment(Required("requirements", "test", ("tiny==1.0",), options=("--no-index", "--find-links " + sys.argv[1])), Path(sys.argv[2]), lambda t: print("BUILDING", flush=True)))
-"""  # noqa: E501
+options = ("--no-index", "--find-links " + sys.argv[1])
+asked = Required("requirements", "test", ("tiny==1.0",), options=options)
+print(build_environment(asked, Path(sys.argv[2]), lambda t: print("BUILDING", flush=True)))
+"""
 
 
 def test_two_at_once_build_once_and_a_killed_build_is_thrown_away(tmp_path):

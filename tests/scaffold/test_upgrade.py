@@ -1,10 +1,13 @@
 "`mlops-nb upgrade`: what the template wrote, what a person changed, and what it writes now"
 import json
 import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
 
+from mlops_nb.scaffold.earlier import recover_texts
+from mlops_nb.scaffold.template import without_outputs
 from mlops_nb.scaffold.upgrade import RECORD, merge_notebook, plan_file, read_record, write_record
 
 from tests.support.projects import command, failures
@@ -96,15 +99,82 @@ def test_the_version_is_named_in_what_is_installed(project):
     assert (project / "pyproject.toml").read_text().count("==0.2.0") == 2
 
 
-@pytest.mark.parametrize("damage, message", [
-    (lambda file: file.unlink(), "make a new project of the same data"),
-    (lambda file: file.write_bytes(b"not a zip"), "git checkout .template.zip")])
-def test_a_record_that_is_missing_or_damaged_is_one_message(project, damage, message):
+def test_a_record_that_is_damaged_is_one_message(project):
+    (project / RECORD).write_bytes(b"not a zip")
     before = everything(project)
-    damage(project / RECORD)
-    assert message in command("upgrade", cwd=project, code=2).stderr
-    assert {path: text for path, text in everything(project).items() if path.name != RECORD} == {
-        path: text for path, text in before.items() if path.name != RECORD}
+    assert "git checkout .template.zip" in command("upgrade", cwd=project, code=2).stderr
+    assert everything(project) == before
+
+
+@pytest.fixture
+def first(tmp_path) -> Path:
+    "What version 0.1.0 wrote for the same data, without what it generated"
+    with zipfile.ZipFile(Path(__file__).with_name("project-0.1.0.zip")) as archive: archive.extractall(tmp_path)
+    (tmp_path / "harvest/data").mkdir()
+    failures(tmp_path / "harvest/data/failures.csv", rows=800)
+    return tmp_path / "harvest"
+
+
+def test_what_version_010_wrote_is_found_again(first):
+    texts, values, flags = recover_texts(first)
+    assert (values["target"], values["time"], values["task"]) == ("'failed'", "'when'", "classification")
+    assert flags == {"data", "time", "classification", "binary", "one", "judged"}
+    for path, text in texts.items():
+        there = (first / path).read_text()
+        assert text == (without_outputs(there) if path.endswith(".ipynb") else there), path
+
+
+def test_an_untouched_project_of_version_010_becomes_one_of_this_version(first, made):
+    before = everything(first)
+    said = command("upgrade", "--dry-run", "--mlops-nb", "0.1.0", cwd=first).stdout
+    assert everything(first) == before
+    assert "removed: nbs/training/02_prepare.ipynb (now nbs/training/03_prepare.ipynb)" in said
+    assert not any(word in said for word in ("conflict", "merged", "kept"))
+    command("upgrade", "--mlops-nb", "0.1.0", cwd=first)
+    now, new = ({path.relative_to(root): text for path, text in everything(root).items() if path.name != RECORD}
+                for root in (first, made))
+    assert now == new
+    assert "nothing is stale" in command("check", cwd=first).stdout
+    assert "everything is as the template" in command("upgrade", "--mlops-nb", "0.1.0", cwd=first).stdout
+
+
+def test_what_you_changed_in_a_project_of_version_010_is_kept_or_named(first):
+    settings, notebook = first / "settings.ini", first / "nbs/training/02_prepare.ipynb"
+    settings.write_text(settings.read_text().replace("confidence = 0.95", "confidence = 0.9"))
+    notebook.write_text(notebook.read_text().replace('PERIOD = \\"h\\"', 'PERIOD = \\"D\\"'))
+    change_ingest(first, "    'load': 'number',", "    'id': 'text',")
+    monitor = first / "pipelines/monitoring/monitor.yml"
+    monitor.write_text(monitor.read_text().replace("accuracy: 0.5", "accuracy: 0.7"))
+    (first / "nbs/training/03_train.ipynb").unlink()
+    (first / "Makefile").write_text("mine:\n\ttrue\n")
+    said = command("upgrade", "--mlops-nb", "0.1.0", cwd=first, code=1).stdout
+    assert "confidence = 0.9\n" in settings.read_text() and "mine:" in (first / "Makefile").read_text()
+    assert "conflict: Makefile (line " in said and "new: nbs/training/04_train.ipynb" in said
+    merged = (first / "nbs/training/03_prepare.ipynb").read_text()
+    assert 'PERIOD = \\"D\\"' in merged and not notebook.exists()
+    ingest = (first / "nbs/training/01_ingest.ipynb").read_text()
+    assert "'id': 'text'" in ingest and "'load'" not in ingest
+    assert "accuracy: 0.7" in monitor.read_text() and "accuracy: 0.5" not in monitor.read_text()
+    kept, = (first / ".mlops/upgrades").iterdir()
+    assert 'PERIOD = \\"D\\"' in (kept / "nbs/training/02_prepare.ipynb").read_text()
+
+
+def change_ingest(project: Path, old: str, new: str) -> None:
+    file = project / "nbs/training/01_ingest.ipynb"
+    assert old in file.read_text()
+    file.write_text(file.read_text().replace(old, new))
+
+
+@pytest.mark.parametrize("change, message", [
+    (lambda first: (first / "data/failures.csv").unlink(), "put it into"),
+    (lambda first: shutil.rmtree(first / "harvest"), "make a new project of the same data"),
+    (lambda first: change_ingest(first, "TARGET = 'failed'", "TARGET = choose()"), "TARGET of nbs/training/01")])
+def test_a_project_without_a_record_that_cannot_be_recognised_is_one_message(first, change, message):
+    change(first)
+    for path in (first / "nbs/index.ipynb", first / "README.md"): path.unlink()
+    before = everything(first)
+    assert message in command("upgrade", cwd=first, code=2).stderr
+    assert everything(first) == before
 
 
 def cells(*sources: str) -> str:

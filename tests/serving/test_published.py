@@ -1,4 +1,5 @@
 "Deployments as Azure's samples write them: a model at a path, models that nobody sealed, no script, decorated scripts"
+import json
 import pickle
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from mlops_nb.errors import UserError
 from mlops_nb.serving.endpoints import Endpoints
 from mlops_nb.serving.models import use_registry
 
-from tests.support.serving import Client
+from tests.support.serving import Client, records, until
 
 READ_WEIGHTS = """import json, os
 def init():
@@ -176,3 +177,108 @@ def test_a_raw_script_gets_the_request_as_it_came_and_answers_as_it_likes(projec
     assert call(None, path="/score?who=me", method="GET")[:2] == (200, b"me")
     status, answer, headers = call(b"\x00\xff\x01", x_mine="here", Content_Type="application/octet-stream")
     assert (status, answer, headers["content-type"], headers["x-own"]) == (201, b"\x01\xff\x00", "image/jpg", "here")
+
+
+COLLECTING = """import json, os
+import pandas as pd
+from azureml.ai.monitoring import Collector
+from azureml.ai.monitoring.context import BasicCorrelationContext
+def init():
+    global inputs, outputs, joined, off
+    inputs, outputs, joined = (Collector(name=name) for name in ("model_inputs", "model_outputs", "joined"))
+    refused = []
+    off = Collector(name="off", on_error=lambda error: refused.append(str(error)))
+    assert len(refused) == 1 and "off is not enabled" in refused[0]
+def run(raw):
+    asked = pd.DataFrame(json.loads(raw)["data"])
+    context = inputs.collect(asked)
+    answers = pd.DataFrame({"double": 2 * asked.age, "mail": "x@y.org"})
+    outputs.collect(answers, context)
+    own = BasicCorrelationContext("mine-" + str(len(asked)), 1372658400, {"shop": "caf\\u00e9"})
+    joined.collect(asked.join(answers), own)
+    off.collect(asked)
+    return {"id": str(context), "double": answers.double.tolist()}
+"""
+COLLECTIONS = ("data_collector:\n  collections:\n"
+               "    model_inputs: {enabled: 'True'}\n    model_outputs: {enabled: 'True'}\n"
+               "    Joined: {enabled: 'true'}\n"
+               "    off: {enabled: 'false'}\n    response: {enabled: 'True'}\n"
+               "    request: {enabled: 'True', data: {name: r, path: azureml://datastores/a/paths/b, version: 1}}\n")
+
+
+def collected(project: Project, name: str, count: int = 1) -> list[dict]:
+    "Events of a collection, once there are so many: what a script collects is sent beside its reply"
+    until(lambda: len(records(project.root, "tiny", "blue", name)) >= count)
+    return records(project.root, "tiny", "blue", name)
+
+
+def test_a_script_collects_with_azures_own_package(project):
+    (project.root / "weights").mkdir()
+    call = project.deploy("{path: weights}", COLLECTING, more=COLLECTIONS)
+    assert [line for line in project.heard if "collects" in line] == [
+        "the scoring script collects model_inputs and model_outputs itself; what it sends is recorded"]
+    asked = {"data": [{"age": 1.5}, {"age": 2.0}]}
+    status, answer, _ = call(asked, path="/score?x=1", x_request_id="r1")
+    assert (status, answer["double"]) == (200, [3.0, 4.0])
+    names = ("joined", "model_inputs", "model_outputs")
+    (joined,), (inputs,), (outputs,) = (collected(project, name) for name in names)
+    assert joined["data"] == [{"age": age, "double": 2 * age, "mail": "x@y.org"} for age in (1.5, 2.0)]
+    assert joined["xrequestid"] == joined["correlationid"] == "mine-2"
+    assert joined["time"] == "2013-07-01T06:00:00.000000Z"
+    assert joined["shop"] == "caf\u00e9" and joined["type"] == "azureml.inference.joined"
+    assert (joined["agent"], joined["collectdatatype"]) == (
+        "azureml-ai-monitoring/1.0.0", "pandas.core.frame.DataFrame")
+    assert {*joined} == {"specversion", "id", "source", "type", "datacontenttype", "time", "data", "correlationid",
+                         "shop", "xrequestid", "modelversion", "collectdatatype", "agent", "contentrange"}
+    assert [*(project.root / ".mlops/collected/tiny/blue/joined/2013/07/01/06").glob("*.jsonl")]
+    assert inputs["data"] == asked["data"] and inputs["correlationid"] == outputs["correlationid"] == answer["id"]
+    assert not (project.root / ".mlops/collected/tiny/blue/off").exists()
+    (request,), (response,) = (collected(project, name) for name in ("request", "response"))
+    assert (request["data"], request["path"], request["method"]) == (asked, "/score?x=1", "POST")
+    assert response["data"] == answer and request["xrequestid"] == response["xrequestid"] == "r1"
+    size = len(json.dumps(asked, separators=(",", ":")))
+    assert request["contentrange"] == f"bytes 0-{size - 1}/{size}"
+
+
+def test_personal_columns_never_reach_what_a_script_collects_and_bodies_are_refused(project):
+    settings = "[project]\nexperiment = e\nmodel = m\n[deployment]\ndrop_columns = mail\n"
+    (project.root / "settings.ini").write_text(settings)
+    (project.root / "weights").mkdir()
+    with pytest.raises(UserError, match="response and request would keep whole bodies"):
+        project.deploy("{path: weights}", COLLECTING, more=COLLECTIONS)
+    without = COLLECTIONS[:COLLECTIONS.index("    response")]
+    assert project.deploy("{path: weights}", COLLECTING, more=without)({"data": [{"age": 1.0}]})[0] == 200
+    (joined,) = collected(project, "joined")
+    assert joined["data"] == [{"age": 1.0, "double": 2.0}]
+    assert not any(b"x@y.org" in path.read_bytes() for path in (project.root / ".mlops/collected").rglob("*.jsonl"))
+
+
+def test_a_sampling_rate_holds_for_what_a_script_collects_and_for_bodies(project):
+    (project.root / "weights").mkdir()
+    call = project.deploy("{path: weights}", COLLECTING, more=COLLECTIONS + "  sampling_rate: 0.0\n")
+    for _ in range(5): assert call({"data": [{"age": 1.0}]})[0] == 200
+    project.endpoints.stop("tiny")
+    assert not [*(project.root / ".mlops/collected").rglob("*.jsonl")]
+
+
+def test_bodies_that_are_no_json_or_long_lie_beside_their_events(project):
+    (project.root / "weights").mkdir()
+    payloads = "data_collector: {collections: {request: {enabled: 'true'}, response: {enabled: 'true'}}}\n"
+    call = project.deploy("{path: weights}", RAW, more=payloads)
+    assert call(None, path="/score?who=me", method="GET")[:2] == (200, b"me")
+    (request,), (response,) = (collected(project, name) for name in ("request", "response"))
+    assert (request["data"], request["method"], request["path"]) == ("", "GET", "/score?who=me")
+    folder = project.root / ".mlops/collected/tiny/blue"
+    assert response["datainblob"] == "true" and (folder / response["data"]).read_bytes() == b"me"
+    assert response["datacontenttype"] == "text/plain" and response["contentrange"] == "bytes 0-1/2"
+
+
+def test_only_the_script_of_a_deployment_may_send_records(project):
+    (project.root / "weights").mkdir()
+    call = project.deploy("{path: weights}", COLLECTING, more=COLLECTIONS)
+    record = dict(ce_type="azureml.inference.joined", ce_time="1372658400")
+    assert call([{"age": 1}], path="/modeldata/log", **record)[0] == 401
+    build = project.endpoints.folder("tiny").state["deployments"]["blue"]["build"]
+    config = project.root / f".mlops/endpoints/tiny/deployments/blue/{build}/collector.json"
+    rates = {name: one["sampleRatePercentage"] for name, one in json.loads(config.read_text())["collections"].items()}
+    assert rates == dict.fromkeys(("model_inputs", "model_outputs", "joined", "response", "request"), 100.0)

@@ -22,6 +22,7 @@ FIRST, JUDGED, LAST = (f"{TODAY - timedelta(days=n)}" for n in (120, 80, 45))  #
 # What no job here needs, but for QA and the tower
 LEFT_OUT, NEEDED = ("nbs/", "tests/", "bench/"), ("nbs/deployment/02", "nbs/monitoring/01")
 PLACES = ("dev", "staging", "production")
+REPOSITORY = "team/flights"
 SETTINGS = released.SETTINGS + """\
 [monitoring]
 min_outcomes = 200
@@ -37,15 +38,19 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import KBinsDiscretizer, OneHotEncoder, PowerTransformer
 from mlops_nb.models import saving, tracking
-from mlops_nb.models.champion import judge_challenger, measure_latencies, read_champion_rows, register_judged, judge_and_promote, pack_rows, write_decision, write_rows
+from mlops_nb.models.champion import (judge_and_promote, judge_challenger, measure_latencies, pack_rows,
+                                      read_champion_rows, register_judged, write_decision, write_rows)
 from mlops_nb.models.gate import verdict_tags
 from mlops_nb.models.settings import GateSettings
 
 train_start, train_end, test_end = sys.argv[1:4]
 decision, prepared, reference, baseline = map(Path, sys.argv[4:8])
 table, names = pd.read_csv("days.csv", parse_dates=["day"]), ["carrier", "hour"]
-train, test = (table[(table.day >= start) & (table.day < end)].reset_index(drop=True) for start, end in ((train_start, train_end), (train_end, test_end)))
-encode = make_column_transformer((OneHotEncoder(handle_unknown="ignore", sparse_output=False), ["carrier"]), remainder="passthrough")
+windows = (train_start, train_end), (train_end, test_end)
+train, test = (table[(table.day >= start) & (table.day < end)].reset_index(drop=True) for start, end in windows)
+carriers = OneHotEncoder(handle_unknown="ignore", sparse_output=False), ["carrier"]
+encode = make_column_transformer(carriers, remainder="passthrough")
+limits = GateSettings(bootstrap=200, max_calibration_error=1.0, max_latency_ms=60000)
 made = make_pipeline(encode, LogisticRegression(max_iter=1000)).fit(train[names], train.late)
 prepared.mkdir(parents=True, exist_ok=True)
 test.to_parquet(prepared / "test.parquet", index=False)
@@ -55,19 +60,28 @@ test.to_parquet(prepared / "test.parquet", index=False)
 def losses(p): return -np.log(np.clip(np.where(test.late, p, 1 - p), 1e-15, 1))
 def said(pipeline, rows): return pipeline.predict_proba(rows[names])[:, 1]
 def meet():
-    return judge_challenger("flight-delay", losses(said(made, test)), lambda champion, version: losses(said(champion, test)), losses(np.full(len(test), train.late.mean())),
-                            test.day, {}, limits=GateSettings(bootstrap=200, max_calibration_error=1.0, max_latency_ms=60000), calibration_error=0.0, latency_ms=measure_latencies(made.predict_proba, test[names], 5, 1))
-def rows(): return pack_rows(**{name: part.assign(probability=said(made, part)) for name, part in (("reference", train), ("baseline", test))})
+    return judge_challenger("flight-delay", losses(said(made, test)),
+                            lambda champion, version: losses(said(champion, test)),
+                            losses(np.full(len(test), train.late.mean())), test.day, {}, limits=limits,
+                            calibration_error=0.0,
+                            latency_ms=measure_latencies(made.predict_proba, test[names], 5, 1))
+def rows():
+    scored = {"reference": train, "baseline": test}
+    return pack_rows(**{name: part.assign(probability=said(made, part)) for name, part in scored.items()})
 def opponent(judged): return judged.opponent("the share of late flights")
+def register(judged, folder, digest):
+    tags = verdict_tags(judged.verdict) | {"train_end": train_end, "opponent": opponent(judged)}
+    return register_judged(f"{folder}/model", digest, "flight-delay", judged.verdict.reason, tags,
+                           judged.champion and judged.champion.version, rows=rows())
 
 
 with tracking.run(), tempfile.TemporaryDirectory() as folder:
     digest = saving.save(made, f"{folder}/model", X_example=train[names])
-    tags = lambda judged: verdict_tags(judged.verdict) | {"train_end": train_end, "opponent": opponent(judged)}
-    judged, new = judge_and_promote(meet, lambda judged: register_judged(f"{folder}/model", digest, "flight-delay", judged.verdict.reason, tags(judged), judged.champion and judged.champion.version, rows=rows()))
-    write_decision(decision, judged.verdict, judged.verdict.reason, model="flight-delay", version=new, opponent=opponent(judged))
+    judged, new = judge_and_promote(meet, lambda judged: register(judged, folder, digest))
+    write_decision(decision, judged.verdict, judged.verdict.reason, model="flight-delay", version=new,
+                   opponent=opponent(judged))
     write_rows(read_champion_rows("flight-delay") or rows(), reference=reference, baseline=baseline)
-'''  # noqa: E501
+'''
 COMMAND = """\
 import sys
 if "--on" in sys.argv and sys.argv[1] in ("release", "releases", "rollback", "deploy", "endpoint", "qa"):
@@ -92,20 +106,32 @@ jobs:
   train:
     type: command
     component: train.yml
-    inputs: {{train_start: "${{{{parent.inputs.train_start}}}}", train_end: "${{{{parent.inputs.train_end}}}}", test_end: "${{{{parent.inputs.test_end}}}}"}}
-    outputs: {{decision: "${{{{parent.outputs.decision}}}}", reference: "${{{{parent.outputs.reference}}}}", baseline: "${{{{parent.outputs.baseline}}}}"}}
-"""  # noqa: E501
+    inputs:
+      train_start: ${{{{parent.inputs.train_start}}}}
+      train_end: ${{{{parent.inputs.train_end}}}}
+      test_end: ${{{{parent.inputs.test_end}}}}
+    outputs:
+      decision: ${{{{parent.outputs.decision}}}}
+      reference: ${{{{parent.outputs.reference}}}}
+      baseline: ${{{{parent.outputs.baseline}}}}
+"""
 COMPONENT = """\
 $schema: https://azuremlschemas.azureedge.net/latest/commandComponent.schema.json
 type: command
 name: train
 version: "1"
 inputs: {train_start: {type: string}, train_end: {type: string}, test_end: {type: string}}
-outputs: {decision: {type: uri_folder}, prepared: {type: uri_folder}, reference: {type: mltable}, baseline: {type: mltable}}
+outputs:
+  decision: {type: uri_folder}
+  prepared: {type: uri_folder}
+  reference: {type: mltable}
+  baseline: {type: mltable}
 code: ../..
 environment: file:../environment/environment.yml
-command: python train.py ${{inputs.train_start}} ${{inputs.train_end}} ${{inputs.test_end}} ${{outputs.decision}} ${{outputs.prepared}} ${{outputs.reference}} ${{outputs.baseline}}
-"""  # noqa: E501
+command: >-
+  python train.py ${{inputs.train_start}} ${{inputs.train_end}} ${{inputs.test_end}}
+  ${{outputs.decision}} ${{outputs.prepared}} ${{outputs.reference}} ${{outputs.baseline}}
+"""
 ROLLOUT = """\
 alpha: 0.01
 p99_latency_ms: 60000
@@ -133,7 +159,7 @@ create_monitor:
       type: data_drift
       alert_enabled: true
       production_data:
-        input_data: &asked {type: uri_folder, path: azureml://datastores/workspaceblobstore/paths/modelDataCollector/flight-delay/version-1/model_inputs}
+        input_data: {type: uri_folder, path: COLLECTED/version-1/model_inputs}
         data_context: model_inputs
         data_window: &window {lookback_window_size: P7D, lookback_window_offset: P0D}
       reference_data:
@@ -148,17 +174,17 @@ create_monitor:
       type: model_performance
       alert_enabled: true
       production_data:
-        input_data: {type: uri_folder, path: azureml://datastores/workspaceblobstore/paths/modelDataCollector/flight-delay/version-1/model_outputs}
+        input_data: {type: uri_folder, path: COLLECTED/version-1/model_outputs}
         data_context: model_outputs
         data_column_names: {prediction: prediction, prediction_probability: probability}
         data_window: *window
       reference_data:
-        input_data: {type: uri_folder, path: azureml://datastores/workspaceblobstore/paths/modelDataCollector/flight-delay/outcomes}
+        input_data: {type: uri_folder, path: COLLECTED/outcomes}
         data_context: ground_truth
       properties: {baseline: "azureml:flights-baseline@latest", target: late, day: day}
       metric_thresholds:
         classification: {accuracy: 0.6}
-"""
+""".replace("COLLECTED", "azureml://datastores/workspaceblobstore/paths/modelDataCollector/flight-delay")
 
 
 def late(row: dict, day: date) -> float:
@@ -167,9 +193,9 @@ def late(row: dict, day: date) -> float:
                                              else "UA")) + 0.45 * (6 <= row["hour"] < 9 or 16 <= row["hour"] < 20)
 
 
-def flights(draw: random.Random, day: date, n: int, carriers=("AA", "UA")) -> list[dict]:
-    "Flights of a day, and whether they were late"
-    rows = [{"carrier": draw.choice(carriers), "hour": round(draw.uniform(5, 23), 2)} for _ in range(n)]
+def flights(draw: random.Random, day: date, n: int, first: float = 5) -> list[dict]:
+    "Flights of a day from an hour on, and whether they were late"
+    rows = [{"carrier": draw.choice(("AA", "UA")), "hour": round(draw.uniform(first, 23), 2)} for _ in range(n)]
     return [{**row, "late": int(draw.random() < late(row, day))} for row in rows]
 
 
@@ -185,7 +211,8 @@ def repository(azure, folder: Path) -> Path:
     sections = "".join(
         f"[{on}]\n"
         + "".join(f"{key} = {value}\n" for key, value in azure.workspace(on).items())
-        + f"registry = shared\nendpoint_suffix = {'' if on == 'production' else f'-{on}'}\n"
+        + f"registry = shared\nidentity = id-{on}\nendpoint_suffix = {'' if on == 'production' else f'-{on}'}\n"
+        + (f"push = logic_app\ndispatch_to = {REPOSITORY}\n" if on == "production" else "")
         for on in PLACES
     )
     days().to_csv(root / "days.csv", index=False)
@@ -225,7 +252,7 @@ def served(azure, day: str, requests: int = 6, rows: int = 30) -> list[str]:
     link = HTTPSConnection(to.proxy.hostname, to.proxy.port, context=to.trust, timeout=60)
     link.set_tunnel(to.address.hostname, 443)
     for number in range(requests):
-        found = flights(draw, TODAY, rows)
+        found = flights(draw, TODAY, rows, first=17)   # Evenings alone are flown: a drift of the hours
         link.request("POST", to.address.path,
                      json.dumps([{name: row[name] for name in ("carrier", "hour")} for row in found]),
                      {"Authorization": f"Bearer {to.key}", "Content-Type": "application/json",

@@ -95,7 +95,7 @@ def read_collected(data: bytes):
     from mlops_nb.monitors.collected import Counts, database, read_events
     from mlops_nb.releases.canary import is_bad
     from mlops_nb.releases.shadow import read_predictions
-    from mlops_nb.serving.collection import is_whole, iter_served
+    from mlops_nb.serving.collection import find_lost_field, iter_served
     sound = {"time": "2026-01-01T00:00:00Z", "id": "1", "xrequestid": "r", "data": [{"a": 1}]}
     folder = SCRATCH/".mlops"/"collected"/"e"/"blue"/"model_outputs"
     folder.mkdir(parents=True, exist_ok=True)
@@ -103,8 +103,8 @@ def read_collected(data: bytes):
     line = json.dumps(sound).encode() + b"\n"
     (folder/"x.jsonl").write_bytes(line + data + b"\n" + line)
     assert read_predictions(SCRATCH, "e", "blue", {"r"}, datetime(2000, 1, 1, tzinfo=UTC))["r"] == [1.0]
-    for event in filter(is_whole, iter_served(folder)):
-        is_bad(event, 100)  # type: ignore[arg-type]  # a record that is whole has the fields of `Served`
+    for event in iter_served(folder, find_fault=find_lost_field):
+        is_bad(event, 100)  # type: ignore[arg-type]  # a record that lost nothing has the fields of `Served`
     with database(SCRATCH/"spill") as con:
         read_events(con, "events", [str(folder/"x.jsonl")], Counts())
         assert con.execute("SELECT count(*) FROM events").fetchone()[0] >= 2

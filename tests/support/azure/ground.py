@@ -81,6 +81,7 @@ class Ground:
     "Puts itself between the loopback Azure and its hooks"
     def __init__(self, bench):
         self.bench, self.turns, self.roles = bench, {}, {}
+        bench.own()     # Whoever makes a group and its first roles has rights at the subscription
         self.lists, self.delay, self.taken, self.vaults = 0, 0, set(), {}
         self.registered, self.permissions, self.limits, self.metrics, self.writes = (
             set(NAMESPACES),

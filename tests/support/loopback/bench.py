@@ -90,7 +90,7 @@ class Bench:
         # Whether steps track through azureml-mlflow, over HTTPS, instead of straight into the store behind it
         self.portable = False
         self.state, self.tokens, self.faults, self.calls, self.runs = State(), Tokens(), Faults(), [], {}
-        self.rights: Rights | None = None  # What the one who is logged in may do; None: everything
+        self.rights: Rights | None = self.limit(*WORKFLOWS)  # Of the one who is logged in; None: everything
         self.identities: Identities | None = None  # Who may do what, where storage takes no keys
         self.paged = 0  # Lists that went on on another page
         self.queues, self.logic = Queues(), logic.Logic()
@@ -100,9 +100,12 @@ class Bench:
 
     def without_keys(self, roles: set[str]) -> Identities:
         "Let storage take no account keys, and attach to each workspace an identity that has these roles"
-        self.limit(*WORKFLOWS)
         self.identities = Identities(self, roles)
         return self.identities
+
+    def own(self):
+        "Let the one who is logged in be the owner of the subscription"
+        self.rights = None
 
     def limit(self, *roles: str) -> Rights:
         "Let the one who is logged in do what these roles give in the resource group, and nothing else"

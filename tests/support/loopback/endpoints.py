@@ -147,14 +147,15 @@ def rebuilt(bench, call: Call) -> tuple:
     made = Rebuild(bench, workspace, root, root / "submitted" / f"{call.segments[3]}-{call.name}")
     model = made.asset(said["model"], ("models",))
     code = said.get("codeConfiguration")
-    if not code: raise bad("the stand-in serves deployments that bring a scoring script")
+    if not code and model["properties"].get("modelType") != "mlflow_model":
+        raise bad("a deployment without a scoring script needs a model of the type mlflow_model")
     settings, collector = said.get("requestSettings") or {}, said.get("dataCollector")
     spec = {
         "name": call.name,
         "endpoint_name": call.segments[3],
         "model": f"azureml:{model['id'].split('/')[-3]}:{model['name']}",
-        "code_configuration": {"code": made.code(code["codeId"]), "scoring_script": code["scoringScript"]},
-        "environment": made.environment(said.get("environmentId")),
+        **({"code_configuration": {"code": made.code(code["codeId"]), "scoring_script": code["scoringScript"]},
+            "environment": made.environment(said.get("environmentId"))} if code else {}),
         "environment_variables": said.get("environmentVariables") or {},
         "instance_type": said.get("instanceType", "Standard_DS3_v2"),
         "instance_count": (call.body.get("sku") or {}).get("capacity", 1),
