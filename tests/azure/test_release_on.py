@@ -95,7 +95,7 @@ def test_a_release_outlives_an_unhealthy_machine_and_a_kill_is_promoted_under_tr
     assert ids[0] == ids[1]
     agents = [*azure.agents.values()]
     assert sum(one.lines.total() for one in agents) < sum(one.requests.total() for one in agents), "nothing was batched"
-    assert [*answered[-1]["data"][0]] == ["probability", "x_request_id"]
+    assert [*answered[-1]["data"][0]] == ["probability", "prediction", "x_request_id"]
     assert {*asked[-1]["data"][0]} == {"carrier", "hour", "x_request_id"}, "the passenger is personal"
 
     back = place.told("rollback", "--on", "dev", "--reason", "callers complain")
