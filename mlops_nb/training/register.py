@@ -18,6 +18,7 @@ import yaml
 from ..errors import UserError
 from ..models import saving, seal
 from ..models.champion import champion_columns, pack_rows, sample_evenly
+from ..models.features import input_names
 from ..models.figures import readable, to_markdown
 from ..models.gate import Verdict
 from .evaluate import answers, clusters, happened, losses
@@ -255,12 +256,14 @@ def ends_of(
 FOLDS, TOGETHER = 3, 7    # Parts of the rows of training, and neighbouring days that stay in one of them
 
 def _folds(model, part: pd.DataFrame, roles: dict) -> np.ndarray:
-    "The part of each row: by days or groups, and by rows where a part has all rows of a class"
+    "The part of each row: by days or groups, and by rows where the others lack a class, or all values of a column"
     labels = pd.factorize(clusters(part, roles), sort=True)[0]
     fold = labels // (TOGETHER if labels.max() >= FOLDS * TOGETHER else 1) % FOLDS
     classes = len(getattr(model, "classes_", ()))
-    known = [part[roles["label"]][fold != one].nunique() for one in range(FOLDS)]
-    return np.arange(len(part)) % FOLDS if min(known) < classes else fold
+    others, filled = [part[fold != one] for one in range(FOLDS)], part[input_names(roles)].notna().any().sum()
+    whole = all(rows[roles["label"]].nunique() >= classes and rows[input_names(roles)].notna().any().sum() == filled
+                for rows in others)
+    return fold if whole else np.arange(len(part)) % FOLDS
 
 def cross_fitted_answers(
     model,                # Fitted on these rows
@@ -268,13 +271,14 @@ def cross_fitted_answers(
     roles: dict,          # Which column is what
 ) -> pd.DataFrame:        # As from `answers`
     "Return what the recipe says of rows that it was not fitted on: each part by a model of the others"
-    fold, found = _folds(model, part, roles), answers(model, inputs(part.head(1), roles))
+    X = inputs(part, roles)
+    fold, found = _folds(model, part, roles), answers(model, X.head(1))
     said = pd.DataFrame(np.nan, part.index, list(found))
     for one in range(FOLDS):
         rows = fold == one
         if not rows.any(): continue
         fresh = refit(model, part[~rows].reset_index(drop=True), roles)
-        said.loc[rows] = answers(fresh, inputs(part[rows], roles)).reindex(columns=said.columns, fill_value=0.0)
+        said.loc[rows] = answers(fresh, X[rows]).reindex(columns=said.columns, fill_value=0.0)
     return said
 
 def _monitored(model, part: pd.DataFrame, roles: dict, said: pd.DataFrame) -> pd.DataFrame:
