@@ -85,6 +85,7 @@ class Retrainer:
     db: sqlite3.Connection
     policy: Policy = POLICY
 
+    def seen(self) -> None: return None
     def window(self, now: datetime) -> dict: return {}
 
     def keep(self): pass

@@ -10,11 +10,13 @@ __all__ = ['for_github', 'read_document', 'publish_page', 'last_job', 'render_do
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from .events import find_remote_champion
 from .options import find_project, json_option, on_option, open_ledger, print_result
 from ..contract import VERDICT_FILE
 from ..errors import UserError
@@ -163,7 +165,8 @@ def dispatch(on: str | None, at: str | None, as_json: bool) -> None:
     from mlops_nb.retraining.retraining import load_retraining
     from mlops_nb.times import parse_time
     with open_ledger(on) as ledger:
-        retraining = load_retraining(find_project().root, start=start_training, durable=ledger.keep)
+        where = {"champion": partial(find_remote_champion, on)} if on else {}
+        retraining = load_retraining(find_project().root, start=start_training, durable=ledger.keep, **where)
         handle(ledger.folder, [], retraining, parse_time(at) if at else None)
         rows = list_events(ledger.folder, 20)
     if as_json or rows: print_result(rows, "\n".join(map(format_decision, rows)), as_json)

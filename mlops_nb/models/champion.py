@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from ..contract import MONITORED, PREPARE, TEST_END, TRAINED_UNTIL, VERDICT_FILE
+from ..contract import MONITORED, PREPARE, RECIPE, TEST_END, TRAINED_UNTIL, VERDICT_FILE
 from ..errors import UserError
 from . import registry, saving, seal
 from .gate import GateCheck, Verdict, judge
@@ -148,6 +148,7 @@ def judge_challenger(
     day: pd.Series,           # Of each row: what the bootstrap draws
     slices: Mapping,          # Name of a dimension to one label per row
     calibration_of: Callable | None = None,   # Given the same as `losses_of`, or (None, None): `calibration_error`
+    recipe: str | None = None,    # From `seal.recipe_digest`; that of the champion is refused only if surely worse
     **demanded,               # limits, look, skill, leaks, latency_ms, or a calibration_error that is a number
 ) -> Comparison:
     "Judge the challenger against whoever is champion now"
@@ -156,6 +157,7 @@ def judge_challenger(
     cut = {dimension: np.asarray(labels)[fair] for dimension, labels in slices.items()}
     days = day[fair].to_numpy()
     if calibration_of: demanded["calibration_error"] = np.asarray(calibration_of(champion, version))[fair]
+    demanded["refresh"] = bool(recipe and version and version.tags.get(RECIPE) == recipe)
     verdict = judge(np.asarray(loss)[fair], np.asarray(losses)[fair], days, slices=cut, **demanded)
     return Comparison(verdict, version, int(fair.sum()), day[fair].nunique())
 
@@ -212,7 +214,7 @@ def _as_text(judged: Comparison) -> str:
     "A verdict as JSON"
     verdict, slices = judged.verdict, judged.verdict.slices
     facts = {"checks": [asdict(check) for check in verdict.checks], "interval": asdict(verdict.interval),
-             "rows": judged.rows, "days": judged.days, "look": verdict.look,
+             "rows": judged.rows, "days": judged.days, "look": verdict.look, "refresh": verdict.refresh,
              "slices": slices.to_dict("split"), "named": slices.index.name,
              "champion": judged.champion and judged.champion.version}
     return json.dumps(facts, default=float)
@@ -222,7 +224,7 @@ def _from_text(text: str, name: str) -> Comparison:
     kept = json.loads(text)
     slices = pd.DataFrame(**kept["slices"]).rename_axis(kept["named"])
     verdict = Verdict(tuple(GateCheck(**check) for check in kept["checks"]), Interval(**kept["interval"]), slices,
-                      kept.get("look", 1))
+                      kept.get("look", 1), kept.get("refresh", False))
     before = next((version for version in registry.list_versions(name) if version.version == kept["champion"]), None)
     return Comparison(verdict, before, kept["rows"], kept["days"])
 

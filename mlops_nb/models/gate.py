@@ -49,6 +49,7 @@ class Verdict:
     interval: Interval    # Challenger's loss minus champion's
     slices: pd.DataFrame  # Every slice that was judged: rows, days, mean, low, high, passed; the worst first
     look: int = 1         # Of models judged on these rows, this one included
+    refresh: bool = False # The recipe is that of the champion: refused only if surely worse
 
     @property
     def accepted(self) -> bool:
@@ -112,6 +113,14 @@ def _improvement(interval: Interval, limits: GateSettings, look: int = 1) -> Gat
            f"it is not proven better: its loss is {_by(interval.mean, 'by')}, {sure} {surely}, and it must be {wanted}")
     why += _looked(look) + _power(interval, limits)
     return GateCheck("loss difference upper bound", interval.high, limit, passed, why)
+
+def _not_worse(interval: Interval, limits: GateSettings) -> GateCheck:
+    "An unchanged recipe on newer days is refused only where its loss is surely higher"
+    passed = interval.low <= 0
+    by, sure = _by(interval.mean, "by"), f"with {100 * limits.confidence:.4g}% confidence"
+    why = (f"the recipe is unchanged and its loss, {by}, is not surely higher than the champion's" if passed else
+           f"the recipe is unchanged, but its loss is {by}, {sure} {_by(interval.low, 'by at least')}")
+    return GateCheck("loss difference lower bound", interval.low, 0.0, passed, why)
 
 def _looked(look: int) -> str:
     "That the window has judged before, in words; nothing at the first look"
@@ -247,6 +256,7 @@ def judge(
     leaks: Sequence[str] = (),       # What gives the target away, from `tables.quality.find_leaks`
     look: int = 1,                   # From `count_look` of `models.champion`: the first challenger on these rows is 1
     unit: str = "days",              # What a cluster is, in words; other than days have no neighbours
+    refresh: bool = False,           # The champion's own recipe, on newer days
     limits: GateSettings = GateSettings(),       # What is demanded
 ) -> Verdict:
     "Judge a challenger by its losses on a window that is later than anything that either model has seen"
@@ -254,12 +264,13 @@ def judge(
     _check_losses({"the challenger": challenger, "the champion": champion}, len(cluster))
     if unit != "days": limits = replace(limits, block_days=1)
     diff, days = challenger - champion, encode_clusters(cluster)[1]
-    confidence = tightened(limits.confidence, look)
+    confidence = limits.confidence if refresh else tightened(limits.confidence, look)
     interval = paired_bootstrap(diff, cluster, limits.bootstrap, confidence, limits.seed, limits.block_days)
     table, left_out = _judge_slices(diff, cluster, slices or {}, limits, unit)
     suspicion = () if skill is None else (_suspicion(skill, leaks, limits),)
-    checks = (_improvement(interval, limits, look), _enough_days(days, interval.blocks, unit),
+    first = _not_worse(interval, limits) if refresh else _improvement(interval, limits, look)
+    checks = (first, _enough_days(days, interval.blocks, unit),
               _worst_slice(table, left_out, limits, unit),
               _calibration(calibration_error, cluster, limits),
               _within("latency p99", float(np.percentile(latency_ms, 99)), limits.max_latency_ms, "ms"), *suspicion)
-    return Verdict(checks, interval, table, look)
+    return Verdict(checks, interval, table, look, refresh)

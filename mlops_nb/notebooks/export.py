@@ -103,7 +103,7 @@ def module_name(
         if name is None: continue
         parts = name.split(".")
         importable = all(part.isidentifier() and not keyword.iskeyword(part) for part in parts)
-        if importable and parts[-1] != "__init__": return name
+        if importable and parts[-1] not in ("__init__", "py"): return name
         what = f"default_exp {name} names no module that can be imported" if name else "default_exp names no module"
         raise UserError(what, accepted="#| default_exp folder.module: letters, digits and _", file=nb.position(cell))
     return None
@@ -125,6 +125,11 @@ def exported_problem(
         return UserError(f"the cell is exported to {target}, and the notebook is {module}", file=where,
                          accepted="one module for each notebook", fix="move the cell to a notebook of its own")
     if problem := syntax_problem(nb, cell): return problem
+    try: ast.parse(cell.source)
+    except SyntaxError as error:
+        line = cell.source.splitlines()[(error.lineno or 1) - 1].strip()
+        return UserError(f"the cell is exported, and `{line}` means something to IPython only", file=where,
+                         line=error.lineno, fix="move the line to a cell that is not exported")
     for node in ast.walk(ast.parse(python_source(cell))):
         if isinstance(node, ast.ImportFrom) and node.level:
             above = [package, *module.split(".")][:-node.level]

@@ -39,7 +39,7 @@ class Rollout:
     max_bad_rate: float                     # Of the canary's requests, shown before it is promoted
     confidence: float                       # Of the bound that shows it
     p99_latency_ms: float | None = None     # Slower answers are bad events; None: measured in the shadow phase
-    burst_seconds: float = 10               # Bad events within it count once for a rollback; 0: each counts
+    burst_seconds: float = 3                # Bad events within it count once for a rollback; 0: each counts
 
     @property
     def games(self) -> int:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['first_day', 'run_command', 'run_job', 'read_verdict', 'describe_outcome', 'Retraining', 'release_version',
-           'load_retraining']
+           'find_local_champion', 'load_retraining']
 
 # %% ../../nbs/api/retraining/03_retraining.ipynb #20cb5af4
 import json
@@ -13,16 +13,21 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from .. import files
-from ..contract import RETRAINING_JOB, TRAIN_START, TRAINING_JOB, VERDICT_FILE, WINDOW
+from ..contract import RETRAINING_JOB, TRAIN_START, TRAINED_UNTIL, TRAINING_JOB, VERDICT_FILE, WINDOW
 from ..errors import UserError
+from ..models import registry
+from ..models.registry import Version
 from ..monitors.settings import MonitoringSettings
 from ..project import Project
 from .policy import Policy, training_window
 from ..schemas.documents import load
+from ..times import parse_time
+from ..workspace.mlflow_store import speak_to, tracking_uri
 
 # %% ../../nbs/api/retraining/03_retraining.ipynb #1170616f
 def first_day(
@@ -112,11 +117,21 @@ class Retraining:
     start: Callable[[str, dict], dict] | None = None    # Has it done elsewhere, as `github.client.start_training`
     durable: Callable[[], None] | None = None   # Makes decisions durable, as `events.Ledger.keep`
     hours: float = 0.0                      # Hours that the pipeline may take; 0: as long as it takes
+    champion: Callable[[], Version | None] | None = None    # Finds the version in charge; None: it is not looked up
+
+    def has_days(self) -> bool:
+        "Tell whether the pipeline's rows have a time"
+        return bool({*WINDOW} & {*(load(self.pipeline).get("inputs") or {})})
+
+    def seen(self) -> datetime | None:
+        "Return up to when the champion knows the days; None without a champion, or where rows have no time"
+        version = self.champion() if self.champion and self.has_days() else None
+        until = version.tags.get(TRAINED_UNTIL) if version else None
+        return parse_time(until) if until else None
 
     def window(self, now: datetime) -> dict[str, str]:
         "Return the days to train and to judge on, as of a moment; none for a pipeline whose rows have no time"
-        if not {*WINDOW} & {*(load(self.pipeline).get("inputs") or {})}: return {}
-        return training_window(now, self.policy, first_day(self.pipeline))
+        return training_window(now, self.policy, first_day(self.pipeline), self.seen()) if self.has_days() else {}
 
     def keep(self):
         "Make durable what was decided, before anything is done"
@@ -152,6 +167,13 @@ def release_version(
     return {key: release.get(key) for key in ("id", "status", "reason")}
 
 # %% ../../nbs/api/retraining/03_retraining.ipynb #68c6506c
+def find_local_champion(
+    project: Project,
+) -> Version | None:    # None: nothing was registered on this machine
+    "Find the version in charge on this machine"
+    if not project.mlflow_db.exists(): return None
+    with speak_to(tracking_uri(project.root)): return registry.find_champion(project.settings.project.model)
+
 def load_retraining(
     root: Path | str,    # The project's folder
     **changes: Any,      # Other values of `Retraining`
@@ -161,5 +183,6 @@ def load_retraining(
     pipeline = project.pipelines / RETRAINING_JOB
     if not pipeline.is_file(): pipeline = project.pipelines / TRAINING_JOB
     settings = project.settings.section(MonitoringSettings)
-    retraining = Retraining(project.root, pipeline, Policy.from_settings(settings), hours=settings.work_hours)
+    retraining = Retraining(project.root, pipeline, Policy.from_settings(settings), hours=settings.work_hours,
+                            champion=partial(find_local_champion, project))
     return replace(retraining, **changes)

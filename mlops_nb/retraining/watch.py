@@ -183,9 +183,10 @@ class Round:
         echo: Callable[[str], None] = print,    # Prints what happens
         tower: bool = False,            # Refresh the control tower after anything has ended
         killed: Callable[[], list[str]] = list,     # Names the endpoints whose host was killed
+        renews: bool = False,           # Ask every hour whether a refresh of the champion is due
     ):
         self.runner, self.ticks, self.schedules, self.echo, self.tower = runner, ticks, schedules, echo, tower
-        self.killed = killed
+        self.killed, self.renews = killed, renews
         self.lanes: dict[str, Lane] = {}
 
     def run(self) -> bool:
@@ -193,6 +194,7 @@ class Round:
         ended = self.attempt("work", self.runner.poll)
         self.attempt("endpoints", self.revive)
         for schedule in self.schedules: self.attempt(schedule.name, partial(self.fire, schedule))
+        if self.renews: self.attempt("calendar", self.renew)
         self.attempt("events", self.handle)
         if ended and self.tower: self.attempt("tower", self.refresh)
         while self.ticks.doubted: self.say(f"{self.ticks.doubted.pop()}; the clock was wrong, it goes on from now")
@@ -236,6 +238,14 @@ class Round:
         self.lanes[lane].note(code == 0)
         self.say(f"{lane}: {'serves again' if code == 0 else 'cannot start, tried again later'}")
 
+    def renew(self) -> None:
+        "Begin to ask whether a refresh of the champion is due, and wait an hour"
+        if "calendar" in self.runner.works: return
+        self.lanes["calendar"].until = time.monotonic() + 3600
+        def done(code: int) -> None:
+            if code: self.say("calendar: failed, tried again in an hour")
+        self.runner.start("calendar", ["events", "refresh"], done)
+
     def handle(self) -> None:
         "Begin the handler if anything is pending and it does not run"
         if "events" in self.runner.works or not has_work(self.runner.root): return
@@ -258,7 +268,8 @@ def watch(
 ) -> int:                   # The exit code
     "Run until a signal"
     project = Project(Path(root))
-    hours = project.settings.section(MonitoringSettings).work_hours
+    settings = project.settings.section(MonitoringSettings)
+    hours = settings.work_hours
     runner, schedules = CommandRunner(project.root, 3600 * hours or float("inf")), find_schedules(project.pipelines)
     with files.lock(project.lock("watch"), timeout=0) as mine:
         if not mine:
@@ -268,7 +279,7 @@ def watch(
         names = ", ".join(schedule.name for schedule in schedules)
         echo(f"watching {len(schedules)} schedule{'s' * (len(schedules) != 1)}: {names}")
         with closing(Ticks(root)) as ticks:
-            one_round = Round(runner, ticks, schedules, echo, tower, killed)
+            one_round = Round(runner, ticks, schedules, echo, tower, killed, settings.refresh_days > 0)
             while not runner.stopping.is_set():
                 one_round.run()
                 runner.stopping.wait(every)

@@ -42,7 +42,9 @@ def describe_policy(
     window = f"the last {policy.train_days} days" if policy.train_days else "all days there are"
     limits = f"at most every {policy.cooldown_days} days and {policy.daily_budget} a day"
     gate = f"the last {policy.test_days} are for the gate"
-    return f"Policy: retrain on {policy.retrain_on}, {limits}, on {window}; {gate}."
+    days = policy.refresh_days
+    refresh = f"refresh the unchanged recipe every {days} days" if days else "no refresh by the calendar"
+    return f"Policy: {refresh}; retrain on {policy.retrain_on}, {limits}, on {window}; {gate}."
 
 def describe_disk(
     use: dict[str, int],    # Bytes of each part of the local workspace, the largest first

@@ -247,3 +247,20 @@ def test_what_is_drawn_is_named(losses):
     assert "judged on 60 values of machine in 60 blocks" in verdict.reason
     assert "of 30 values of machine)" in verdict.reason
     assert "gate_clusters_judged" in verdict_metrics(verdict)
+
+
+@pytest.mark.parametrize("change, refreshed, changed", [(-0.1, True, True), (-0.002, True, False), (0.0, True, False),
+                                                        (0.01, True, False), (0.15, False, False)])
+def test_an_unchanged_recipe_is_refused_only_if_surely_worse(losses, change, refreshed, changed):
+    champion, day = losses
+    challenger = champion + change + np.random.default_rng(0).normal(0, 0.1, 60)[day]
+    refresh = judge(challenger, champion, day, refresh=True)
+    assert (refresh.accepted, judge(challenger, champion, day).accepted) == (refreshed, changed)
+    assert refresh.checks[0].name == "loss difference lower bound" and "the recipe is unchanged" in refresh.reason
+    assert judge(challenger, champion, day, look=9, refresh=True).interval == refresh.interval
+
+
+def test_a_refresh_is_still_judged_by_everything_else(losses):
+    champion, day = losses
+    assert "too few to judge on" in judge(champion[day < 4], champion[day < 4], day[day < 4], refresh=True).reason
+    assert not judge(champion, champion, day, refresh=True, latency_ms=999.0).accepted

@@ -27,10 +27,12 @@ from mlops_nb.retraining.events import (
     list_events,
     read_payload,
     receive,
+    refresh_event,
     settle,
 )
 from mlops_nb.retraining.policy import Policy
 from mlops_nb.tower.parts import events_part
+from mlops_nb.workspace.mlflow_store import create_store, speak_to, tracking_uri
 
 from tests.support import ROOT
 from tests.support.retraining import StandIn
@@ -426,3 +428,45 @@ def test_only_a_refused_challenger_leaves_the_cool_down_unused(tmp_path, outcome
     handle(tmp_path, [breach_event(result(6))], retrainer, NOW)
     later, = handle(tmp_path, [breach_event(result(7))], retrainer, NOW + timedelta(days=10))
     assert later["action"] == second and ("cool-down until" in later["reason"]) == (second == "none")
+
+
+def test_a_refresh_is_due_by_the_calendar_and_done_once(tmp_path):
+    seen = datetime(2013, 6, 20, tzinfo=UTC)
+    retrainer, days = StandIn(knows=seen), lambda n: refresh_event("m", seen, Policy(), seen + timedelta(days=n))
+    assert days(6) is None and days(7) == days(13) != days(14)
+    assert refresh_event("m", None, Policy(), NOW) is None
+    assert refresh_event("m", seen, Policy(refresh_days=0), NOW) is None
+    for n in (7, 8, 13):
+        row, = handle(tmp_path, [days(n)], retrainer, seen + timedelta(days=n))
+    assert (row["action"], row["conflicts"], row["deliveries"]) == ("retrain", 0, 3) and len(retrainer.asked) == 1
+    later, = handle(tmp_path, [days(14)], retrainer, seen + timedelta(days=14))
+    assert later["action"] == "retrain" and "14 days before" in later["reason"], "it was refused: next week again"
+
+
+@pytest.mark.parametrize("refresh", [dict(seen="yesterday", days=7), dict(days=7), "soon", dict(seen="2013-06-01")])
+def test_a_malformed_refresh_leads_to_nothing(tmp_path, refresh):
+    event = refresh_event("m", datetime(2013, 6, 1, tzinfo=UTC), Policy(), NOW)
+    event["data"]["refresh"] = refresh
+    retrainer = StandIn()
+    row, = handle(tmp_path, [event], retrainer, NOW)
+    assert row["action"] == "none" and not retrainer.asked
+
+
+def test_the_command_asks_the_registry_how_old_the_champion_is(project):
+    import mlflow
+    assert "no champion knows any days" in command(project, "refresh").stdout
+    with speak_to(tracking_uri(project)):
+        create_store(tracking_uri(project))
+        client = mlflow.MlflowClient()
+        client.create_registered_model("flight-delay")
+        tags = {"status": "champion", "train_end": "2013-06-01"}
+        client.create_model_version("flight-delay", "file:///nowhere", tags=tags)
+    assert "up to 2013-06-01, refresh_days = 7" in command(project, "refresh", "--at", "2013-06-05").stdout
+    environment = os.environ | {"STARTS": str(project / "starts")}
+    assert command(project, "refresh", "--at", "2013-06-09", env=environment).returncode == 0
+    done = command(project, "handle", "--at", "2013-06-10", env=environment)
+    assert done.returncode == 0, done.stderr
+    row = list_events(project)[0]
+    assert row["reason"].startswith("refresh: the champion knows the days up to 2013-06-01")
+    assert row["window"] == dict(train_start="2013-01-01", train_end="2013-06-01", test_end="2013-06-10")
+    assert "not proven better, until 2013-06-10" in row["outcome"]["reason"]

@@ -136,3 +136,32 @@ def test_the_window_to_train_on():
 
 def test_an_unknown_cause_is_refused():
     with pytest.raises(UserError, match="performance, harm, any, never"): Policy(retrain_on="drift")
+
+
+def test_nothing_starts_without_days_that_the_champion_has_not_seen():
+    harmed, policy = result("model_performance", performance=LOSS), Policy(min_new_days=7)
+    lacking = decide(harmed, [], policy, NOW, seen=NOW - 3 * DAY)
+    assert lacking.action == "none"
+    assert "the champion knows the days up to 2013-06-28: 3 newer ones, 7 needed" in lacking.reason
+    assert "0 newer ones" in decide(harmed, [], policy, NOW, seen=NOW + DAY).reason
+    assert decide(harmed, [], policy, NOW, seen=NOW - 7 * DAY).action == "retrain"
+    assert decide(harmed, [], policy, NOW).action == "retrain", "of a champion without days nothing is known"
+
+
+def test_the_challenger_is_trained_on_what_the_champion_knows_at_least():
+    def window(days): return training_window(NOW, Policy(), "2013-01-01", NOW - days * DAY)
+    assert window(10) == dict(train_start="2013-01-01", train_end="2013-06-21", test_end="2013-07-01")
+    assert window(40)["train_end"] == "2013-06-01", "an older champion leaves the whole window to judge on"
+    assert window(2)["train_end"] == "2013-06-24", "some days are always left to judge on"
+
+
+def test_a_refresh_needs_no_harm_and_has_no_cool_down_but_a_budget():
+    due = dict(window=["2013-06-24", "2013-07-01"], signals={}, refresh=dict(seen="2013-06-24T00:00:00Z", days=7))
+    seen, week = NOW - 7 * DAY, [dict(at=NOW - 7 * DAY, action="retrain")]
+    found = decide(due, week, Policy(cooldown_days=20), NOW, seen)
+    assert found.action == "retrain"
+    assert found.reason == "refresh: the champion knows the days up to 2013-06-24, 7 days before"
+    today = [dict(at=NOW + timedelta(hours=1), action="retrain")]
+    assert "daily budget" in decide(due | dict(window=["2013-06-24", "2013-07-01T02:00:00Z"]), today, Policy(),
+                                    NOW + timedelta(hours=3), seen).reason
+    assert "newer ones" in decide(due, [], Policy(), NOW, NOW - DAY).reason, "somebody retrained in between"

@@ -17,6 +17,9 @@ class StandIn:
     days: Callable[[datetime], dict] = lambda now: {}
     asked: list[str] = field(default_factory=list)          # Breaches that were acted on
     windows: list[dict] = field(default_factory=list)       # Their windows
+    knows: datetime | None = None                           # Up to when the champion knows the days
+
+    def seen(self) -> datetime | None: return self.knows
 
     def window(self, now: datetime) -> dict: return self.days(now)
 
