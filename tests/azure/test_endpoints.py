@@ -81,5 +81,5 @@ def test_a_script_meets_the_same_folder_and_swagger_there_as_on_this_machine(azu
     command(azure, small, "endpoint", "stop", "echo")
     there, here = told
     assert there[0] == here[0]
-    assert here[0] == {"files": ["model/MLmodel", "model/SHA256SUMS", "model/part/weights.txt"], "rows": 2}  # And a seal
+    assert here[0] == {"files": ["model/MLmodel", "model/SHA256SUMS", "model/part/weights.txt"], "rows": 2}  # A seal
     assert there[1]["definitions"] == here[1]["definitions"] and "ServiceInput" in here[1]["definitions"]
