@@ -15,10 +15,11 @@ async def _caller(host, port, request, end, times, failures):
             if b"content-length:" in head:
                 await reader.readexactly(int(head.split(b"content-length:")[1].split(b"\r\n")[0]))
             else: await reader.read()
-            good = b" 200 " in head.split(b"\r\n")[0]
+            good, refused = (code in head.split(b"\r\n")[0] for code in (b" 200 ", b" 429 "))
             closing = b"connection: close" in head or head.startswith(b"http/1.0")
-        except (OSError, asyncio.IncompleteReadError): good, closing = False, True
-        (times if good else failures).append(time.perf_counter() - begin)
+        except (OSError, asyncio.IncompleteReadError): good, refused, closing = False, False, True
+        if good: times.append(time.perf_counter() - begin)
+        else: failures.append(refused)
         if closing and writer: writer.close(); writer = None
     if writer: writer.close()
 
@@ -30,11 +31,14 @@ async def _run(host, port, request, seconds, connections):
 
 
 def measure(port: int, path: str, body: bytes, key: str = "", seconds: float = 10, connections: int = 8) -> dict:
-    "Requests per second, median and 99th percentile in milliseconds, failures"
+    "Requests per second, milliseconds, and failures: those refused with 429, and those that are broken"
     key = f"Authorization: Bearer {key}\r\n" if key else ""
     about = f"Host: 127.0.0.1\r\nContent-Type: application/json\r\n{key}Content-Length: {len(body)}\r\n"
     head = f"POST {path} HTTP/1.1\r\n{about}\r\n"
     times, failures, took = asyncio.run(_run("127.0.0.1", port, head.encode() + body, seconds, connections))
     times.sort()
     at = lambda share: round(1000 * times[min(len(times) - 1, int(share * len(times)))], 2) if times else None
-    return {"per_second": round(len(times) / took, 1), "p50_ms": at(0.5), "p99_ms": at(0.99), "failures": len(failures)}
+    refused = sum(failures)
+    return {"per_second": round(len(times) / took, 1), "p50_ms": at(0.5), "p99_ms": at(0.99), "longest_ms": at(1),
+            "failures": len(failures), "refused": refused, "broken": len(failures) - refused,
+            "requests": len(times) + len(failures)}

@@ -213,7 +213,9 @@ def errors_as_messages(
         context.exit(code)
     try: yield
     except MlopsError as error: fail(error, error.exit_code)
-    except (KeyboardInterrupt, click.Abort): context.exit(130)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("stopped by Ctrl-C", err=True)
+        context.exit(130)
     except BrokenPipeError: context.exit(0)
     except (click.exceptions.Exit, click.ClickException): raise
     except Exception as error:

@@ -175,7 +175,11 @@ class LocalJobs:
         job = find_job(self.workspace, id)
         rows = list_steps(self.workspace, job["id"])
         if step not in rows: raise UserError(f"job {job['id']} has no step {step!r}", accepted=", ".join(rows))
-        log = self.workspace.step_folder(rows[step]["reused"] or job["id"], step)/"std_log.txt"
+        made_by = rows[step]["reused"] or job["id"]
+        log = self.workspace.step_folder(made_by, step)/"std_log.txt"
+        if not self.workspace.job_folder(made_by).exists():
+            raise UserError(f"the files of {made_by} are gone: it ended more than job_days ago",
+                            accepted="a job that `mlops-nb gc` has left alone", fix="mlops-nb run makes them again")
         if not log.exists() and not follow:
             raise UserError(f"{step} of {job['id']} has no log: it is {rows[step]['status']}")
         def is_over() -> bool:

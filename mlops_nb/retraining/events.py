@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, NotRequired, Protocol, TypedDict
 
 from .. import files, times
+from ..databases import connect
 from ..errors import UserError
 from ..monitors.metrics import AZURE_ALARMS_ABOVE
 from ..project import Project
@@ -50,7 +51,7 @@ def outbox(
     project = Project(Path(root))
     project.make_local()
     file = project.events_db
-    with closing(sqlite3.connect(file, timeout=60, isolation_level=None)) as db:
+    with closing(connect(file)) as db:
         db.row_factory = sqlite3.Row
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")

@@ -7,7 +7,6 @@ __all__ = ['Schedule', 'find_schedules', 'Ticks', 'Work', 'CommandRunner', 'has_
 
 # %% ../../nbs/api/retraining/04_watch.ipynb #f47b319a
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -20,6 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from .. import files, times
+from ..databases import connect
 from ..errors import UserError
 from ..monitors.settings import MonitoringSettings
 from ..project import Project
@@ -66,7 +66,7 @@ class Ticks:
         project.make_local()
         file = project.watch_db
         columns = "name TEXT PRIMARY KEY, tick TEXT, ended TEXT, seconds REAL, code INTEGER"
-        self.db = sqlite3.connect(file, timeout=60, isolation_level=None)
+        self.db = connect(file)
         self.db.execute(f"CREATE TABLE IF NOT EXISTS fired ({columns})")
 
         self.doubted: list[str] = []    # What was not believed, in words

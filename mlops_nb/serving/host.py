@@ -562,6 +562,7 @@ def main(
         except UserError as error:
             log.error("%s", error)
             return error.exit_code
+        except KeyboardInterrupt: return 130    # before it listens for signals
     return 0
 
 # %% ../../nbs/api/serving/10_host.ipynb #c55db7d1

@@ -22,6 +22,7 @@ class DeploymentSettings:
     keep_days: Annotated[float, Range(0)] = 400.0           # Days after which it deletes them; 0: never
     telemetry_days: Annotated[float, Range(0)] = 30.0       # Days after which it deletes telemetry; 0: never
     cache_days: Annotated[float, Range(0)] = 30.0           # The same for downloads and environments; 0: never
+    job_days: Annotated[float, Range(0)] = 180.0            # The same for what steps made, and for old builds
     kind: str = "managed"                                   # managed or kubernetes: which endpoint.yml is used
     staging_cluster: str = ""                               # Kubernetes: the cluster's name in the staging workspace
     production_cluster: str = ""                            # Kubernetes: the cluster of the production workspace

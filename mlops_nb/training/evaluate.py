@@ -31,6 +31,7 @@ from mlops_nb.models.explanation import (
 )
 from ..models.figures import BLUE, GREY, ORANGE, figure, title
 from ..models.intervals import Interval, Resampled, paired_bootstrap, resample_clusters
+from ..tables.export import write_csv
 from .train import inputs
 
 # %% ../../nbs/training/05_evaluate.ipynb #121679e6
@@ -352,5 +353,5 @@ def write_evaluation(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     rows.to_parquet(folder / "losses.parquet", index=False)
-    slices.to_csv(folder / "slices.csv")
+    write_csv(slices, folder / "slices.csv")
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2))

@@ -221,12 +221,13 @@ def model_card(
     fitted = AGAIN.format(test_end=roles["test_end"]) if again and verdict.accepted else ""
     drawn, days = cluster_unit(roles), judged.pop("days", 0)
     of = "rows" if drawn == "rows" else f"rows of {days} {drawn}"
-    return CARD.format(fitted=fitted, name=name, decided="accepted" if verdict.accepted else "refused", of=of,
+    card = CARD.format(fitted=fitted, name=name, decided="accepted" if verdict.accepted else "refused", of=of,
                        reason=verdict.reason, model_sha256=facts["model_sha256"], unit=UNITS[roles["task"]],
                        look=verdict.look, power=_detectable(verdict), drawn=drawn,
                        sides=f"{200 * confidence - 100:.4g}", purpose=roles["purpose"], source=describe_source(roles),
                        explained=_explained(facts),
                        **{key: to_markdown(table) for key, table in tables.items()}, **judged)
+    return card.replace("<", "&lt;")    # names of columns and categories are text, not tags
 
 # %% ../../nbs/training/06_register.ipynb #rf000002
 def fitted_again(

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from ..databases import connect
 from ..errors import UserError
 from ..files import lock, whole
 
@@ -168,7 +169,7 @@ def _open(
     uri: str,   # The address of a local store that exists
 ) -> sqlite3.Connection:
     "Open the store's database, refused where its tables are of another revision"
-    db = sqlite3.connect(_database_of(uri), timeout=60, isolation_level=None)
+    db = connect(_database_of(uri))
     revision = db.execute("SELECT version_num FROM alembic_version").fetchone()[0]
     if revision == REVISION: return db
     db.close()

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from ..databases import connect
 from ..errors import UserError
 from ..files import lock
 from ..fingerprints import Memory, fingerprint
@@ -40,7 +41,7 @@ def open_database(
     path: Path | str,       # The database file; `:memory:` for one that is forgotten
 ) -> sqlite3.Connection:    # Commits each statement at once; waits up to a minute for another writer
     "Open the workspace's database, made if need be"
-    db = sqlite3.connect(path, timeout=60, isolation_level=None)
+    db = connect(path)
     db.row_factory = sqlite3.Row
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = NORMAL")

@@ -503,6 +503,21 @@ def test_the_card_opens_with_the_verdict(prepared):
     assert "| origin=JFK | 800 | 20 | +0.1000 | +0.1000 | +0.1000 | **no** |" in lines
 
 
+def test_no_name_of_a_column_or_category_is_a_tag_in_the_card(prepared):
+    from nbconvert.filters import markdown2html
+    script, day = "<script>alert(1)</script><img src=x onerror=alert(2)>", np.repeat(np.arange(20), 40)
+    bounds = dict(value=0.4, low=0.3, high=0.5)
+    told = {"baseline": bounds | {"words": script}, "importance_rows": 800, "importance": {script: bounds},
+            "confusion": dict(actual=["no", script], predicted=["no", script], rows=[[780, 0], [20, 0]], threshold=0.3),
+            "classes": {script: dict(rows=20, share=.025, precision=None, recall=0.0)}}
+    facts = {"model_sha256": "cd34", "metrics": {script: 0.7}, "explanation": told, "bounds": {}}
+    verdict = judge(np.full(800, .6), np.full(800, .5), day, slices={"origin": np.full(800, script)})
+    card = register.model_card(script, verdict, facts, train.read_roles(prepared) | {"purpose": script},
+                               opponent=script, judged=800, days=20)
+    page = markdown2html(card)
+    assert "<script" not in page and "<img" not in page and page.count("&lt;script&gt;") >= 6
+
+
 def test_the_card_says_what_the_model_is_better_than_looks_at_and_errs_in(prepared):
     day, roles = np.repeat(np.arange(20), 40), train.read_roles(prepared)
     bounds = dict(value=0.4, low=0.3, high=0.5)

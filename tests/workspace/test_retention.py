@@ -145,6 +145,83 @@ def test_caches_go_unless_jobs_run(project):
     assert {path.name for path in (project.local / "environments").iterdir()} <= {"abc.lock"}
 
 
+PIPELINE = """type: pipeline
+inputs: {word: first}
+jobs:
+  write:
+    type: command
+    component:
+      type: command
+      inputs: {word: {type: string}}
+      outputs: {text: {type: uri_file}}
+      environment: azureml:any@latest
+      command: echo ${{inputs.word}} > ${{outputs.text}}
+    inputs: {word: "${{parent.inputs.word}}"}
+"""
+
+
+def run(root: Path, word: str) -> str:
+    "Run the pipeline with a word; the job's id"
+    words = [sys.executable, "-m", "mlops_nb", "run", "pipeline.yml", "--set", f"inputs.word={word}", "--json"]
+    done = subprocess.run(words, cwd=root, text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)["id"]
+
+
+def test_what_old_jobs_made_goes_unless_it_is_needed_and_is_made_again(tmp_path):
+    from mlops_nb.workspace.workspace import Workspace, find_job
+    (tmp_path / "settings.ini").write_text(SETTINGS.format(keep=0))
+    (tmp_path / "pipeline.yml").write_text(PIPELINE)
+    project, jobs = Project(tmp_path), [run(tmp_path, word) for word in ("released", "old", "young", "last")]
+    released, old, young, last = jobs
+    workspace = Workspace(tmp_path)
+    workspace.db.execute("UPDATE jobs SET ended = ended - ? WHERE id != ?", (200 * DAY, young))
+    (project.releases / "r").mkdir(parents=True)
+    (project.releases / "r/release.json").write_text(json.dumps({"evidence": f".mlops/jobs/{released}/write/x.ipynb"}))
+    (changed,) = gc(project, "--dry-run")["changes"]
+    assert (changed["action"], changed["part"], changed["files"]) == ("delete", "jobs", 1)
+    assert workspace.job_folder(old).is_dir(), "a dry run deletes nothing"
+    gc(project)
+    assert [id for id in jobs if workspace.job_folder(id).is_dir()] == [released, young, last]
+    assert find_job(workspace, old)["status"] == "Completed" and gc(project)["changes"] == []
+    words = [sys.executable, "-m", "mlops_nb", "logs", old, "write"]
+    log = subprocess.run(words, cwd=tmp_path, text=True, capture_output=True)
+    assert log.returncode == 2 and f"the files of {old} are gone" in log.stderr
+    again = run(tmp_path, "old")
+    assert again != old and (workspace.job_folder(again) / "write/outputs/text").read_text() == "old\n"
+
+
+def test_a_job_whose_step_another_one_has_taken_over_stays(tmp_path):
+    from mlops_nb.workspace.references import list_unneeded_jobs
+    from mlops_nb.workspace.workspace import Workspace, add_job
+    (tmp_path / "settings.ini").write_text(SETTINGS.format(keep=0))
+    workspace = Workspace(tmp_path)
+    row = {"kind": "pipeline", "signature": "", "experiment": "e"}
+    ids = [add_job(workspace, row | {"name": f"j{n}", "file": "a.yml"}, ["s"]) for n in range(5)]
+    workspace.db.execute("UPDATE jobs SET status = 'Completed', ended = 1000.0 + rowid")
+    for later, earlier in ((3, 2), (2, 0)):     # the last one (4) stays; 3 is young and needs 2, which needs 0
+        workspace.db.execute("UPDATE steps SET reused = ? WHERE job = ?", (ids[earlier], ids[later]))
+    workspace.db.execute("UPDATE jobs SET ended = 9e9 WHERE id = ?", (ids[3],))
+    assert list_unneeded_jobs(workspace, 2000.0, set()) == [ids[1]]
+    workspace.db.execute("UPDATE jobs SET status = 'Running' WHERE id = ?", (ids[1],))
+    assert list_unneeded_jobs(workspace, 2000.0, set()) == []
+
+
+def test_builds_that_nothing_serves_go_unless_a_command_deploys(tmp_path):
+    from mlops_nb.serving.state import EndpointFolder
+    (tmp_path / "settings.ini").write_text(SETTINGS.format(keep=0))
+    project, folder = Project(tmp_path), EndpointFolder(tmp_path, "echo")
+    with folder.change() as state: state["deployments"]["blue"] = {"build": "now"}
+    builds = [folder.path / "deployments/blue" / name for name in ("left", "now", "young")]
+    for build in builds:
+        (build / "model").mkdir(parents=True)
+        (build / "model/weights").write_bytes(b"x" * 10_000)
+        if build.name != "young": os.utime(build, 2 * (time.time() - 200 * DAY,))
+    with folder.lock("deploy"): assert gc(project)["changes"] == []
+    assert [row["part"] for row in gc(project)["changes"]] == ["builds"]
+    assert [build.name for build in builds if build.is_dir()] == ["now", "young"]
+
+
 def test_a_long_log_keeps_its_end(project):
     log = project.endpoints / "echo/host.log"
     with open(log, "ab") as file:
