@@ -64,9 +64,14 @@ def asked(azure, address: str, key: str, body: dict | None = None):
 def test_a_script_meets_the_same_folder_and_swagger_there_as_on_this_machine(azure, small):
     "AZUREML_MODEL_DIR holds the model below its own name; the decorators make the swagger"
     endpoint = SCHEMA.format("managedOnlineEndpoint") + "name: echo\nauth_mode: key\ntraffic: {blue: 100}\n"
-    placed(azure, small, {"code/score.py": SCRIPT, "model/part/weights.txt": "1", "endpoint.yml": endpoint})
+    inline = "model: {name: flight-delay, version: 1, path: model, type: custom_model}"
+    served = (small / "deployment.yml").read_text().replace(inline, "model: azureml:flight-delay:1")
+    model = SCHEMA.format("model") + "type: custom_model\nname: flight-delay\nversion: 1\npath: ./model\n"
+    placed(azure, small, {"code/score.py": SCRIPT, "model/part/weights.txt": "1", "endpoint.yml": endpoint,
+                          "model.yml": model, "deployment.yml": SCHEMA.format("managedOnlineDeployment") + served})
     told = []
     for on, more in ((("--on", "dev"), ()), ((), ("--trust-model",))):
+        command(azure, small, "create", "model.yml", *on)
         command(azure, small, "deploy", "--endpoint", "endpoint.yml", "--deployment", "deployment.yml", *on, *more)
         status = json.loads(command(azure, small, "endpoint", "status", "echo", *on, "--json"))[0]
         key = json.loads(command(azure, small, "endpoint", "keys", "echo", *on, "--json"))["primary"]
@@ -75,5 +80,6 @@ def test_a_script_meets_the_same_folder_and_swagger_there_as_on_this_machine(azu
                      asked(azure, address.replace("/score", "/swagger.json"), key)))
     command(azure, small, "endpoint", "stop", "echo")
     there, here = told
-    assert there[0] == here[0] == {"files": ["model/MLmodel", "model/part/weights.txt"], "rows": 2}
+    assert there[0] == here[0]
+    assert here[0] == {"files": ["model/MLmodel", "model/SHA256SUMS", "model/part/weights.txt"], "rows": 2}  # A seal
     assert there[1]["definitions"] == here[1]["definitions"] and "ServiceInput" in here[1]["definitions"]
