@@ -94,7 +94,7 @@ def _near(
         return f"the folder {folder} does not exist either: check the spelling, or start from another folder"
     names = sorted(p.name for p in folder.iterdir() if p.suffix in (".yml", ".yaml"))
     if not names: return f"there is no YAML file in {folder}"
-    near = get_close_matches(path.name, names, 1)
+    near = get_close_matches(path.name, names, 1, 0.75)
     return f"did you mean {folder / near[0]}?" if near else f"choose one of {', '.join(names[:8])}"
 
 # %% ../../nbs/api/schemas/01_documents.ipynb #cd044a05
