@@ -3590,6 +3590,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'mlops_nb.project.Project.collected': ('api/project.html#project.collected', 'mlops_nb/project.py'),
                                   'mlops_nb.project.Project.collection_key': ( 'api/project.html#project.collection_key',
                                                                                'mlops_nb/project.py'),
+                                  'mlops_nb.project.Project.current': ('api/project.html#project.current', 'mlops_nb/project.py'),
                                   'mlops_nb.project.Project.datastores': ('api/project.html#project.datastores', 'mlops_nb/project.py'),
                                   'mlops_nb.project.Project.downloads': ('api/project.html#project.downloads', 'mlops_nb/project.py'),
                                   'mlops_nb.project.Project.endpoints': ('api/project.html#project.endpoints', 'mlops_nb/project.py'),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from .errors import UserError
 from .settings import Settings, load_settings
 
 # %% ../nbs/api/09_project.ipynb #121c7e0e
@@ -41,6 +42,13 @@ class Project:
     ) -> "Project":
         "The project around a folder"
         return cls(project_root(start))
+
+    @classmethod
+    def current(cls) -> "Project":
+        "The project that the current folder is in; refuse a folder that is in none"
+        if is_project((project := cls.find()).root): return project
+        raise UserError(f"{project.root} is in no project", accepted="a folder with settings.ini, or below it",
+                        fix="cd to the project, or make one: mlops-nb new PATH --package NAME")
 
     @cached_property
     def settings(self) -> Settings: return load_settings(self.root)

@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 
 # %% ../../nbs/api/cli/03_endpoint.ipynb #1a310361
 def find_endpoints(on: str | None = None) -> Any:  # `serving.endpoints.Endpoints`, or the same for a workspace
-    "Find the endpoints of this machine, or of a workspace"
+    "Find the endpoints of this machine, or of a workspace; files of an endpoint may lie in no project"
     if on: return find_remote(on).endpoints
+    from mlops_nb.project import Project
     from mlops_nb.serving.endpoints import Endpoints
-    return Endpoints(find_project().root)
+    return Endpoints(Project.find().root)
 
 def default_file(
     name: str,  # endpoint.yml or deployment.yml

@@ -121,7 +121,7 @@ def find_remote_champion(on: str) -> "Version | None":
 @on_option()
 @json_option
 def refresh(at: str | None, on: str | None, as_json: bool) -> None:
-    """Write down that a refresh of the champion is due, if it is: `refresh_days` in settings.ini.
+    """Write down a refresh of the champion when it is due. `refresh_days` in settings.ini says when.
 
     \b
     mlops-nb events refresh && mlops-nb events handle

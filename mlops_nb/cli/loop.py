@@ -84,7 +84,7 @@ def loop(windows: int | None, speed: float, sample: int | None, rows: int | None
     of the control tower.
     """
     from mlops_nb.monitors.settings import ReplaySettings
-    project = Project.find()
+    project = Project.current()
     replay, settings = load_replay(project), project.settings.section(ReplaySettings)
     scenario = replay.Scenario(count=windows, sample=sample or settings.sample, size=rows or settings.rows, speed=speed,
                                seed=seed, every=every, outcome_hours=settings.outcome_hours)

@@ -179,11 +179,8 @@ def draw_file(
 def find_jobs(on: str | None) -> "Jobs":
     "Find the jobs of this machine, or of a workspace"
     from mlops_nb.jobs.run import LocalJobs
-    from mlops_nb.project import is_project
     if on: return find_remote(on).jobs
-    if not is_project(root := find_project().root):
-        raise UserError(f"{root} is in no project, and has no jobs", accepted="a folder with settings.ini, or below it",
-                        fix="cd to the project, or make one: mlops-nb new PATH --package NAME")
+    find_project()
     return LocalJobs()
 
 @main.command()

@@ -190,7 +190,8 @@ def doctor(on: str | None, as_json: bool) -> None:
     Ends with 1 if something is missing that the commands of the README need.
     """
     from mlops_nb.cli.doctor import examine_machine
-    findings = examine_machine(find_project().root, on)
+    from mlops_nb.project import Project
+    findings = examine_machine(Project.find().root, on)
     print_result([vars(finding) for finding in findings], format_findings(findings), as_json)
     sys.exit(not all(finding.ok for finding in findings if finding.needed))
 

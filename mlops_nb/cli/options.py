@@ -42,9 +42,9 @@ def on_option(
 def find_project(
     file: Path | None = None,  # A file in it; by default the current folder is
 ) -> "Project":
-    "Find the project around a file or around the current folder"
+    "Find the project around a file, or the one that the current folder is in"
     from mlops_nb.project import Project
-    return Project.find(file.absolute().parent if file else None)
+    return Project.find(file.absolute().parent) if file else Project.current()
 
 def find_remote(
     on: str,  # dev, staging or production
@@ -135,7 +135,9 @@ JSON_KEYS = {  # Command: the keys of its document, or of each entry of its list
     "new": {
         "path": "of the project", "package": "its name",
         "task": "classification or regression, or null without data", "why": "the reason for the task",
-        "target": "what is predicted", "time": "the time column, or null", "columns": "feature to kind",
+        "target": "what is predicted", "time": "the time column, or null",
+        "group": "the column whose values keep their rows on one side of the split, or null",
+        "columns": "feature to kind",
         "left_out": "column to reason", "source": "where mlops_nb comes from",
         "read_as": "how the table was read, in words, or null", "warnings": "what to know before you praise a model",
     },
@@ -156,8 +158,10 @@ def find_databases(
     holds: Callable[[Path], object],    # What is asked of each
 ) -> str:       # Those of the project of which it is true, in words
     "Name the databases of the workspace that something is true of"
-    found = [str(path) for path in sorted(find_project().local.glob("*.db")) if holds(path)]
-    return " and ".join(found) or f"a database in {find_project().local}"
+    from mlops_nb.project import Project
+    local = Project.find().local
+    found = [str(path) for path in sorted(local.glob("*.db")) if holds(path)]
+    return " and ".join(found) or f"a database in {local}"
 
 def is_locked(path: Path) -> bool:
     "Whether another process is writing to a database now"
@@ -193,7 +197,8 @@ def explain_database_error(
         what = f"another process has been writing to {find_databases(is_locked)} for a minute: {error}"
         return f"{what}\n  fix: let it end, or end it; then give the same command again. Nothing is lost", 1
     if name.startswith("SQLITE_CANTOPEN"):
-        folder = find_project().local
+        from mlops_nb.project import Project
+        folder = Project.find().local
         why = "" if os.access(folder, os.W_OK) else ", and nothing can be written there"
         what = f"{find_databases(lambda path: not os.access(path, os.W_OK))} cannot be opened{why}: {error}"
         return f"{what}\n  fix: give yourself the right to write there, or work in a copy on another disk", 2

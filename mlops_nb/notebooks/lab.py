@@ -90,7 +90,7 @@ def lab(notebook: Path | None, port: int, no_browser: bool, kernel_only: bool) -
     mlops-nb lab nbs/training/04_train.ipynb
     mlops-nb lab --kernel-only
     """
-    project = Project.find()
+    project = Project.current()
     path = (notebook or first_stage(project)).absolute()
     if not path.is_file(): raise UserError(f"there is no notebook {path}", accepted="a notebook of this project")
     click.echo(f"kernel {kernel_name(project)}: {install_kernel(project)}")

@@ -48,7 +48,7 @@ def examples():
 def test_an_example_can_be_given_as_it_is_printed(line, monkeypatch):
     "Its options are known, its files are in this repository, and what it sets is an input"
     monkeypatch.chdir(ROOT)
-    words = shlex.split(re.split(r" (?:\||>>?) ", line)[0], comments=True)[1:]
+    words = shlex.split(re.split(r" (?:\||>>?|&&) ", line)[0], comments=True)[1:]
     group, command = main, None
     while isinstance(group, click.Group) and words and (found := group.get_command(click.Context(group), words[0])):
         command, group, words = found, found, words[1:]
