@@ -55,7 +55,7 @@ def window_values(
             "replay_end": windows.test_end if windows and windows.start else "", "replay_window": days,
             "outcome_hours": max(min(days * 24 // 8, 24), 1), "replay_sample": sample, "replay_rows": together,
             "min_rows": max(min(200, size // 2), 30), "min_outcomes": max(min(500, size // 2), 30),
-            "refresh_days": 7, "min_new_days": max(min(7, days), 1), "cooldown_days": min(20, days // 2),
+            "min_new_days": max(min(7, days), 1), "cooldown_days": min(20, days // 2),
             "test_days": windows.test_days if windows else 30,
             "window_days": days, "shadow": max(min(60, asked // 12), 5), "canary": max(min(60, asked // 16), 5),
             "half": max(min(100, asked // 10), 5), "max_bad_rate": 0.1 if asked >= 600 else 0.3}
