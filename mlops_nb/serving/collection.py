@@ -321,9 +321,11 @@ def find_sent(
 ) -> tuple[str, ...]:               # Those that the code sends itself
     "Find the collections of which Azure's collector in the code sees to; bodies are never among them"
     texts = [path.read_text(encoding="utf-8", errors="replace") for path in sorted(code.rglob("*.py"))]
-    own = [text for text in texts if "azureml.ai.monitoring" in text and HOST_RECORDS not in text]
+    using = [text for text in texts if "azureml.ai.monitoring" in text]
+    asks = any(HOST_RECORDS in text for text in using)      # The code knows this host, and leaves these to it
     def is_sent(name: str) -> bool:
-        if name in COLLECTIONS: return any(re.search(rf"[\"']{name}[\"']", text) for text in own)
+        if name in COLLECTIONS:
+            return not asks and any(re.search(rf"[\"']{name}[\"']", text) for text in using)
         return name not in PAYLOADS
     return tuple(filter(is_sent, collections))
 

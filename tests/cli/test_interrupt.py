@@ -25,13 +25,19 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/wchan").exists(), reason="n
 MARK = "INTERRUPTED_BY"     # a variable of the command, which whatever it starts inherits
 
 
+def hear_interrupts():
+    "Undo what a shell does to what it starts in the background, this test included: it ignores Ctrl-C"
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Command:
     "`mlops-nb` in a session of its own"
     def __init__(self, root: Path, *words: str):
         self.mark = f"{MARK}={os.urandom(8).hex()}"
         name, _, value = self.mark.partition("=")
         self.process = subprocess.Popen([sys.executable, "-m", *words], cwd=root, text=True, start_new_session=True,
-                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {name: value})
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {name: value},
+                                        preexec_fn=hear_interrupts)
 
     @property
     def sleeps(self) -> bool:

@@ -296,7 +296,7 @@ HALF = Phase("50 %", 50, min_requests=300)
     ((0, 1, 10, 19, 21), "onnon", 2, 3),        # a burst has an end, so a failure that lasts counts more than once
     ((0, 11, 22, 33), "nono", 2, 4)])
 def test_a_burst_counts_once_and_its_first_bad_event_says_for_whom(seconds, sides, own, all):
-    release, record = release_of(HALF)
+    release, record = release_of(HALF, burst_seconds=10)
     events = [at(second, {"n": "new", "o": "old"}[side]) for second, side in zip(seconds, sides)]
     for event in events: count_requests(record, [event], release)      # a look at each
     assert (record["games"]["errors"]["own"], record["games"]["errors"]["all"]) == (own, all)
@@ -375,7 +375,7 @@ def test_what_was_perhaps_slow_counts_for_the_promotion_and_against_nobody():
 @pytest.mark.parametrize("bad, act", [(0, "go"), (1, "go"), (4, "back")])
 def test_a_version_with_all_the_traffic_is_held_to_its_promise_one_draw_in_a_burst(bad, act):
     last = Phase("100 %", 100, watch=5)
-    release, _ = release_of(HALF)
+    release, _ = release_of(HALF, burst_seconds=10)
     record: Any = {**new_stage(last), "begin": "0", "since": START.isoformat()}
     for second in range(0, 300, 2):
         count_requests(record, [at(second, status=503 if second < 10 * bad else 200)], release)

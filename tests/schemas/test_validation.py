@@ -512,7 +512,7 @@ def test_a_job_that_could_only_crash_is_refused(tmp_path, text, words, line):
 def test_only_jobs_run(tmp_path):
     from mlops_nb.schemas.validation import check_job
     for text, fix in ((f"type: command\ncommand: x\nversion: 1\n{ENV}", "mlops-nb create"),
-                      ("trigger: {}\ncreate_job: a.yml\n", "az ml schedule create"),
+                      ("trigger: {}\ncreate_job: a.yml\n", "mlops-nb schedule apply .* --on dev"),
                       ("path: a\ntype: mlflow_model\n", "mlops-nb create"), ("path: a\n", "mlops-nb create"),
                       ("image: a\n", "mlops-nb create")):
         (tmp_path/"file.yml").write_text(text)

@@ -194,6 +194,7 @@ def test_places_are_limited_while_a_deployment_starts_again(serving, echo):
 
 def test_pauses_grow_after_a_long_good_life(serving, echo):
     from mlops_nb.serving.host import InferenceServer
+    from mlops_nb.serving.router import Bodies, Intake, Reader
     from mlops_nb.serving.specification import Spec
 
     class Broken(InferenceServer):
@@ -205,7 +206,7 @@ def test_pauses_grow_after_a_long_good_life(serving, echo):
 
     import asyncio
     pauses: list[float] = []
-    server = Broken(host_of(serving), Spec("blue", "m", "1", "", "none", "score.py"), "")
+    server = Broken(host_of(serving), Spec("blue", "m", "1", "", "none", "score.py"), "", Intake(Reader(), Bodies()), 0)
     assert server.move("Ready")
     server.since = time.monotonic() - 3600
     async def sleep(seconds):

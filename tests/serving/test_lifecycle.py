@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from mlops_nb.files import lock
 from mlops_nb.serving import host, state
 from mlops_nb.serving.host import MOVES, Deployments, InferenceServer, Supervisor
-from mlops_nb.serving.router import Traffic
+from mlops_nb.serving.router import Bodies, Intake, Reader, Traffic
 from mlops_nb.serving.specification import Spec
 from mlops_nb.serving.state import EMPTY_STATE, EndpointFolder, HostLock
 
@@ -52,7 +52,7 @@ class Worker:
 class Server(InferenceServer):
     "An inference server without a process"
     def __init__(self, folder, spec):
-        super().__init__(folder, spec, "")
+        super().__init__(folder, spec, "", Intake(Reader(), Bodies()), 0)
         self.worker: Any = Worker()
         self.states = [self.state]
 
