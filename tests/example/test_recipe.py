@@ -5,17 +5,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.support.projects import command, failures
+from tests.support.projects import command, harvest
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
     "A hundred days of machines that fail"
-    folder = tmp_path_factory.mktemp("recipe")
-    data = failures(folder / "failures.csv", rows=2400)
-    command("new", "harvest", "--package", "harvest", "--data", str(data), "--target", "failed", "--time", "when",
-            cwd=folder)
-    return folder / "harvest"
+    return harvest(tmp_path_factory.mktemp("recipe"), rows=2400)
 
 
 def retrain(project: Path, train_end: str, test_end: str, **inputs) -> dict:

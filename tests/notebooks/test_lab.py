@@ -8,17 +8,13 @@ import pytest
 from mlops_nb.notebooks.lab import check_jupyter, first_stage, install_kernel, kernel_file, kernel_name, lab_command
 from mlops_nb.project import Project
 
-from tests.support.projects import command, failures
+from tests.support.projects import command, harvest
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
     "A project of one's own, in a path with a space"
-    folder = tmp_path_factory.mktemp("my lab")
-    data = failures(folder / "failures.csv", rows=600)
-    command("new", "harvest", "--package", "harvest", "--data", str(data), "--target", "failed", "--time", "when",
-            cwd=folder)
-    return folder / "harvest"
+    return harvest(tmp_path_factory.mktemp("my lab"), rows=600)
 
 
 def test_the_kernel_names_the_python_of_the_project_for_every_jupyter(project, monkeypatch, tmp_path):

@@ -21,6 +21,14 @@ def failures(path: Path, rows: int = 1500) -> Path:
     return path
 
 
+def harvest(folder: Path, rows: int) -> Path:
+    "A project of its own on machines that fail, with a time"
+    data = failures(folder / "failures.csv", rows)
+    command("new", "harvest", "--package", "harvest", "--data", str(data), "--target", "failed", "--time", "when",
+            cwd=folder)
+    return folder / "harvest"
+
+
 def yields(path: Path) -> Path:
     "442 patients of scikit-learn's diabetes table: numbers only, no time"
     from sklearn.datasets import load_diabetes
