@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from mlops_nb.errors import UserError
+from mlops_nb.serving.collection import find_sent
 from mlops_nb.serving.endpoints import Endpoints
 from mlops_nb.serving.models import use_registry
 
@@ -282,3 +283,13 @@ def test_only_the_script_of_a_deployment_may_send_records(project):
     config = project.root / f".mlops/endpoints/tiny/deployments/blue/{build}/collector.json"
     rates = {name: one["sampleRatePercentage"] for name, one in json.loads(config.read_text())["collections"].items()}
     assert rates == dict.fromkeys(("model_inputs", "model_outputs", "joined", "response", "request"), 100.0)
+
+
+@pytest.mark.parametrize("script, sent", [
+    ("from azureml.ai.monitoring import Collector\nCollector(name='model_inputs')\n", ("model_inputs", "mine")),
+    ("import os\nfrom azureml.ai.monitoring import Collector\n"
+     "if not os.environ.get('MLOPS_NB_RECORDS'): Collector(name='model_inputs')\n", ("mine",))])
+def test_a_script_that_leaves_the_tables_to_the_host_sends_none_whatever_else_its_folder_names(tmp_path, script, sent):
+    (tmp_path / "score.py").write_text(script)
+    (tmp_path / "other.py").write_text("PACKAGE, TABLE = 'azureml.ai.monitoring', 'model_inputs'\n")
+    assert find_sent(tmp_path, ["model_inputs", "mine", "request"]) == sent
