@@ -5565,6 +5565,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                              'mlops_nb/serving/settings.py')},
             'mlops_nb.serving.specification': { 'mlops_nb.serving.specification.Spec': ( 'api/serving/specification.html#spec',
                                                                                          'mlops_nb/serving/specification.py'),
+                                                'mlops_nb.serving.specification._captured': ( 'api/serving/specification.html#_captured',
+                                                                                              'mlops_nb/serving/specification.py'),
                                                 'mlops_nb.serving.specification._collected': ( 'api/serving/specification.html#_collected',
                                                                                                'mlops_nb/serving/specification.py'),
                                                 'mlops_nb.serving.specification._limits': ( 'api/serving/specification.html#_limits',
