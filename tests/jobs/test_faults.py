@@ -444,3 +444,33 @@ def test_a_fresh_clone_passes_its_own_check(tmp_path):
         shutil.copy(ROOT/name, tmp_path/name)
     done = subprocess.run([*CLI, "check"], cwd=tmp_path, text=True, capture_output=True)
     assert ".mlops/sample" not in done.stdout, done.stdout
+
+
+@pytest.mark.long
+def test_a_folder_of_100_000_files_is_an_input_and_an_output_like_any_other(project):
+    for name in range(100):
+        folder = project.root/f"many/{name}"
+        folder.mkdir(parents=True)
+        for number in range(1000): (folder/f"{number}.txt").write_text(f"{name} {number}")
+    ports = f"inputs: {{d: {{type: uri_folder}}}}, outputs: {{o: {{type: uri_folder}}}}, {ENV}"
+    copy = f"{{command: 'cp -r ${{{{inputs.d}}}}/. ${{{{outputs.o}}}}', {ports}}}"
+    count = f"{{command: 'find ${{{{inputs.d}}}} -type f | wc -l > ${{{{outputs.o}}}}/count', {ports}}}"
+    project.write("many.yml", f"""
+        type: pipeline
+        inputs: {{many: {{type: uri_folder, path: many}}}}
+        jobs:
+          copied: {{type: command, component: {copy}, inputs: {{d: "${{{{parent.inputs.many}}}}"}}}}
+          counted: {{type: command, component: {count}, inputs: {{d: "${{{{parent.jobs.copied.outputs.o}}}}"}}}}
+        """)
+
+    def run() -> dict:
+        process = project.start("run", "many.yml", "--json")
+        out, err = process.communicate()
+        assert process.returncode == 0, err
+        return json.loads(out)
+    assert int(Path(steps(run())["counted"]["outputs"]["o"], "count").read_text()) == 100_000
+    (project.root/"many/7/7.txt").write_text("changed")
+    again = run()
+    assert not any(step["reused_from"] for step in again["steps"])
+    assert Path(steps(again)["copied"]["outputs"]["o"], "7/7.txt").read_text() == "changed"
+    assert run()["id"] == again["id"], "nothing has changed, so nothing runs"
