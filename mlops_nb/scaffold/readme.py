@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PENDING', 'ASKED', 'read_request', 'record_answer']
 
-# %% ../../nbs/api/scaffold/09_readme.ipynb #03a4221d
+# %% ../../nbs/api/scaffold/09_readme.ipynb #d341fb4f
 import json
 import re
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from ..files import write_whole
 from ..project import Project
 
-# %% ../../nbs/api/scaffold/09_readme.ipynb #9492bb22
+# %% ../../nbs/api/scaffold/09_readme.ipynb #a62f3f62
 PENDING = "The first `mlops-nb deploy` writes here what the model answers to this row."
 ASKED = re.compile(r"""-d '(\{"input_data": \[.*\]\})'""")
 

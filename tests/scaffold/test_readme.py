@@ -1,4 +1,4 @@
-"What a project's README says about asking the model: its commands run as they stand there, and its answer is the real one"
+"What a project's README says about asking the model: its commands run as they stand, and its answer is the real one"
 import json
 import os
 import re
@@ -27,7 +27,8 @@ def test_the_readme_shows_what_the_endpoint_answers(project):
     said = command("deploy", cwd=project).stdout
     readme = (project / "README.md").read_text()
     shown = re.search(r"sugar:1 answers `(\[.*\])`\.", readme)
-    lines = [line[4:] for line in readme.splitlines() if line.startswith(("    uri=", "    key=", "    curl ", "      -d"))]
+    starts = ("    uri=", "    key=", "    curl ", "      -d")
+    lines = [line[4:] for line in readme.splitlines() if line.startswith(starts)]
     asked = subprocess.run(["bash", "-ec", "\n".join(lines)], cwd=project, capture_output=True, text=True, check=True,
                            env=os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"})
     assert len(lines) == 4 and json.loads(asked.stdout) == json.loads(shown[1])
