@@ -52,7 +52,7 @@ test: $(READY) ## Check what is generated, then test notebooks and machinery
 	$(BIN)/python -m pytest -m "not long" -n 4 --dist loadfile --no-loadscope-reorder
 
 long: $(READY) ## Test what takes too long for each change: workflows that train and release in the loopback Azure, and its rarer faults
-	$(BIN)/python -m pytest -m long -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m long -n 2 --timeout 7200 --dist loadfile --no-loadscope-reorder
 
 portable: $(READY) ## Test what needs no POSIX system: the command line, the export, the checks, and what they are made of
 	$(BIN)/mlops-nb check

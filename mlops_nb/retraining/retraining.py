@@ -114,7 +114,7 @@ class Retraining:
     release: Callable[[str, int], dict] | None = None   # Releases a version of a model; None leaves that to a person
     inputs: dict[str, Any] = field(default_factory=dict)    # Further inputs of the pipeline
     on: str | None = None                   # The workspace that trains; None is this machine
-    start: Callable[[str, dict], dict] | None = None    # Has it done elsewhere, as `github.client.start_training`
+    start: Callable[[str, dict], dict] | None = None    # Has it done elsewhere, as `ci.provider.Provider`
     durable: Callable[[], None] | None = None   # Makes decisions durable, as `events.Ledger.keep`
     hours: float = 0.0                      # Hours that the pipeline may take; 0: as long as it takes
     champion: Callable[[], Version | None] | None = None    # Finds the version in charge; None: it is not looked up
