@@ -41,7 +41,8 @@ def served_blocks(
     days: DayLosses,    # Since the release
 ) -> Blocks:            # Without days at the end that do not fill a block
     "Put the days since the release together"
-    means, first, begun, rows, total = [], [], None, 0.0, 0.0
+    means, first = list[float](), list[int]()
+    begun, rows, total = None, 0.0, 0.0
     for day in range(min(days, default=0), max(days, default=-1) + 1):
         n, loss = days.get(day, (0.0, 0.0))
         begun, rows, total = day if begun is None else begun, rows + n, total + loss
