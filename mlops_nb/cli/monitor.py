@@ -58,8 +58,9 @@ def format_result(
         digest = signal.get("digest", "")
         lines += [format_row(row) for row in signal["rows"] if row["breach"] or row["azure_breach"] and not digest]
         if digest: lines.append(f"  {digest}")
-    left_out = ", ".join(f"{count:,} {name}" for name, count in result["counts"].items() if count)
-    return [*lines, *format_measures(result), f"left out or noted: {left_out or 'nothing'}"]
+    from mlops_nb.monitors.collected import describe_counts
+    left_out = describe_counts(result["counts"]) or "nothing"
+    return [*lines, *format_measures(result), f"left out or noted: {left_out}"]
 
 # %% ../../nbs/api/cli/06_monitor.ipynb #8ecdee46
 @click.command()
