@@ -7,7 +7,6 @@ __all__ = ['print_release', 'ask_approval', 'raise_interrupt', 'find_tools', 'fi
            'print_nothing_to_release', 'find_approver', 'approve', 'rollback', 'releases']
 
 # %% ../../nbs/api/cli/05_release.ipynb #695112cd
-import os
 import signal
 import sys
 from dataclasses import asdict
@@ -139,16 +138,17 @@ def print_nothing_to_release(root: Path, endpoint_file: Path, as_json: bool) -> 
 
 # %% ../../nbs/api/cli/05_release.ipynb #cb582442
 def find_approver(project: "Project") -> str:
-    "Return the GitHub name of whoever gives this command; refuse one that is not listed"
+    "Return the name of whoever gives this command, as GitHub or Azure DevOps says it; refuse one that is not listed"
+    from mlops_nb.ci.provider import find_provider
     from mlops_nb.infrastructure.bootstrap import query_cli
     from mlops_nb.serving.settings import DeploymentSettings
     names = project.settings.section(DeploymentSettings).approvers.split(",")
     listed = [name.strip() for name in names if name.strip()]
     if not listed:
-        raise UserError("nobody may approve a release: approvers is empty", accepted="names of GitHub, with commas",
+        raise UserError("nobody may approve a release: approvers is empty",
+                        accepted="names of GitHub, or mail addresses of Azure DevOps, with commas",
                         fix="fill in approvers below [deployment]", file=project.root / "settings.ini")
-    actor = os.environ.get("GITHUB_TRIGGERING_ACTOR") if os.environ.get("GITHUB_ACTIONS") == "true" else None
-    name = actor or query_cli("gh", "api", "user")["login"]
+    name = find_provider().find_actor() or query_cli("gh", "api", "user")["login"]
     if name.lower() in map(str.lower, listed): return name
     raise UserError(f"{name} may not approve a release", accepted=", ".join(listed),
                     fix="ask one of them, or change approvers below [deployment] of settings.ini, which is reviewed")

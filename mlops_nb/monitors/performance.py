@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['METRIC', 'Days', 'label_sql', 'read_labels', 'Answers', 'find_answers', 'daily_sums', 'scores', 'macro_scores',
-           'loss_interval', 'least_increase', 'LossByLevel', 'loss_by_level', 'Expectation', 'expected_loss']
+           'loss_interval', 'LossByLevel', 'loss_by_level', 'Expectation', 'expected_loss']
 
 # %% ../../nbs/api/monitors/07_performance.ipynb #cfecb0d7
 from collections.abc import Mapping
@@ -176,14 +176,6 @@ def loss_interval(
     "Return the mean loss with bounds from resampled days, in the unit of the metric"
     loss = clustered_mean(days["loss"], days["n"])
     return Interval(*np.sqrt([loss.mean, loss.low, loss.high])) if metric == "rmse" else loss
-
-# %% ../../nbs/api/monitors/07_performance.ipynb #pf000002
-def least_increase(
-    now: Interval,      # Of the window's loss
-    before: Interval,   # Of the loss on the rows that judged the model
-) -> float:             # Positive: surely worse, in the unit of the loss
-    "By how much a loss has risen at least, with 95 % confidence"
-    return float(now.mean - before.mean - np.hypot(now.mean - now.low, before.high - before.mean))
 
 # %% ../../nbs/api/monitors/07_performance.ipynb #cc9710e4
 @dataclass(frozen=True)

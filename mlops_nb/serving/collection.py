@@ -168,7 +168,7 @@ def begin_event(
             "datacontenttype": "application/json", "time": iso(time)}
 
 def write_event(
-    event: dict[str, str],
+    event: dict[str, Any],
     data: Any,              # What JSON can hold
 ) -> bytes:                 # A line
     "Write an event with its data last"
@@ -180,19 +180,29 @@ def write_event(
 PAYLOADS = ("request", "response")
 MAX_PAYLOAD = 256 * 1024    # bytes of a body that stands in its event, as on Azure
 
+def _decode(
+    value: str,     # As aiohttp has it: UTF-8, with what is none of it kept aside
+) -> str:
+    "Read the text of a header, which `requests` writes in Latin-1"
+    raw = value.encode("utf-8", "surrogateescape")
+    try: return raw.decode("utf-8")
+    except UnicodeDecodeError: return raw.decode("latin-1")
+
 @dataclass(frozen=True)
 class Payload:
     "A body, and how it came"
     body: bytes
     path: str = ""      # Of a request, with its query; empty for a response
     method: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)    # Of a request: those that are kept
 
     def make_line(self,
-        event: dict[str, str],  # From `begin_event`
+        event: dict[str, Any],  # From `begin_event`
         file: str,              # Where the body would lie
     ) -> tuple[bytes, bool]:    # A line, and whether the body goes to that file
         "Make the line of a body"
         if self.path: event = event | {"path": self.path, "method": self.method}
+        if self.headers: event = event | {"headers": {name: _decode(value) for name, value in self.headers.items()}}
         if len(self.body) <= MAX_PAYLOAD:
             with suppress(ValueError, RecursionError):
                 return write_event(event, json.loads(self.body) if self.body else ""), False
@@ -306,14 +316,6 @@ def read_sent(
     id = attributes.setdefault("xrequestid", event["id"])
     line = write_event({**event, "correlationid": id, **attributes, **event}, privacy.clean(rows))
     return SentRecord(collection, time, line)
-
-def _decode(
-    value: str,     # As aiohttp has it: UTF-8, with what is none of it kept aside
-) -> str:
-    "Read the text of a header, which `requests` writes in Latin-1"
-    raw = value.encode("utf-8", "surrogateescape")
-    try: return raw.decode("utf-8")
-    except UnicodeDecodeError: return raw.decode("latin-1")
 
 def find_sent(
     code: Path,                     # The code folder of a deployment

@@ -247,8 +247,10 @@ def prepare_collector(
 ) -> tuple[str, ...]:   # The collections that the scoring script sends itself
     "Write what Azure's collector reads, and find out who records what"
     names, rate = order.settings["collections"], order.settings["sampling"]
-    if not names: return ()
     bodies = [name for name in names if name in PAYLOADS]
+    if order.settings["headers"] and "request" not in names:
+        order.say("capture_headers keeps nothing: the collection request is not enabled")
+    if not names: return ()
     if bodies and read_privacy(root).is_asked:
         raise UserError(f"{' and '.join(bodies)} would keep whole bodies, and settings.ini has personal columns",
                         accepted="collections of tables", file=order.document.file,

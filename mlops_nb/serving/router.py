@@ -123,6 +123,7 @@ class Exchange:
     recipe: Recipe | None = None    # Of the lines; None where nothing is collected
     path: str = "/score"            # With its query
     method: str = "POST"
+    headers: Mapping[str, str] = field(default_factory=dict)    # Those that are kept with the body
 
 @dataclass(frozen=True)
 class Examined:
@@ -134,7 +135,7 @@ def examine(exchange: Exchange) -> Examined:
     "Judge a reply, and make the lines that are kept"
     table, recipe, lines = exchange.table, exchange.recipe, Lines()
     if recipe and recipe.keeps_bodies:
-        asked = Payload(exchange.body, exchange.path, exchange.method)
+        asked = Payload(exchange.body, exchange.path, exchange.method, exchange.headers)
         lines = recipe.make_payloads(exchange.when, exchange.id, asked, Payload(exchange.reply))
     try: answers = json.loads(exchange.reply)
     except (ValueError, RecursionError): return Examined(False, lines)
@@ -378,7 +379,8 @@ class Recorder:
         needed = recipe and recipe.keeps_bodies or not call.table.rows
         size, body = max(len(call.body or b""), len(reply.body)), call.body if needed and call.body else b""
         path, method = f"/score?{call.query}" if call.query else "/score", "GET" if call.body is None else "POST"
-        exchange = Exchange(call.id, when, body, call.table, reply.body, recipe, path, method)
+        headers = {name: call.headers[name] for name in target.spec.headers if name in call.headers}
+        exchange = Exchange(call.id, when, body, call.table, reply.body, recipe, path, method, headers)
         examined = await self.reader.run(size, examine, exchange)
         if target.collector: target.collector.write(when, examined.lines)
         return examined.valid

@@ -414,7 +414,8 @@ def _refuse_strays(path: Path, strays: list[Stray], rows: int) -> None:
 
 def _refuse_untimed(path: Path, source: Source, name: str, kind: Kind) -> None:
     "Refuse rows without a time"
-    count, first = source.con.execute(f"SELECT count(*), min(n) FROM (SELECT *, row_number() OVER () AS n FROM raw) "
+    numbered = 'SELECT *, row_number() OVER () AS "$n" FROM raw'    # A name that no column has
+    count, first = source.con.execute(f'SELECT count(*), min("$n") FROM ({numbered}) '
                                       f"WHERE {read_column(source, name, kind)} IS NULL").fetchone()
     if count:
         raise UserError(f"{path}: {name} has no time that can be read in {count:,} rows, first in row {first}",

@@ -1,4 +1,4 @@
-"OIDC in GitHub Actions: the identity of a job outlives its tokens, because GitHub is asked again"
+"OIDC in CI: the identity of a job outlives its tokens, because GitHub or Azure DevOps is asked again"
 import json
 import os
 import subprocess
@@ -10,6 +10,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from tests.support.azure.small import MLOPS, placed
+from tests.support.devops import SUBJECT as PIPELINE
+from tests.support.devops import organisation, signed_in
 from tests.support.loopback.tokens import encoded
 
 pytestmark = pytest.mark.long
@@ -55,17 +57,35 @@ def runner(azure, tmp_path):
     server.server_close()
 
 
-def test_a_run_that_outlives_its_tokens_asks_github_again(azure, small, runner):
+def outlive(azure, small, env: dict) -> None:
+    "A run of which each id token is good for 8 seconds and each access token for 10 takes more than 20"
     placed(azure, small, {})
     (small / "code/first.py").write_text("import time\ntime.sleep(25)\n" + (small / "code/first.py").read_text())
-    azure.tokens.lifetime, GitHub.broken = 10, 2
-    done = subprocess.run([*MLOPS, "run", "pipeline.yml", "--on", "dev", "--json"], cwd=small, env=runner,
+    azure.tokens.lifetime = 10
+    done = subprocess.run([*MLOPS, "run", "pipeline.yml", "--on", "dev", "--json"], cwd=small, env=env,
                           capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr[-4000:]
     told = json.loads(done.stdout)
     assert told["status"] == "Completed" and (small / f".mlops/azure/dev/jobs/{told['id']}").is_dir()
-    assert len(GitHub.asked) >= 4 and GitHub.asked[-1] - GitHub.asked[0] > 20 and azure.tokens.given >= 3
-    assert len(azure.state.all("workspaces/jobs")) == 1
+    assert azure.tokens.given >= 3 and len(azure.state.all("workspaces/jobs")) == 1
+
+
+def test_a_run_that_outlives_its_tokens_asks_github_again(azure, small, runner):
+    GitHub.broken = 2
+    outlive(azure, small, runner)
+    assert len(GitHub.asked) >= 4 and GitHub.asked[-1] - GitHub.asked[0] > 20
+
+
+def test_a_run_that_outlives_its_tokens_asks_azure_devops_again(azure, small, tmp_path):
+    azure.tokens.subject = PIPELINE
+    hidden = ("AZURE_CLIENT_SECRET", "AZURE_TOKEN_CREDENTIALS", "AZURE_CLIENT_ID", "AZURE_TENANT_ID")
+    env = {name: value for name, value in {**os.environ, **azure.env}.items() if name not in hidden}
+    who = signed_in(azure.env["AZURE_TENANT_ID"], azure.env["AZURE_CLIENT_ID"])
+    with organisation() as (state, job):
+        state.lifetime, state.broken = 8, 2
+        outlive(azure, small, env | job | who | {"AGENT_TEMPDIRECTORY": str(tmp_path)})
+    assert len(state.asked) >= 4 and state.asked[-1] - state.asked[0] > 20
+    assert [*state.refused] == [one for one in state.refused if "unavailable" in one] != []
 
 
 def test_a_workflow_that_azure_does_not_trust_is_told_what_azure_said(azure, small, runner):

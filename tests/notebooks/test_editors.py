@@ -174,7 +174,17 @@ def ends(nb):
 def by_papermill(path, tmp_path, monkeypatch):
     "The outputs with a kernel; papermill writes the notebook also when a cell fails"
     import papermill
+    import zmq
+    from nbclient.output_widget import OutputWidget
 
+    send = OutputWidget.send
+
+    def send_and_look(widget, *args, **kwargs):
+        # nbclient sends past asyncio: the kernel's reply that comes in meanwhile rouses nobody, and the cell never ends
+        send(widget, *args, **kwargs)
+        widget.kernel_client.shell_channel.socket.get(zmq.EVENTS)
+
+    monkeypatch.setattr(OutputWidget, "send", send_and_look)
     monkeypatch.chdir(path.parent)
     target = tmp_path / "plain.ipynb"
     try:

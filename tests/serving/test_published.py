@@ -274,6 +274,19 @@ def test_bodies_that_are_no_json_or_long_lie_beside_their_events(project):
     assert response["datacontenttype"] == "text/plain" and response["contentrange"] == "bytes 0-1/2"
 
 
+@pytest.mark.parametrize(("enabled", "said"), [("request", []), ("response", [
+    "capture_headers keeps nothing: the collection request is not enabled"])])
+def test_headers_are_kept_with_the_body_of_a_request(project, enabled, said):
+    (project.root / "weights").mkdir()
+    payloads = ("data_collector: {request_logging: {capture_headers: [X-Tenant, x-shop]}, "
+                f"collections: {{{enabled}: {{enabled: 'true'}}}}}}\n")
+    call = project.deploy("{path: weights}", RAW, more=payloads)
+    assert [line for line in project.heard if "capture_headers" in line] == said
+    assert call(None, path="/score?who=me", method="GET", X_Tenant="n\u00f6rth", x_other="no")[0] == 200
+    (event,) = collected(project, enabled)
+    assert event.get("headers") == (None if said else {"x-tenant": "n\u00f6rth"})
+
+
 def test_only_the_script_of_a_deployment_may_send_records(project):
     (project.root / "weights").mkdir()
     call = project.deploy("{path: weights}", COLLECTING, more=COLLECTIONS)

@@ -7,6 +7,9 @@ from urllib.parse import parse_qs
 from .arm import PRINCIPAL, TENANT, Refused
 from .proxy import Answer, Request
 
+# Of id tokens that Azure is told to trust: GitHub, and Azure DevOps
+ISSUERS = ("https://token.actions.githubusercontent.com", f"https://login.microsoftonline.com/{TENANT}/v2.0")
+
 
 def encoded(value: dict) -> str: return urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
 
@@ -49,7 +52,7 @@ class Tokens:
         except (IndexError, ValueError): return "AADSTS50027: JWT token is invalid or malformed."
         if claims.get("exp", 0) < time.time():
             return "AADSTS700024: Client assertion is not within its valid time range."
-        if claims.get("iss") != "https://token.actions.githubusercontent.com":
+        if claims.get("iss") not in ISSUERS:
             return ("AADSTS700211: No matching federated identity record found for presented assertion issuer "
                     f"'{claims.get('iss')}'.")
         if claims.get("aud") != "api://AzureADTokenExchange":

@@ -1,8 +1,8 @@
-"github.summaries and differences: what comes from data is text on GitHub's pages"
+"ci.summaries and differences: what comes from data is text on GitHub's pages"
 import pytest
 
-from mlops_nb.github.differences import make_fence
-from mlops_nb.github.summaries import format_cell, format_events, format_page, format_release
+from mlops_nb.ci.differences import make_fence
+from mlops_nb.ci.summaries import format_cell, format_events, format_page, format_release
 
 EVIL = ["<script>hit()</script>", "![x](http://evil.example/x.png)", "[click](http://evil.example)", "@everybody",
         "a | b\n| c | d |", "`code`", "**bold**", "# heading", "- item", "1. item", "> quote", "$x$", "<!-- hidden"]
