@@ -110,8 +110,8 @@ def prepare_notebook(
     target: Path,   # Where its prepared form goes
 ) -> str:           # What went wrong; empty if nothing did
     "Run nbdev's processors on one notebook"
-    from nbdev.serve_drv import main as process
     from nbdev.processors import FilterDefaults
+    from nbdev.serve_drv import main as process
     target.parent.mkdir(parents=True, exist_ok=True)
     try: process((source, target, FilterDefaults))
     except Exception as error: return f"{source.name}: {error}"

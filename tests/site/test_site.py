@@ -171,8 +171,11 @@ def pages_of(site: Path) -> list[str]:
     return [name for name in names if not name.startswith(("gallery/", "404"))]
 
 
+WIDTHS = (390, 800, 1280)  # Pixels of a phone, a tablet and a laptop
+
+
 def look_at_pages(names: list[str], address: str, browser) -> list[str]:
-    "What is wrong with pages on a phone: errors of the console, other hosts, too wide"
+    "What is wrong with pages: errors of the console, other hosts, too wide for a phone, a tablet or a laptop"
     page, problems = browser.new_page(viewport={"width": 390, "height": 844}), []
     page.on("console", lambda said: problems.append(f"{page.url}: {said.text}") if said.type == "error" else None)
     page.on("pageerror", lambda error: problems.append(f"{page.url}: {error}"))
@@ -181,8 +184,9 @@ def look_at_pages(names: list[str], address: str, browser) -> list[str]:
     page.on("request", look_at)
     for name in names:
         page.goto(address + name, wait_until="load")
-        too_wide = page.evaluate("document.documentElement.scrollWidth > innerWidth")
-        if too_wide: problems.append(f"{name} is wider than a phone")
+        for width in WIDTHS:
+            page.set_viewport_size({"width": width, "height": 844})
+            if page.evaluate("document.documentElement.scrollWidth > innerWidth"): problems.append(f"{name} at {width}")
     page.close()
     return problems
 
@@ -206,8 +210,8 @@ def test_no_serious_finding_of_axe(address, browser):
     found = []
     for scheme, width in (("light", 1280), ("dark", 390)):
         page = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": 900})
-        for name in ("index", "start", "overview/architecture", "tutorials/first_hour", "reference/settings",
-                     "reference/metrics", "training/explore", "api/models/gate"):
+        for name in ("index", "start", "glossary", "overview/architecture", "overview/drift", "tutorials/first_hour",
+                     "howto/predict", "reference/settings", "reference/metrics", "training/explore", "api/models/gate"):
             page.goto(f"{address}{name}.html", wait_until="load")
             for v in Axe().run(page).response["violations"]:
                 where = f"{scheme} {name}: {v['id']}: {v['nodes'][0]['html'][:200]}"
