@@ -62,10 +62,10 @@ def render_folder(
     flags: set[str],            # Which `if-` hold
     values: Mapping[str, object],
 ) -> dict[str, str]:            # Path in the project: text
-    "Render all files of a template; `dot-` stands for a leading dot, which packaging tools pass over"
+    "Render all files of a template: `dot-a` is `.a` in the project, and `a.template` is `a`"
     rendered = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts):
-        name = re.sub(r"(^|/)dot-", r"\1.", path.relative_to(folder).as_posix())
+        name = re.sub(r"(^|/)dot-", r"\1.", path.relative_to(folder).as_posix()).removesuffix(".template")
         render = render_notebook if path.suffix == ".ipynb" else render_text
         rendered[name] = render(path.read_text(encoding="utf-8"), flags, values)
     return rendered
