@@ -377,8 +377,10 @@ def prepared_folder(
     "Return the folder that the step `prepare` wrote"
     completed = (step.get("outputs") or {} for step in job["steps"] if step["status"] == "Completed")
     if folder := next((outputs[PREPARED] for outputs in completed if PREPARED in outputs), None): return folder
-    errors = job.get("error") or [step["error"] for step in job["steps"] if step["error"]]
-    raise MlopsError(f"the traffic could not be made: {errors}")
+    failed = next((step for step in job["steps"] if step["error"]), None)
+    if not failed: raise MlopsError(f"the traffic could not be made: {job.get('error')}")
+    raise MlopsError(f"the traffic could not be made: step {failed['name']}: {failed['error']}\n"
+                     f"  why: mlops-nb logs {job['id']} {failed['name']}")
 
 def find_champion(
     project: Project,

@@ -10,7 +10,9 @@ __all__ = ['BATCH', 'LONGEST', 'SHORTEST', 'Counts', 'Connection', 'database', '
 # %% ../../nbs/api/monitors/05_collected.ipynb #54d8351f
 import gzip
 import json
+import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from glob import escape
@@ -84,15 +86,29 @@ def quote_paths(
     return f"[{', '.join(quote_sql(escape(path), chr(39)) for path in paths)}]"
 
 # %% ../../nbs/api/monitors/05_collected.ipynb #a39334ba
+def _list_numbered(folder: Path) -> Iterator[tuple[int, Path]]:
+    "The folders in a folder that are named by a number"
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.isdecimal() and entry.is_dir(): yield int(entry.name), folder / entry.name
+
 def _list_hours(
     folder: Path,   # Holds yyyy/MM/dd/HH
-) -> Iterator[tuple[datetime, Path]]:
-    "The folders of hours with their times"
-    for hour in sorted(folder.glob("[0-9]*/[0-9]*/[0-9]*/[0-9]*")):
-        try:
-            year, month, day, number = map(int, hour.parts[-4:])
-            yield datetime(year, month, day, number), hour
-        except ValueError: continue
+    low: datetime,
+    high: datetime,
+) -> list[Path]:
+    "The folders of the hours between two times, in their order; no other year, month or day is looked into"
+    first, last = low.timetuple()[:4], high.timetuple()[:4]
+    found: list[tuple[tuple[int, ...], Path]] = [((), folder)]
+    for depth in range(1, 5):
+        below = (((*key, number), path) for key, parent in found for number, path in _list_numbered(parent))
+        found = sorted((key, path) for key, path in below if first[:depth] <= key <= last[:depth])
+    return [path for key, path in found if _is_between(low, key, high)]
+
+def _is_between(low: datetime, key: tuple[int, ...], high: datetime) -> bool:
+    "Whether year, month, day and hour are a time between two others"
+    try: return low < datetime(*key) < high  # type: ignore[arg-type]  # four numbers
+    except ValueError: return False
 
 def files_between(
     folder: Path,               # Holds yyyy/MM/dd/HH
@@ -102,8 +118,7 @@ def files_between(
     "List the files of a span of time"
     low = start.replace(tzinfo=None) - timedelta(hours=2) if start else datetime.min
     high = end.replace(tzinfo=None) + timedelta(hours=1) if end else datetime.max
-    hours = [hour for time, hour in _list_hours(folder) if low < time < high]
-    return [str(path) for hour in hours for path in sorted(hour.glob("*.json*"))]
+    return [str(path) for hour in _list_hours(folder, low, high) for path in sorted(hour.glob("*.json*"))]
 
 # %% ../../nbs/api/monitors/05_collected.ipynb #5e3302bd
 def endpoint_folder(

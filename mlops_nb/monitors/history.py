@@ -114,7 +114,7 @@ def choose_blocks(
     rows: dict[int, tuple[int, int]] = {}
     for place, source in enumerate(sources):
         counted = f"SELECT {blocks.sql(source)} AS b, count(*) FROM {source.relation} WHERE {blocks.inside(source)}"
-        for block, n in con.execute(f"{counted} GROUP BY b").fetchall():
+        for block, n in con.execute(f"{counted} GROUP BY 1").fetchall():
             if block not in rows or n > 4 * rows[block][1]: rows[block] = place, n
     usual = float(np.median([n for _, n in rows.values()])) if rows else 0.0
     enough = sorted(block for block, (_, n) in rows.items() if n >= max(usual / 4, 30))
@@ -317,7 +317,7 @@ def _count_bad(con: Connection, rows: Timed, blocks: Blocks, chosen: Sequence[in
         asked = ", ".join(f"count({f.column}), count({f.typed}), {_ends(f)}" for f in some)
         counted = f"SELECT {blocks.sql(rows)} AS b, count(*), {asked} FROM {rows.relation}"
         found: dict[str, dict[int, np.ndarray]] = {f.name: {} for f in some}
-        for block, n, *values in con.execute(f"{counted} WHERE {blocks.among(rows, chosen)} GROUP BY b").fetchall():
+        for block, n, *values in con.execute(f"{counted} WHERE {blocks.among(rows, chosen)} GROUP BY 1").fetchall():
             for i, f in enumerate(some): found[f.name][block] = np.array([n, *values[4 * i:4 * i + 4]], float)
         return found
     return count_batches([*features], count)
@@ -348,7 +348,7 @@ def _outside(con: Connection, plan: Plan, features: Sequence[Feature],
             limits = [ends[f.name][0 if now else 1] for f in some]
             counts = ", ".join(f"count_if({_number(f)} < '{low}'::DOUBLE OR {_number(f)} > '{high}'::DOUBLE)"
                                for f, (low, high) in zip(some, limits))
-            query = f"SELECT {blocks.sql(rows)} AS b, {counts} FROM {rows.relation} WHERE {where} GROUP BY b"
+            query = f"SELECT {blocks.sql(rows)} AS b, {counts} FROM {rows.relation} WHERE {where} GROUP BY 1"
             for block, *values in con.execute(query).fetchall():
                 for f, n in zip(some, values): found[f.name][now][block] = n
     _count_new(con, plan, [f for f in features if f.name in ends and not _is_number(f)], found)

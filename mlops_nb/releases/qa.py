@@ -105,6 +105,7 @@ def _run(
     from mlops_nb.schemas.validation import check_job
     planned = make_plan(workspace, file, check_job(file, inputs), slots=1)
     with (view or QuietView)(planned.job) as shown: outcome = run(workspace, planned, shown)
+    if outcome.signal: raise KeyboardInterrupt
     step = list_steps(workspace, outcome.id)[QA_STEP]
     if step["status"] != "Completed":
         failure = describe_failure(workspace, outcome.id, QA_STEP, step)

@@ -51,12 +51,15 @@ def run_command(
     "Run a command of `mlops-nb` in a process of its own"
     command = [sys.executable, "-m", "mlops_nb", *words, "--json"]
     with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                          pass_fds=descriptors) as process:
+                          pass_fds=descriptors, start_new_session=True) as process:     # Ctrl-C is passed on below
         try: printed, errors = process.communicate(timeout=3600 * hours or None)
         except subprocess.TimeoutExpired:
             _end(process)
             reason = f"it took longer than {hours:g} hours and was ended: work_hours in [monitoring] of settings.ini"
             return dict(id=None, status="Failed", reason=reason)
+        except KeyboardInterrupt:
+            _end(process)
+            raise
     try: return json.loads(printed)
     except ValueError: return dict(id=None, status="Failed", reason=errors.strip()[-2000:])
 

@@ -183,6 +183,7 @@ def performance_part(
     metric = next((format_name(row["metric"]) for row in measured), "performance")
     lead = (f"{metric[0].upper()}{metric[1:]} of each window with its bounds, from resampled days. Dashes: what the "
             "gate measured of the version that served. Vertical lines: a new version.")
+    if facts["earlier"]: lead += f" {facts['earlier']:,} earlier windows are not shown: [monitoring] tower_windows."
     marks = release_marks(facts, [result["window"][1] for result in results])
     return Performance(lead, interval_chart(names, points, f"{metric} by window", marks))
 

@@ -164,3 +164,18 @@ def test_ctrl_c_is_how_a_watch_and_a_host_end(folder, serving):
         out, said = host.process.communicate(timeout=60)
         assert host.process.returncode == 0 and "Traceback" not in said, said
         until(lambda: not find_marked(host.mark))
+
+
+def test_ctrl_c_ends_a_retraining_with_the_command_that_asked_for_it(folder):
+    "The signal comes to the asking process alone, as from an editor or `kill`"
+    (folder.root / "asking.py").write_text(
+        "import sys\nfrom pathlib import Path\nfrom mlops_nb.retraining.retraining import run_job\n"
+        "try: run_job(Path.cwd(), Path('pipeline.yml'), {})\n"
+        "except KeyboardInterrupt: sys.exit(130)\n")
+    workspace = Workspace(folder.root)
+    def running() -> list: return workspace.rows("SELECT id FROM jobs WHERE status = 'Running'")
+    asking = Command(folder.root, "asking")
+    (job,) = until(running)
+    until((workspace.step_folder(job["id"], "wait") / "std_log.txt").exists)
+    asking.interrupt()
+    assert workspace.rows("SELECT status FROM jobs WHERE id = ?", job["id"]) == [{"status": "Canceled"}]

@@ -105,3 +105,22 @@ def test_the_chance_of_standing_out_is_kept(blocks, window, alike):
         points = history.embed(counts)
         found += history.stands_out(points[:blocks], points[blocks:], 0.05) > 1
     assert found / n < 0.075
+
+
+@pytest.mark.parametrize("names", [("b", "n", "v"), ("t", "row", "line"), ("y", "p", "key"), ("c0", "x0", "value"),
+                                   ("label", "predicted", "known"), ("loss", "request", "file"), ("k", "w", "level"),
+                                   ("count", "select", "Order"), ("it's", 'a "b"', "%s {x}")])
+def test_features_may_have_any_name(site, tmp_path, names):
+    "The numbers are those of the same features under other names, whatever the queries call their own columns"
+    called = dict(zip(("x", "z", "who"), names))
+    serve(site, weeks(0, 1, 6))
+    (other := tmp_path/"other").mkdir()
+    same = Site(other)
+    for table, file in ((weeks(-16, 0, 5), "reference"), (pd.read_parquet(other/"baseline/data.parquet"), "baseline")):
+        table.rename(columns=called).to_parquet(other/file/"data.parquet")
+    serve(same, weeks(0, 1, 6).rename(columns=called))
+
+    def told(result: dict, called: dict) -> dict:
+        return {(kind, called.get(row["feature"], row["feature"]), row["metric"], row["breach"]): row["value"]
+                for kind, signal in result["signals"].items() for row in signal["rows"]}
+    assert told(same.run(), {}) == pytest.approx(told(site.run(), called), nan_ok=True)

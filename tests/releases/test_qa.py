@@ -1,5 +1,7 @@
 "QA of staged deployments: real endpoints, one that is right, one that is not, and a regression"
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 import yaml
 
 from mlops_nb.errors import UserError
+from mlops_nb.jobs.progress import QuietView
 from mlops_nb.notebooks.cells import read_notebook
 from mlops_nb.notebooks.interface import read_parameters
 from mlops_nb.releases import checks
@@ -19,6 +22,7 @@ from mlops_nb.releases.qa import read_limits, run_qa
 from mlops_nb.serving import kinds
 from mlops_nb.serving.settings import DeploymentSettings
 from mlops_nb.settings import load_settings
+from mlops_nb.workspace.workspace import Workspace
 
 from tests.support import ROOT
 from tests.support.serving import ECHO, Endpoints, flights, register_models
@@ -115,6 +119,19 @@ def test_a_good_deployment_passes_without_having_traffic(endpoints, green):
     } <= names
     assert json.loads(green.file.read_text())["passed"] is True
     assert "QA passed" in green.page.read_text() and green.notebook.suffix == ".ipynb"
+
+
+class Impatient(QuietView):
+    "Presses Ctrl-C when a step begins"
+    def show(self, step, status, note=""):
+        if status == "Running": os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ctrl_c_ends_qa_and_is_no_failure(endpoints):
+    with pytest.raises(KeyboardInterrupt):
+        run_qa(endpoints.root, "judged", "green", labelled=endpoints.root / "flights", file=QA, view=Impatient)
+    (job,) = Workspace(endpoints.root).rows("SELECT status FROM jobs ORDER BY rowid DESC LIMIT 1")
+    assert job["status"] == "Canceled"
 
 
 def test_a_category_that_the_model_refuses_is_the_callers_mistake(green):
