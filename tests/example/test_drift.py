@@ -28,7 +28,7 @@ def weeks() -> dict[str, np.ndarray]:
 def judge(before: np.ndarray, window: np.ndarray, level: float) -> tuple[bool, bool]:
     "Whether a feature is past chance, and whether it is past the threshold of the file as well"
     past = history.stands_out(history.embed(before), history.embed(window), level) > 1
-    return past, past and metrics.psi(before.sum(0), window.sum(0)) > THRESHOLD
+    return past, bool(past and metrics.psi(before.sum(0), window.sum(0)) > THRESHOLD)
 
 
 def deal(draw) -> tuple[np.ndarray, np.ndarray]:
