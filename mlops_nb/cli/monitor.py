@@ -41,6 +41,7 @@ def format_measures(result: dict) -> list[str]:
     if e := estimate:
         change = f"{e['change']:+.4f} ({e['low']:+.4f} to {e['high']:+.4f}) against the baseline"
         lines.append(f"without outcomes: {e['metric']} {e['value']:.4f} to be expected, {change}")
+    if why := result.get("unexpected"): lines.append(f"without outcomes: no loss can be expected, for {why}")
     if service.get("requests"):
         latency = f"{service['p50_ms']:.1f} ms (median), {service['p99_ms']:.1f} ms (99 %)"
         lines.append(f"{service['requests']:,} requests, {service['error_rate']:.2%} errors, {latency}")
