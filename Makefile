@@ -4,9 +4,10 @@ UV_VERSION = 0.13.9
 BIN = .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 READY = .venv/.ready
 PORTABLE = $(addprefix tests/,$(addsuffix .py,notebooks/test_components schemas/test_documents schemas/test_expressions models/test_gate \
-	monitors/test_metrics test_parameters test_settings example/test_stages github/test_workflows))
+	monitors/test_metrics test_parameters test_settings example/test_stages github/test_workflows devops/test_pipelines))
 QUICK = $(addprefix tests/,schemas $(addsuffix .py,test_house test_parameters test_settings azure/test_sdk example/test_contract jobs/test_way \
 	models/test_gate notebooks/test_components releases/test_canary retraining/test_policy serving/test_collection))
+PYTEST = $(BIN)/$(if $(RESULTS),coverage run -m pytest --junitxml=$(RESULTS)/tests.xml,python -m pytest)
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--custom-compile-command "make lock" pyproject.toml
 
@@ -18,10 +19,10 @@ help: ## List the commands
 
 setup: $(READY) ## Create .venv with the locked packages; the other commands do so by themselves
 
-path: ## Print the folder of the commands, for your PATH
-	@echo "$(CURDIR)/$(BIN)"
+path: ## Print the folder of the commands, for your PATH; in a job of Azure DevOps, put it there
+	@echo "$(if $(TF_BUILD),##vso[task.prependpath])$(CURDIR)/$(BIN)"
 
-loop: $(READY) ## Tell the whole story: train, release, serve a year of real flights, monitor, retrain, release again
+loop: $(READY) ## Run the whole life of the model: train, release, serve a year of real flights, monitor, retrain, release again
 	$(BIN)/mlops-nb loop
 
 lab: $(READY) ## Open the first stage in JupyterLab, with the packages of this project
@@ -40,7 +41,7 @@ quick: $(READY) ## Check and test what takes seconds: for the inner loop and bef
 	$(MAKE) --no-print-directory lint
 	$(BIN)/python -m pytest -n 2 $(QUICK)
 
-test: $(READY) ## Check what is generated, then test notebooks and machinery
+test: $(READY) ## Check what is generated, then test notebooks and machinery; RESULTS=FOLDER gets tests.xml (JUnit) and coverage.xml (Cobertura)
 	$(BIN)/mlops-nb sample
 	$(BIN)/mlops-nb check
 	$(MAKE) --no-print-directory lint
@@ -49,7 +50,8 @@ test: $(READY) ## Check what is generated, then test notebooks and machinery
 	$(BIN)/nbdev-test nbs/training --n-workers 1
 	$(BIN)/nbdev-test nbs/deployment --n-workers 1
 	$(BIN)/nbdev-test nbs/monitoring
-	$(BIN)/python -m pytest -m "not long" -n 4 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m "not long" -n 4 --dist loadfile --no-loadscope-reorder
+	$(if $(RESULTS),$(BIN)/coverage combine --quiet && $(BIN)/coverage xml --quiet -o $(RESULTS)/coverage.xml)
 
 long: $(READY) ## Test what takes too long for each change: workflows that train and release in the loopback Azure, and its rarer faults
 	$(BIN)/python -m pytest -m long -n 2 --timeout 7200 --dist loadfile --no-loadscope-reorder
@@ -98,7 +100,7 @@ lock: .venv/.uv ## Resolve the dependencies again, within the ranges of pyprojec
 	$(LOCK) --extra job --extra serve --constraints requirements.lock --output-file pipelines/environment/requirements.txt
 
 clean: ## Remove what a run leaves behind; keeps .venv and the workspace .mlops
-	rm -rf build dist outputs .pytest_cache .hypothesis .coverage *.egg-info
+	rm -rf build dist outputs results .pytest_cache .hypothesis .coverage* *.egg-info
 	find mlops_nb nbs tests -name __pycache__ -prune -exec rm -rf {} +
 
 # uv lives in the environment, so that nothing is needed but Python: old versions of pip cannot resolve this lock file.

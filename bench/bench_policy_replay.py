@@ -21,7 +21,7 @@ from harness import Result
 from mlops_nb.models.gate import judge
 from mlops_nb.models.intervals import paired_bootstrap
 from mlops_nb.models.settings import GateSettings
-from mlops_nb.monitors.performance import least_increase
+from mlops_nb.monitors.losses import find_rise, judged_blocks, served_blocks
 from mlops_nb.retraining.policy import Policy, decide, training_window
 from mlops_nb.settings import load_settings
 from mlops_nb.training.evaluate import calibration_error, log_losses, reliability
@@ -109,6 +109,20 @@ def interval(models: Models, trained: tuple, window: tuple):
     return paired_bootstrap(models.losses(*trained)[rows], models.table.date[rows])
 
 
+def by_day(models: Models, trained: tuple, window: tuple) -> pd.DataFrame:
+    "Count and sum of the losses of each day"
+    rows = models.rows(*window)
+    return pd.Series(models.losses(*trained)[rows]).groupby(models.table.date[rows].to_numpy()).agg(["count", "sum"])
+
+
+def least_rise(models: Models, champion: tuple, until: pd.Timestamp, baseline: tuple) -> float | None:
+    "By how much the loss is surely higher since the champion was judged"
+    judged, served = by_day(models, *baseline), by_day(models, champion, (baseline[1][1], until))
+    days = {number: (row["count"], row["sum"], 0.0) for number, (_, row) in enumerate(served.iterrows())}
+    rise = find_rise(judged_blocks(judged["count"].to_numpy(float), judged["sum"].to_numpy()), served_blocks(days).loss)
+    return rise.least if rise else None
+
+
 def performance(models: Models, champion: tuple, month: int, baseline: tuple) -> dict:
     "What the monitor would say of a matured month; the baseline is a model and the days that judged it"
     window, before = (day(month), day(month + 1)), interval(models, *baseline)
@@ -119,7 +133,7 @@ def performance(models: Models, champion: tuple, month: int, baseline: tuple) ->
         low=now.low,
         high=now.high,
         baseline=before.mean,
-        worse=least_increase(now, before),
+        worse=least_rise(models, champion, window[1], baseline),
         n=int(models.rows(*window).sum()),
     )
 

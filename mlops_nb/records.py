@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .files import write_whole
+from .files import scan, write_whole
 
 # %% ../nbs/api/13_records.ipynb #f4188d66
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def count_damage(
     folder: Path,       # It, and all folders below
 ) -> dict[str, int]:    # Lines by file, relative to the folder
     "Count what was set aside"
-    files = sorted(file for file in folder.rglob("*.damaged") if file.is_file()) if folder.is_dir() else []
+    files = sorted(Path(entry.path) for entry in scan(folder) if entry.name.endswith(".damaged") and entry.is_file())
     return {file.relative_to(folder).as_posix(): len(file.read_bytes().splitlines()) for file in files}
 
 # %% ../nbs/api/13_records.ipynb #f22cc74f

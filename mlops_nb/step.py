@@ -20,7 +20,7 @@ from .notebooks.interface import check_names, parse_arguments, read_parameters, 
 from .parameters import Parameter
 
 if TYPE_CHECKING:
-    from nbformat import NotebookNode
+    from mlops_nb.notebooks.formats import NotebookNode
 
 # %% ../nbs/api/10_step.ipynb #73deab70
 def is_smoke_run(
@@ -47,7 +47,7 @@ def read_step_values(
 # %% ../nbs/api/10_step.ipynb #ecd8d1de
 def papermill_notebook(nb: Notebook) -> "NotebookNode":
     "The notebook for papermill: cells above `## Run` are marked to be skipped"
-    from nbformat import from_dict
+    from mlops_nb.notebooks.formats import from_dict
     library = {cell.number for cell in split_at_run(nb)[0]}
     node = from_dict(load_notebook(nb.path))
     for number, cell in enumerate(node.cells, 1):

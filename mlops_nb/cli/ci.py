@@ -66,11 +66,11 @@ def render_document(document: Any) -> str:
     from mlops_nb.ci import summaries
     decision = summaries.read_output(document, VERDICT_FILE) if isinstance(document, dict) else None
     if not decision: return summaries.format_page(document)
-    from mlops_nb.jobs.report import describe_job
+    from mlops_nb.jobs.report import describe_jobs
     from mlops_nb.workspace.workspace import Workspace
     workspace = Workspace(find_project().root)
     rows = workspace.rows("SELECT * FROM jobs ORDER BY rowid DESC LIMIT 500")
-    jobs: list[Any] = [describe_job(workspace, row) for row in rows]
+    jobs: list[Any] = [*describe_jobs(workspace, rows)]
     return summaries.format_job(document, summaries.find_champion_metrics(jobs, decision["opponent"]))
 
 @click.command()
@@ -149,7 +149,7 @@ def format_decision(row: "EventRecord") -> str:
 @click.option("--at", metavar="TIME", help="Decide as if it were this time (ISO 8601): for a replay of the past.")
 @json_option
 def dispatch(on: str | None, at: str | None, as_json: bool) -> None:
-    """Decide about pending breaches; start the training that was decided. It runs on GitHub or Azure DevOps.
+    """Decide about pending breaches; start the training pipeline. It runs at GitHub or Azure DevOps.
 
     \b
     mlops-nb dispatch --on production

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['StepResults', 'StepDescription', 'JobDescription', 'Jobs', 'RemoteJobs', 'Assets', 'Schedules', 'dump', 'print_plans',
            'print_columns', 'describe_intention', 'elapsed', 'executed_notebooks', 'relative_to_cwd', 'status_line',
-           'report_job', 'list_notebooks', 'describe_failure', 'describe_job', 'list_jobs', 'job_line', 'show_job',
-           'step_lines', 'print_log', 'print_going_on', 'print_ended']
+           'report_job', 'list_notebooks', 'describe_failure', 'describe_jobs', 'describe_job', 'list_jobs', 'job_line',
+           'show_job', 'step_lines', 'print_log', 'print_going_on', 'print_ended']
 
 # %% ../../nbs/api/jobs/11_report.ipynb #b4e52f01
 import json
@@ -118,10 +118,11 @@ def elapsed(row: dict) -> float | None:
 def executed_notebooks(
     workspace: Workspace,
     id: str,
+    steps: dict[str, dict] | None = None,  # Its steps, from `list_steps`, where they are known
 ) -> dict[str, Path]:  # By step; the page where there is one
     "The executed notebooks of a job, those of reused steps included"
     notebooks = {}
-    for name, row in list_steps(workspace, id).items():
+    for name, row in (list_steps(workspace, id) if steps is None else steps).items():
         folder = workspace.step_folder(row["reused"] or id, name)/"code"/"outputs"
         pages = sorted(folder.glob("*.html")) or sorted(folder.glob("*.ipynb"))
         if pages: notebooks[name] = pages[0]
@@ -163,7 +164,7 @@ def list_notebooks(workspace: Workspace, id: str, steps: dict[str, dict]) -> str
     "The executed notebook of each step that has one, and what it says of itself"
     from mlops_nb.workspace.runs import step_summaries
     summaries = step_summaries(workspace, {name: row["run_id"] for name, row in steps.items()})
-    pages = {name: str(relative_to_cwd(page)) for name, page in executed_notebooks(workspace, id).items()}
+    pages = {name: str(relative_to_cwd(page)) for name, page in executed_notebooks(workspace, id, steps).items()}
     width = max(map(len, steps))
     texts = [(name, text) for name in steps for text in (summaries.get(name), pages.get(name)) if text]
     return "\n".join(f"  {name.ljust(width)}  {text}" for name, text in texts)
@@ -179,18 +180,31 @@ def describe_failure(workspace: Workspace, id: str, name: str, row: dict) -> str
     return "\n".join([reason, *(f"  | {line}" for line in tail), f"  log: {relative_to_cwd(log)}"])
 
 # %% ../../nbs/api/jobs/11_report.ipynb #8600552b
+def describe_jobs(
+    workspace: Workspace,
+    rows: list[dict],  # Rows of the table `jobs`
+) -> list[JobDescription]:
+    "Jobs as `--json` prints them; these keys are stable"
+    from mlops_nb.workspace.runs import step_summaries
+    steps = {row["id"]: list_steps(workspace, row["id"]) for row in rows}
+    runs = {step["run_id"]: step["run_id"] for found in steps.values() for step in found.values()}
+    summaries = step_summaries(workspace, runs)     # of all of them at once
+    return [_describe_job(workspace, row, steps[row["id"]], summaries) for row in rows]
+
 def describe_job(
     workspace: Workspace,
     row: dict,  # A row of the table `jobs`
 ) -> JobDescription:
-    "A job as `--json` prints it; these keys are stable"
-    from mlops_nb.workspace.runs import step_summaries
-    rows, pages = list_steps(workspace, row["id"]), executed_notebooks(workspace, row["id"])
-    summaries = step_summaries(workspace, {name: step["run_id"] for name, step in rows.items()})
+    "One of them"
+    return describe_jobs(workspace, [row])[0]
+
+def _describe_job(workspace: Workspace, row: dict, rows: dict[str, dict], summaries: dict[str, str]) -> JobDescription:
+    "A job whose steps are known"
+    pages = executed_notebooks(workspace, row["id"], rows)
     steps: list[StepDescription] = [
              {"name": name, "status": step["status"], "seconds": elapsed(step), "reused_from": step["reused"],
               "error": step["error"], "run_id": step["run_id"], "outputs": _output_paths(step),
-              "notebook": str(pages[name]) if name in pages else None, "summary": summaries.get(name)}
+              "notebook": str(pages[name]) if name in pages else None, "summary": summaries.get(step["run_id"])}
              for name, step in rows.items()]
     return {"id": row["id"], "name": row["name"], "file": row["file"], "status": row["status"],
             "attempt": row["attempt"], "error": row["error"], "created": format_local(row["created"]),

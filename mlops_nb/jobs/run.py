@@ -24,6 +24,7 @@ from mlops_nb.jobs.report import (
     RemoteJobs,
     describe_intention,
     describe_job,
+    describe_jobs,
     dump,
     print_ended,
     print_going_on,
@@ -165,7 +166,7 @@ class LocalJobs:
 
     def list(self, limit: int) -> Sequence[JobDescription]:
         rows = self.workspace.rows("SELECT * FROM jobs ORDER BY rowid DESC LIMIT ?", limit)
-        return [describe_job(self.workspace, row) for row in rows]
+        return describe_jobs(self.workspace, rows)
 
     def show(self, id: str) -> JobDescription: return describe_job(self.workspace, find_job(self.workspace, id))
     def fetch(self, id: str) -> JobDescription: return self.show(id)  # it is here

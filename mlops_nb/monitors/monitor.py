@@ -6,7 +6,7 @@
 __all__ = ['DAYS', 'FILLED', 'COLLECTOR', 'READERS', 'HANDLERS', 'window_days', 'fill_signals', 'Monitor', 'read_monitor',
            'table_sql', 'MonitorRun', 'data_path', 'is_collected', 'named_columns', 'list_productions', 'signal_window',
            'read_production', 'read_collected', 'read_reference', 'SignalResult', 'Comparison', 'read_before',
-           'Performance', 'Baseline', 'Estimate', 'Result', 'run_monitor']
+           'Performance', 'Baseline', 'Estimate', 'Result', 'run_monitor', 'first_moment']
 
 # %% ../../nbs/api/monitors/11_monitor.ipynb #565dbf1d
 import json
@@ -25,7 +25,7 @@ from ..errors import UserError
 from ..files import write_whole
 from ..fingerprints import fingerprint, hash_json
 from ..models.intervals import Interval
-from . import attribution, history, performance, signals
+from . import attribution, history, losses, performance, signals
 from mlops_nb.monitors.collected import (
     Connection,
     Counts,
@@ -146,6 +146,7 @@ class MonitorRun:
     service: Service | None = None                              # From `read_served`
     reference_names: list[str] = field(default_factory=list)    # Columns of the references that the file names
     earlier: set[str] = field(default_factory=set)  # Tables of the weeks before a window
+    served: losses.Blocks | None = None     # Days since the release with outcomes, once they were read
 
     def path(self, reference: str) -> Path:
         "Return where data lies that the file names"
@@ -276,11 +277,10 @@ class Comparison:
     span: Window    # Of the window
     name: str       # Of the reference
 
-    @property
-    def weeks_before(self) -> Window:
-        "The days that tell what is news"
-        days = history.MOST * history.block_days((self.span.end - self.span.start) / timedelta(days=1))
-        return Window(self.span.start - timedelta(days=days), self.span.start)
+def _weeks_before(span: Window) -> Window:
+    "Return the days before a window that tell what is news"
+    days = history.MOST * history.block_days((span.end - span.start) / timedelta(days=1))
+    return Window(span.start - timedelta(days=days), span.start)
 
 def _compare(run: MonitorRun, signal: dict, collection: str) -> Comparison:
     "Look at reference and window of a signal"
@@ -311,7 +311,7 @@ def _plan_history(run: MonitorRun, signal: dict, found: Comparison, collection: 
 def _rows_before(run: MonitorRun, signal: dict, found: Comparison, collection: str) -> Iterator[history.Timed]:
     "Yield the relations that may hold rows of the weeks before, the best first"
     data = list_productions(signal)[0]
-    relation = read_before(run, collection, data, found.weeks_before)
+    relation = read_before(run, collection, data, _weeks_before(found.span))
     for rows in (_timed(run, relation, data), _timed(run, found.ref, signal.get("reference_data") or {})):
         if rows: yield rows
 
@@ -424,7 +424,7 @@ def _block_importances(run: MonitorRun, found: Comparison, plan: history.Plan, w
         if not chosen or len(source.features) < len(edges): continue
         learnt = source.rows.relation == found.ref
         relation = source.rows.relation
-        if not learnt: relation = _with_predictions(run, relation, found.weeks_before, prediction)
+        if not learnt: relation = _with_predictions(run, relation, _weeks_before(found.span), prediction)
         before |= of(relation, source.rows, plan.earlier, chosen, [*source.features], columns[0 if learnt else 1])
     now = of(window, plan.window, plan.own, plan.now, found.samples.features, columns[1])
     if len(before) < history.LEAST or not now: return None
@@ -434,7 +434,7 @@ def _block_importances(run: MonitorRun, found: Comparison, plan: history.Plan, w
 # %% ../../nbs/api/monitors/11_monitor.ipynb #af6a2933
 _JUDGED = """CREATE OR REPLACE TEMP TABLE judged AS SELECT * FROM (
     SELECT o."$time" // 86400000000 AS day, {p} AS p, known.value AS y, known.label, {predicted} AS predicted,
-        {loss} AS loss
+        {loss} AS loss, {promised} AS promised
     FROM {outputs} o JOIN {known} AS known ON o."$request" = known.request AND o."$row" = known.row)
 WHERE {truth} IS NOT NULL AND loss IS NOT NULL AND isfinite(loss)"""
 
@@ -446,16 +446,19 @@ def _join_outcomes(run: MonitorRun, signal: dict, span: Window) -> tuple[int, pe
     answers = _find_answers(run, signal, outputs, known)
     n = judged = fetch_value(run.con, f"SELECT count(*) FROM {outputs}")
     if answers:
-        loss = answers.loss("known.label", "known.value", "o.")
-        truth = "y" if answers.kind == "number" else "label"
-        run.con.execute(_JUDGED.format(p=answers.level("o."), predicted=answers.predicted("o."), loss=loss,
-                                       outputs=outputs, known=known, truth=truth))
+        _judge(run, answers, outputs, known)
         judged = fetch_value(run.con, "SELECT count(*) FROM judged")
     run.counts.missing += n - judged
     run.counts.late += counts.late
     run.counts.malformed += counts.malformed
     run.counts.duplicate += counts.duplicate
     return n, answers
+
+def _judge(run: MonitorRun, answers: performance.Answers, outputs: str, known: str) -> None:
+    "Make the table `judged` of predictions and outcomes"
+    loss, truth = answers.loss("known.label", "known.value", "o."), "y" if answers.kind == "number" else "label"
+    run.con.execute(_JUDGED.format(p=answers.level("o."), predicted=answers.predicted("o."), loss=loss,
+                                   promised=answers.promised("o."), outputs=outputs, known=known, truth=truth))
 
 def _prediction(signal: dict) -> str:
     "Return the column of the prediction"
@@ -499,7 +502,8 @@ class Performance(TypedDict):
     low: float              # One-sided 95 % bounds
     high: float
     baseline: float | None  # On the rows that judged the model
-    worse: float | None     # By how much it is surely worse
+    worse: float | None     # Above 0: the loss is higher by so much at least; None: too few days to tell
+    since: str | None       # The day since which it is, where `worse` is above 0
     n: int                  # Outcomes
     days: int
 
@@ -508,7 +512,12 @@ class Baseline:
     "The rows that judged the model before its release"
     loss: Interval
     levels: performance.LossByLevel
-    n: int      # Rows
+    n: int                  # Rows
+    blocks: np.ndarray      # Mean loss of each block of days
+    errors: np.ndarray      # Of each block: mean loss less the mean that the probabilities promised
+    slope: float            # From `performance.promise_slope`; NaN where nothing is promised
+    released: int | None    # The day after the last one, counted from 1970-01-01; None where days are no dates
+    key: str                # Changes with the baseline
 
 def _run_performance(run: MonitorRun, signal: dict) -> tuple[SignalResult, Performance | None]:
     "Judge model performance"
@@ -524,10 +533,10 @@ def _run_performance(run: MonitorRun, signal: dict) -> tuple[SignalResult, Perfo
     if few: return _signal_result(signal, few.replace("rows", "outcomes"), span, reference, [], predictions), None
     loss, known = performance.loss_interval(days, answers.metric), _read_baseline(run, signal, answers)
     rows = _judge_scores(run, signal, performance.scores(run.con, "judged", task), known, n)
-    if known: rows.append(_judge_loss(run, loss, known, n, answers.metric))
-    worse = performance.least_increase(loss, known.loss) if known else None
-    found = Performance(metric=answers.metric, value=loss.mean, low=loss.low, high=loss.high,
-                        baseline=known.loss.mean if known else None, worse=worse, n=n, days=len(days["n"]))
+    worse, since = _find_worse(run, signal, span, known, answers) if known else (None, None)
+    if known: rows.append(_judge_loss(run, loss, known, n, answers.metric, worse, since))
+    found = Performance(metric=answers.metric, value=loss.mean, low=loss.low, high=loss.high, worse=worse, since=since,
+                        baseline=known.loss.mean if known else None, n=n, days=len(days["n"]))
     return _signal_result(signal, signals.signal_verdict(rows), span, reference, rows, predictions), found
 
 # %% ../../nbs/api/monitors/11_monitor.ipynb #e420818d
@@ -541,12 +550,13 @@ def _judge_scores(run: MonitorRun, signal: dict, scores: dict[str, float | None]
         rows.append(signals.judge_measure("", name, scores.get(name), limit, limit, before, n, run.rules))
     return rows
 
-def _judge_loss(run: MonitorRun, loss: Interval, known: Baseline, n: int, metric: str) -> signals.SignalRow:
+def _judge_loss(run: MonitorRun, loss: Interval, known: Baseline, n: int, metric: str, worse: float | None,
+                since: str | None) -> signals.SignalRow:
     "Judge the loss by the baseline"
-    worse = performance.least_increase(loss, known.loss)
-    note, limit = f"{loss.low:.4f} to {loss.high:.4f}, baseline {known.loss.mean:.4f}", loss.mean - worse
+    limit = None if worse is None else loss.mean - worse
+    note = f"{loss.low:.4f} to {loss.high:.4f}, baseline {known.loss.mean:.4f}" + (f", since {since}" if since else "")
     row = signals.judge_measure("", metric, loss.mean, limit, limit, known.n, n, run.rules, note)
-    return {**row, "breach": worse > 0, "azure_threshold": None, "azure_breach": False}
+    return {**row, "breach": bool(since), "azure_threshold": None, "azure_breach": False}
 
 def _baseline_table(run: MonitorRun, signal: dict) -> str:
     "Return the rows that judged the model as a relation; empty where the file names none"
@@ -563,36 +573,105 @@ def _read_baseline(run: MonitorRun, signal: dict, answers: performance.Answers) 
     if not table: return None
     y, day = _baseline_target(signal), quote_sql(asked["day"]) if "day" in asked else "1"
     loss = answers.loss(performance.label_sql(y), f"TRY_CAST({y} AS DOUBLE)")
-    columns = f"{day} AS day, {answers.level()} AS p, {loss} AS loss"
+    columns = f"{day} AS day, {answers.level()} AS p, {loss} AS loss, {answers.promised()} AS promised"
     complete = f"FROM (SELECT {columns} FROM {table} WHERE {y} IS NOT NULL) WHERE p IS NOT NULL AND isfinite(loss)"
     run.con.execute(f"CREATE OR REPLACE TEMP TABLE baseline AS SELECT * {complete}")
     days = performance.daily_sums(run.con, "baseline")
     levels = performance.loss_by_level(run.con, "baseline")
-    return Baseline(performance.loss_interval(days, answers.metric), levels, int(days["n"].sum()))
+    origin = fingerprint(run.path(asked["baseline"]), run.workspace.memory)
+    key = hash_json([run.monitor.endpoint, origin, signal["type"], list_productions(signal), asked,
+                     data_path(signal.get("reference_data"))])[:24]
+    blocks, promised = (losses.judged_blocks(days["n"], days[name]) for name in ("loss", "promised"))
+    promises = answers.kind in ("probability", "classes")
+    slope = performance.promise_slope(run.con, "baseline") if promises else float("nan")
+    return Baseline(performance.loss_interval(days, answers.metric), levels, int(days["n"].sum()), blocks,
+                    blocks - promised, slope, _release_day(run, signal), key)
+
+def _release_day(run: MonitorRun, signal: dict) -> int | None:
+    "Return the day after the last one that judged the model; None where the file names no such rows, or no dates"
+    table, asked = _baseline_table(run, signal), signal.get("properties") or {}
+    if not table or "day" not in asked: return None
+    moment = f"TRY_CAST(CAST({quote_sql(asked['day'])} AS VARCHAR) AS TIMESTAMP)"
+    last, = run.con.execute(f"SELECT max({moment}) FROM {table}").fetchone()
+    return losses.day_number(last) + 1 if last else None
+
+# %% ../../nbs/api/monitors/11_monitor.ipynb #7ca77240
+def _days_since(run: MonitorRun, signal: dict, span: Window, known: Baseline,
+                answers: performance.Answers) -> losses.DayLosses:
+    "Return the losses of the days since the release; those that an earlier look has kept are not read again"
+    at, file = f"{run.at:%Y-%m-%dT%H:%M:%SZ}", run.project.monitors / "losses" / known.key
+    whole, kept = losses.whole_days(span), losses.read_days(file, at)
+    first = known.released if known.released is not None else kept.first if kept else whole.start
+    if first >= whole.stop: first = whole.start     # Judged on later days than these: the window stands for itself
+    days = _sum_days(run, whole)    # Of the window's outcomes, which are in `judged`
+    begin = kept.end if kept and kept.first <= first < kept.end else first
+    if kept and begin > first: days = {**kept.days, **days}
+    if begin < whole.start:
+        span = Window(losses.midnight(begin), losses.midnight(whole.start))
+        days |= _read_days(run, signal, span, answers)
+    days = {day: sums for day, sums in days.items() if first <= day < whole.stop}
+    losses.KeptDays(first, whole.stop, at, days).keep(file)
+    return days
+
+def _sum_days(run: MonitorRun, days: range) -> losses.DayLosses:
+    "Add up the table `judged`, day by day"
+    sums = "SELECT day, count(*), sum(loss), coalesce(sum(promised), 0) FROM judged GROUP BY day"
+    rows = run.con.execute(sums).fetchall()
+    return {int(day): (float(n), float(loss), float(promised)) for day, n, loss, promised in rows if day in days}
+
+def _read_days(run: MonitorRun, signal: dict, span: Window, answers: performance.Answers) -> losses.DayLosses:
+    "Read the losses of days before the window from what the endpoint collected"
+    outputs = read_before(run, "outputs", {}, span)
+    if not {*answers.columns} <= {*signals.column_types(run.con, outputs)}: return {}
+    _judge(run, answers, outputs, _read_truth(run, signal.get("reference_data") or {}, span, Counts()))
+    return _sum_days(run, losses.whole_days(span))
+
+def _find_worse(run: MonitorRun, signal: dict, span: Window, known: Baseline,
+                answers: performance.Answers) -> tuple[float | None, str | None]:
+    "Return by how much the loss is surely higher, in the unit of the metric, and the day since which it is"
+    blocks = losses.served_blocks(_days_since(run, signal, span, known, answers))
+    run.served, rise = blocks, losses.find_rise(known.blocks, blocks.loss)
+    if not rise: return None, None
+    squared, mean = answers.metric == "rmse", known.loss.mean
+    least = np.sqrt(max(mean ** 2 + rise.least, 0)) - mean if squared else rise.least
+    since = f"{losses.midnight(blocks.first[rise.first]):%Y-%m-%d}" if rise.least > 0 else None
+    return float(least), since
 
 # %% ../../nbs/api/monitors/11_monitor.ipynb #19aed1e2
 class Estimate(performance.Expectation):
     "What can be expected without outcomes"
     metric: str
-    harm: bool          # Whether it is surely worse
+    harm: bool          # Whether it is surely worse, as far as past errors tell
     window: list[str]
 
-def _estimate(run: MonitorRun) -> Estimate | None:
-    "Return the expected loss of the newest predictions; None without a baseline"
+def _estimate(run: MonitorRun) -> tuple[Estimate | None, str]:
+    "Return the expected loss of the newest predictions; or why there is none, where there is a baseline"
     declared = run.monitor.signals.values()
-    for signal in (signal for signal in declared if signal["type"] == "model_performance"):
-        if not _baseline_table(run, signal): continue
-        drifts = [signal_window(run, other) for other in declared if other["type"] != "model_performance"]
-        span = drifts[0] if drifts else signal_window(run, signal)
-        outputs = read_production(run, "outputs", signal.get("production_data"), span)
-        answers = _find_answers(run, signal, outputs)
-        known = _read_baseline(run, signal, answers) if answers else None
-        if not answers or not known: return None
-        expected = performance.expected_loss(run.con, outputs, answers.level(), known.levels)
-        if expected["n"] < run.rules.min_rows: return None
-        metric = "mse" if answers.kind == "number" else answers.metric
-        return {**expected, "metric": metric, "harm": expected["low"] > 0, "window": span.text}
-    return None
+    judged = (one for one in declared if one["type"] == "model_performance" and _baseline_table(run, one))
+    signal = next(judged, None)
+    if not signal: return None, ""
+    drifts = [signal_window(run, other) for other in declared if other["type"] != "model_performance"]
+    span = drifts[0] if drifts else signal_window(run, signal)
+    outputs = read_production(run, "outputs", signal.get("production_data"), span)
+    answers = _find_answers(run, signal, outputs)
+    known = _read_baseline(run, signal, answers) if answers else None
+    if not answers or not known: return None, ""
+    promises, (least, most) = answers.kind in ("probability", "classes"), performance.FOLLOWS
+    if promises and not least < known.slope < most:
+        why = f"its slope is {known.slope:.2f} on the rows that judged the model, {least:g} to {most:g} is needed"
+        return None, f"the loss does not follow what the probabilities promise: {why}. Calibrate it on several months"
+    expected = _expect(run, outputs, answers, known)
+    if expected["n"] < run.rules.min_rows: return None, ""
+    metric = "mse" if answers.kind == "number" else answers.metric
+    return {**expected, "metric": metric, "harm": expected["low"] > 0, "window": span.text}, ""
+
+def _expect(run: MonitorRun, outputs: str, answers: performance.Answers, known: Baseline) -> performance.Expectation:
+    "Return the expected loss by what the probabilities promise, or by the level of the predictions"
+    if answers.kind not in ("probability", "classes"):
+        return performance.expected_loss(run.con, outputs, answers.level(), known.levels)
+    since = run.served.loss - run.served.promised if run.served else np.zeros(0)
+    errors = np.r_[known.errors, since]
+    return performance.promised_loss(run.con, outputs, answers.promised(), known.loss.mean, errors)
 
 # %% ../../nbs/api/monitors/11_monitor.ipynb #321a2a0d
 @dataclass
@@ -610,6 +689,7 @@ class Result:
     estimate: Estimate | None
     service: Service | dict
     breach: bool                        # Whether any signal with alerts has an alarm
+    unexpected: str = ""                # Why there is no estimate, where the reason is the model
     path: str = ""                      # Where it is kept
 
 HANDLERS: dict[str, Callable[[MonitorRun, dict], SignalResult]] = {
@@ -638,6 +718,28 @@ def run_monitor(
     result.path = str(path)
     write_whole(path, json.dumps(asdict(result), indent=1))
     return result
+
+# %% ../../nbs/api/monitors/11_monitor.ipynb #1335e7d0
+def first_moment(
+    root: Path | str,                   # The project's folder
+    file: Path | str,                   # The monitor's file
+    at: datetime | str,                 # When the monitor runs
+) -> datetime:
+    "Return the moment from which on a monitor reads what its endpoint collected"
+    project = Project(Path(root).resolve())
+    with TemporaryDirectory() as own, database(own) as con:
+        run = MonitorRun(project, read_monitor(project.root / file), utc(at), con, Workspace(project.root),
+                         _read_rules(project))
+        return min(_first_read(run, signal) for signal in run.monitor.signals.values())
+
+def _first_read(run: MonitorRun, signal: dict) -> datetime:
+    "Return the start of what a signal reads: the weeks before its window, its reference, or the days since the release"
+    span, reference = signal_window(run, signal), (signal.get("reference_data") or {}).get("data_window")
+    released = _release_day(run, signal) if signal["type"] == "model_performance" else None
+    starts = [_weeks_before(span).start, span.start - (span.end - span.start)]
+    if reference: starts.append(resolve_window(run.at, reference).start)
+    if released is not None: starts.append(losses.midnight(released))
+    return min(starts)
 
 # %% ../../nbs/api/monitors/11_monitor.ipynb #bbdd1f73
 def _read_rules(project: Project) -> signals.Rules:
@@ -669,10 +771,11 @@ def _run_signals(run: MonitorRun) -> Result:
         else: found[name] = _signal_result(signal, "runs on Azure only", span, "", [], 0)
     found = {name: found[name] for name in declared}
     _count_unmatched(run)
+    estimate, why = _estimate(run)
     breach, first = any(s["verdict"] == "breach" and s["alert"] for s in found.values()), next(iter(found.values()))
     return Result(run.monitor.name, run.monitor.endpoint, f"{run.at:%Y-%m-%dT%H:%M:%SZ}", first["window"],
-                  first["reference"], first["n"], asdict(run.counts), found, measured, _estimate(run),
-                  run.service or {}, breach)
+                  first["reference"], first["n"], asdict(run.counts), found, measured, estimate,
+                  run.service or {}, breach, why)
 
 _UNMATCHED = """SELECT count(*) FROM (SELECT "$request", "$row" FROM {inputs}) i
     FULL JOIN (SELECT "$request", "$row" FROM {outputs}) o USING ("$request", "$row")

@@ -68,7 +68,7 @@ ACCEPTED_FILE = "a Jupyter .ipynb file of format 3 or 4"
 
 def _convert(raw: dict, path: Path | str) -> dict:
     "A notebook of format 3, as Jupyter itself opens it: its cells stand in worksheets"
-    from nbformat import convert, from_dict
+    from mlops_nb.notebooks.formats import convert, from_dict
     return convert(from_dict(raw), 4)
 
 

@@ -18,10 +18,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from nbformat import NotebookNode
-
 from ..errors import StepFailed
 from ..files import write_whole
+from .formats import NotebookNode
 from .shell import Shell, is_clean_exit, open_shell, visible_text
 
 # %% ../../nbs/api/notebooks/08_engine.ipynb #5f0b8a17

@@ -19,12 +19,12 @@ from typing import Any
 
 import mistune
 import nh3
-from nbformat import NotebookNode
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers.python import PythonLexer
 
 from ..files import write_whole
+from .formats import NotebookNode
 
 # %% ../../nbs/api/notebooks/07_page.ipynb #3bd70c50
 # Tags: the values are in the table, an error is in its cell.

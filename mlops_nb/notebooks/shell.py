@@ -24,11 +24,11 @@ from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
 from IPython.core.error import StdinNotImplementedError
 from IPython.core.interactiveshell import InteractiveShell
-from nbformat import NotebookNode
 from traitlets import default
 from traitlets.config import Config
 
 from ..errors import MlopsError
+from .formats import NotebookNode
 
 # %% ../../nbs/api/notebooks/06_shell.ipynb #8f79a0ac
 class Outputs:

@@ -25,7 +25,6 @@ from typing import Any, NotRequired, Protocol, TypedDict
 from .. import files, times
 from ..databases import connect
 from ..errors import UserError
-from ..monitors.metrics import AZURE_ALARMS_ABOVE
 from ..project import Project
 from .policy import Action, MonitorResult, PastAction, Policy, decide, find_fault, is_time
 
@@ -126,6 +125,8 @@ def tagged_rows(
     tag: str,                   # The text of the tag
 ) -> list[dict[str, Any]]:      # As rows of a signal: feature, metric, value, azure_threshold, azure_breach, breach
     "Read from the tag what breached, as far as it says"
+    from mlops_nb.monitors.metrics import AZURE_ALARMS_ABOVE
+
     rows = []
     for text in re.findall(r"\{[^{}]*\}", tag):
         try: row = json.loads(text)

@@ -126,7 +126,8 @@ def measured_harm(
     if count_outcomes(result) < max(policy.min_outcomes, 1): return ""
     if seen.get("worse") is None or seen["worse"] <= policy.min_harm: return ""
     measured = f"{seen['metric']} is {seen['value']:.4f} [{seen['low']:.4f}, {seen['high']:.4f}]"
-    return f"{measured}, surely worse than {seen['baseline']:.4f} by {seen['worse']:.4f}"
+    since = f" since {seen['since']}" if seen.get("since") else ""
+    return f"{measured}, surely worse than {seen['baseline']:.4f} by {seen['worse']:.4f}{since}"
 
 # %% ../../nbs/api/retraining/01_policy.ipynb #e98a1f97
 def estimated_harm(

@@ -10,13 +10,14 @@ __all__ = ['DAY', 'RECORDS', 'MAX_LOG', 'KEPT_LOG', 'measure', 'disk_use', 'form
 import gzip
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..files import lock, whole
+from ..files import lock, scan, whole
 from ..project import Project
 from .references import find_named_jobs, list_unneeded_jobs
 from .workspace import Workspace, lock_job
@@ -24,12 +25,12 @@ from .workspace import Workspace, lock_job
 # %% ../../nbs/api/workspace/08_retention.ipynb #4075ad02
 def measure(path: Path) -> int:
     "Bytes on disk of a file or folder; 0 where it is gone"
-    files = [path] if not path.is_dir() or path.is_symlink() else path.rglob("*")
-    return sum(_blocks(file) for file in files)
+    if not path.is_dir() or path.is_symlink(): return _blocks(path.lstat)
+    return sum(_blocks(partial(entry.stat, follow_symlinks=False)) for entry in scan(path))
 
-def _blocks(path: Path) -> int:
+def _blocks(look: Callable[[], os.stat_result]) -> int:
     with suppress(OSError):
-        found = path.lstat()
+        found = look()
         return found.st_blocks * 512 if hasattr(found, "st_blocks") else found.st_size
     return 0
 

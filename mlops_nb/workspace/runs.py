@@ -68,5 +68,6 @@ def step_summaries(
 ) -> dict[str, str]:        # The line of each step that has left one
     "Read what steps say of themselves"
     if not workspace.project.mlflow_db.exists(): return {}
-    summaries = mlflow_store.tag_by_run(mlflow_store.tracking_uri(workspace.root), "mlops_nb.summary")
+    named = [run for run in runs.values() if run]
+    summaries = mlflow_store.tag_by_run(mlflow_store.tracking_uri(workspace.root), "mlops_nb.summary", named)
     return {name: summaries[run] for name, run in runs.items() if run in summaries}
