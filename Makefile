@@ -11,6 +11,9 @@ PYTEST = $(BIN)/$(if $(RESULTS),coverage run -m pytest --junitxml=$(RESULTS)/tes
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--custom-compile-command "make lock" pyproject.toml
 
+# OpenMP's threads sleep while they wait for each other: on a busy machine, spinning costs many times the work.
+export GOMP_SPINCOUNT ?= 0
+
 .DEFAULT_GOAL = help
 .PHONY: help schemas setup path loop lab sample lint quick test long portable tutorials docs unpublished bench prepare unchanged hooks wheel publish lock clean
 
