@@ -101,8 +101,10 @@ def read_choices(
 @click.option("--sheet", metavar="NAME", help="Of an Excel file; the first by default.")
 @click.option("--kind", "kinds", multiple=True, metavar="COLUMN=KIND",
               help="What a column holds: number, boolean, text, duration, time %d/%m/%Y ... Repeat it.")
+@click.option("--ci", type=click.Choice(["github", "azure-devops", "both"]), default="github", show_default=True,
+              help="Who tests and releases it: GitHub Actions, Azure DevOps, or both.")
 @json_option
-def new(path: Path, package: str, data: Path | None, target: str | None, source: str | None, as_json: bool,
+def new(path: Path, package: str, data: Path | None, target: str | None, source: str | None, ci: str, as_json: bool,
         **said) -> None:
     """Make a project in PATH, with stages that run on your data.
 
@@ -115,7 +117,7 @@ def new(path: Path, package: str, data: Path | None, target: str | None, source:
     In the new project, `make loop` goes from the table to a registered model, and `make test` checks everything.
     """
     from mlops_nb.scaffold.new import make_project
-    made = make_project(path, package, data, target, read_choices(**said), source)
+    made = make_project(path, package, data, target, read_choices(**said), source, ci)
     print_result(made, format_project(made), as_json)
 
 # %% ../../nbs/api/cli/10_new.ipynb #c7bc7922

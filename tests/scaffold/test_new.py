@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from tests.support import ROOT
+from tests.support import ROOT, pipeline_checks, pipeline_files
 from tests.support.projects import command, failures, make, turning, yields
 
 
@@ -298,3 +298,19 @@ def test_rows_without_a_time_may_be_left_out(tmp_path):
     assert "1 rows have no Tag and are left out" in command("new", "p", "--package", "plain", *options,
                                                             cwd=tmp_path).stdout
     assert "SKIP_UNTIMED = True" in source(tmp_path / "p/nbs/training/01_ingest.ipynb")
+
+
+@pytest.mark.parametrize("ci, folders", [("github", {".github"}), ("azure-devops", {".azure-pipelines"}),
+                                         ("both", {".github", ".azure-pipelines"})])
+def test_a_project_has_the_workflows_of_those_who_run_it(tmp_path, ci, folders):
+    failures(tmp_path / "failures.csv", rows=400)
+    command("new", "harvest", "--package", "harvest", "--data", "failures.csv", "--target", "failed", "--time", "when",
+            "--ci", ci, cwd=tmp_path)
+    project = tmp_path / "harvest"
+    assert {path.name for path in project.iterdir()} & {".github", ".azure-pipelines"} == folders
+    assert ("`.github/workflows`" in (project / "nbs/index.ipynb").read_text()) == (".github" in folders)
+    if ".azure-pipelines" in folders:
+        assert pipeline_files.names(project) == ["ci", "deployment", "environment", "monitoring", "training"]
+        [found] = pipeline_checks.problems(project)
+        assert found == "ci: test: 'git diff --exit-code' is not one make or mlops-nb command", "as at GitHub"
+    assert command("upgrade", "--dry-run", cwd=project).stdout.startswith("everything is as the template")
