@@ -45,7 +45,7 @@ def server(project, surroundings) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{probe.getsockname()[1]}"
-    words = [BIN / "mlops-nb", "lab", "--no-browser", "--port", address.rpartition(":")[2]]
+    words = [str(BIN / "mlops-nb"), "lab", "--no-browser", "--port", address.rpartition(":")[2]]
     log = project.parent / "lab.log"
     with log.open("w") as out:
         process = subprocess.Popen(words, cwd=project, env=surroundings, stdout=out, stderr=subprocess.STDOUT)
