@@ -22,7 +22,7 @@ setup: $(READY) ## Create .venv with the locked packages; the other commands do 
 path: ## Print the folder of the commands, for your PATH; in a job of Azure DevOps, put it there
 	@echo "$(if $(TF_BUILD),##vso[task.prependpath])$(CURDIR)/$(BIN)"
 
-loop: $(READY) ## Tell the whole story: train, release, serve a year of real flights, monitor, retrain, release again
+loop: $(READY) ## Run the whole life of the model: train, release, serve a year of real flights, monitor, retrain, release again
 	$(BIN)/mlops-nb loop
 
 lab: $(READY) ## Open the first stage in JupyterLab, with the packages of this project

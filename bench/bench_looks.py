@@ -51,7 +51,7 @@ def by_look(days: np.ndarray, seed: int) -> bool:
 def by_all(days: np.ndarray) -> int | None:
     "The week of the first alarm of the sequence"
     judged = judged_blocks(np.ones(30), days[:30])
-    served = served_blocks({day: (ROWS, ROWS * loss) for day, loss in enumerate(days[30:])})
+    served = served_blocks({day: (ROWS, ROWS * loss, 0.0) for day, loss in enumerate(days[30:])})
     for week in range(1, YEAR // 7 + 1):
         rise = find_rise(judged, served.loss[:week * 7 // BLOCK_DAYS])
         if rise and rise.least > 0: return week

@@ -118,7 +118,7 @@ def by_day(models: Models, trained: tuple, window: tuple) -> pd.DataFrame:
 def least_rise(models: Models, champion: tuple, until: pd.Timestamp, baseline: tuple) -> float | None:
     "By how much the loss is surely higher since the champion was judged"
     judged, served = by_day(models, *baseline), by_day(models, champion, (baseline[1][1], until))
-    days = {number: (row["count"], row["sum"]) for number, (_, row) in enumerate(served.iterrows())}
+    days = {number: (row["count"], row["sum"], 0.0) for number, (_, row) in enumerate(served.iterrows())}
     rise = find_rise(judged_blocks(judged["count"].to_numpy(float), judged["sum"].to_numpy()), served_blocks(days).loss)
     return rise.least if rise else None
 

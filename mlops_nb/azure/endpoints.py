@@ -252,7 +252,7 @@ class AzureEndpoints:
     def start(self, endpoint: str) -> None:
         "Refuse to start, for the same reason"
         raise UserError(f"endpoint {endpoint} of {self.workspace.name} cannot be started", accepted=_HERE,
-                        fix=f"mlops-nb deploy --on {self.workspace.name} makes it anew")
+                        fix=f"mlops-nb deploy --on {self.workspace.name} makes it again")
 
     def cursor(self, endpoint: str) -> None: return None     # Azure's metrics have times only
 

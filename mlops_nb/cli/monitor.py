@@ -41,6 +41,7 @@ def format_measures(result: dict) -> list[str]:
     if e := estimate:
         change = f"{e['change']:+.4f} ({e['low']:+.4f} to {e['high']:+.4f}) against the baseline"
         lines.append(f"without outcomes: {e['metric']} {e['value']:.4f} to be expected, {change}")
+    if why := result.get("unexpected"): lines.append(f"without outcomes: no loss can be expected, for {why}")
     if service.get("requests"):
         latency = f"{service['p50_ms']:.1f} ms (median), {service['p99_ms']:.1f} ms (99 %)"
         lines.append(f"{service['requests']:,} requests, {service['error_rate']:.2%} errors, {latency}")
@@ -58,8 +59,9 @@ def format_result(
         digest = signal.get("digest", "")
         lines += [format_row(row) for row in signal["rows"] if row["breach"] or row["azure_breach"] and not digest]
         if digest: lines.append(f"  {digest}")
-    left_out = ", ".join(f"{count:,} {name}" for name, count in result["counts"].items() if count)
-    return [*lines, *format_measures(result), f"left out or noted: {left_out or 'nothing'}"]
+    from mlops_nb.monitors.collected import describe_counts
+    left_out = describe_counts(result["counts"]) or "nothing"
+    return [*lines, *format_measures(result), f"left out or noted: {left_out}"]
 
 # %% ../../nbs/api/cli/06_monitor.ipynb #8ecdee46
 @click.command()

@@ -101,8 +101,10 @@ def read_choices(
 @click.option("--sheet", metavar="NAME", help="Of an Excel file; the first by default.")
 @click.option("--kind", "kinds", multiple=True, metavar="COLUMN=KIND",
               help="What a column holds: number, boolean, text, duration, time %d/%m/%Y ... Repeat it.")
+@click.option("--ci", type=click.Choice(["github", "azure-devops", "both"]), default="github", show_default=True,
+              help="Who tests and releases it: GitHub Actions, Azure DevOps, or both.")
 @json_option
-def new(path: Path, package: str, data: Path | None, target: str | None, source: str | None, as_json: bool,
+def new(path: Path, package: str, data: Path | None, target: str | None, source: str | None, ci: str, as_json: bool,
         **said) -> None:
     """Make a project in PATH, with stages that run on your data.
 
@@ -115,7 +117,7 @@ def new(path: Path, package: str, data: Path | None, target: str | None, source:
     In the new project, `make loop` goes from the table to a registered model, and `make test` checks everything.
     """
     from mlops_nb.scaffold.new import make_project
-    made = make_project(path, package, data, target, read_choices(**said), source)
+    made = make_project(path, package, data, target, read_choices(**said), source, ci)
     print_result(made, format_project(made), as_json)
 
 # %% ../../nbs/api/cli/10_new.ipynb #c7bc7922
@@ -158,21 +160,26 @@ def stage():
 @click.option("--pipeline", default="training", show_default=True, metavar="FOLDER",
               help="training, deployment or monitoring, or a file there: training/sweep.yml.")
 @click.option("--after", metavar="STEP",
-              help="Read the folder that this step writes; by default the last step that writes one.")
+              help="Read the folder that this step writes; by default the last step that writes one. With --before "
+                   "also an output of a step (prepare.prepared), or an input of the pipeline.")
+@click.option("--before", metavar="STEP", multiple=True,
+              help="Have this step read the new one, in every pipeline that joins the same steps. May be repeated.")
 @json_option
-def stage_new(name: str, pipeline: str, after: str | None, as_json: bool) -> None:
+def stage_new(name: str, pipeline: str, after: str | None, before: tuple[str, ...], as_json: bool) -> None:
     """Write a stage notebook, and make it a step of the pipeline. Generates its component, and shows the pipeline.
 
     \b
     mlops-nb stage new clean_rows --pipeline training --after ingest
+    mlops-nb stage new clean_rows --after ingest --before prepare
+    mlops-nb stage new clean_rows --before ingest
     """
     from mlops_nb.jobs.graph import outline_job, read_job
     from mlops_nb.scaffold.stage import new_stage, pipeline_file
     project = find_project()
     file = pipeline_file(project, pipeline)
-    before = outline_job(read_job(file)) if file.is_file() else "  nothing"
-    written = new_stage(project.root, name, pipeline, after)
-    lines = [*(f"{what}: {path}" for path, what in written.items()), "before:", before, "after:",
+    old = outline_job(read_job(file)) if file.is_file() else "  nothing"
+    written = new_stage(project.root, name, pipeline, after, before)
+    lines = [*(f"{what}: {path}" for path, what in written.items()), "before:", old, "after:",
              outline_job(read_job(file), name), f"next: open {next(iter(written))}"]
     print_result([{"path": str(path), "what": what} for path, what in written.items()], "\n".join(lines), as_json)
 

@@ -83,7 +83,7 @@ def stop(name: str, on: str) -> None:
 @click.command()
 @click.argument("model", metavar="NAME:VERSION")
 @click.option("--from", "origin", required=True, type=WORKSPACE, help="The workspace that has it.")
-@click.option("--to", required=True, type=WORKSPACE, help="The workspace that shall have it.")
+@click.option("--to", required=True, type=WORKSPACE, help="The workspace that gets it.")
 @json_option
 def share(model: str, origin: str, to: str, as_json: bool) -> None:
     """Bring a version of a model to another workspace. It goes through the registry that both sections of

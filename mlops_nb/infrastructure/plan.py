@@ -353,7 +353,7 @@ def apply_environment(
     planned = plan_environment(root, on, prune=prune, azure=azure)
     if planned.refused:
         raise UserError("Azure cannot change this in place:\n" + "\n".join(map(str, planned.refused)),
-                        fix="put the old value back, or destroy the environment and apply anew")
+                        fix="put the old value back, or destroy the environment and apply again")
     lacking = [finding for finding in check_rights(declaration, azure) if not finding.ok] if planned.todo else []
     if failing := planned.failing + lacking:
         raise UserError("nothing was begun, as it could not be finished:\n" + format_findings(failing))

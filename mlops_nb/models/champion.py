@@ -47,9 +47,10 @@ def unseen_rows(
     "Rows after the end of the champion's training"
     end = (version.tags if version else {}).get(TRAINED_UNTIL)
     fair = np.ones(len(day), bool) if end is None else (pd.to_datetime(day) >= pd.Timestamp(end)).to_numpy()
-    if fair.any(): return fair
-    champion = f"champion {version.name}:{version.version}"
-    raise UserError(f"{champion} was trained up to {end}, this window ends {day.max():%Y-%m-%d}",
+    later = day[fair].nunique()
+    if end is None or later > 1: return fair
+    champion, left = f"champion {version.name}:{version.version}", f"{later} later day{'s' * (later != 1)}, 2 needed"
+    raise UserError(f"{champion} was trained up to {end}, this window ends {day.max():%Y-%m-%d}: {left}",
                     accepted="a window that is later than the champion's training",
                     fix=f"--set inputs.{TEST_END} to a later day, with newer data")
 

@@ -330,7 +330,7 @@ class Traffic:
         champion = find_champion(self.project)
         folder = find_judged_data(Workspace(self.project.root), champion.run_id) if champion else None
         if folder: return str(folder)
-        raise MlopsError("no job is known that judged the champion: train once more, or begin anew with --fresh")
+        raise MlopsError("no job is known that judged the champion: train once more, or begin again with --fresh")
 
     def requests(self, window: Window) -> list[Request]:
         "Return the requests of a window"
@@ -520,7 +520,7 @@ def summarize(
 def _summarize_window(name: str, progress: Progress) -> dict[str, Any]:
     "Summarize a window"
     monitored, answers = (progress["done"].get(f"{name} {step}") for step in ("monitored", "answered"))
-    answer = "the story ends: what breached stays pending" if answers is None else describe_answers(answers)
+    answer = "the replay ends: what breached stays pending" if answers is None else describe_answers(answers)
     requests = progress["sent"].get(name, 0)
     if not monitored: return dict(requests=requests, performance=monitored, alarms=monitored, answer=answer)
     alarms = [signal for signal, verdict in monitored["signals"].items() if verdict == "breach"]
@@ -565,7 +565,7 @@ class Replay:
         with files.lock(self.project.lock("loop"), timeout=0) as mine:
             if not mine:
                 one, where = "one mlops-nb loop for each project", self.project.root
-                raise UserError(f"the story of {where} is being told already", accepted=one)
+                raise UserError(f"another mlops-nb loop is running in {where}", accepted=one)
             self.state.data["plan"] = asdict(self.scenario)
             self.state.save()
             self.first_model()
@@ -589,8 +589,8 @@ class Replay:
         changed = [key for key, value in asdict(scenario).items() if begun[key] != value and key not in free]
         if not changed: return replace(scenario, windows=[Window(**window) for window in begun["windows"]])
         options = ", ".join(f"{key} = {begun[key]}" for key in sorted(changed))
-        raise UserError(f"another story was begun here, with {options}",
-                        accepted="the same options, to go on with it", fix="mlops-nb loop --fresh begins anew")
+        raise UserError(f"another replay was begun here, with {options}",
+                        accepted="the same options, to go on with it", fix="mlops-nb loop --fresh begins again")
 
     def first_model(self):
         "Train and release what serves the first window"
@@ -611,7 +611,7 @@ class Replay:
         measured = describe_window(once(f"{name} monitored", "monitoring", lambda: operations.monitor(window)))
         self.view(name, "monitored", measured)
         if later is None:
-            return self.view(name, "done", f"{measured}; the story ends here, a breach stays pending")
+            return self.view(name, "done", f"{measured}; the replay ends here, a breach stays pending")
         self.view(name, "deciding", measured)
         answers = once(f"{name} answered", "retraining and release", lambda: operations.answer(window, later))
         self.view(name, "done", f"{measured}; {describe_answers(answers)}")

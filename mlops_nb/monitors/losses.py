@@ -21,7 +21,7 @@ from .windows import Window
 
 # %% ../../nbs/api/monitors/12_losses.ipynb #2c2785af
 BLOCK_DAYS, BLOCK_ROWS = 4, 30
-DayLosses = dict[int, tuple[float, float]]  # Day, counted from 1970-01-01: outcomes, and the sum of their losses
+DayLosses = dict[int, tuple[float, float, float]]   # Day from 1970-01-01: outcomes, sums of losses and promised ones
 
 def judged_blocks(
     rows: np.ndarray,   # Of each day that judged the model, in the order of time
@@ -34,22 +34,23 @@ def judged_blocks(
 @dataclass(frozen=True)
 class Blocks:
     "Days since the release, put together"
-    loss: np.ndarray    # Mean of each block
-    first: list[int]    # Its first day, counted from 1970-01-01
+    loss: np.ndarray        # Mean of each block
+    promised: np.ndarray    # Mean loss that the probabilities promised, 0 where there are none
+    first: list[int]        # Its first day, counted from 1970-01-01
 
 def served_blocks(
     days: DayLosses,    # Since the release
 ) -> Blocks:            # Without days at the end that do not fill a block
     "Put the days since the release together"
-    means, first = list[float](), list[int]()
-    begun, rows, total = None, 0.0, 0.0
+    means, first = list[np.ndarray](), list[int]()
+    begun, total = None, np.zeros(3)
     for day in range(min(days, default=0), max(days, default=-1) + 1):
-        n, loss = days.get(day, (0.0, 0.0))
-        begun, rows, total = day if begun is None else begun, rows + n, total + loss
-        if day - begun + 1 < BLOCK_DAYS or rows < BLOCK_ROWS: continue
-        means, first = [*means, total / rows], [*first, begun]
-        begun, rows, total = None, 0.0, 0.0
-    return Blocks(np.array(means), first)
+        begun, total = day if begun is None else begun, total + days.get(day, (0.0, 0.0, 0.0))
+        if day - begun + 1 < BLOCK_DAYS or total[0] < BLOCK_ROWS: continue
+        means, first = [*means, total[1:] / total[0]], [*first, begun]
+        begun, total = None, np.zeros(3)
+    loss, promised = np.reshape(means, (-1, 2)).T
+    return Blocks(loss, promised, first)
 
 # %% ../../nbs/api/monitors/12_losses.ipynb #29a601bc
 def log_e(
@@ -160,7 +161,7 @@ def read_days(
     "Read the days that were kept"
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-        days = {int(day): (float(n), float(loss)) for day, (n, loss) in found["days"].items()}
+        days = {int(day): (float(n), float(loss), float(said)) for day, (n, loss, said) in found["days"].items()}
         kept = KeptDays(int(found["first"]), int(found["end"]), str(found["at"]), days)
     except (OSError, ValueError, KeyError, TypeError, AttributeError): return None
     return kept if kept.at <= at else None

@@ -146,6 +146,7 @@ class MonitorRun:
     service: Service | None = None                              # From `read_served`
     reference_names: list[str] = field(default_factory=list)    # Columns of the references that the file names
     earlier: set[str] = field(default_factory=set)  # Tables of the weeks before a window
+    served: losses.Blocks | None = None     # Days since the release with outcomes, once they were read
 
     def path(self, reference: str) -> Path:
         "Return where data lies that the file names"
@@ -433,7 +434,7 @@ def _block_importances(run: MonitorRun, found: Comparison, plan: history.Plan, w
 # %% ../../nbs/api/monitors/11_monitor.ipynb #af6a2933
 _JUDGED = """CREATE OR REPLACE TEMP TABLE judged AS SELECT * FROM (
     SELECT o."$time" // 86400000000 AS day, {p} AS p, known.value AS y, known.label, {predicted} AS predicted,
-        {loss} AS loss
+        {loss} AS loss, {promised} AS promised
     FROM {outputs} o JOIN {known} AS known ON o."$request" = known.request AND o."$row" = known.row)
 WHERE {truth} IS NOT NULL AND loss IS NOT NULL AND isfinite(loss)"""
 
@@ -457,7 +458,7 @@ def _judge(run: MonitorRun, answers: performance.Answers, outputs: str, known: s
     "Make the table `judged` of predictions and outcomes"
     loss, truth = answers.loss("known.label", "known.value", "o."), "y" if answers.kind == "number" else "label"
     run.con.execute(_JUDGED.format(p=answers.level("o."), predicted=answers.predicted("o."), loss=loss,
-                                   outputs=outputs, known=known, truth=truth))
+                                   promised=answers.promised("o."), outputs=outputs, known=known, truth=truth))
 
 def _prediction(signal: dict) -> str:
     "Return the column of the prediction"
@@ -513,6 +514,8 @@ class Baseline:
     levels: performance.LossByLevel
     n: int                  # Rows
     blocks: np.ndarray      # Mean loss of each block of days
+    errors: np.ndarray      # Of each block: mean loss less the mean that the probabilities promised
+    slope: float            # From `performance.promise_slope`; NaN where nothing is promised
     released: int | None    # The day after the last one, counted from 1970-01-01; None where days are no dates
     key: str                # Changes with the baseline
 
@@ -570,7 +573,7 @@ def _read_baseline(run: MonitorRun, signal: dict, answers: performance.Answers) 
     if not table: return None
     y, day = _baseline_target(signal), quote_sql(asked["day"]) if "day" in asked else "1"
     loss = answers.loss(performance.label_sql(y), f"TRY_CAST({y} AS DOUBLE)")
-    columns = f"{day} AS day, {answers.level()} AS p, {loss} AS loss"
+    columns = f"{day} AS day, {answers.level()} AS p, {loss} AS loss, {answers.promised()} AS promised"
     complete = f"FROM (SELECT {columns} FROM {table} WHERE {y} IS NOT NULL) WHERE p IS NOT NULL AND isfinite(loss)"
     run.con.execute(f"CREATE OR REPLACE TEMP TABLE baseline AS SELECT * {complete}")
     days = performance.daily_sums(run.con, "baseline")
@@ -578,8 +581,11 @@ def _read_baseline(run: MonitorRun, signal: dict, answers: performance.Answers) 
     origin = fingerprint(run.path(asked["baseline"]), run.workspace.memory)
     key = hash_json([run.monitor.endpoint, origin, signal["type"], list_productions(signal), asked,
                      data_path(signal.get("reference_data"))])[:24]
-    return Baseline(performance.loss_interval(days, answers.metric), levels, int(days["n"].sum()),
-                    losses.judged_blocks(days["n"], days["loss"]), _release_day(run, signal), key)
+    blocks, promised = (losses.judged_blocks(days["n"], days[name]) for name in ("loss", "promised"))
+    promises = answers.kind in ("probability", "classes")
+    slope = performance.promise_slope(run.con, "baseline") if promises else float("nan")
+    return Baseline(performance.loss_interval(days, answers.metric), levels, int(days["n"].sum()), blocks,
+                    blocks - promised, slope, _release_day(run, signal), key)
 
 def _release_day(run: MonitorRun, signal: dict) -> int | None:
     "Return the day after the last one that judged the model; None where the file names no such rows, or no dates"
@@ -609,8 +615,9 @@ def _days_since(run: MonitorRun, signal: dict, span: Window, known: Baseline,
 
 def _sum_days(run: MonitorRun, days: range) -> losses.DayLosses:
     "Add up the table `judged`, day by day"
-    rows = run.con.execute("SELECT day, count(*), sum(loss) FROM judged GROUP BY day").fetchall()
-    return {int(day): (float(n), float(loss)) for day, n, loss in rows if day in days}
+    sums = "SELECT day, count(*), sum(loss), coalesce(sum(promised), 0) FROM judged GROUP BY day"
+    rows = run.con.execute(sums).fetchall()
+    return {int(day): (float(n), float(loss), float(promised)) for day, n, loss, promised in rows if day in days}
 
 def _read_days(run: MonitorRun, signal: dict, span: Window, answers: performance.Answers) -> losses.DayLosses:
     "Read the losses of days before the window from what the endpoint collected"
@@ -623,7 +630,7 @@ def _find_worse(run: MonitorRun, signal: dict, span: Window, known: Baseline,
                 answers: performance.Answers) -> tuple[float | None, str | None]:
     "Return by how much the loss is surely higher, in the unit of the metric, and the day since which it is"
     blocks = losses.served_blocks(_days_since(run, signal, span, known, answers))
-    rise = losses.find_rise(known.blocks, blocks.loss)
+    run.served, rise = blocks, losses.find_rise(known.blocks, blocks.loss)
     if not rise: return None, None
     squared, mean = answers.metric == "rmse", known.loss.mean
     least = np.sqrt(max(mean ** 2 + rise.least, 0)) - mean if squared else rise.least
@@ -634,25 +641,37 @@ def _find_worse(run: MonitorRun, signal: dict, span: Window, known: Baseline,
 class Estimate(performance.Expectation):
     "What can be expected without outcomes"
     metric: str
-    harm: bool          # Whether it is surely worse
+    harm: bool          # Whether it is surely worse, as far as past errors tell
     window: list[str]
 
-def _estimate(run: MonitorRun) -> Estimate | None:
-    "Return the expected loss of the newest predictions; None without a baseline"
+def _estimate(run: MonitorRun) -> tuple[Estimate | None, str]:
+    "Return the expected loss of the newest predictions; or why there is none, where there is a baseline"
     declared = run.monitor.signals.values()
-    for signal in (signal for signal in declared if signal["type"] == "model_performance"):
-        if not _baseline_table(run, signal): continue
-        drifts = [signal_window(run, other) for other in declared if other["type"] != "model_performance"]
-        span = drifts[0] if drifts else signal_window(run, signal)
-        outputs = read_production(run, "outputs", signal.get("production_data"), span)
-        answers = _find_answers(run, signal, outputs)
-        known = _read_baseline(run, signal, answers) if answers else None
-        if not answers or not known: return None
-        expected = performance.expected_loss(run.con, outputs, answers.level(), known.levels)
-        if expected["n"] < run.rules.min_rows: return None
-        metric = "mse" if answers.kind == "number" else answers.metric
-        return {**expected, "metric": metric, "harm": expected["low"] > 0, "window": span.text}
-    return None
+    judged = (one for one in declared if one["type"] == "model_performance" and _baseline_table(run, one))
+    signal = next(judged, None)
+    if not signal: return None, ""
+    drifts = [signal_window(run, other) for other in declared if other["type"] != "model_performance"]
+    span = drifts[0] if drifts else signal_window(run, signal)
+    outputs = read_production(run, "outputs", signal.get("production_data"), span)
+    answers = _find_answers(run, signal, outputs)
+    known = _read_baseline(run, signal, answers) if answers else None
+    if not answers or not known: return None, ""
+    promises, (least, most) = answers.kind in ("probability", "classes"), performance.FOLLOWS
+    if promises and not least < known.slope < most:
+        why = f"its slope is {known.slope:.2f} on the rows that judged the model, {least:g} to {most:g} is needed"
+        return None, f"the loss does not follow what the probabilities promise: {why}. Calibrate it on several months"
+    expected = _expect(run, outputs, answers, known)
+    if expected["n"] < run.rules.min_rows: return None, ""
+    metric = "mse" if answers.kind == "number" else answers.metric
+    return {**expected, "metric": metric, "harm": expected["low"] > 0, "window": span.text}, ""
+
+def _expect(run: MonitorRun, outputs: str, answers: performance.Answers, known: Baseline) -> performance.Expectation:
+    "Return the expected loss by what the probabilities promise, or by the level of the predictions"
+    if answers.kind not in ("probability", "classes"):
+        return performance.expected_loss(run.con, outputs, answers.level(), known.levels)
+    since = run.served.loss - run.served.promised if run.served else np.zeros(0)
+    errors = np.r_[known.errors, since]
+    return performance.promised_loss(run.con, outputs, answers.promised(), known.loss.mean, errors)
 
 # %% ../../nbs/api/monitors/11_monitor.ipynb #321a2a0d
 @dataclass
@@ -670,6 +689,7 @@ class Result:
     estimate: Estimate | None
     service: Service | dict
     breach: bool                        # Whether any signal with alerts has an alarm
+    unexpected: str = ""                # Why there is no estimate, where the reason is the model
     path: str = ""                      # Where it is kept
 
 HANDLERS: dict[str, Callable[[MonitorRun, dict], SignalResult]] = {
@@ -751,10 +771,11 @@ def _run_signals(run: MonitorRun) -> Result:
         else: found[name] = _signal_result(signal, "runs on Azure only", span, "", [], 0)
     found = {name: found[name] for name in declared}
     _count_unmatched(run)
+    estimate, why = _estimate(run)
     breach, first = any(s["verdict"] == "breach" and s["alert"] for s in found.values()), next(iter(found.values()))
     return Result(run.monitor.name, run.monitor.endpoint, f"{run.at:%Y-%m-%dT%H:%M:%SZ}", first["window"],
-                  first["reference"], first["n"], asdict(run.counts), found, measured, _estimate(run),
-                  run.service or {}, breach)
+                  first["reference"], first["n"], asdict(run.counts), found, measured, estimate,
+                  run.service or {}, breach, why)
 
 _UNMATCHED = """SELECT count(*) FROM (SELECT "$request", "$row" FROM {inputs}) i
     FULL JOIN (SELECT "$request", "$row" FROM {outputs}) o USING ("$request", "$row")

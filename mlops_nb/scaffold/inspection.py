@@ -33,7 +33,7 @@ def infer_task(
         return "classification", f"it is {'true or false' if set(known) <= {True, False} else f'text with {values}'}"
     if pd.api.types.is_bool_dtype(target): return "classification", "it is true or false"
     if (known % 1 == 0).all() and known.nunique() <= MAX_CLASSES:
-        return "classification", f"it is a whole number with {values}"
+        return "classification", "it is 0 or 1" if set(known) == {0, 1} else f"it is a whole number with {values}"
     return "regression", f"it is a number with {values}"
 
 # %% ../../nbs/api/scaffold/01_inspection.ipynb #eece1f32

@@ -62,10 +62,10 @@ def render_folder(
     flags: set[str],            # Which `if-` hold
     values: Mapping[str, object],
 ) -> dict[str, str]:            # Path in the project: text
-    "Render all files of a template; `dot-` stands for a leading dot, which packaging tools pass over"
+    "Render all files of a template: `dot-a` is `.a` in the project, and `a.template` is `a`"
     rendered = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts):
-        name = re.sub(r"(^|/)dot-", r"\1.", path.relative_to(folder).as_posix())
+        name = re.sub(r"(^|/)dot-", r"\1.", path.relative_to(folder).as_posix()).removesuffix(".template")
         render = render_notebook if path.suffix == ".ipynb" else render_text
         rendered[name] = render(path.read_text(encoding="utf-8"), flags, values)
     return rendered
@@ -86,7 +86,9 @@ SHARED = (
     "pipelines/monitoring/traffic.yml", "pipelines/monitoring/rollout.yml", "pipelines/environment/*.yml",
     "pipelines/environment/compute/*.yml", "pipelines/environment/datastore/*.yml",
     ".github/workflows/training.yml", ".github/workflows/deployment.yml", ".github/workflows/monitoring.yml",
-    ".github/workflows/environment.yml", ".github/actions/setup/action.yml", ".github/CODEOWNERS")
+    ".github/workflows/environment.yml", ".github/actions/setup/action.yml", ".github/CODEOWNERS",
+    ".azure-pipelines/training.yml", ".azure-pipelines/deployment.yml", ".azure-pipelines/monitoring.yml",
+    ".azure-pipelines/environment.yml", ".azure-pipelines/templates/*.yml")
 
 def shared_root() -> Path:
     "Return the folder below which the shared files are"
@@ -188,7 +190,7 @@ def render_shared(
         text, folder = path.read_text(encoding="utf-8"), name.split("/")[1]
         if name in LEFT_OUT["random" if "random" in flags else "time"]: continue
         if name.endswith(".ipynb"): rendered[name] = without_outputs(rename_package(text, package))
-        elif name.startswith(".github"): rendered[name] = render_workflow(text, package)
+        elif name.startswith((".github", ".azure-pipelines")): rendered[name] = render_workflow(text, package)
         elif name.endswith("monitoring/rollout.yml"): rendered[name] = render_rollout(text, values)
         else: rendered[name] = render_pipeline(text, folder, flags, values)
     return rendered

@@ -7,6 +7,7 @@ __all__ = ['docs']
 
 # %% ../../nbs/api/site/09_cli.ipynb #85f0293b
 import json
+from functools import partial
 
 import click
 
@@ -28,6 +29,7 @@ def docs(serve: bool, port: int, as_json: bool) -> None:
     Links that lead nowhere, and anything that a page would load from another host, are errors.
     """
     from mlops_nb.site import build
-    if serve: return build.serve(find_project(), port, click.echo)
-    site = build.build(find_project())
+    progress = partial(click.echo, err=True)
+    if serve: return build.serve(find_project(), port, click.echo, progress)
+    site = build.build(find_project(), progress)
     click.echo(json.dumps(site) if as_json else f"{site['pages']} pages in {site['folder']}, {site['seconds']} s")

@@ -36,6 +36,7 @@ from mlops_nb.tables.layout import (
     Layout,
     describe_layout,
     find_layout,
+    find_packing,
     list_files,
     open_text,
     read_names,
@@ -48,8 +49,7 @@ def _quote(path: Path | str) -> str: return "'" + str(path).replace("'", "''") +
 
 def _as_utf8(file: Path, layout: Layout, folder: Path, number: int) -> Path:
     "A file that DuckDB reads as it is; others are written again as UTF-8"
-    plain = file.suffix.lower() not in (".bz2", ".xz", ".zip", ".gz")
-    if plain and layout.encoding in ("utf-8", "utf-8-sig"): return file
+    if not find_packing(file) and layout.encoding in ("utf-8", "utf-8-sig"): return file
     copy = folder / f"{number}.txt"
     with open_text(file, layout.encoding) as text, open(copy, "w", encoding="utf-8", newline="") as out:
         while block := text.read(1 << 20): out.write(block)

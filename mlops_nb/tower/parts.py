@@ -21,6 +21,7 @@ from markupsafe import Markup
 
 from ..contract import TEST_END, TRAIN_END, TRAIN_START
 from ..jobs.progress import format_duration
+from ..monitors.collected import describe_counts
 from ..retraining.events import EventRecord
 from ..serving.endpoints import Deployment, Endpoint
 from ..times import parse_time
@@ -275,7 +276,7 @@ def drift_part(
              for feature, measures in rows.items()}
     last = results[-1]
     signals = [Signal(name, format_name(signal["type"]), signal["verdict"]) for name, signal in last["signals"].items()]
-    set_aside = ", ".join(f"{count:,} {name}" for name, count in (last.get("counts") or {}).items() if count)
+    set_aside = describe_counts(last.get("counts") or {})
     first_day, last_day = map(format_day, last["window"])
     features = [_feature(names, feature, results, _metric(measures)) for feature, measures in [*rows.items()][:most]]
     return Drift(heat_map(names, cells, "Drift by feature and window"), features, signals, first_day, last_day,

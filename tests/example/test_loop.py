@@ -131,7 +131,7 @@ def test_another_plan_does_not_mix_with_it(summary, project):
     done = subprocess.run([*COMMAND, "--seed", "3"], cwd=project, capture_output=True, text=True)
     assert (
         done.returncode == 2
-        and "another story was begun here, with seed = 0" in done.stderr
+        and "another replay was begun here, with seed = 0" in done.stderr
         and "--fresh" in done.stderr
     )
 

@@ -8,10 +8,10 @@ import pytest
 from tests.support.projects import command, harvest
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory) -> Path:
+@pytest.fixture
+def project(tmp_path) -> Path:
     "A hundred days of machines that fail"
-    return harvest(tmp_path_factory.mktemp("recipe"), rows=2400)
+    return harvest(tmp_path, rows=2400)
 
 
 def retrain(project: Path, train_end: str, test_end: str, **inputs) -> dict:

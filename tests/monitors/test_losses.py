@@ -25,7 +25,7 @@ def history(draw, correlation: float, rise: float = 0.0, since: int = 0) -> np.n
 def first_alarm(days: np.ndarray, weeks=LOOKS) -> int | None:
     "The week of the first alarm"
     judged = losses.judged_blocks(np.ones(30), days[:30])
-    served = losses.served_blocks({day: (100.0, 100 * loss) for day, loss in enumerate(days[30:])})
+    served = losses.served_blocks({day: (100.0, 100 * loss, 0.0) for day, loss in enumerate(days[30:])})
     for week in weeks:
         rise = losses.find_rise(judged, served.loss[:week * 7 // losses.BLOCK_DAYS])
         if rise and rise.least > 0: return week
@@ -55,7 +55,7 @@ def test_the_bound_is_what_was_added_at_most():
     for _ in range(100):
         days = history(draw, 0, 2.0)
         judged = losses.judged_blocks(np.ones(30), days[:30])
-        served = losses.served_blocks({day: (100.0, 100 * loss) for day, loss in enumerate(days[30:])})
+        served = losses.served_blocks({day: (100.0, 100 * loss, 0.0) for day, loss in enumerate(days[30:])})
         rises = [losses.find_rise(judged, served.loss[:week * 7 // losses.BLOCK_DAYS]) for week in LOOKS]
         over.append(any(rise and rise.least > 2.0 for rise in rises))
     assert np.mean(over) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 100)
@@ -141,3 +141,45 @@ def test_too_few_days_tell_nothing(site):
     serve(site, range(0, 4), wrong=0.5)
     found = look(site, 4)
     assert found["worse"] is None and found["since"] is None and found["value"] > found["baseline"]
+
+
+# What to expect without outcomes
+
+def entropy(p: np.ndarray) -> float: return float(-(p * np.log(p) + (1 - p) * np.log(1 - p)).mean())
+
+
+def test_without_outcomes_the_probabilities_say_what_loss_to_expect(site):
+    "The week's predictions are less decided than those that judged the model; no outcome of the week is known"
+    draw = np.random.default_rng(5)
+    undecided = draw.uniform(0.4, 0.6, 600)
+    for i, p in enumerate(undecided):
+        site.line("blue/model_outputs", START + timedelta(minutes=16 * i), f"r{i}", [{"probability": float(p)}])
+    result = site.run()
+    expected = result["estimate"]
+    assert result["performance"] is None and result["unexpected"] == ""
+    assert expected["value"] == pytest.approx(entropy(undecided)) and expected["n"] == 600
+    judged = pd.read_parquet(site.root / "baseline/data.parquet")
+    lost = -np.log(np.where(judged.late > 0, judged.probability, 1 - judged.probability))
+    assert expected["change"] == pytest.approx(entropy(undecided) - lost.mean())
+    assert expected["low"] < expected["change"] < expected["high"] and expected["harm"] == (expected["low"] > 0)
+
+
+def test_the_band_is_what_the_estimate_has_missed_by_before(site):
+    serve(site, range(0, 21))
+    calm = site.run(START + timedelta(days=21))["estimate"]
+    shutil.rmtree(site.root / ".mlops/monitors")
+    serve(site, range(21, 42), wrong=0.5)
+    wild = site.run(START + timedelta(days=42))["estimate"]
+    assert wild["high"] - wild["change"] > 3 * (calm["high"] - calm["change"])
+    assert abs(wild["change"]) < 0.1 and not wild["harm"], "the predictions are the same; what came true is not"
+
+
+def test_a_model_that_is_too_sure_gets_no_estimate(site):
+    baseline = site.root / "baseline/data.parquet"
+    table = pd.read_parquet(baseline)
+    odds = (table.probability / (1 - table.probability)) ** 6
+    table.assign(probability=odds / (1 + odds)).to_parquet(baseline)
+    serve(site, range(0, 7))
+    result = site.run()
+    assert result["estimate"] is None
+    assert "does not follow what the probabilities promise" in result["unexpected"] and "slope" in result["unexpected"]

@@ -1,6 +1,8 @@
 "`mlops-nb new`: a project of one's own, whose own commands pass untouched"
 import json
+import os
 import re
+import subprocess
 import tomllib
 import urllib.request
 from pathlib import Path
@@ -9,7 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from tests.support import ROOT
+from tests.support import ROOT, pipeline_checks, pipeline_files
 from tests.support.projects import command, failures, make, turning, yields
 
 
@@ -128,6 +130,20 @@ def test_a_retraining_that_is_better_is_released(tmp_path):
 @pytest.mark.long
 def test_the_tests_of_a_classification_with_a_time_pass_untouched(harvest):
     assert "2 passed" in make(harvest[0], "test")
+
+
+@pytest.mark.long
+def test_the_tests_of_a_project_with_a_time_pass_in_an_environment_of_its_own(tmp_path):
+    "The Makefile as it is: it makes .venv, resolves and installs all packages, and runs everything"
+    data = failures(tmp_path / "failures.csv")
+    command("new", "harvest", "--package", "harvest", "--data", data, "--target", "failed", "--time", "when",
+            cwd=tmp_path)
+    project = tmp_path / "harvest"
+    env = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    done = subprocess.run(["make", "test"], cwd=project, env=env, capture_output=True, text=True, timeout=3600)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-6000:]
+    assert "nothing is stale" in done.stdout and "2 passed" in done.stdout
+    assert (project / ".venv/bin/mlops-nb").is_file() and (project / "requirements.lock").is_file()
 
 
 def test_fresh_asks_before_anything_is_moved(harvest):
@@ -282,3 +298,19 @@ def test_rows_without_a_time_may_be_left_out(tmp_path):
     assert "1 rows have no Tag and are left out" in command("new", "p", "--package", "plain", *options,
                                                             cwd=tmp_path).stdout
     assert "SKIP_UNTIMED = True" in source(tmp_path / "p/nbs/training/01_ingest.ipynb")
+
+
+@pytest.mark.parametrize("ci, folders", [("github", {".github"}), ("azure-devops", {".azure-pipelines"}),
+                                         ("both", {".github", ".azure-pipelines"})])
+def test_a_project_has_the_workflows_of_those_who_run_it(tmp_path, ci, folders):
+    failures(tmp_path / "failures.csv", rows=400)
+    command("new", "harvest", "--package", "harvest", "--data", "failures.csv", "--target", "failed", "--time", "when",
+            "--ci", ci, cwd=tmp_path)
+    project = tmp_path / "harvest"
+    assert {path.name for path in project.iterdir()} & {".github", ".azure-pipelines"} == folders
+    assert ("`.github/workflows`" in (project / "nbs/index.ipynb").read_text()) == (".github" in folders)
+    if ".azure-pipelines" in folders:
+        assert pipeline_files.names(project) == ["ci", "deployment", "environment", "monitoring", "training"]
+        [found] = pipeline_checks.problems(project)
+        assert found == "ci: test: 'git diff --exit-code' is not one make or mlops-nb command", "as at GitHub"
+    assert command("upgrade", "--dry-run", cwd=project).stdout.startswith("everything is as the template")

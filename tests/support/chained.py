@@ -205,14 +205,14 @@ def days() -> pd.DataFrame:
     return pd.DataFrame([{"day": day.isoformat(), **row} for day in every for row in flights(draw, day, 20)])
 
 
-def repository(azure, folder: Path) -> Path:
+def repository(azure, folder: Path, dispatch_to: str = REPOSITORY) -> Path:
     "This repository, with the small pipeline in the place of its own"
     root = copy_of(folder, lambda name: name.startswith(LEFT_OUT) and not name.startswith(NEEDED))
     sections = "".join(
         f"[{on}]\n"
         + "".join(f"{key} = {value}\n" for key, value in azure.workspace(on).items())
         + f"registry = shared\nidentity = id-{on}\nendpoint_suffix = {'' if on == 'production' else f'-{on}'}\n"
-        + (f"push = logic_app\ndispatch_to = {REPOSITORY}\n" if on == "production" else "")
+        + (f"push = logic_app\ndispatch_to = {dispatch_to}\n" if on == "production" else "")
         for on in PLACES
     )
     days().to_csv(root / "days.csv", index=False)

@@ -186,7 +186,7 @@ def test_the_page_says_what_serves_since_when_and_why(file):
     assert "version 2 since 1 Aug 2013" in said
     assert "surely worse than 0.4700" in said and "cool-down until" in said
     assert "too many bad answers" in said and "RolledBack" in said and "not a breach:" in said
-    assert "12 late, 3 missing" in said
+    assert "12 outcomes that were not known yet, 3 predictions without an outcome" in said
 
 
 def test_what_comes_from_outside_is_text(file):

@@ -11,7 +11,8 @@ if "--on" not in words:
 place = words[words.index("--on") + 1]
 with (folder / "calls.jsonl").open("a") as file:
     file.write(json.dumps({"words": words, "set": os.environ.get("MLOPS_NB_SET", ""),
-                           "token": bool(os.environ.get("GITHUB_TOKEN"))}) + "\n")
+                           "token": bool(os.environ.get("GITHUB_TOKEN") or os.environ.get("SYSTEM_ACCESSTOKEN"))})
+               + "\n")
 answer = json.loads((folder / "answers.json").read_text())[f"{words[0]} {place}"]
 print(json.dumps(answer["says"]))
 sys.exit(answer.get("code", 0))
