@@ -149,7 +149,7 @@ def format_decision(row: "EventRecord") -> str:
 @click.option("--at", metavar="TIME", help="Decide as if it were this time (ISO 8601): for a replay of the past.")
 @json_option
 def dispatch(on: str | None, at: str | None, as_json: bool) -> None:
-    """Decide about pending breaches; start the training that was decided. It runs on GitHub or Azure DevOps.
+    """Decide about pending breaches; start the training pipeline. It runs at GitHub or Azure DevOps.
 
     \b
     mlops-nb dispatch --on production
