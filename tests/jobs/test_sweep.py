@@ -50,11 +50,11 @@ def brute_force(run: SweepRun, store: Store) -> list[int]:
         own = store.values[trial.run_id]
         others = [store.values[other.run_id] for other in run.trials.items
                   if other is not trial and store.values[other.run_id]]
-        if own and should_stop(run.policy, own, others, minimize=True): stopped.append(trial.number)
+        if own and should_stop(run.policy or {}, own, others, minimize=True): stopped.append(trial.number)
     return stopped
 
 
-@pytest.mark.parametrize("policy", POLICIES, ids=[policy["type"] for policy in POLICIES])
+@pytest.mark.parametrize("policy", POLICIES, ids=[str(policy["type"]) for policy in POLICIES])
 def test_the_same_trials_are_stopped_as_by_looking_at_all_of_them(tmp_path, policy):
     store, chance, stopped = Store(), random.Random(7), 0
     run = begin(tmp_path, policy, 60, store)
