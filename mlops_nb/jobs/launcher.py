@@ -64,7 +64,7 @@ def fork_obstacle() -> str:  # Empty where forking is safe
 # %% ../../nbs/api/jobs/05_launcher.ipynb #45e22483
 THREADLESS_VARIABLES = {"OPENBLAS_NUM_THREADS": "1", "OPENBLAS_THREAD_TIMEOUT": "20",
                         "JE_ARROW_MALLOC_CONF": "background_thread:false"}
-STEP_VARIABLES = {"GOMP_SPINCOUNT": "2000", "NUMPY_MADVISE_HUGEPAGE": "0"}  # of every step, forked or not
+STEP_VARIABLES = {"GOMP_SPINCOUNT": "0", "NUMPY_MADVISE_HUGEPAGE": "0"}  # of every step, forked or not
 
 # %% ../../nbs/api/jobs/05_launcher.ipynb #4b6ad04e
 ALWAYS_IMPORTED = ("mlops_nb.step", "mlops_nb.notebooks.engine", "mlops_nb.notebooks.page", "IPython.core.completer",

@@ -102,6 +102,11 @@ def test_a_step_may_ask_for_threads_of_its_own(project):
     assert (found["omp"], found["threads"]) == ("1", [1])
 
 
+def test_threads_of_a_step_sleep_while_they_wait_for_each_other(project):
+    "On a table of ten classes and 1,347 rows, waiting in a loop cost ten times the work itself"
+    assert saw(project.run(str(pipeline(project, {"first": [SEE, LOOK, WRITE]}))), "first")["spin"] == "0"
+
+
 SHARES = [("train", ["train"], 8), ("train", ["train", "report"], 8), ("train", ["train", "other"], 4),
           ("report", ["train", "report"], 4), ("last", ["last"], 8), ("report", ["report", "last"], 4)]
 
