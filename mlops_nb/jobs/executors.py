@@ -45,7 +45,8 @@ class RunStore(Protocol):
     "Opens and closes MLflow runs; `workspace.runs.Tracker` does so in the workspace"
     def open(self, name: str, parent: str | None = None) -> str: ...
     def close(self, run_id: str, status: str): ...
-    def metric(self, run_id: str, name: str) -> list[float]: ...    # All values that a run has reported
+    # All values that each of the runs has reported
+    def metrics(self, runs: list[str], name: str) -> dict[str, list[float]]: ...
 
 
 @dataclass
@@ -183,6 +184,7 @@ class Trials:
     def __init__(self, context: StepContext, sweep: dict):
         self.context, self.metric, self.search = context, sweep["objective"]["primary_metric"], Search(sweep)
         self.items: list[Trial] = []
+        self.known: dict[int, list[float]] = {}  # What trials have reported that are over
         self.log = TrialLog(context.folder/"trials.jsonl", context.key)
         self.earlier = self.log.read()
         if not self.earlier: self.log.begin()
@@ -203,13 +205,20 @@ class Trials:
         return self.items[-1]
 
     def tell(self, trial: Trial): self.search.tell(trial.number, trial.metric if trial.state != "Failed" else None)
-    def history(self, trial: Trial) -> list[float]: return self.context.runs.metric(trial.run_id, self.metric)
+
+    def histories(self) -> dict[int, list[float]]:
+        "What each trial has reported: one query, of those that are not over"
+        asked = [trial for trial in self.items if trial.number not in self.known]
+        found = self.context.runs.metrics([trial.run_id for trial in asked], self.metric)
+        self.known |= {trial.number: found[trial.run_id] for trial in asked if trial.ended}
+        return self.known | {trial.number: found[trial.run_id] for trial in asked}
 
     def end(self, task: Prepared, code: int):
         "Enter how the process of a trial ended"
         trial = next(trial for trial in self.items if trial.task is task)
-        history = self.history(trial)
+        history = self.context.runs.metrics([trial.run_id], self.metric)[trial.run_id]
         trial.end(history[-1] if history else None, code)
+        self.known[trial.number] = history
         self.tell(trial)
         self.context.runs.close(trial.run_id, TRIAL_STATUS[trial.state])
         self.log.append(trial)
@@ -229,6 +238,7 @@ class SweepRun:
         limits = sweep.get("limits") or {}
         self.context, self.trials, self.outputs = context, Trials(context, sweep), dict[str, Path]()
         self.policy: dict | None = sweep.get("early_termination")
+        self.judged: dict[int, int] = {}  # How many reports of each trial the policy has seen
         self.total = min(int(limits.get("max_total_trials") or 1000), self.trials.search.size)
         self.width = int(limits.get("max_concurrent_trials") or context.slots)
 
@@ -241,7 +251,10 @@ class SweepRun:
 
     def tick(self) -> list[Prepared]:
         if not self.policy or not self.trials.running: return []
-        histories = {trial.number: self.trials.history(trial) for trial in self.trials.items}
+        histories = self.trials.histories()
+        seen = {number: len(values) for number, values in histories.items()}
+        if seen == self.judged: return []
+        self.judged = seen
         hopeless = [trial for trial in self.trials.running if self.is_hopeless(self.policy, trial, histories)]
         for trial in hopeless: trial.state = "Stopping"
         return [trial.task for trial in hopeless if trial.task]

@@ -9,6 +9,7 @@ __all__ = ['QUANTILES', 'POLICIES', 'quantile', 'read_algorithm', 'make_sampler'
 # %% ../../nbs/api/jobs/07_sweep.ipynb #6ee420c4
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from itertools import product
 from statistics import NormalDist, mean, median
 from typing import TYPE_CHECKING, Literal
@@ -141,9 +142,13 @@ def bandit(policy: dict, mine: list[float], others: list[list[float]]) -> bool:
     return own < (best / slack if best > 0 else best * slack)
 
 
+@lru_cache(maxsize=1 << 16)
+def _average(values: tuple[float, ...]) -> float: return mean(values)  # slow, and asked for at every tick
+
+
 def median_stopping(policy: dict, mine: list[float], others: list[list[float]]) -> bool:
     "Is the best of a trial below the median of the others' running averages?"
-    return bool(others) and max(mine) < median(mean(values) for values in others)
+    return bool(others) and max(mine) < median(_average(tuple(values)) for values in others)
 
 
 def truncation_selection(policy: dict, mine: list[float], others: list[list[float]]) -> bool:

@@ -36,9 +36,10 @@ class Tracker:
 
     def close(self, run_id: str, status: str) -> None: mlflow_store.close_run(self.uri, run_id, status)
 
-    def metric(self, run_id: str, name: str) -> list[float]:
-        "Read the values of a metric, oldest first"
-        return [value for _, value in mlflow_store.metric_history(self.uri, run_id, name)]
+    def metrics(self, runs: list[str], name: str) -> dict[str, list[float]]:
+        "Read the values of a metric of some runs at once, oldest first"
+        histories = mlflow_store.metric_histories(self.uri, runs, name)
+        return {run: [value for _, value in history] for run, history in histories.items()}
 
     def keep(self, run_id: str, folder: Path) -> None:
         "Keep the outputs of a step among the run's artifacts"
