@@ -72,7 +72,7 @@ def confirm_fresh(
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document for scripts.")
 def loop(windows: int | None, speed: float, sample: int | None, rows: int | None, every: int, seed: int, fresh: bool,
          yes: bool, as_json: bool) -> None:
-    """Run the whole life of a model: train, release, monitor, retrain. It serves what came later, and releases again
+    """Run the whole life: train, release, monitor, retrain. It serves what came later, and releases again
     what is better.
 
     \b

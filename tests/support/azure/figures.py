@@ -15,7 +15,7 @@ def main(words: list) -> int:
     "Run the tests, and print the table of operations, the share of requests checked, of mutations caught, and the time"
     with tempfile.TemporaryDirectory() as folder:
         report, began = Path(folder, "report.md"), time.monotonic()
-        command = [sys.executable, "-m", "pytest", "tests/azure", "-rP", *words]
+        command = [sys.executable, "-m", "pytest", "tests/azure", "-rfEP", *words]
         done = subprocess.run(command, cwd=ROOT, env={**os.environ, "LOOPBACK_REPORT": str(report)},
                               capture_output=True, text=True)
         if not report.exists(): sys.exit(done.stdout[-3000:] + done.stderr[-1000:])
