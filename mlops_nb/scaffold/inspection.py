@@ -64,7 +64,7 @@ def check_target(
                         count in counts[counts < 5].items())
         raise UserError(f"{name} has classes of which nothing can be learnt: {few}",
                         accepted="at least 5 rows of each class",
-                        fix="leave these rows out, or join the classes")
+                        fix="leave these rows out, join the classes, or --task regression, if they are numbers")
 
 # %% ../../nbs/api/scaffold/01_inspection.ipynb #d8223c5c
 def check_times(
