@@ -66,8 +66,8 @@ Fields = dict[str, Callable[[Any], bool]]
 SIGNAL: Fields = {"type": is_text, "verdict": is_text}
 ROW: Fields = {name: is_number_or_null for name in ("value", "azure_threshold", "null_threshold")} | {
     "feature": lambda value: value is None or is_text(value), "metric": lambda value: value is None or is_text(value)}
-PERFORMANCE: Fields = {"metric": is_text, "n": is_number, "worse": is_number_or_null,
-                       **{name: is_number for name in ("value", "low", "high", "baseline")}}
+PERFORMANCE: Fields = {"metric": is_text, "n": is_number, "worse": is_number_or_null, "baseline": is_number_or_null,
+                       **{name: is_number for name in ("value", "low", "high")}}
 ESTIMATE: Fields = {"metric": is_text, "change": is_number}
 REFRESH: Fields = {"seen": is_time, "days": is_number}
 

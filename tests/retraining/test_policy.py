@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlops_nb.errors import UserError
-from mlops_nb.retraining.policy import CAUSES, Policy, decide, training_window
+from mlops_nb.retraining.policy import CAUSES, Policy, decide, find_fault, training_window
 
 NOW = datetime(2013, 7, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -165,3 +165,10 @@ def test_a_refresh_needs_no_harm_and_has_no_cool_down_but_a_budget():
     assert "daily budget" in decide(due | dict(window=["2013-06-24", "2013-07-01T02:00:00Z"]), today, Policy(),
                                     NOW + timedelta(hours=3), seen).reason
     assert "newer ones" in decide(due, [], Policy(), NOW, NOW - DAY).reason, "somebody retrained in between"
+
+
+def test_a_breach_of_a_monitor_without_a_baseline_is_no_malformed_event():
+    "Such a monitor judges by the thresholds of its file alone: neither the baseline nor a rise is known"
+    seen = LOSS | dict(baseline=None, worse=None, since=None)
+    found = result("data_drift", performance=seen)
+    assert find_fault(found) == "" and decide(found, [], Policy(retrain_on="any"), NOW).action == "retrain"
