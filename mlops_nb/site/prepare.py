@@ -124,7 +124,7 @@ def prepare_notebooks(
 ) -> Path:  # The folder of prepared notebooks
     "Prepare the notebooks that have changed"
     if not find_spec("nbdev"): raise UserError("nbdev is not installed", fix="pip install 'mlops-nb[dev]'")
-    folder, target = copy_notebooks(project), project.site / "prepared"
+    folder, target = copy_notebooks(project), project.site / "processed"
     write_configuration(project)
     for path in target.rglob("*.ipynb"):
         if not (folder / path.relative_to(target)).is_file(): path.unlink()
