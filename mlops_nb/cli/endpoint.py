@@ -232,7 +232,7 @@ def delete(name: str, deployment: str, on: str | None) -> None:
 @json_option
 def outcomes(endpoint: str, file: Path, on: str | None, as_json: bool) -> None:
     """Record what really happened, for the monitors. FILE is CSV, Parquet or JSON lines with request_id, value, and
-    perhaps row and time.
+    perhaps row and time. Where the model answers with one probability, value is 1 if that class came true, else 0.
 
     \b
     mlops-nb outcomes flight-delay landed.csv
