@@ -2230,6 +2230,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                           'mlops_nb.models.features.input_names': ( 'api/models/features.html#input_names',
                                                                                     'mlops_nb/models/features.py')},
             'mlops_nb.models.figures': { 'mlops_nb.models.figures.figure': ('api/models/figures.html#figure', 'mlops_nb/models/figures.py'),
+                                         'mlops_nb.models.figures.find_bins': ( 'api/models/figures.html#find_bins',
+                                                                                'mlops_nb/models/figures.py'),
                                          'mlops_nb.models.figures.picture': ( 'api/models/figures.html#picture',
                                                                               'mlops_nb/models/figures.py'),
                                          'mlops_nb.models.figures.readable': ( 'api/models/figures.html#readable',

@@ -29,7 +29,7 @@ from mlops_nb.models.explanation import (
     predicted_classes,
     residuals,
 )
-from ..models.figures import BLUE, GREY, ORANGE, figure, title
+from ..models.figures import BLUE, GREY, ORANGE, figure, find_bins, title
 from ..models.intervals import Interval, Resampled, paired_bootstrap, resample_clusters
 from ..tables.export import write_csv
 from .train import inputs
@@ -280,7 +280,7 @@ def plot_reliability(
     left.plot(table.said, table.happened, color=BLUE, marker="o", markersize=4)
     title(left, "Said and happened (dashed: honest)")
     left.set(xlabel="said", ylabel="happened")
-    right.hist(said, bins=40, color=BLUE)
+    right.hist(said, bins=find_bins(said, 40), color=BLUE)
     title(right, "How often each value is said")
     right.set(xlabel="said", ylabel="rows")
     return fig
