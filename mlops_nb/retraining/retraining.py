@@ -42,7 +42,7 @@ def first_day(
     return str(value.get("default", value) if isinstance(value, dict) else value)
 
 # %% ../../nbs/api/retraining/03_retraining.ipynb #5dea08d0
-HEARD = 3   # seconds for a command to end by itself: Ctrl-C in a terminal reaches it too, a second signal ends it at once
+HEARD = 3   # seconds to end by itself: Ctrl-C in a terminal reaches a command too, and a second one ends it at once
 
 def run_command(
     root: Path,             # The project's folder
