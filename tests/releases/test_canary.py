@@ -18,6 +18,7 @@ from mlops_nb.releases.canary import (
     is_bad,
     is_clients_fault,
     log_e,
+    log_e_accounts,
     log_e_path,
     log_e_threshold,
     requests_needed,
@@ -71,6 +72,25 @@ def test_the_closed_form_is_the_integral(k, others, share):
         lambda theta: likelihood(theta) * beta.pdf(theta, a, b) / beta.sf(share, a, b), share, 1, limit=200
     )[0]
     assert np.exp(log_e(k, k + others, share)) == pytest.approx(expected, rel=1e-4)
+
+
+@given(st.lists(st.tuples(tallies, shares), min_size=1, max_size=4), st.integers(0, 3))
+def test_accounts_are_a_fair_game_over_all_stages(stages, waiting):
+    *before, ((k, n), share) = stages
+    won = [float(log_e(*tally, share)) for tally, share in before]
+    if min(won, default=0) < -300 or max(won, default=0) > 300: return
+    def held(own, all): return np.exp(log_e_accounts([*won, float(log_e(own, all, share))], len(stages) + waiting))
+
+    now, mine, other = held(k, n), held(k + 1, n + 1), held(k, n + 1)
+    if not np.isfinite([now, mine, other]).all(): return
+    assert share * mine + (1 - share) * other == pytest.approx(now, rel=1e-6)
+    entered = log_e_accounts([*won, 0.0], len(stages) + waiting)
+    if won: assert entered == pytest.approx(log_e_accounts(won, len(stages) + waiting), abs=1e-9), "a stage begins for free"
+
+
+def test_what_was_lost_while_a_version_was_fine_is_not_won_back_first_and_what_was_won_is_kept():
+    assert np.exp(log_e_accounts(np.log([1e-9, 1e-9, 900.0]), 3)) == pytest.approx(300)
+    assert np.exp(log_e_accounts(np.log([12.0, 12.0]), 2)) == pytest.approx((12 * 12 + 12) / 2)
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=60), shares)
