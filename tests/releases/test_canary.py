@@ -85,7 +85,7 @@ def test_accounts_are_a_fair_game_over_all_stages(stages, waiting):
     if not np.isfinite([now, mine, other]).all(): return
     assert share * mine + (1 - share) * other == pytest.approx(now, rel=1e-6)
     entered = log_e_accounts([*won, 0.0], len(stages) + waiting)
-    if won: assert entered == pytest.approx(log_e_accounts(won, len(stages) + waiting), abs=1e-9), "a stage begins for free"
+    if won: assert entered == pytest.approx(log_e_accounts(won, len(stages) + waiting), abs=1e-9), "it costs nothing"
 
 
 def test_what_was_lost_while_a_version_was_fine_is_not_won_back_first_and_what_was_won_is_kept():
