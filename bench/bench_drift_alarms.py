@@ -6,7 +6,8 @@ A window stands out from the weeks before it by the rule of `mlops_nb.monitors.h
 its population stability index against them is more than .2 too. The flights are those of the example; where their
 weeks are dealt at random to both sides, nothing has changed. The days of the simulations go on from each other, by
 weekday and by season, in ten features. One of four signals has a quarter of the monitor's level of 1 %, and shares it
-among its features. Only a season is a change that goes on, and it is asked to alarm in 1 % as well.
+among its features. The monitor asks for the file's threshold against its reference as well, and so alarms at most as
+often. A season is a change that goes on; it is asked to alarm in 1 % of the windows as well.
 """
 import argparse
 import itertools
