@@ -95,12 +95,15 @@ def follow(draw: np.random.Generator, days: int, correlation: float) -> np.ndarr
     return noise
 
 
-def simulate(draw: np.random.Generator, correlation: float, size: float, season: float, rows: int = 200) -> list[Weeks]:
-    "Sixteen weeks of five numbers in twelve groups, and five features of twenty categories; size, season: sd of a row"
+def simulate(draw: np.random.Generator, correlation: float, size: float, season: float = 0, jump: float = 0,
+             rows: int = 200) -> list[Weeks]:
+    """Sixteen weeks of five numbers in twelve groups, and five features of twenty categories. `size`, `season` and
+    `jump`, of the first and the last feature in the last four weeks, are in standard deviations of a row"""
     days = np.arange(16 * 7)
     level = size * follow(draw, len(days), correlation) + 0.3 * size * np.isin(days % 7, (5, 6))[:, None]
     phase = draw.uniform(0, 2 * np.pi, FEATURES)
     level += season * np.sqrt(2) * np.sin(2 * np.pi * days[:, None] / 365 + phase)
+    level[12 * 7:, [0, -1]] += jump
     edges, found = ndtri(history.QUANTILES), []
     for i in range(FEATURES):
         if number := i < FEATURES // 2:
@@ -141,11 +144,25 @@ def quiet(weeks: list[Weeks], count: int) -> dict[str, dict[str, float]]:
     draw = np.random.default_rng(0)
     found = {f"flights, dealt weeks, {window} after {before}": rates(windows(count, draw, weeks, before, window))
              for before, window in ((12, 4), (12, 1), (8, 4), (4, 4))}
-    found["independent rows"] = rates(simulated(count, draw, correlation=0, size=0, season=0))
+    found["independent rows"] = rates(simulated(count, draw, correlation=0, size=0))
     for correlation, season in itertools.product((0, 0.37, 0.6, 0.8), (0, 0.3, 0.7)):
         if season and correlation not in (0, 0.37): continue
         name = f"days of .4 sd, correlation {correlation:g}" + (f", season of {season:g} sd" if season else "")
         found[name] = rates(simulated(count, draw, correlation=correlation, size=0.4, season=season))
+    return found
+
+
+def jumps(count: int) -> dict[str, dict[str, float]]:
+    "A number and a feature of categories whose mean is another one in the window"
+    found = {}
+    for size, jump in itertools.product((0.15, 0.4), (0.5, 1, 1.5)):
+        draw, seen = np.random.default_rng(2), np.zeros(2)
+        for _ in range(count):
+            weeks = simulate(draw, 0.37, size, jump=jump)
+            past = [one.past(np.arange(12), np.arange(12, 16)) for one in (weeks[0], weeks[-1])]
+            seen += [judge(one, its, LEVEL / SIGNALS / FEATURES)[1] for one, its in zip((weeks[0], weeks[-1]), past)]
+        for kind, n in zip(("number", "categories"), seen):
+            found[f"{kind}: jump of {jump:g} sd, days of {size:g} sd, correlation .37"] = {"found": 100 * n / count}
     return found
 
 
@@ -176,9 +193,9 @@ def main(count: int):
     "Write the table"
     title = f"Drift in {count} windows of each kind in which nothing has changed, and faults"
     result = Result("drift_alarms", title, units=UNITS)
-    weeks = flights()
+    weeks, few = flights(), max(count // 8, 20)
     calm = quiet(weeks, count)
-    for name, rates in (calm | months(weeks) | stuck(weeks, max(count // 8, 20))).items():
+    for name, rates in (calm | months(weeks) | jumps(few) | stuck(weeks, few)).items():
         print(name, rates, flush=True)
         result.add({name: [rates]})
     for name, rates in calm.items():
