@@ -38,7 +38,8 @@ def format_event(row: "EventRecord") -> str:
     if outcome.get("reason"): led_to = f" -> {outcome['reason']}"
     if row.get("failures") and row["status"] != "done":
         led_to += f" -> failed {row['failures']}x, tried again: {row['failure']}"
-    arrived = f"({row['id'][:12]}, arrived {row['deliveries']}x)"
+    seen = f", acknowledged by {row['acknowledged'].by}" if row.get("acknowledged") else ""
+    arrived = f"({row['id'][:12]}, arrived {row['deliveries']}x{seen})"
     return f"{(row['time'] or '-')[:16]:<16}  {row['action']:<8} {row['reason']}{led_to}  {arrived}"
 
 @click.group(invoke_without_command=True)

@@ -10,7 +10,7 @@ __all__ = ['DAYS', 'FILLED', 'COLLECTOR', 'READERS', 'HANDLERS', 'window_days', 
 
 # %% ../../nbs/api/monitors/11_monitor.ipynb #565dbf1d
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -42,6 +42,7 @@ from mlops_nb.monitors.collected import (
     read_served,
 )
 from .settings import MonitoringSettings
+from .silences import Silence, active_silences, silence_result
 from .windows import Window, resolve_window, utc
 from ..project import Project
 from ..schemas.documents import load
@@ -691,6 +692,7 @@ class Result:
     breach: bool                        # Whether any signal with alerts has an alarm
     unexpected: str = ""                # Why there is no estimate, where the reason is the model
     path: str = ""                      # Where it is kept
+    silences: list[dict] = field(default_factory=list)  # Of its alarms: each as `silences.Silence`
 
 HANDLERS: dict[str, Callable[[MonitorRun, dict], SignalResult]] = {
     "data_drift": _run_data_signal, "data_quality": _run_data_signal, "prediction_drift": _run_data_signal,
@@ -700,6 +702,7 @@ def run_monitor(
     root: Path | str,                   # The project's folder
     file: Path | str | None = None,     # Relative to it; None: that of the project
     at: datetime | str | None = None,   # When the monitor runs; now by default
+    silences: Sequence[Silence] = (),   # Alarms that are not told: `retraining.events.list_silences`
 ) -> Result:
     "Run a monitor's file for one moment"
     import duckdb
@@ -714,10 +717,17 @@ def run_monitor(
             raise UserError(f"the monitor needs more memory than it may use: {str(error).splitlines()[0]}",
                             accepted="400 MB, which hold a thousand columns", file=monitor.file,
                             fix="name fewer `features` in each signal, or shorten its data_window") from None
+    result = _silence(result, active_silences(silences, monitor.name, moment))
     path = project.monitors / monitor.name / f"{utc(result.window[1]):%Y%m%dT%H%M%SZ}.json"
     result.path = str(path)
     write_whole(path, json.dumps(asdict(result), indent=1))
     return result
+
+def _silence(result: Result, holding: list[Silence]) -> Result:
+    "Take the alarms back that are under a silence, and say so"
+    if not holding: return result
+    heard = silence_result(asdict(result), holding, utc(result.at))
+    return replace(result, signals=heard["signals"], breach=heard["breach"], silences=heard["silences"])
 
 # %% ../../nbs/api/monitors/11_monitor.ipynb #1335e7d0
 def first_moment(

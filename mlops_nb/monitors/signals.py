@@ -70,6 +70,7 @@ class SignalRow(TypedDict):
     n_cur: int
     note: str                       # What else is to be said
     before: NotRequired[float | None]   # The value against the weeks before, where it has a threshold
+    silenced: NotRequired[str]          # Until when, by whom and why an alarm is not told: `breach` is false
 
 def judge_measure(
     feature: str,                   # As in `SignalRow`, and so are the others

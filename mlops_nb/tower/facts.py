@@ -12,6 +12,7 @@ import json
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypedDict
@@ -20,13 +21,15 @@ from ..errors import UserError
 from ..files import write_whole
 from ..jobs.report import elapsed, executed_notebooks
 from ..monitors.settings import MonitoringSettings
+from ..monitors.silences import Silence
 from ..project import Project
 from ..records import count_damage, needs
-from ..retraining.events import EventRecord, list_events
+from ..retraining.events import EventRecord, list_events, list_silences
 from ..retraining.policy import find_fault, is_time
 from ..serving.endpoints import Endpoint, Endpoints
 from ..settings import ProjectSettings
-from ..times import parse_time
+from .service import Service
+from ..times import now, parse_time
 from ..workspace.retention import disk_use
 from ..workspace.workspace import Workspace, list_steps
 
@@ -97,6 +100,7 @@ class Traffic(TypedDict):
     requests: dict[tuple[str, str], int]    # By day and version
     errors: dict[tuple[str, str], int]
     mirrored: int                           # Copies whose answers no caller saw
+    service: Service                        # By deployment, over time
 
 def list_endpoints(
     project: Project,
@@ -110,12 +114,14 @@ class TrafficCount:
     requests: Counter[tuple[str, str]] = field(default_factory=Counter)
     errors: Counter[tuple[str, str]] = field(default_factory=Counter)
     mirrored: int = 0
+    service: Service = field(default_factory=Service)
     cursor: str | None = None       # Of the last request that was counted
 
     def add(self, event: Record) -> None:
         "Count a request of the log: time, version or deployment, status, mirror, cursor"
         self.cursor = event["cursor"]
         self.mirrored += event["mirror"]
+        self.service.add(event)
         if event["mirror"] or event.get("pinned"): return
         key = (event["time"][:10], str(event.get("version") or event["deployment"]))
         self.requests[key] += 1
@@ -124,7 +130,8 @@ class TrafficCount:
     @property
     def traffic(self) -> Traffic:
         "Return what the tower shows"
-        return Traffic(requests=dict(self.requests), errors=dict(self.errors), mirrored=self.mirrored)
+        return Traffic(requests=dict(self.requests), errors=dict(self.errors), mirrored=self.mirrored,
+                       service=self.service)
 
 # %% ../../nbs/api/tower/01_facts.ipynb #a0bac2a0
 def read_count(
@@ -133,7 +140,8 @@ def read_count(
     "Read what was counted before"
     with suppress(OSError, ValueError, TypeError, KeyError):
         kept = json.loads(file.read_text(encoding="utf-8"))
-        count = TrafficCount(mirrored=int(kept["mirrored"]), cursor=str(kept["cursor"]))
+        service, cursor = Service.load(kept["service"]), str(kept["cursor"])
+        count = TrafficCount(mirrored=int(kept["mirrored"]), service=service, cursor=cursor)
         for day, version, requests, errors in kept["days"]:
             count.requests[day, version], count.errors[day, version] = int(requests), int(errors)
         return count
@@ -145,7 +153,8 @@ def write_count(
 ) -> None:
     "Keep what was counted; a folder that belongs to somebody else is left as it is"
     days = [[*key, requests, count.errors[key]] for key, requests in count.requests.items()]
-    kept = {"cursor": count.cursor, "mirrored": count.mirrored, "days": days}
+    count.service.forget()
+    kept = {"cursor": count.cursor, "mirrored": count.mirrored, "days": days, "service": count.service.dump()}
     with suppress(OSError): write_whole(file, json.dumps(kept))
 
 def read_traffic(
@@ -217,6 +226,8 @@ class Facts(TypedDict):
     replay: Record                  # Of `mlops-nb loop`
     set_aside: dict[str, int]       # From `count_set_aside`
     disk: dict[str, int]            # Bytes of each part of the local workspace, the largest first
+    silences: list[Silence]         # That hold now
+    now: datetime                   # What ages are counted from; in a replay, the end of its last window
 
 def collect_facts(
     root: Path | str,    # The project's folder
@@ -225,10 +236,12 @@ def collect_facts(
     project = Project(Path(root))
     policy, files = project.settings.section(MonitoringSettings), list_results(project)
     endpoints, events = list_endpoints(project), list_events(root, limit=500)
+    results, replay = read_results(files, policy.tower_windows), read_replay(project)
+    clock = parse_time(results[-1]["window"][1]) if replay and results else now()
     return Facts(
         root=str(project.root.resolve()), project=project.settings.project, policy=policy, endpoints=endpoints,
         traffic={endpoint.name: read_traffic(project, endpoint.name) for endpoint in endpoints},
-        results=read_results(files, policy.tower_windows),
+        results=results, silences=[one for one in list_silences(root) if one.is_active(clock)], now=clock,
         earlier=sum(max(len(names) - policy.tower_windows, 0) for names in files.values()),
-        events=events, releases=read_releases(project), jobs=list_jobs(project), replay=read_replay(project),
+        events=events, releases=read_releases(project), jobs=list_jobs(project), replay=replay,
         set_aside=count_set_aside(project, events), disk=disk_use(project))

@@ -66,16 +66,17 @@ def build_page(
     from markupsafe import Markup
 
     from mlops_nb.tower import parts
-    sentence, look = parts.headline(facts)
+    from mlops_nb.tower.charts import RANGES
+    (sentence, look), monitors = parts.headline(facts), parts.monitors_part(facts)
     style = (files("mlops_nb.tower") / "style.css").read_text(encoding="utf-8")
     return render_template(
         "page.html.jinja", style=Markup(style), model=facts["project"].model, written=f"{now():%-d %b %Y, %H:%M} UTC",
         sentence=sentence, look=look, parts=PARTS, policy=describe_policy(facts["policy"]),
         set_aside=", ".join(f"{count:,} {name}" for name, count in facts["set_aside"].items()),
         disk=describe_disk(facts["disk"]),
-        tiles=parts.tiles_part(facts), performance=parts.performance_part(facts), traffic=parts.traffic_part(facts),
-        drift=parts.drift_part(facts), events=parts.events_part(facts, base), releases=parts.releases_part(facts, base),
-        runs=parts.runs_part(facts, base))
+        tiles=parts.tiles_part(facts), monitors=monitors, several=len(monitors) > 1, traffic=parts.traffic_part(facts),
+        silences=parts.silences_part(facts), ranges=RANGES, events=parts.events_part(facts, base),
+        releases=parts.releases_part(facts, base), runs=parts.runs_part(facts, base))
 
 def write_tower(
     root: Path | str,    # The project's folder
