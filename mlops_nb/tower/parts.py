@@ -35,6 +35,7 @@ from mlops_nb.tower.charts import (
     heat_map,
     interval_chart,
     legend,
+    paired_bars,
     shade_legend,
     stacked_bars,
     threshold_chart,
@@ -330,6 +331,7 @@ class Feature:
     words: str          # From `explain_feature`
     chart: Markup
     measures: list[Measure]     # Of the last window: drift, data quality, attribution
+    distribution: Markup        # Of the reference and the last window; empty where it is not known
 
 @dataclass(frozen=True)
 class Signal:
@@ -362,7 +364,9 @@ def drift_part(
     anchors = {feature: f"feature{monitor and '-' + monitor}-{number}" for number, feature in enumerate(chosen)}
     cells = {feature: [_heat_cell(name, feature, row) for name, row in zip(windows.names, measures)]
              for feature, measures in chosen.items()}
-    features = [_feature(windows, feature, results, cells, anchors[feature]) for feature, cells in chosen.items()]
+    drawn = _distributions(facts, results[-1])
+    features = [_feature(windows, feature, results, cells, anchors[feature], drawn.get(feature))
+                for feature, cells in chosen.items()]
     last = results[-1]
     signals = [Signal(name, format_name(signal["type"]), signal["verdict"]) for name, signal in last["signals"].items()]
     set_aside = describe_counts(last.get("counts") or {})
@@ -389,7 +393,13 @@ def _metric(cells: Cells) -> str:
     worst.update(row["metric"] for row in cells if row and row["breach"])
     return worst.most_common(1)[0][0]
 
-def _feature(windows: Columns, feature: str, results: list[Record], cells: Cells, anchor: str) -> Feature:
+def _distributions(facts: Facts, result: Record) -> dict[str, Record]:
+    "Return the distributions that belong to a window"
+    kept = (facts.get("histograms") or {}).get(result.get("monitor", "")) or {}
+    return kept["features"] if kept.get("window") == result["window"] else {}
+
+def _feature(windows: Columns, feature: str, results: list[Record], cells: Cells, anchor: str,
+             drawn: Record | None) -> Feature:
     "Draw one measure of a feature in every window that has it: values, what chance does, Azure's threshold"
     metric = _metric(cells)
     found = [[row for name, row in _measures(result, DRIFTS) if name == feature and row["metric"] == metric]
@@ -401,7 +411,10 @@ def _feature(windows: Columns, feature: str, results: list[Record], cells: Cells
     breached = [bool(row and row["breach"]) for row in same]
     label = f"{format_name(metric)} of {feature} by window"
     chart = threshold_chart(windows, values, chance, next(limits, None), breached, label)
-    return Feature(feature, anchor, format_name(metric), explain_feature(cells), chart, _measured(results[-1], feature))
+    label = f"{feature} in the reference and in the last window"
+    bars = paired_bars(drawn["bars"], drawn["reference"], drawn["window"], label) if drawn else Markup("")
+    measures = _measured(results[-1], feature)
+    return Feature(feature, anchor, format_name(metric), explain_feature(cells), chart, measures, bars)
 
 def _measured(result: Record, feature: str) -> list[Measure]:
     "List what every signal of a window says of a feature"
