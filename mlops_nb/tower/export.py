@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MlopsError, UserError
+from ..files import write_whole
 
 if TYPE_CHECKING:
     from mlops_nb.tower.facts import Facts, Traffic
@@ -73,5 +74,4 @@ def print_pdf(
         try: done = subprocess.run(command, capture_output=True, text=True, timeout=120)
         except subprocess.TimeoutExpired: raise MlopsError(f"{browser} did not print {page} within two minutes") from None
         if not made.is_file(): raise MlopsError(f"{browser} printed nothing:\n{done.stderr[-1000:]}")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(made, file)
+        write_whole(file, made.read_bytes())

@@ -9,7 +9,7 @@ __all__ = ['Cells', 'DRIFTS', 'MOST_FEATURES', 'format_day', 'format_window', 'w
            'drift_rows', 'describe_cell', 'explain_feature', 'Measure', 'Feature', 'Signal', 'Drift', 'drift_part',
            'MonitorShown', 'monitors_part', 'SilenceShown', 'silences_part', 'EndpointTraffic', 'traffic_part',
            'describe_breach', 'Consequence', 'consequence_chain', 'EventShown', 'events_part', 'PhaseShown',
-           'ReleaseShown', 'releases_part', 'RunShown', 'Runs', 'runs_part']
+           'ReleaseShown', 'releases_part', 'RunShown', 'Runs', 'runs_part', 'OverviewRow', 'overview_part']
 
 # %% ../../nbs/api/tower/03_parts.ipynb #12c619a2
 import os
@@ -436,13 +436,14 @@ class MonitorShown:
 
 def monitors_part(
     facts: Facts,
+    prefix: str = "",       # Of the ids, where a page shows several projects
 ) -> list[MonitorShown]:
     "Say what each monitor has found, the newest window first"
     by_monitor: dict[str, list[Record]] = {}
     for result in facts["results"]: by_monitor.setdefault(result.get("monitor", ""), []).append(result)
     shown = []
     for number, (name, results) in enumerate(reversed(by_monitor.items())):
-        own, id = Facts(**{**facts, "results": results}), f"-{number + 1}" if number else ""
+        own, id = Facts(**{**facts, "results": results}), prefix + (f"-{number + 1}" if number else "")
         age = window_age(results, facts["now"], facts["policy"].stale_after)
         shown.append(MonitorShown(id, name, results[-1].get("endpoint") or "", age, performance_part(own),
                                   drift_part(own, id.strip("-"))))
@@ -653,3 +654,44 @@ def _run_shown(job: Job, longest: float, base: Path) -> RunShown:
     width, reused = f"{max(100 * seconds / longest, 1):.0f}", sum(step["reused"] for step in steps)
     pages = [link(step["page"], step["name"], base) for step in steps if step["page"]]
     return RunShown(job["id"], job["status"], format_duration(seconds), width, reused, len(steps), pages)
+
+# %% ../../nbs/api/tower/03_parts.ipynb #59a536bc
+@dataclass(frozen=True)
+class OverviewRow:
+    "An endpoint at a glance"
+    project: str
+    anchor: str         # Of the project on the page
+    endpoint: str
+    serving: str        # Versions and their shares
+    requests: str       # And how many failed
+    latency: str        # 99th percentile of the newest day
+    window: str         # What the newest window of its monitors says
+    look: str           # bad or empty
+    age: Age | None     # Of that window
+
+def overview_part(
+    views: Sequence[tuple[Facts, str]],     # Each project, and the prefix of its ids
+) -> list[OverviewRow]:
+    "Say how each endpoint is"
+    return [_overview_row(facts, prefix, endpoint) for facts, prefix in views for endpoint in facts["endpoints"]]
+
+def _overview_row(facts: Facts, prefix: str, endpoint: Endpoint) -> OverviewRow:
+    "Say how an endpoint is"
+    shares = [(share, endpoint.deployments[name].version) for name, share in endpoint.traffic.items() if share]
+    serving = ", ".join(f"version {version} {share} %" for share, version in sorted(shares, reverse=True)) or "nothing"
+    traffic = facts["traffic"].get(endpoint.name)
+    requests = sum(traffic["requests"].values()) if traffic else 0
+    errors = sum(traffic["errors"].values()) if traffic else 0
+    results = [result for result in facts["results"] if result.get("endpoint") == endpoint.name]
+    window = ("breach" if results[-1]["breach"] else "quiet") if results else "no monitor has run"
+    age = window_age(results, facts["now"], facts["policy"].stale_after) if results else None
+    return OverviewRow(facts["project"].model, f"project{prefix}", endpoint.name,
+                       serving if endpoint.running else "stopped", f"{requests:,}, {errors:,} failed",
+                       _newest_latency(traffic), window, "bad" if window == "breach" else "", age)
+
+def _newest_latency(traffic: Traffic | None) -> str:
+    "Say the latency of the newest day, the slowest deployment's"
+    days = traffic["service"].days if traffic else {}
+    newest = max((day for day, _ in days), default="")
+    found = [one.percentile(.99) for (day, _), one in days.items() if day == newest]
+    return f"{max(ms for ms in found if ms is not None):.0f} ms" if any(ms is not None for ms in found) else "-"
