@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RANGES', 'DAYS', 'MOST_NAMES', 'Rows', 'tag', 'join', 'nice_ticks', 'positions', 'column_centres', 'path', 'band',
            'rect', 'dot', 'Columns', 'numbers_table', 'frame', 'Point', 'interval_chart', 'stacked_bars', 'legend',
-           'Cell', 'shade', 'heat_map', 'shade_legend', 'threshold_chart', 'lines_chart']
+           'Cell', 'shade', 'heat_map', 'shade_legend', 'threshold_chart', 'lines_chart', 'paired_bars']
 
 # %% ../../nbs/api/tower/02_charts.ipynb #037135ce
 import math
@@ -353,3 +353,22 @@ def lines_chart(
             for name, values in zip(columns.names, zip(*series.values()))]
     table = numbers_table(label, ("", *series), rows)
     return legend([*series]) + frame(join(shapes), join(dots), ticks, columns, label, form, table)
+
+# %% ../../nbs/api/tower/02_charts.ipynb #ceeead86
+def paired_bars(
+    bars: list[str],            # What each bar holds
+    reference: list[float],     # Shares, 0 to 1
+    window: list[float],
+    label: str,                 # For those who cannot see it
+) -> Markup:
+    "Draw two distributions side by side"
+    ticks, width, shapes = nice_ticks(0, max([*reference, *window, .01]), 3), 100 / max(len(bars), 1), []
+    for at, (before, now) in enumerate(zip(reference, window)):
+        for side, (share, look) in enumerate(((before, "s4"), (now, "s0"))):
+            tall = 100 * share / ticks[-1]
+            shapes.append(rect((at + .1 + .4 * side) * width, 100 - tall, .4 * width, tall, look))
+    ends = {0: bars[0], len(bars) - 1: bars[-1]} if bars else {}
+    columns = Columns([ends.get(at, "") for at in range(len(bars))] if len(bars) > 4 else bars)
+    rows = [(bar, f"{before:.1%}", f"{now:.1%}") for bar, before, now in zip(bars, reference, window)]
+    table = numbers_table(label, ("", "reference", "window"), rows)
+    return frame(join(shapes), Markup(""), ticks, columns, label, "{:.0%}", table)

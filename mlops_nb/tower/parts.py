@@ -9,7 +9,7 @@ __all__ = ['Cells', 'DRIFTS', 'MOST_FEATURES', 'format_day', 'format_window', 'w
            'drift_rows', 'describe_cell', 'explain_feature', 'Measure', 'Feature', 'Signal', 'Drift', 'drift_part',
            'MonitorShown', 'monitors_part', 'SilenceShown', 'silences_part', 'EndpointTraffic', 'traffic_part',
            'describe_breach', 'Consequence', 'consequence_chain', 'EventShown', 'events_part', 'PhaseShown',
-           'ReleaseShown', 'releases_part', 'RunShown', 'Runs', 'runs_part']
+           'ReleaseShown', 'releases_part', 'RunShown', 'Runs', 'runs_part', 'OverviewRow', 'overview_part']
 
 # %% ../../nbs/api/tower/03_parts.ipynb #12c619a2
 import os
@@ -35,6 +35,7 @@ from mlops_nb.tower.charts import (
     heat_map,
     interval_chart,
     legend,
+    paired_bars,
     shade_legend,
     stacked_bars,
     threshold_chart,
@@ -330,6 +331,7 @@ class Feature:
     words: str          # From `explain_feature`
     chart: Markup
     measures: list[Measure]     # Of the last window: drift, data quality, attribution
+    distribution: Markup        # Of the reference and the last window; empty where it is not known
 
 @dataclass(frozen=True)
 class Signal:
@@ -362,7 +364,9 @@ def drift_part(
     anchors = {feature: f"feature{monitor and '-' + monitor}-{number}" for number, feature in enumerate(chosen)}
     cells = {feature: [_heat_cell(name, feature, row) for name, row in zip(windows.names, measures)]
              for feature, measures in chosen.items()}
-    features = [_feature(windows, feature, results, cells, anchors[feature]) for feature, cells in chosen.items()]
+    drawn = _distributions(facts, results[-1])
+    features = [_feature(windows, feature, results, cells, anchors[feature], drawn.get(feature))
+                for feature, cells in chosen.items()]
     last = results[-1]
     signals = [Signal(name, format_name(signal["type"]), signal["verdict"]) for name, signal in last["signals"].items()]
     set_aside = describe_counts(last.get("counts") or {})
@@ -389,7 +393,13 @@ def _metric(cells: Cells) -> str:
     worst.update(row["metric"] for row in cells if row and row["breach"])
     return worst.most_common(1)[0][0]
 
-def _feature(windows: Columns, feature: str, results: list[Record], cells: Cells, anchor: str) -> Feature:
+def _distributions(facts: Facts, result: Record) -> dict[str, Record]:
+    "Return the distributions that belong to a window"
+    kept = (facts.get("histograms") or {}).get(result.get("monitor", "")) or {}
+    return kept["features"] if kept.get("window") == result["window"] else {}
+
+def _feature(windows: Columns, feature: str, results: list[Record], cells: Cells, anchor: str,
+             drawn: Record | None) -> Feature:
     "Draw one measure of a feature in every window that has it: values, what chance does, Azure's threshold"
     metric = _metric(cells)
     found = [[row for name, row in _measures(result, DRIFTS) if name == feature and row["metric"] == metric]
@@ -401,7 +411,10 @@ def _feature(windows: Columns, feature: str, results: list[Record], cells: Cells
     breached = [bool(row and row["breach"]) for row in same]
     label = f"{format_name(metric)} of {feature} by window"
     chart = threshold_chart(windows, values, chance, next(limits, None), breached, label)
-    return Feature(feature, anchor, format_name(metric), explain_feature(cells), chart, _measured(results[-1], feature))
+    label = f"{feature} in the reference and in the last window"
+    bars = paired_bars(drawn["bars"], drawn["reference"], drawn["window"], label) if drawn else Markup("")
+    measures = _measured(results[-1], feature)
+    return Feature(feature, anchor, format_name(metric), explain_feature(cells), chart, measures, bars)
 
 def _measured(result: Record, feature: str) -> list[Measure]:
     "List what every signal of a window says of a feature"
@@ -423,13 +436,14 @@ class MonitorShown:
 
 def monitors_part(
     facts: Facts,
+    prefix: str = "",       # Of the ids, where a page shows several projects
 ) -> list[MonitorShown]:
     "Say what each monitor has found, the newest window first"
     by_monitor: dict[str, list[Record]] = {}
     for result in facts["results"]: by_monitor.setdefault(result.get("monitor", ""), []).append(result)
     shown = []
     for number, (name, results) in enumerate(reversed(by_monitor.items())):
-        own, id = Facts(**{**facts, "results": results}), f"-{number + 1}" if number else ""
+        own, id = Facts(**{**facts, "results": results}), prefix + (f"-{number + 1}" if number else "")
         age = window_age(results, facts["now"], facts["policy"].stale_after)
         shown.append(MonitorShown(id, name, results[-1].get("endpoint") or "", age, performance_part(own),
                                   drift_part(own, id.strip("-"))))
@@ -640,3 +654,44 @@ def _run_shown(job: Job, longest: float, base: Path) -> RunShown:
     width, reused = f"{max(100 * seconds / longest, 1):.0f}", sum(step["reused"] for step in steps)
     pages = [link(step["page"], step["name"], base) for step in steps if step["page"]]
     return RunShown(job["id"], job["status"], format_duration(seconds), width, reused, len(steps), pages)
+
+# %% ../../nbs/api/tower/03_parts.ipynb #59a536bc
+@dataclass(frozen=True)
+class OverviewRow:
+    "An endpoint at a glance"
+    project: str
+    anchor: str         # Of the project on the page
+    endpoint: str
+    serving: str        # Versions and their shares
+    requests: str       # And how many failed
+    latency: str        # 99th percentile of the newest day
+    window: str         # What the newest window of its monitors says
+    look: str           # bad or empty
+    age: Age | None     # Of that window
+
+def overview_part(
+    views: Sequence[tuple[Facts, str]],     # Each project, and the prefix of its ids
+) -> list[OverviewRow]:
+    "Say how each endpoint is"
+    return [_overview_row(facts, prefix, endpoint) for facts, prefix in views for endpoint in facts["endpoints"]]
+
+def _overview_row(facts: Facts, prefix: str, endpoint: Endpoint) -> OverviewRow:
+    "Say how an endpoint is"
+    shares = [(share, endpoint.deployments[name].version) for name, share in endpoint.traffic.items() if share]
+    serving = ", ".join(f"version {version} {share} %" for share, version in sorted(shares, reverse=True)) or "nothing"
+    traffic = facts["traffic"].get(endpoint.name)
+    requests = sum(traffic["requests"].values()) if traffic else 0
+    errors = sum(traffic["errors"].values()) if traffic else 0
+    results = [result for result in facts["results"] if result.get("endpoint") == endpoint.name]
+    window = ("breach" if results[-1]["breach"] else "quiet") if results else "no monitor has run"
+    age = window_age(results, facts["now"], facts["policy"].stale_after) if results else None
+    return OverviewRow(facts["project"].model, f"project{prefix}", endpoint.name,
+                       serving if endpoint.running else "stopped", f"{requests:,}, {errors:,} failed",
+                       _newest_latency(traffic), window, "bad" if window == "breach" else "", age)
+
+def _newest_latency(traffic: Traffic | None) -> str:
+    "Say the latency of the newest day, the slowest deployment's"
+    days = traffic["service"].days if traffic else {}
+    newest = max((day for day, _ in days), default="")
+    found = [one.percentile(.99) for (day, _), one in days.items() if day == newest]
+    return f"{max(ms for ms in found if ms is not None):.0f} ms" if any(ms is not None for ms in found) else "-"

@@ -108,7 +108,8 @@ def test_the_tower_escapes_every_field(browser, tmp_path):
                                           "text", "features", "signals", "jobs", "total"])
     def made(**fields): return make_dataclass("Any", fields)(*fields.values())
     measure = made(signal=evil, metric=evil, value=evil, verdict=evil)
-    feature = made(name=evil, anchor=evil, metric=evil, words=evil, chart=evil, measures=[measure])
+    feature = made(name=evil, anchor=evil, metric=evil, words=evil, chart=evil, measures=[measure],
+                   distribution=evil)
     signal = make_dataclass("Signal", ["name", "type", "verdict"])(evil, evil, evil)
     event = make_dataclass("Event", ["day", "title", "breached", "acted", "reason", "chain", "acknowledged"])(
         evil, evil, evil, True, evil, [], evil)
@@ -121,13 +122,17 @@ def test_the_tower_escapes_every_field(browser, tmp_path):
     monitor = made(id=evil, name=evil, endpoint=evil, age=made(text=evil, stale=True), performance=part, drift=part)
     service = made(by=evil, latency=evil, errors=evil, load=evil)
     silence = made(what=evil, until=evil, by=evil, reason=evil)
-    text = render_template(
-        "page.html.jinja", style="", model=evil, written=evil, sentence=evil, look=evil, parts={evil: evil},
-        policy=evil, set_aside=evil, disk=evil,
+    row = made(project=evil, anchor=evil, endpoint=evil, serving=evil, requests=evil, latency=evil, window=evil,
+               look=evil, age=monitor.age)
+    view = dict(
+        id=evil, model=evil, sentence=evil, policy=evil, set_aside=evil, disk=evil,
         tiles=[make_dataclass("Tile", ["name", "value", "note", "look"])(evil, evil, evil, evil)],
-        monitors=[monitor], several=True, silences=[silence], ranges={evil: evil},
+        monitors=[monitor], several=True, silences=[silence],
         traffic=[made(name=evil, chart=evil, mirrored=5, service=service)],
         events=[event], releases=[release], runs=part)
+    text = render_template(
+        "page.html.jinja", style="", model=evil, written=evil, sentence=evil, look=evil, parts={evil: evil},
+        ranges={evil: evil}, overview=[row], views=[view | dict(id=""), view])
     assert "<script" not in text and "<img" not in text and "Content-Security-Policy" in text
     path = tmp_path/"tower.html"
     path.write_text(text, encoding="utf-8")
