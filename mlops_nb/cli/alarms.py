@@ -8,7 +8,7 @@ __all__ = ['said_options', 'read_moment', 'format_silence', 'silence', 'silences
 # %% ../../nbs/api/cli/14_alarms.ipynb #425232e7
 from collections.abc import Callable
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import click
@@ -23,7 +23,7 @@ def said_options(
     command: Callable,
 ) -> Callable:
     "Add --by, --reason, --at, --on and --json to a command"
-    options = [
+    options: list[Callable[[Callable], Callable]] = [
         click.option("--by", required=True, metavar="NAME", help="Your name."),
         click.option("--reason", required=True, metavar="TEXT", help="Why, for colleagues who read it later."),
         click.option("--at", metavar="TIME", help="As if it were this time (ISO 8601): for a replay of the past."),

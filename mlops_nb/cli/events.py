@@ -38,7 +38,8 @@ def format_event(row: "EventRecord") -> str:
     if outcome.get("reason"): led_to = f" -> {outcome['reason']}"
     if row.get("failures") and row["status"] != "done":
         led_to += f" -> failed {row['failures']}x, tried again: {row['failure']}"
-    seen = f", acknowledged by {row['acknowledged'].by}" if row.get("acknowledged") else ""
+    said = row.get("acknowledged")
+    seen = f", acknowledged by {said.by}" if said else ""
     arrived = f"({row['id'][:12]}, arrived {row['deliveries']}x{seen})"
     return f"{(row['time'] or '-')[:16]:<16}  {row['action']:<8} {row['reason']}{led_to}  {arrived}"
 
@@ -235,7 +236,8 @@ def tower(paths: tuple[Path, ...], show: bool, out: Path | None, since: str, unt
     from mlops_nb.tower.export import facts_document, find_browser, print_pdf
     from mlops_nb.tower.facts import collect_facts
     from mlops_nb.tower.page import read_span, render_tower
-    project, others, span, browser = find_project(), find_projects(paths), read_span(since, until), pdf and find_browser()
+    project, others, span = find_project(), find_projects(paths), read_span(since, until)
+    browser = find_browser() if pdf else ""
     with open_ledger(on) as ledger:
         if on: link_workspace(on, ledger.folder)
         if as_json:

@@ -145,10 +145,10 @@ def draw_histogram(
     "Put bins together until they are few"
     shares = np.array([ref / max(ref.sum(), 1), cur / max(cur.sum(), 1)])
     if ordered:
-        starts = np.arange(0, len(names), -(-len(names) // MOST_BARS))
+        starts = range(0, len(names), -(-len(names) // MOST_BARS))
         bars, shares = [names[start] for start in starts], np.add.reduceat(shares, starts, axis=1)
     else:
-        order = np.argsort(-shares.max(0), kind="stable")
+        order = np.argsort(-shares.max(0), kind="stable").tolist()
         most, rest = order[:MOST_BARS - 1], order[MOST_BARS - 1:]
         bars = [names[at] for at in most] + (["all others"] if len(rest) else [])
         shares = np.c_[shares[:, most], shares[:, rest].sum(1)][:, :len(bars)]

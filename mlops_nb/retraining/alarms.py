@@ -15,11 +15,18 @@ from typing import Any
 from ..errors import UserError
 from ..monitors.silences import Silence
 from ..project import Project
-from .events import describe_events, list_events, list_silences, outbox, receive
-from .events import EventRecord
+from mlops_nb.retraining.events import (
+    REFRESH_EVENT,
+    EventRecord,
+    describe_events,
+    list_events,
+    list_silences,
+    outbox,
+    receive,
+)
 from .notes import ACKNOWLEDGED, ENDED, SILENCED, note_event
 from ..schemas.documents import load
-from ..times import format_time, parse_time
+from ..times import format_time
 
 # %% ../../nbs/api/retraining/06_alarms.ipynb #c51e9788
 def known_features(
@@ -49,7 +56,8 @@ def _latest_results(project: Project) -> list[dict[str, Any]]:
 
 def _breaches(ledger: Path) -> list[dict[str, Any]]:
     "Return the results in the latest events"
-    return [event["result"] for event in list_events(ledger) if event["result"] and event["source"].count("refresh") == 0]
+    events = (event for event in list_events(ledger) if event["source"] != REFRESH_EVENT)
+    return [event["result"] for event in events if event["result"]]
 
 def _monitor_files(project: Project) -> list[dict[str, Any]]:
     "Read the monitors among the project's YAML files"

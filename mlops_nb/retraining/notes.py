@@ -90,7 +90,8 @@ def describe_note(
 ) -> str:
     "Say in a sentence what somebody said"
     kind, data = event["type"], event.get("data")
-    if fault := find_note_fault(event): return f"not a breach: {kind}, which says nothing: {fault}"
+    fault = find_note_fault(event)
+    if fault or not data: return f"not a breach: {kind}, which says nothing: {fault}"
     if kind == SILENCED:
         what = f"{data['feature']} of {data['monitor']}" if data["feature"] else data["monitor"]
         return f"{what} is {_read_silence(event, None)}"

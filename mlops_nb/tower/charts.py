@@ -130,7 +130,8 @@ class Columns:
     @property
     def style(self) -> str:
         "Say by how much each choice stretches the chart"
-        return ";".join(f"--z{name}:{round(len(self) / max(n, 1), 3)}" for name, n in self.shown.items() if name in DAYS)
+        shown = ((name, max(n, 1)) for name, n in self.shown.items() if name in DAYS)
+        return ";".join(f"--z{name}:{round(len(self) / n, 3)}" for name, n in shown)
 
     def named(self,
         column: int,
@@ -147,7 +148,7 @@ class Columns:
         return " ".join(f"o{name}" for name, n in self.shown.items() if back >= n) or None
 
 # %% ../../nbs/api/tower/02_charts.ipynb #3a1b745b
-Rows = list[tuple[str, ...]]    # Of a table, as text
+Rows = Sequence[tuple[str, ...]]    # Of a table, as text
 
 def numbers_table(
     label: str,         # What the chart shows
@@ -300,7 +301,7 @@ def _table_cell(cell: Cell | None, outside: str | None) -> Markup:
 
 def shade_legend() -> Markup:
     "Say what the shades mean, in words and colours"
-    words = {0: "far below its threshold", 3: "close to it", 4: "at the threshold", 7: "four times the threshold, or more"}
+    words = {0: "far below its threshold", 3: "close to it", 4: "at the threshold", 7: "four times as far or more"}
     items = (tag("li", tag("i", class_=f"h{number}"), words.get(number, "")) for number in range(8))
     extra = (tag("li", tag("i", sign, class_="sign"), text) for sign, text in
              (("●", "an alarm"), ("○", "an alarm that is silenced")))
@@ -348,7 +349,8 @@ def lines_chart(
         shapes.append(path(xs, ys, f"line l{number % 6}"))
         for x, y, value, wrong, column in zip(xs, ys, values, bad[name], columns.names):
             if value is None: continue
-            dots.append(dot(x, y, f"bad d{number % 6}" if wrong else f"d{number % 6}", f"{column}, {name}: {form.format(value)}"))
+            title = f"{column}, {name}: {form.format(value)}"
+            dots.append(dot(x, y, f"bad d{number % 6}" if wrong else f"d{number % 6}", title))
     rows = [(name, *("-" if value is None else form.format(value) for value in values))
             for name, values in zip(columns.names, zip(*series.values()))]
     table = numbers_table(label, ("", *series), rows)

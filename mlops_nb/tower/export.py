@@ -23,10 +23,13 @@ if TYPE_CHECKING:
 # %% ../../nbs/api/tower/06_export.ipynb #f842d0c5
 KEYS = {
     "project": "the model's name", "root": "the project's folder", "now": "what ages are counted from",
-    "endpoints": "what is deployed now", "traffic": "of each endpoint: requests by day and version, service by hour and day",
-    "results": "of monitors, the latest windows, the oldest first", "histograms": "by monitor: features in two distributions",
-    "silences": "those that hold", "events": "the newest first", "releases": "the oldest first", "jobs": "the newest first",
-    "disk": "bytes of each part of the local workspace", "set_aside": "counts of what is damaged", "earlier": "windows left out",
+    "endpoints": "what is deployed now",
+    "traffic": "of each endpoint: requests by day and version, service by hour and day",
+    "results": "of monitors, the latest windows, the oldest first",
+    "histograms": "by monitor: features in two distributions", "silences": "those that hold",
+    "events": "the newest first", "releases": "the oldest first", "jobs": "the newest first",
+    "disk": "bytes of each part of the local workspace", "set_aside": "counts of what is damaged",
+    "earlier": "windows left out",
 }
 
 def facts_document(
@@ -34,7 +37,8 @@ def facts_document(
 ) -> dict[str, Any]:    # What JSON can hold; its keys are `KEYS`
     "Return the facts for a program"
     special = dict(project=facts["project"].model, now=facts["now"].isoformat(),
-                   endpoints=[asdict(one) for one in facts["endpoints"]], silences=[asdict(one) for one in facts["silences"]],
+                   endpoints=[asdict(one) for one in facts["endpoints"]],
+                   silences=[asdict(one) for one in facts["silences"]],
                    traffic={name: _traffic_document(traffic) for name, traffic in facts["traffic"].items()})
     return {name: special.get(name, facts.get(name)) for name in KEYS}
 
@@ -72,6 +76,7 @@ def print_pdf(
         command = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}/profile",
                    "--no-pdf-header-footer", f"--print-to-pdf={made}", page.resolve().as_uri()]
         try: done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-        except subprocess.TimeoutExpired: raise MlopsError(f"{browser} did not print {page} within two minutes") from None
+        except subprocess.TimeoutExpired:
+            raise MlopsError(f"{browser} did not print {page} within two minutes") from None
         if not made.is_file(): raise MlopsError(f"{browser} printed nothing:\n{done.stderr[-1000:]}")
         write_whole(file, made.read_bytes())

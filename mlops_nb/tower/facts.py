@@ -28,8 +28,8 @@ from ..retraining.events import EventRecord, list_events, list_silences
 from ..retraining.policy import find_fault, is_time
 from ..serving.endpoints import Endpoint, Endpoints
 from ..settings import ProjectSettings
-from .service import Service
 from ..times import now, parse_time
+from .service import Service
 from ..workspace.retention import disk_use
 from ..workspace.workspace import Workspace, list_steps
 
@@ -101,8 +101,9 @@ def read_histograms(
 
 def _is_histogram(one: Any) -> bool:
     "Whether something can be drawn as two distributions"
-    lists = [one.get(name) for name in ("bars", "reference", "window")] if isinstance(one, dict) else [None]
-    return all(isinstance(each, list) and len(each) == len(lists[0]) for each in lists)
+    lists = [one.get(name) for name in ("bars", "reference", "window")] if isinstance(one, dict) else []
+    lengths = {len(each) for each in lists if isinstance(each, list)}
+    return len(lengths) == 1 and all(isinstance(each, list) for each in lists)
 
 def read_releases(
     project: Project,

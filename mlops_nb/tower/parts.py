@@ -567,14 +567,14 @@ def events_part(
 
 def _event_shown(event: EventRecord, base: Path) -> EventShown:
     "Say what an event caused"
-    breached, acted = describe_breach(event["result"]), event["action"] == "retrain"
-    if event.get("source") in NOTES: return EventShown(format_day(event["time"]), "Note", "", False, event["reason"], [])
+    breached, acted, day = describe_breach(event["result"]), event["action"] == "retrain", format_day(event["time"])
+    if event.get("source") in NOTES: return EventShown(day, "Note", "", False, event["reason"], [])
     if not event["breach"]: return EventShown("-", "Unknown event", breached, acted, event["reason"], [])
     titles = {"retrain": "Retrained", "none": "Noted", "pending": "Not handled yet"}
     title = "Retraining" if event["status"] == "decided" else titles[event["action"]]
     chain, seen = [*consequence_chain(event, base)], event.get("acknowledged")
     words = f"Acknowledged by {seen.by}, {format_day(seen.at)}: {seen.reason}" if seen else ""
-    return EventShown(format_day(event["time"]), title, breached, acted, event["reason"], chain, words)
+    return EventShown(day, title, breached, acted, event["reason"], chain, words)
 
 # %% ../../nbs/api/tower/03_parts.ipynb #87820cbb
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ __all__ = ['MILLISECONDS', 'HOURS', 'DAYS', 'Bins', 'Bin', 'Service', 'ServiceSh
 from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from markupsafe import Markup

@@ -137,11 +137,12 @@ def test_a_ledger_that_is_only_read_is_left_as_it_is(tmp_path):
     assert list_silences(tmp_path) == [] and not (tmp_path / ".mlops").exists()
 
 
-def monitored(root: Path) -> dict:
+def monitored(root: Path) -> tuple[dict, dict]:
     "A monitor of a table whose one column has moved, and what it finds when its alarms are silenced"
     import duckdb
     (root / "data").mkdir()
-    table = "COPY (SELECT {shift} + (i * 7919 % 1000) / 100.0 AS temp, (i * 31 % 100) / 10.0 AS humid FROM range(2000) t(i))"
+    columns = "{shift} + (i * 7919 % 1000) / 100.0 AS temp, (i * 31 % 100) / 10.0 AS humid"
+    table = f"COPY (SELECT {columns} FROM range(2000) t(i))"
     for name, shift in (("reference", 0), ("now", 8)):
         duckdb.sql(f"{table.format(shift=shift)} TO '{root}/data/{name}.parquet'")
     data = "{{type: uri_folder, path: ../../data/{name}.parquet}}"

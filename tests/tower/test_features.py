@@ -39,8 +39,8 @@ def root(tmp_path) -> Path:
     (tmp_path / "pipelines/monitoring").mkdir(parents=True)
     (tmp_path / "pipelines/monitoring/m.yml").write_text(MONITOR)
     for name, shift, kinds in (("before", 0, 20), ("now", 4, 1)):
-        rows = f"SELECT {shift} + (i % 100) / 10.0 AS temp, 'c' || (i * i % {kinds})::VARCHAR AS carrier FROM range(4000) t(i)"
-        duckdb.sql(f"COPY ({rows}) TO '{tmp_path}/data/{name}.parquet'")
+        columns = f"{shift} + (i % 100) / 10.0 AS temp, 'c' || (i * i % {kinds})::VARCHAR AS carrier"
+        duckdb.sql(f"COPY (SELECT {columns} FROM range(4000) t(i)) TO '{tmp_path}/data/{name}.parquet'")
     return tmp_path
 
 
@@ -79,8 +79,9 @@ def write_results(root: Path, features: int, windows: int) -> None:
     folder.mkdir(parents=True)
     for number in range(windows):
         end = NOW + timedelta(hours=number)
-        rows = [dict(feature=f"feature_{each}", metric="jensen_shannon_distance", azure_threshold=0.1, null_threshold=0.05,
-                     value=abs(math.sin(number + each)) / 8, azure_breach=False, breach=each == 700) for each in range(features)]
+        same = dict(metric="jensen_shannon_distance", azure_threshold=0.1, null_threshold=0.05, azure_breach=False)
+        rows = [same | dict(feature=f"feature_{each}", value=abs(math.sin(number + each)) / 8, breach=each == 700)
+                for each in range(features)]
         signals = dict(inputs=dict(type="data_drift", verdict="breach", rows=rows))
         window = [f"{moment:%Y-%m-%dT%H:%M:%SZ}" for moment in (end - timedelta(hours=1), end)]
         result = dict(monitor="wide", window=window, breach=True, signals=signals, performance=None)
