@@ -2233,6 +2233,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                            'mlops_nb/models/features.py'),
                                           'mlops_nb.models.features.TimeFeatures.transform': ( 'api/models/features.html#timefeatures.transform',
                                                                                                'mlops_nb/models/features.py'),
+                                          'mlops_nb.models.features._answer_few': ( 'api/models/features.html#_answer_few',
+                                                                                    'mlops_nb/models/features.py'),
                                           'mlops_nb.models.features._categories': ( 'api/models/features.html#_categories',
                                                                                     'mlops_nb/models/features.py'),
                                           'mlops_nb.models.features._changed': ( 'api/models/features.html#_changed',

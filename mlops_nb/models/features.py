@@ -10,6 +10,7 @@ __all__ = ['DAY', 'PARTS', 'ROLES', 'Columns', 'NUMBERS', 'UNSEEN', 'PROBED', 'E
 from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -130,7 +131,7 @@ def combine_columns(
              "times": then(TimeFeatures())}
     return ColumnTransformer([(role, steps[role], roles[role]) for role in ROLES if roles.get(role)])
 
-# %% ../../nbs/api/models/11_features.ipynb #b98b6274
+# %% ../../nbs/api/models/11_features.ipynb #37ffb3f5
 Columns = Mapping[str, list]    # Values by name, from `signature.check`: None is a hole
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ class FewRows:
     def predict(self, columns: Columns) -> np.ndarray: return self.model.predict(self.matrix(columns))
     def predict_proba(self, columns: Columns) -> np.ndarray: return self.model.predict_proba(self.matrix(columns))
 
-# %% ../../nbs/api/models/11_features.ipynb #71a04582
+# %% ../../nbs/api/models/11_features.ipynb #3d4a36d4
 NUMBERS = ("double", "long", "integer")     # Types of the signature; a float32 would have to be rounded as pandas does
 
 def _steps_of(transformer: Any) -> list:
@@ -216,7 +217,7 @@ def _sort_columns(
         else: numbers |= dict(zip(names, zip(np.resize(mean, len(names)), np.resize(scale, len(names)))))
     return text, numbers
 
-# %% ../../nbs/api/models/11_features.ipynb #9db316b4
+# %% ../../nbs/api/models/11_features.ipynb #17dbe401
 UNSEEN, PROBED = "\0 unseen", 4_000_000     # A category that no data has; cells that are probed at most
 
 @dataclass(frozen=True)
@@ -242,7 +243,7 @@ def make_probes(
         for other, column in columns.items(): column += asked if other == name else [base[other]] * len(asked)
     return Probes(columns, of)
 
-# %% ../../nbs/api/models/11_features.ipynb #f027de25
+# %% ../../nbs/api/models/11_features.ipynb #b6612561
 def _transform(
     pipeline: Pipeline,     # Fitted
     probes: Probes,
@@ -278,7 +279,7 @@ def _read_numbers(numbers: Mapping[str, tuple[float, float]], found: np.ndarray,
     mean, scale = np.array([*numbers.values()], float).reshape(-1, 2).T
     return Numbers([*numbers], np.array(places, int), mean, scale, holes)
 
-# %% ../../nbs/api/models/11_features.ipynb #1acbab2b
+# %% ../../nbs/api/models/11_features.ipynb #fbee0b99
 ESTIMATORS = ("LogisticRegression", "Ridge", "HistGradientBoostingClassifier", "HistGradientBoostingRegressor")
 
 def few_rows(
@@ -297,10 +298,16 @@ def few_rows(
     except ValueError: return None      # such as categories that training did not see
     places = _read_numbers(numbers, found, probes)
     if not places: return None
-    model = copy(pipeline[-1])
-    if hasattr(model, "_preprocessor"): model._preprocessor = None  # its part is in the places
-    few = FewRows(model, found[0], [_read_labels(name, found, probes.of[name]) for name in text], places)
+    few = FewRows(_answer_few(pipeline[-1]), found[0], [_read_labels(name, found, probes.of[name]) for name in text], places)
     return None if _changed(few.matrix(probes.columns), found).any() else few
+
+def _answer_few(estimator: Any) -> Any:
+    "Copy an estimator: trees without their own encoder, which is in the places, and without threads to wait for"
+    estimator = copy(estimator)
+    if hasattr(estimator, "_preprocessor"):
+        estimator._preprocessor = None
+        estimator._raw_predict = partial(estimator._raw_predict, n_threads=1)
+    return estimator
 
 def _categories(columns: ColumnTransformer, text: list[str]) -> dict[str, list]:
     "Return the categories of each column of text"
