@@ -2499,6 +2499,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                 'mlops_nb/monitoring/replay.py'),
                                             'mlops_nb.monitoring.replay.Operations.answer': ( 'monitoring/replay.html#operations.answer',
                                                                                               'mlops_nb/monitoring/replay.py'),
+                                            'mlops_nb.monitoring.replay.Operations.due_refresh': ( 'monitoring/replay.html#operations.due_refresh',
+                                                                                                   'mlops_nb/monitoring/replay.py'),
                                             'mlops_nb.monitoring.replay.Operations.monitor': ( 'monitoring/replay.html#operations.monitor',
                                                                                                'mlops_nb/monitoring/replay.py'),
                                             'mlops_nb.monitoring.replay.Operations.release': ( 'monitoring/replay.html#operations.release',

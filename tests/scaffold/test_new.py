@@ -140,6 +140,8 @@ def test_a_retraining_that_is_better_is_released(tmp_path):
     "The relation changes in the middle of the story: the loop retrains on the harm, and the new model takes over"
     data = turning(tmp_path / "turn.csv")
     command("new", "turn", "--package", "turn", "--data", data, "--target", "state", "--time", "when", cwd=tmp_path)
+    settings = tmp_path / "turn/settings.ini"
+    settings.write_text(re.sub(r"(?m)^refresh_days = \d+$", "refresh_days = 0", settings.read_text()))
     summary = json.loads(command("loop", "--json", cwd=tmp_path / "turn", timeout=3600).stdout)
     assert summary["releases"] == 2 and summary["retrained"] == summary["refused"] + 1
 
