@@ -298,7 +298,8 @@ def few_rows(
     except ValueError: return None      # such as categories that training did not see
     places = _read_numbers(numbers, found, probes)
     if not places: return None
-    few = FewRows(_answer_few(pipeline[-1]), found[0], [_read_labels(name, found, probes.of[name]) for name in text], places)
+    labels = [_read_labels(name, found, probes.of[name]) for name in text]
+    few = FewRows(_answer_few(pipeline[-1]), found[0], labels, places)
     return None if _changed(few.matrix(probes.columns), found).any() else few
 
 def _answer_few(estimator: Any) -> Any:

@@ -332,7 +332,8 @@ def distinct_values(
     for f, found in _read_values(con, rows, features):
         yield f, found if isinstance(found, tuple) else count_runs(found)
 
-def _read_values(con: Connection, rows: Rows, features: list[Feature]) -> Iterator[tuple[Feature, np.ndarray | Distinct]]:
+def _read_values(con: Connection, rows: Rows,
+                 features: list[Feature]) -> Iterator[tuple[Feature, np.ndarray | Distinct]]:
     "Yield each feature with all its values, ascending, or with the distinct ones of a long column of few"
     for some in in_batches(rows.of(features), CELLS // max(rows.n, 1)):
         if rows.n > 4 * CELLS and _count_roughly(con, rows.relation, some[0]) < rows.n // 4:
