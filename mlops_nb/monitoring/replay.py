@@ -200,9 +200,7 @@ def read_past(
 ) -> tuple[pd.DataFrame, dict, pd.Series]:      # All labelled rows, their roles, and what turned out
     "Read the rows that the requests are made of"
     table, roles = pd.read_parquet(folder / LABELLED_FILE), json.loads((folder / ROLES_FILE).read_text())
-    label = table[roles["label"]]
-    classes = sorted(label.unique()) if roles["task"] == "classification" else []
-    return table, roles, (label == classes[1]).astype(int) if len(classes) == 2 else label
+    return table, roles, table[roles["label"]]
 
 def window_requests(
     folder: Path,           # Output of `prepare`
