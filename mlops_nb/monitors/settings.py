@@ -33,6 +33,7 @@ class MonitoringSettings:
     min_rows: Annotated[int, Range(1)] = 200                # Fewer rows in a window or its reference are not judged
     false_alarms: Annotated[float, Range(1e-9, 0.5)] = 0.01 # Chance of any alarm of a window when nothing has changed
     tower_windows: Annotated[int, Range(1)] = 60            # Latest windows of a monitor that the control tower shows
+    stale_after: Annotated[float, Range(1)] = 3.0           # Distances between windows after which a figure is stale
 
 # %% ../../nbs/api/monitors/01_settings.ipynb #27057ccd
 @dataclass(frozen=True)
@@ -43,5 +44,6 @@ class ReplaySettings:
     end: str = ""                                           # The day after the last window
     window: str = "month"                                   # Length of a window: month, or a number of days
     outcome_hours: Annotated[int, Range(0, 8760)] = 4       # Hours until the outcome of a row is known
+    refresh_days: Annotated[int, Range(0)] = 0              # Days between refreshes of an unchanged recipe; 0: none
     sample: Annotated[int, Range(1)] = 1                    # Every n-th row asks
     rows: Annotated[int, Range(1, 100)] = 1                 # Rows of a request
