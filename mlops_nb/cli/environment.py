@@ -250,9 +250,9 @@ def set_up_azure_devops(
     where = f"{destination.repository_url} and subscription {destination.subscription}"
     if not carry_out(commands, facts, where, undo, dry_run, yes): return
     if undo: click.echo("project and repository are left as well")
-    else: click.echo("done. Commit settings.ini and roles.yml to a branch, and open a pull request: its merge makes dev")
+    else: click.echo("done. Commit settings.ini and roles.yml to a branch, and open a pull request")
 
-# %% ../../nbs/api/cli/02_environment.ipynb #29c2df63
+# %% ../../nbs/api/cli/02_environment.ipynb #a3afc249
 @click.command()
 @click.option("--azure-devops", is_flag=True, help="Set up Azure DevOps instead of GitHub.")
 @click.option("--organization", default="", metavar="NAME",
@@ -264,7 +264,7 @@ def set_up_azure_devops(
               "[PROJECT]\\GROUP. You, by default.")
 @click.option("--dry-run", is_flag=True, help="Show the commands and stop.")
 @click.option("--yes", is_flag=True, help="Do not ask before they are run.")
-@click.option("--undo", is_flag=True, help="Take back what was made, except for resource groups, project and repository.")
+@click.option("--undo", is_flag=True, help="Take back what was made, but for resource groups, project and repository.")
 @click.option("--github-plan", type=click.Choice(["free", "pro", "team", "enterprise"]),
               help="Your plan of GitHub, where GitHub does not say it.")
 @click.option("--pages/--no-pages", default=None,

@@ -15,9 +15,9 @@ import pytest
 from azure.core.exceptions import HttpResponseError
 from click.testing import CliRunner
 
+from mlops_nb.bootstrap.identities import set_group, set_setting
 from mlops_nb.cli.main import main
 from mlops_nb.errors import UserError
-from mlops_nb.bootstrap.identities import set_group, set_setting
 from mlops_nb.infrastructure import declared, image, roles
 from mlops_nb.infrastructure import plan as planning
 from mlops_nb.infrastructure.declared import load_declaration, resource_names
