@@ -6,6 +6,7 @@
 __all__ = ['STATES', 'parse_model', 'read_deployment', 'read_endpoint', 'ServedVersion', 'Deployer', 'AzureEndpoints']
 
 # %% ../../nbs/api/azure/09_endpoints.ipynb #da7ec1bb
+import json
 import re
 import tempfile
 import time
@@ -21,6 +22,7 @@ from .client import Connection, check_name, error_message, retry, status_text, w
 from .metrics import AzureServed, events
 from .staging import StagingFolder
 from ..errors import MlopsError, UserError
+from ..models.registry import CLASSES
 from ..schemas.documents import load
 from ..serving.endpoints import Deployment, Endpoint, check_traffic
 from ..serving.kinds import workspace_files
@@ -170,6 +172,14 @@ class AzureEndpoints:
         with self.workspace.attempt(f"look at endpoint {endpoint}"):
             found = retry(lambda: self.ml.online_endpoints.get(self.workspace.endpoint(endpoint)))
             return read_endpoint(endpoint, found, retry(lambda: list(self.ml.online_deployments.list(found.name))))
+
+    def classes(self, endpoint: str) -> Sequence[Any]:  # Empty: numbers are predicted, or a version does not say
+        "Return the classes that the deployed models know"
+        served = self.show(endpoint).deployments.values()
+        with self.workspace.attempt(f"look up the models of {endpoint}"):
+            found = [retry(partial(self.ml.models.get, one.model, version=one.version)) for one in served]
+        known = [json.loads((model.tags or {}).get(CLASSES, "[]")) for model in found]
+        return [*dict.fromkeys(label for labels in known for label in labels)] if all(known) else []
 
     def list(self) -> _Endpoints:
         "Return all endpoints of the project"

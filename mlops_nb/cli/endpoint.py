@@ -232,14 +232,15 @@ def delete(name: str, deployment: str, on: str | None) -> None:
 @json_option
 def outcomes(endpoint: str, file: Path, on: str | None, as_json: bool) -> None:
     """Record what really happened, for the monitors. FILE is CSV, Parquet or JSON lines with request_id, value, and
-    perhaps row and time. Where the model answers with one probability, value is 1 if that class came true, else 0.
+    perhaps row and time. The value is a number, or a class as your training data name it; where the model answers
+    with one probability, 1 says that this class came true, and 0 the other.
 
     \b
     mlops-nb outcomes flight-delay landed.csv
     """
-    from mlops_nb.serving.collection import read_outcomes, record_outcomes
-    find_endpoints(on).show(endpoint)
-    records = read_outcomes(file)
+    from mlops_nb.serving.collection import name_outcomes, read_outcomes, record_outcomes
+    classes = find_endpoints(on).classes(endpoint)
+    records = name_outcomes(read_outcomes(file), classes)
     if on: count = find_remote(on).monitors.record_outcomes(endpoint, records)
     else: count = record_outcomes(find_project().root, endpoint, records)
     print_result({"recorded": count}, f"{count} outcomes recorded", as_json)

@@ -87,7 +87,8 @@ def loop(windows: int | None, speed: float, sample: int | None, rows: int | None
     project = Project.current()
     replay, settings = load_replay(project), project.settings.section(ReplaySettings)
     scenario = replay.Scenario(count=windows, sample=sample or settings.sample, size=rows or settings.rows, speed=speed,
-                               seed=seed, every=every, outcome_hours=settings.outcome_hours)
+                               seed=seed, every=every, outcome_hours=settings.outcome_hours,
+                               refresh_days=settings.refresh_days)
     replay.check_files(project)
     if fresh:
         confirm_fresh(project, yes)

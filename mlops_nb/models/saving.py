@@ -204,7 +204,7 @@ def save(
     *,
     X_example,                  # DataFrame: rows of training; their holes say what may be null; five are kept
     trusted=(),                 # Full names of types to trust besides TRUSTED
-    metadata=None,              # dict, kept in the MLmodel file
+    metadata=None,              # dict, kept in the MLmodel file; of a classifier, `classes` is added
     predict_fn: str = "",       # The method served; default: predict_proba where there is one, else predict
     extra_requirements=(),      # Names of further distributions that the model needs
     allow_pickle: bool = False, # Use cloudpickle when skops cannot store the model
@@ -213,6 +213,7 @@ def save(
     folder, example = _empty(folder), X_example.head(5)
     predict_fn = predict_fn or ("predict_proba" if hasattr(model, "predict_proba") else "predict")
     stored = _serialise(model, trusted, allow_pickle)
+    if hasattr(model, "classes_"): metadata = {"classes": list(model.classes_.tolist()), **(metadata or {})}
     with tempfile.TemporaryDirectory() as aside:
         build = Path(aside) / "model"
         _write(model, build, X_example, example, predict_fn, stored, metadata=metadata,

@@ -39,7 +39,7 @@ from ..errors import MlopsError, UserError
 from ..jobs.progress import format_duration
 from ..monitors.settings import ReplaySettings
 from ..project import Project
-from ..retraining.events import breach_event, emit, handle, list_events
+from ..retraining.events import breach_event, emit, handle, list_events, refresh_event
 from ..retraining.retraining import describe_outcome, first_day, load_retraining, run_job
 from ..schemas.documents import load
 from ..serving.endpoints import Endpoint, Endpoints
@@ -149,6 +149,7 @@ class Scenario:
     seed: int = 0               # Of the training
     every: int = 1              # Train on every n-th row
     outcome_hours: int = 4      # Until an outcome is known
+    refresh_days: int = 0       # Between refreshes of an unchanged recipe; 0: none
     latency_ms: float = 500.0   # What the gate allows: the endpoint and the traffic share this machine with it
 
     @property
@@ -199,9 +200,7 @@ def read_past(
 ) -> tuple[pd.DataFrame, dict, pd.Series]:      # All labelled rows, their roles, and what turned out
     "Read the rows that the requests are made of"
     table, roles = pd.read_parquet(folder / LABELLED_FILE), json.loads((folder / ROLES_FILE).read_text())
-    label = table[roles["label"]]
-    classes = sorted(label.unique()) if roles["task"] == "classification" else []
-    return table, roles, (label == classes[1]).astype(int) if len(classes) == 2 else label
+    return table, roles, table[roles["label"]]
 
 def window_requests(
     folder: Path,           # Output of `prepare`
@@ -464,13 +463,20 @@ class Operations:
         verdicts = {name: signal["verdict"] for name, signal in result["signals"].items()}
         return {key: result[key] for key in ("breach", "performance", "window")} | dict(signals=verdicts)
 
+    def due_refresh(self, at: datetime) -> dict[str, Any] | None:
+        "Make the event of a refresh that is due in the time of the data"
+        policy = replace(self.retraining.policy, refresh_days=self.scenario.refresh_days)
+        return refresh_event(self.project.settings.project.model, self.retraining.seen(), policy, at)
+
     def answer(self, window: Window, following: Window) -> list[dict[str, Any]]:
         "Handle what is pending; a release runs under the traffic of the following window"
         at = self.scenario.look(window)
         def release(model: str, version: int) -> dict[str, Any]:
             self.traffic.view(window.name, "releasing", f"version {version}: QA, shadow, canary")
             with self.traffic.beside(following) as more: return self.release(version, at, more)
-        handle(self.project.root, [], replace(self.retraining, release=release), at)
+        retraining = replace(self.retraining, release=release)
+        handle(self.project.root, [], retraining, at)
+        if event := self.due_refresh(at): handle(self.project.root, event, retraining, at)
         rows = [row for row in list_events(self.project.root) if row["at"] and times.parse_time(row["at"]) == at]
         return [dict(id=row["id"], action=row["action"], reason=row["reason"], outcome=row["outcome"]) for row in rows]
 

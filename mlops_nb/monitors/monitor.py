@@ -433,7 +433,7 @@ def _block_importances(run: MonitorRun, found: Comparison, plan: history.Plan, w
 
 # %% ../../nbs/api/monitors/11_monitor.ipynb #af6a2933
 _JUDGED = """CREATE OR REPLACE TEMP TABLE judged AS SELECT * FROM (
-    SELECT o."$time" // 86400000000 AS day, {p} AS p, known.value AS y, known.label, {predicted} AS predicted,
+    SELECT o."$time" // 86400000000 AS day, {p} AS p, known.value AS y, {label} AS label, {predicted} AS predicted,
         {loss} AS loss, {promised} AS promised
     FROM {outputs} o JOIN {known} AS known ON o."$request" = known.request AND o."$row" = known.row)
 WHERE {truth} IS NOT NULL AND loss IS NOT NULL AND isfinite(loss)"""
@@ -456,9 +456,10 @@ def _join_outcomes(run: MonitorRun, signal: dict, span: Window) -> tuple[int, pe
 
 def _judge(run: MonitorRun, answers: performance.Answers, outputs: str, known: str) -> None:
     "Make the table `judged` of predictions and outcomes"
-    loss, truth = answers.loss("known.label", "known.value", "o."), "y" if answers.kind == "number" else "label"
-    run.con.execute(_JUDGED.format(p=answers.level("o."), predicted=answers.predicted("o."), loss=loss,
-                                   promised=answers.promised("o."), outputs=outputs, known=known, truth=truth))
+    label, truth = answers.truth("known.label"), "y" if answers.kind == "number" else "label"
+    run.con.execute(_JUDGED.format(p=answers.level("o."), predicted=answers.predicted("o."), label=label, truth=truth,
+                                   loss=answers.loss(label, "known.value", "o."), promised=answers.promised("o."),
+                                   outputs=outputs, known=known))
 
 def _prediction(signal: dict) -> str:
     "Return the column of the prediction"
@@ -572,7 +573,7 @@ def _read_baseline(run: MonitorRun, signal: dict, answers: performance.Answers) 
     table, asked = _baseline_table(run, signal), signal.get("properties") or {}
     if not table: return None
     y, day = _baseline_target(signal), quote_sql(asked["day"]) if "day" in asked else "1"
-    loss = answers.loss(performance.label_sql(y), f"TRY_CAST({y} AS DOUBLE)")
+    loss = answers.loss(answers.truth(performance.label_sql(y)), f"TRY_CAST({y} AS DOUBLE)")
     columns = f"{day} AS day, {answers.level()} AS p, {loss} AS loss, {answers.promised()} AS promised"
     complete = f"FROM (SELECT {columns} FROM {table} WHERE {y} IS NOT NULL) WHERE p IS NOT NULL AND isfinite(loss)"
     run.con.execute(f"CREATE OR REPLACE TEMP TABLE baseline AS SELECT * {complete}")

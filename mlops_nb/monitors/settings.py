@@ -43,5 +43,6 @@ class ReplaySettings:
     end: str = ""                                           # The day after the last window
     window: str = "month"                                   # Length of a window: month, or a number of days
     outcome_hours: Annotated[int, Range(0, 8760)] = 4       # Hours until the outcome of a row is known
+    refresh_days: Annotated[int, Range(0)] = 0              # Days between refreshes of an unchanged recipe; 0: none
     sample: Annotated[int, Range(1)] = 1                    # Every n-th row asks
     rows: Annotated[int, Range(1, 100)] = 1                 # Rows of a request

@@ -63,10 +63,12 @@ def step_lines(
     component: str,                     # Path from the pipeline's file
     reads: tuple[str, Port] | None,     # Name of its input, and what it is bound to
     indent: str,                        # Of a step
+    writes: tuple[str, str] | None = None,  # Name of its output, and the output of the pipeline that it is
 ) -> list[str]:
     "Write the text of a step"
     lines = [f"{name}:", "  type: command", f"  component: {component}"]
     if reads: lines += ["  inputs:", f"    {reads[0]}: {reads[1].expression}"]
+    if writes: lines += ["  outputs:", f"    {writes[0]}: {writes[1]}"]
     return [indent + line for line in lines]
 
 def _last_line(
@@ -113,18 +115,38 @@ def append_step(
     return _insert_lines(text, _last_line(jobs) + 1, ["", *added])
 
 # %% ../../nbs/api/scaffold/08_edits.ipynb #2335c74c
-def _bound_scalars(
-    steps: list[tuple[Any, Any]],       # Keys and values of the steps
-    edges: list[Edge],
-) -> Iterator[Any]:                     # Scalar nodes
-    "Find the words that bind inputs"
-    wanted = {(edge.step, edge.input) for edge in edges}
+def _words(value: Any) -> Any:      # A scalar node, or None
+    "Return the words that bind a port: they stand alone, or as the path of a mapping"
+    if not isinstance(value, yaml.MappingNode): return value
+    return {part.value: inner for part, inner in value.value}.get("path")
+
+def _bound(
+    steps: list[tuple[Any, Any]],           # Keys and values of the steps
+    side: str,                              # inputs or outputs
+) -> Iterator[tuple[str, Any, Any]]:        # Name of the step; key and value of an entry
+    "List the entries of one side"
     for key, step in steps:
         parts = {part.value: value for part, value in step.value} if isinstance(step, yaml.MappingNode) else {}
-        for name, value in getattr(parts.get("inputs"), "value", []):
-            if (key.value, name.value) not in wanted: continue
-            if isinstance(value, yaml.MappingNode): value = {part.value: inner for part, inner in value.value}["path"]
-            yield value
+        for name, value in getattr(parts.get(side), "value", []): yield key.value, name, value
+
+def _taken_output(
+    steps: list[tuple[Any, Any]],
+    port: Port,
+    readers: set[str],      # Steps that are to read the new step instead
+) -> tuple[str, range] | None:      # The words of the pipeline's output, and the lines that bound it; None: it stays
+    "Find the output of the pipeline that a step hands over: the last one that reads the port decides which data it is"
+    reading = [step for step, _, value in _bound(steps, "inputs")
+               if (words := _words(value)) is not None and words.value == port.expression]
+    if not port.step or not reading or reading[-1] not in readers: return None
+    entries = [(name, value) for step, name, value in _bound(steps, "outputs") if step == port.step]
+    found = next(((name, value) for name, value in entries if name.value == port.name), None)
+    words = _words(found[1]) if found else None
+    if not found or words is None or (binding(words.value) or ())[:2] != ("parent", "outputs"): return None
+    step = next(step for key, step in steps if key.value == port.step)
+    block = next(key for key, _ in step.value if key.value == "outputs").start_mark.line
+    line = found[0].start_mark.line
+    if len(entries) > 1 and line == block: return None      # with others on one line
+    return words.value, range(block if len(entries) == 1 else line, _last_line(found[1]) + 1)
 
 def _above_comments(
     lines: list[str],   # Of the text
@@ -146,11 +168,17 @@ def insert_step(
     "Return the text with a step more, through which these edges lead"
     _, steps = _steps(text, name, file)
     port, fresh = edges[0].port, Port(name, written)
-    for scalar in sorted(_bound_scalars(steps, edges), key=lambda node: -node.start_mark.index):
+    wanted = {(edge.step, edge.input) for edge in edges}
+    scalars = [_words(value) for step, key, value in _bound(steps, "inputs") if (step, key.value) in wanted]
+    for scalar in sorted(scalars, key=lambda node: -node.start_mark.index):
         start, end = scalar.start_mark.index, scalar.end_mark.index
         old = text[start:end]
         text = text[:start] + old.replace(old.strip("\"'"), fresh.expression) + text[end:]
     readers = {edge.step for edge in edges}
     first = next(key.start_mark for key, _ in steps if key.value in readers)
-    added = step_lines(name, component, (port.name, port), " " * first.column)
-    return _insert_lines(text, _above_comments(text.splitlines(), first.line), [*added, ""])
+    taken, gone = _taken_output(steps, port, readers) or ("", range(0))
+    added = step_lines(name, component, (port.name, port), " " * first.column, (written, taken) if taken else None)
+    kept = [line for number, line in enumerate(text.splitlines()) if number not in gone]
+    at = first.line - sum(number < first.line for number in gone)
+    text = ("\r\n" if "\r\n" in text else "\n").join([*kept, ""])
+    return _insert_lines(text, _above_comments(kept, at), [*added, ""])

@@ -56,6 +56,10 @@ def check_target(
     if task == "regression":
         if target.dtype == object: raise UserError(f"{name} is text", accepted="numbers, for a regression")
         return
+    if target.dtype == float and (broken := known[known % 1 != 0]).size:
+        raise UserError(f"{name} is {broken.iloc[0]:g} in a row, and a class is a whole number or text",
+                        accepted="whole numbers, text, true and false",
+                        fix=f'--task regression, or --kind "{name}=text"')
     if len(counts) > 50:
         raise UserError(f"{name} has {len(counts)} classes", accepted="at most 50",
                         fix="--task regression, if they are numbers")
@@ -133,6 +137,7 @@ class Inspection:
     time: str | None = None     # The time column
     period: str = "D"           # What the gate draws
     values: int = 0             # Distinct values of the target
+    positive: str | int | None = None   # Of two classes, the second, whose probability the model says
     spread: float = 0.0         # Standard deviation of the target, of a regression
     layout: Layout = Layout()   # How the file is written
     read_as: str = ""           # The same in words
@@ -171,6 +176,14 @@ def _check_names(
                             fix="--delimiter, --encoding or --no-header, if the columns look wrong" if bare else "")
 
 # %% ../../nbs/api/scaffold/01_inspection.ipynb #de8ed20f
+def _positive(
+    target: pd.Series,      # Classes
+) -> str | int | None:      # None of more than two classes
+    "Return the second of two classes, whose probability the model says"
+    classes = sorted(target.dropna().unique().tolist())
+    if len(classes) != 2: return None
+    return classes[1] if isinstance(classes[1], str) else int(classes[1])
+
 def _simple(kind: Kind) -> str: return "number" if kind.name == "duration" else kind.name
 
 def _features(
@@ -222,7 +235,7 @@ def inspect_table(
     used = [*columns, target, *apart]
     return Inspection(
         file, len(whole), target, _simple(reading.kinds[target]), task, why, columns, left_out, time,
-        choose_period(times) if times is not None else "D", y.nunique(),
+        choose_period(times) if times is not None else "D", y.nunique(), _positive(y) if task != "regression" else None,
                       float(y.astype(float).std()) if task == "regression" else 0.0,
         reading.layout, describe_reading(reading), {name: str(reading.kinds[name]) for name in used},
                       tuple(choices.keep),

@@ -130,7 +130,8 @@ def template_flags(
     if data.task == "regression": flags |= {"regression", "one"}
     elif data.values == 2: flags |= {"binary", "one"}
     else: flags.add("several")
-    return flags | ({"judged"} if {"one", "time"} <= flags else set())
+    if {"one", "time"} <= flags: flags.add("judged")
+    return flags | ({"named"} if "judged" in flags and data.positive not in (None, 1) else set())
 
 def loop_words(
     windows: Windows | None,    # None: no time
@@ -150,7 +151,8 @@ def answer_values(
     asked = [*data.columns, *([data.time] if data.time else [])]
     meaning, answer = kinds.get(data.task, ("The probability of each class of", '{"probability_...": 0.31, ...}'))
     if data.task == "classification" and data.values == 2:
-        meaning, answer = "The probability of the second class of", '{"probability": 0.31}'
+        second = json.dumps(data.positive, ensure_ascii=False)
+        meaning, answer = f"The probability of {second} for", '{"probability": 0.31}'
     row = (
         {}
         if data.table is None
@@ -175,7 +177,7 @@ def monitor_values(
     judged = "prediction: prediction" + ("" if regression else f", prediction_probability: {output}")
     return {"output": output, "judged": judged, "performance": limit, "features": ", ".join(map(_quote, watched)),
             "reference_columns": ", ".join(f"{key}: {_quote(name)}" for key, name in columns.items() if name),
-            "target_yaml": _quote(data.target), "day_yaml": "gate_day"}
+            "target_yaml": _quote(data.target), "positive_yaml": _quote(str(data.positive)), "day_yaml": "gate_day"}
 
 # %% ../../nbs/api/scaffold/06_new.ipynb #1c712bb8
 def _check_vacant(

@@ -53,7 +53,8 @@ def window_values(
     asked, days = size // sample // together, windows.days if windows else 7
     return {"replay_start": windows.start if windows else "",
             "replay_end": windows.test_end if windows and windows.start else "", "replay_window": days,
-            "outcome_hours": max(min(days * 24 // 8, 24), 1), "replay_sample": sample, "replay_rows": together,
+            "outcome_hours": max(min(days * 24 // 8, 24), 1), "replay_refresh": 2 * days if windows else 0,
+            "replay_sample": sample, "replay_rows": together,
             "min_rows": max(min(200, size // 2), 30), "min_outcomes": max(min(500, size // 2), 30),
             "min_new_days": max(min(7, days), 1), "cooldown_days": min(20, days // 2),
             "test_days": windows.test_days if windows else 30,

@@ -6,8 +6,8 @@
 __all__ = ['Hour', 'PAYLOADS', 'MAX_PAYLOAD', 'COLLECTIONS', 'Lines', 'COLLECTOR_FILE', 'HOST_RECORDS', 'READERS', 'NUMBERED',
            'Place', 'new_instance_name', 'Appender', 'hash_key', 'Privacy', 'read_privacy', 'iso', 'cloud_event',
            'begin_event', 'write_event', 'Payload', 'Recipe', 'Collector', 'SentRecord', 'read_sent', 'find_sent',
-           'rows_by_request', 'record_outcomes', 'read_outcomes', 'is_valid_reply', 'Journal', 'Cursor',
-           'find_served_fault', 'find_lost_field', 'iter_served', 'end_cursor']
+           'rows_by_request', 'find_class', 'name_outcomes', 'record_outcomes', 'read_outcomes', 'is_valid_reply',
+           'Journal', 'Cursor', 'find_served_fault', 'find_lost_field', 'iter_served', 'end_cursor']
 
 # %% ../../nbs/api/serving/05_collection.ipynb #7503f8a1
 import errno
@@ -18,7 +18,7 @@ import os
 import re
 import secrets
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -33,6 +33,7 @@ from ..project import Project
 from ..records import needs, read_records
 from .settings import DeploymentSettings
 from ..settings import load_settings
+from ..tables.columns import MISSING
 from ..times import format_time, now, parse_time
 
 # %% ../../nbs/api/serving/05_collection.ipynb #0ea544f1
@@ -366,6 +367,42 @@ def _read_outcome(
     return id, when, {"row": row, "value": value}
 
 # %% ../../nbs/api/serving/05_collection.ipynb #d1abcde2
+def _plain(value: Any) -> Any:
+    "Return a number for numbers, true and false, also as text; of other text, what blanks and capitals leave the same"
+    text = str(value).strip().casefold()
+    if text in ("true", "false"): return float(text == "true")
+    with suppress(ValueError):
+        if math.isfinite(number := float(text)): return number
+    return text
+
+def find_class(
+    value: Any,             # What a person or another system wrote
+    classes: Sequence[Any], # As the model names them, in its order
+) -> Any:                   # One of them; None where it is neither
+    "Find the class that is meant: written alike, as a number, as true or false, or in capitals; of two words, 0 and 1"
+    alike = [label for label in classes if str(label) == str(value)]
+    alike = alike or [label for label in classes if _plain(label) == _plain(value)]
+    if len(alike) == 1: return alike[0]
+    two_words = len(classes) == 2 and not any(isinstance(_plain(label), float) for label in classes)
+    return classes[int(_plain(value))] if two_words and _plain(value) in (0.0, 1.0) else None
+
+def name_outcomes(
+    records: Iterable[dict],    # As for `record_outcomes`
+    classes: Sequence[Any],     # Of the models that are deployed; empty: they predict numbers, or do not say
+) -> list[dict]:
+    "Write the outcomes as the model names its classes; refuse one that is none of them"
+    named = [*records]
+    if not classes: return named
+    for number, record in enumerate(named):
+        found = find_class(value := record.get("value"), classes)
+        if found is None:
+            known = ", ".join(map(str, classes[:10])) + ", ..." * (len(classes) > 10)
+            raise UserError(f"outcome {number} has the value {value!r}, which is no class of the model", accepted=known,
+                            fix="correct it; a class that the model has not learnt takes a training with such rows")
+        named[number] = record | {"value": found}
+    return named
+
+# %% ../../nbs/api/serving/05_collection.ipynb #b0ff829b
 def record_outcomes(
     root: str | Path,           # The project's folder
     endpoint: str,
@@ -387,7 +424,7 @@ def record_outcomes(
 # %% ../../nbs/api/serving/05_collection.ipynb #5abec1c4
 def _read_csv(path: Path):
     import pandas as pd
-    return pd.read_csv(path, dtype={"request_id": str, "time": str})
+    return pd.read_csv(path, dtype={"request_id": str, "time": str}, keep_default_na=False, na_values=list(MISSING))
 
 def _read_parquet(path: Path):
     import pandas as pd

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -45,6 +45,7 @@ from mlops_nb.serving.models import (
     digest_of,
     fetch_model,
     fetch_path,
+    read_classes,
     record_digest,
     require_trust,
 )
@@ -372,6 +373,14 @@ class Endpoints:
         return [describe_endpoint(EndpointFolder(self.root, name)) for name in names]
 
     def show(self, endpoint: str) -> Endpoint: return describe_endpoint(self.folder(endpoint))
+
+    def classes(self, endpoint: str) -> Sequence[Any]:  # Empty: numbers are predicted, or a model does not say
+        "Return the classes that the deployed models know"
+        folder = self.folder(endpoint)
+        models = [next((folder.path / "deployments" / name / one["build"] / "model").iterdir(), None)
+                  for name, one in folder.state["deployments"].items()]
+        known = [read_classes(model) if model else [] for model in models]
+        return [*dict.fromkeys(label for labels in known for label in labels)] if all(known) else []
 
     def events(self,
         endpoint: str,

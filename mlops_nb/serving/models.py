@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['PICKLES', 'OWN_LOADERS', 'SCRIPT', 'use_registry', 'fetch_model', 'copy_model', 'fetch_path', 'digest_of',
-           'record_digest', 'is_pickle', 'find_code', 'read_header', 'require_trust', 'add_script', 'describe_inputs']
+           'record_digest', 'is_pickle', 'find_code', 'read_header', 'read_classes', 'require_trust', 'add_script',
+           'describe_inputs']
 
 # %% ../../nbs/api/serving/14_models.ipynb #50f74977
 import json
@@ -161,6 +162,13 @@ def read_header(
         raise UserError(f"the MLmodel file cannot be read: {error}", accepted="YAML", file=path) from None
     if isinstance(header, dict) and isinstance(header.get("flavors"), dict): return header
     raise UserError("the MLmodel file has no flavors", accepted="a model that MLflow saved", file=path)
+
+def read_classes(
+    model: Path,            # A model that was copied for a deployment
+) -> list[Any]:             # Empty: it predicts a number, or does not say
+    "Return the classes that a model knows, as its training data name them"
+    header = model / "MLmodel"
+    return list((read_header(header).get("metadata") or {}).get("classes") or []) if header.is_file() else []
 
 def _find_mlflow_code(header: dict) -> list[str]:
     "Find the Python code that an MLflow model brings along"

@@ -49,7 +49,7 @@ def happened(
     model,           # Fitted
     y: pd.Series,    # Labels
 ) -> pd.Series:      # Of two classes, whether it is the second: 0 or 1; else the label
-    "Return the label as it is compared with the answer, and as outcomes are reported to the endpoint"
+    "Return the label as it is compared with the answer"
     classes = list(getattr(model, "classes_", ()))
     return (y == classes[1]).astype(int) if len(classes) == 2 else y
 

@@ -21,7 +21,7 @@ from ..models.champion import champion_columns, pack_rows, sample_evenly
 from ..models.features import input_names
 from ..models.figures import readable, to_markdown
 from ..models.gate import Verdict
-from .evaluate import answers, clusters, happened, losses
+from .evaluate import answers, clusters, losses
 from .train import inputs, refit, with_holes
 
 # %% ../../nbs/training/06_register.ipynb #cf79d960
@@ -286,7 +286,7 @@ def _monitored(model, part: pd.DataFrame, roles: dict, said: pd.DataFrame) -> pd
     "Features, label, day, and what is said of each row"
     X, y = inputs(part, roles), part[roles["label"]]
     day = {roles["day"]: part[roles["day"]]} if "day" in roles else {}
-    return X.assign(**{roles["label"]: happened(model, y)}, **day, **said)
+    return X.assign(**{roles["label"]: y}, **day, **said)
 
 def monitored(
     final,                   # The model that is registered

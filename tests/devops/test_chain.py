@@ -9,10 +9,10 @@ from datetime import timedelta
 
 import pytest
 
-from tests.github.test_chain import at
+from tests.github.test_chain import at, mlops
 from tests.support.agent import Organisation, Run
-from tests.support.azure.declared import granted
-from tests.support.chained import places, repository
+from tests.support.azure.declared import granted, make_push
+from tests.support.chained import TODAY, Production, places, repository, served, worse
 from tests.support.devops import organisation, signed_in
 
 pytest.importorskip("fcntl", reason="the pipelines that run here are those of a POSIX system")
@@ -39,7 +39,7 @@ def chain(azure_server, tmp_path_factory):
         yield azure, home, state
     azure.end_executions()
     assert not azure.proxy.refused and not azure.findings and not azure.storage.overwritten and not state.refused
-    assert keyless.used["command job"] and keyless.used["online endpoint"]
+    assert keyless.used["command job"] and keyless.used["online endpoint"] and keyless.used["monitor"]
 
 
 def said(run: Run, name: str, file: str) -> dict: return json.loads((run.artifacts / name / file).read_text())
@@ -63,3 +63,44 @@ def test_a_merge_ends_with_a_promoted_model(chain):
     assert (staging["status"], production["status"], production["version"]) == ("Promoted", "Promoted", "1")
     assert run.approvals == [("production", 2)] and f"buildId={run.id}" in production["approved_by"]
     assert any("Promoted: flight-delay version 1" in page for page in run.pages)
+
+
+def test_a_drift_in_production_ends_with_a_retrained_model(chain, monkeypatch):
+    "Azure's monitor, Event Grid, a Logic App, the incoming webhook, and three pipelines"
+    azure, home, state = chain
+    with monkeypatch.context() as here:
+        for name, value in azure.env.items(): here.setenv(name, value)
+        make_push(azure, "logic_app", "production", dispatch_to=WEBHOOK)
+    landed = ["request_id,row,value", *served(azure, "yesterday")]
+    at(azure, home, timedelta(days=1))
+    (home.root / "outcomes.csv").write_text("\n".join([*landed, *served(azure, "today")]) + "\n")
+    mlops(azure, home.root, "outcomes", "flight-delay", "outcomes.csv", "--on", "production")
+    mlops(azure, home.root, "schedule", "apply", "pipelines/monitoring/monitor.yml", "--on", "production")
+    run = azure.trigger("production", "flight-delay-monitor")
+    run.thread.join(120)
+    assert run.status == "Completed", (run.folder / "execution.log").read_text()
+    azure.deliver(times=2, seed=1)
+    address, message = azure.logic.dispatched[0]
+    assert address == WEBHOOK and len(azure.logic.dispatched) > 1
+    for _ in range(2):
+        [pipeline] = home.receiving(message)
+        monitoring = home.run(pipeline, "ResourceTrigger")
+        assert monitoring.succeeded, monitoring.log[-8000:]
+        assert (monitoring.artifacts / "tower/tower/index.html").is_file()
+    [asked] = state.runs    # Azure's monitor has found it, and ours: that is one retraining
+    assert f"inputs.test_end={TODAY}" in asked["templateParameters"]["inputs"]
+    training = home.run("training", "Manual", asked["templateParameters"])
+    assert any("Judged against flight-delay version 1" in page for page in training.pages), training.log[-8000:]
+    with Production(azure) as callers: _, staging, production = released(home, training)
+    assert (staging["status"], production["status"]) == ("Promoted", "Promoted")
+    assert (production["version"], production["champion"]) == ("2", "1") and {*callers.statuses} == {200}
+
+
+def test_a_bad_model_ends_with_a_rollback(chain):
+    azure, home, _ = chain
+    worse(home.root)
+    assert "training" in home.pushed()
+    with Production(azure) as callers: run, staging, production = released(home, home.run("training", "IndividualCI"))
+    assert (staging["status"], production["status"], production["version"]) == ("Promoted", "RolledBack", "3")
+    assert not run.succeeded and production["reason"] in run.pages[-1].replace("\\", "")
+    assert {*callers.statuses} == {200, 424} and Production(azure).traffic == {"version-2": 100}

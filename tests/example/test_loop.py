@@ -91,6 +91,8 @@ def test_it_comes_to_an_end_with_what_was_measured(summary):
     assert list(summary["windows"]) == ["2013-04", "2013-05"]
     assert all(one["performance"]["n"] > 500 and one["requests"] > 200 for one in summary["windows"].values())
     assert summary["releases"] >= 1 and summary["retrained"] >= summary["refused"]
+    april, may = summary["windows"].values()
+    assert april["answer"].startswith("retrained") and may["answer"].startswith("the replay ends")
     text = format_summary(summary)
     assert text[-1].startswith("control tower: ") and Path(text[-1].partition(": ")[2]).is_file()
 
@@ -99,8 +101,14 @@ def test_nothing_was_done_twice(summary, project):
     found = collect_facts(project)
     trained = [job for job in found["jobs"] if job["name"] == "retraining"]
     assert len(trained) == 1 + summary["retrained"]
-    assert len({row["breach"] for row in list_events(project)}) == len(list_events(project)) <= 2
+    assert len({row["breach"] for row in list_events(project)}) == len(list_events(project)) <= 3
     assert [one["status"] for one in found["releases"]].count("Promoted") == summary["releases"]
+
+
+def test_the_champion_was_refreshed_by_the_calendar_of_the_replay(project, summary):
+    row = next(row for row in list_events(project) if row["action"] == "retrain")
+    assert row["reason"] == "refresh: the champion knows the days up to 2013-04-01, 30 days before"
+    assert row["outcome"]["reason"].startswith("Accepted") == row["outcome"]["accepted"]
 
 
 def test_every_request_was_answered_and_its_outcome_found(summary, project):

@@ -278,7 +278,7 @@ def test_what_mlflow_could_not_serve_is_refused_and_nothing_is_written(tmp_path)
 def test_the_header_says_how_to_serve_it(saved):
     header = yaml.safe_load((saved[0] / "MLmodel").read_text())
     assert header["flavors"]["python_function"]["predict_fn"] == "predict_proba"
-    assert header["metadata"] == {"job": "j1"}
+    assert header["metadata"] == {"classes": [0, 1], "job": "j1"}
     assert '"name": "hour"' in header["signature"]["inputs"]
     assert header["flavors"]["sklearn"]["skops_trusted_types"] == []
     needed = (saved[0] / "requirements.txt").read_text().splitlines()

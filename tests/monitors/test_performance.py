@@ -111,6 +111,31 @@ def test_one_class_alone_does_not_say_which_it_is(tmp_path):
     assert rows["accuracy"]["value"] == 1
 
 
+@pytest.mark.parametrize("truth, properties", [
+    ([1, "no", 0, "yes"] * 100, {}),
+    ([1, 0, 0, 1] * 100, {"positive": "yes"}),
+    (["yes", "no", "no", 1] * 100, {"positive": "yes"}),
+])
+def test_ones_and_zeros_beside_words_are_the_second_and_the_first_class(tmp_path, truth, properties):
+    p = [0.9, 0.2, 0.6, 0.7] * 100
+    answers = [{"probability": value} for value in p]
+    rows, found, _ = measured(tmp_path, "classification", {"prediction": "probability"}, answers, truth, **properties)
+    assert found["value"] == pytest.approx(log_loss([1, 0, 0, 1] * 100, p), abs=1e-9)
+    assert found["n"] == 400 and rows["accuracy"]["value"] == 0.75
+
+
+@pytest.mark.parametrize("truth", [[1, 2, 3] * 100, [0, 1, "yes"] * 100, [2, "no", "yes"] * 100])
+def test_numbers_beside_a_class_are_not_guessed_at(tmp_path, truth):
+    with pytest.raises(UserError, match="the outcomes have 3 classes"):
+        measured(tmp_path, "classification", {"prediction": "probability"}, [{"probability": 0.3}] * 300, truth)
+
+
+def test_two_classes_that_are_numbers_stay_numbers(tmp_path):
+    answers, truth = [{"probability": 0.8}] * 400, [2, 1, 2, 2] * 100
+    _, found, _ = measured(tmp_path, "classification", {"prediction": "probability"}, answers, truth, positive="2")
+    assert found["value"] == pytest.approx(log_loss([1, 0, 1, 1] * 100, [0.8] * 400), abs=1e-9)
+
+
 def test_three_classes_and_one_probability_are_a_mistake(tmp_path):
     answers, truth = [{"probability": 0.3}] * 300, [["a", "b", "c"][i % 3] for i in range(300)]
     with pytest.raises(UserError, match="probability is one probability, and the outcomes have 3 classes: a, b, c"):

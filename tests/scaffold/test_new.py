@@ -118,11 +118,30 @@ def test_the_loop_tells_the_story_of_a_table_with_a_time(harvest):
     assert served(harvest[0], rows)[0]["probability"] > 0.7
 
 
+def test_outcomes_are_in_the_words_of_the_data_and_others_are_refused(harvest):
+    "After the loop: what it recorded, what the monitor compares with, and what a person reports"
+    project = harvest[0]
+    recorded = ".mlops/collected/harvest/outcomes/**/*.jsonl"
+    kept = {json.loads(line)["data"][0]["value"] for path in project.glob(recorded) for line in path.open()}
+    assert kept == {"no", "yes"} and "positive: \"yes\"" in (project / "pipelines/monitoring/monitor.yml").read_text()
+    file = project.parent / "known.csv"
+    file.write_text("request_id,value\na,yes\nb,NO\nc,1\nd,0\n")
+    assert "4 outcomes recorded" in command("outcomes", "harvest", file, cwd=project).stdout
+    named = {event["xrequestid"]: event["data"][0]["value"] for path in project.glob(recorded)
+             for event in map(json.loads, path.open())}
+    assert [named[id] for id in "abcd"] == ["yes", "no", "yes", "no"]
+    file.write_text("request_id,value\ne,yes\nf,perhaps\n")
+    said = command("outcomes", "harvest", file, cwd=project, code=2).stderr
+    assert "outcome 1 has the value 'perhaps', which is no class of the model" in said and "no, yes" in said
+
+
 @pytest.mark.long
 def test_a_retraining_that_is_better_is_released(tmp_path):
     "The relation changes in the middle of the story: the loop retrains on the harm, and the new model takes over"
     data = turning(tmp_path / "turn.csv")
     command("new", "turn", "--package", "turn", "--data", data, "--target", "state", "--time", "when", cwd=tmp_path)
+    settings = tmp_path / "turn/settings.ini"
+    settings.write_text(re.sub(r"(?m)^refresh_days = \d+$", "refresh_days = 0", settings.read_text()))
     summary = json.loads(command("loop", "--json", cwd=tmp_path / "turn", timeout=3600).stdout)
     assert summary["releases"] == 2 and summary["retrained"] == summary["refused"] + 1
 

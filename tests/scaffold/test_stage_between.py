@@ -1,10 +1,12 @@
 "`mlops-nb stage new --before`: a stage through which data flows that went straight from one step to the next"
 import json
+from pathlib import Path
 
 import pytest
 
 from mlops_nb.jobs.graph import FromStep, read_job
-from mlops_nb.schemas.documents import load
+from mlops_nb.scaffold.edits import insert_step, list_edges
+from mlops_nb.schemas.documents import load, parse
 
 from tests.support.projects import command, harvest, make
 
@@ -98,6 +100,43 @@ def test_several_steps_may_read_the_new_one(fresh):
     assert {("train", "polish"), ("polish", "evaluate"), ("polish", "register")} <= now
     assert not {("train", "evaluate"), ("train", "register")} & now
     assert ("candidates", "polish") in edges(fresh, "training/sweep.yml")
+    trained = {"training/pipeline": "train", "training/sweep": "candidates", "monitoring/retrain": "train"}
+    for file, trains in trained.items():
+        steps = load(fresh / f"pipelines/{file}.yml")["jobs"]
+        assert steps["polish"]["outputs"] == {"polish_output": "${{parent.outputs.model}}"}
+        assert "outputs" not in steps[trains] and "decision" in steps["register"]["outputs"]
+    assert "nothing is stale" in command("check", cwd=fresh).stdout
+
+
+HANDED = """jobs:
+  make:
+    component: make.yml
+    outputs:
+      # for people
+      rows: ${{parent.outputs.rows}}
+%s
+  look:
+    component: look.yml
+    inputs: {rows: "${{parent.jobs.make.outputs.rows}}"}
+  keep:
+    component: keep.yml
+    inputs:
+      rows: {type: uri_folder, path: "${{parent.jobs.make.outputs.rows}}"}
+"""
+
+
+@pytest.mark.parametrize("more, readers, own", [
+    ("", ["keep"], True), ("", ["look", "keep"], True), ("", ["look"], False),
+    ("      notes: ${{parent.outputs.notes}}", ["keep"], True),
+])
+def test_what_the_pipeline_hands_out_follows_the_last_step_that_reads_it(more, readers, own):
+    file = Path("pipeline.yml")
+    chosen = [edge for edge in list_edges(parse(HANDED % more, file)) if edge.step in readers]
+    steps = parse(insert_step(HANDED % more, "tidy", "tidy.yml", chosen, "tidy_output", file), file)["jobs"]
+    assert ("outputs" in steps["tidy"]) == own and [*steps].index("tidy") == (1 if "look" in readers else 2)
+    assert "rows" in (steps["make"].get("outputs") or {}) or own
+    assert ("notes" in (steps["make"].get("outputs") or {})) == bool(more)
+    if own: assert steps["tidy"]["outputs"] == {"tidy_output": "${{parent.outputs.rows}}"}
 
 
 @pytest.mark.parametrize("words, message", [
