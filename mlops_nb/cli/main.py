@@ -33,7 +33,7 @@ GROUPS = {  # Headings of `mlops-nb --help` and their commands, in the order of 
     "Run": "run jobs show logs cancel ui create",
     "Keep the project whole": "check export sample docs gallery version",
     "Deploy and release": "deploy endpoint qa release releases rollback image share",
-    "Monitor and retrain": "outcomes monitor watch events tower loop",
+    "Monitor and retrain": "outcomes monitor watch events acknowledge silence silences unsilence tower loop",
     "Azure": "environment bootstrap rehearse schedule",
     "GitHub Actions": "summary comment diff verdict dispatch",
     "Housekeeping": "gc repair completion",

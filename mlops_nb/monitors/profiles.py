@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['WHOLE_TYPES', 'FLOAT_TYPES', 'CELLS', 'COLUMNS', 'WIDE', 'Limits', 'Edges', 'CLOSE', 'Distinct', 'Feature',
            'in_batches', 'count_batches', 'column_types', 'feature_kinds', 'infer_types', 'Facts', 'complete_condition',
-           'Rows', 'complete_rows', 'summarize_table', 'count_bins', 'count_categories', 'distinct_values', 'level_sql',
-           'OnDisk', 'Reference', 'build_reference']
+           'Rows', 'complete_rows', 'summarize_table', 'count_bins', 'count_categories', 'count_runs',
+           'distinct_values', 'level_sql', 'OnDisk', 'Reference', 'build_reference']
 
 # %% ../../nbs/api/monitors/06_profiles.ipynb #0961a28d
 import json
@@ -309,24 +309,51 @@ def _count_grouped(con: Connection, query: str, columns: int) -> list[dict]:
 # %% ../../nbs/api/monitors/06_profiles.ipynb #811fb56e
 Distinct = tuple[np.ndarray, np.ndarray]    # Values, ascending, and how often each occurs
 
+def count_runs(
+    values: np.ndarray,     # Ascending
+) -> Distinct:
+    "Return the distinct values, and how often each occurs"
+    starts = _first_of_each(values)
+    return values[starts], np.diff(np.flatnonzero(starts), append=len(values))
+
+def _first_of_each(values: np.ndarray) -> np.ndarray:
+    "Say of each value whether it is larger than the one before"
+    starts = np.ones(len(values), bool)
+    np.not_equal(values[1:], values[:-1], out=starts[1:])
+    return starts
+
+# %% ../../nbs/api/monitors/06_profiles.ipynb #0f0799b8
 def distinct_values(
     con: Connection,
     rows: Rows,
     features: list[Feature],    # Numeric ones
 ) -> Iterator[tuple[Feature, Distinct]]:
     "Yield each feature with its distinct values; holes are passed over"
-    there = rows.of(features)
-    if rows.n > 4 * CELLS: yield from ((f, _group_values(con, rows.relation, f)) for f in there)
-    else:
-        for some in in_batches(there, CELLS // max(rows.n, 1)):
-            asked = ", ".join(f"{f.typed} AS x{i}" for i, f in enumerate(some))
-            columns = con.execute(f"SELECT {asked} FROM {rows.relation}").fetchnumpy()
-            for i, f in enumerate(some): yield f, _sort_values(columns.pop(f"x{i}"))
+    for f, found in _read_values(con, rows, features):
+        yield f, found if isinstance(found, tuple) else count_runs(found)
 
-def _sort_values(column: np.ma.MaskedArray | np.ndarray) -> Distinct:
-    "Return the distinct values of a column that fits into memory"
+def _read_values(con: Connection, rows: Rows,
+                 features: list[Feature]) -> Iterator[tuple[Feature, np.ndarray | Distinct]]:
+    "Yield each feature with all its values, ascending, or with the distinct ones of a long column of few"
+    for some in in_batches(rows.of(features), CELLS // max(rows.n, 1)):
+        if rows.n > 4 * CELLS and _count_roughly(con, rows.relation, some[0]) < rows.n // 4:
+            yield some[0], _group_values(con, rows.relation, some[0])
+            continue
+        asked = ", ".join(f"{f.typed} AS x{i}" for i, f in enumerate(some))
+        columns = con.execute(f"SELECT {asked} FROM {rows.relation}").fetchnumpy()
+        for i, f in enumerate(some): yield f, _sort_values(columns.pop(f"x{i}"))
+
+def _sort_values(column: np.ma.MaskedArray | np.ndarray) -> np.ndarray:
+    "Return the values of a column, ascending and without holes; the column itself is sorted where that is possible"
     there = column.compressed() if isinstance(column, np.ma.MaskedArray) else column
-    return np.unique(np.asarray(there, float), return_counts=True)
+    values = np.require(there, float, "W")
+    values.sort()
+    return values
+
+# %% ../../nbs/api/monitors/06_profiles.ipynb #a0d37dd5
+def _count_roughly(con: Connection, relation: str, feature: Feature) -> int:
+    "Return about how many distinct values a column has"
+    return con.execute(f"SELECT approx_count_distinct({feature.typed}) FROM {relation}").fetchone()[0]
 
 def _group_values(con: Connection, relation: str, feature: Feature) -> Distinct:
     "Return the distinct values of a column that is too long for NumPy"
@@ -363,7 +390,7 @@ class OnDisk:
 @dataclass(frozen=True)
 class Reference:
     "The sorted values of a table"
-    folder: Path                # Holds `profile.json` and for each numeric feature its values and running counts
+    folder: Path                # Holds `profile.json`, and the values of each numeric feature, as `_write_values` does
     rows: int                   # All rows
     n: int                      # Complete rows
     facts: dict[str, Facts]
@@ -375,18 +402,20 @@ class Reference:
         return {name: (low, high) for name, (low, high) in ends.items() if low is not None and high is not None}
 
     def file(self, name: str, what: str) -> Path:
-        "Return the file of the values or the running counts of a feature"
+        "Return the file of the values or the running counts of a feature; without running counts, all values are there"
         return self.folder / f"{self.facts[name]['at']}.{what}.npy"
 
     def distinct(self, name: str) -> Distinct:
         "Return distinct values, ascending, and how often each occurs"
-        values, running = (np.load(self.file(name, what), mmap_mode="r") for what in ("values", "running"))
-        return values, np.diff(running, prepend=0)
+        values, running = np.load(self.file(name, "values"), mmap_mode="r"), self.file(name, "running")
+        return (values, np.diff(np.load(running), prepend=0)) if running.exists() else count_runs(values)
 
     def counts(self, name: str, edges: np.ndarray) -> np.ndarray:
         "Return the histogram for these edges"
-        with OnDisk(self.file(name, "values")) as values, OnDisk(self.file(name, "running")) as running:
+        with OnDisk(self.file(name, "values")) as values:
             below = [*(bisect_left(values, edge) for edge in edges[:-1]), bisect_right(values, edges[-1])]
+        if not self.file(name, "running").exists(): return np.diff(below)
+        with OnDisk(self.file(name, "running")) as running:
             return np.diff([running[position - 1] if position else 0 for position in below])
 
 # %% ../../nbs/api/monitors/06_profiles.ipynb #bc81c3db
@@ -414,11 +443,18 @@ def _write_reference(con: Connection, relation: str, features: list[Feature], fo
     numbers, labels = ([f for f in features if f.kind == kind] for kind in ("numerical", "categorical"))
     seen = count_categories(con, relation, labels)
     counts = count_categories(con, complete.relation, complete.of(labels))
-    for at, (f, (values, times)) in enumerate(distinct_values(con, complete, numbers)):
-        np.save(folder / f"{at}.values.npy", values)
-        np.save(folder / f"{at}.running.npy", np.cumsum(times))
+    for at, (f, found) in enumerate(_read_values(con, complete, numbers)):
+        _write_values(folder / f"{at}.values.npy", folder / f"{at}.running.npy", found)
         facts[f.name]["at"] = at
     for f in features:
         categories = [category for category in seen.get(f.name, ()) if category is not None]
         facts[f.name].update({"kind": f.kind, "type": f.type, "counts": counts.get(f.name), "seen": categories})
     write_whole(folder / "profile.json", json.dumps({"rows": rows, "n": complete.n, "facts": facts}))
+
+def _write_values(values: Path, running: Path, found: np.ndarray | Distinct) -> None:
+    "Write all values of a feature, or the distinct ones and their running counts where these take less"
+    if not isinstance(found, tuple):
+        if 2 * np.count_nonzero(_first_of_each(found)) > len(found): return np.save(values, found)
+        found = count_runs(found)
+    np.save(values, found[0])
+    np.save(running, np.cumsum(found[1]))

@@ -16,6 +16,7 @@ from mlops_nb.serving.endpoints import Deployment, Endpoint
 from mlops_nb.tower.facts import Facts, collect_facts
 from mlops_nb.tower.page import build_page
 from mlops_nb.tower.parts import drift_rows, excess
+from mlops_nb.tower.service import Service
 
 from tests.support import ROOT
 from tests.support.retraining import StandIn
@@ -167,7 +168,8 @@ def found(project) -> Facts:
     }
     return collect_facts(project) | dict(
         endpoints=[serving],
-        traffic={"flight-delay": dict(requests=requests, errors={("2013-04-01", "1"): 2}, mirrored=600)},
+        traffic={"flight-delay": dict(requests=requests, errors={("2013-04-01", "1"): 2}, mirrored=600,
+                                     service=Service())},
     )
 
 
