@@ -4531,6 +4531,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                       'mlops_nb/retraining/retraining.py'),
                                                 'mlops_nb.retraining.retraining._end': ( 'api/retraining/retraining.html#_end',
                                                                                          'mlops_nb/retraining/retraining.py'),
+                                                'mlops_nb.retraining.retraining.describe_failure': ( 'api/retraining/retraining.html#describe_failure',
+                                                                                                     'mlops_nb/retraining/retraining.py'),
                                                 'mlops_nb.retraining.retraining.describe_outcome': ( 'api/retraining/retraining.html#describe_outcome',
                                                                                                      'mlops_nb/retraining/retraining.py'),
                                                 'mlops_nb.retraining.retraining.find_local_champion': ( 'api/retraining/retraining.html#find_local_champion',
