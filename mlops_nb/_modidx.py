@@ -708,6 +708,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'mlops_nb.cli.loop': { 'mlops_nb.cli.loop.confirm_fresh': ('api/cli/loop.html#confirm_fresh', 'mlops_nb/cli/loop.py'),
                                    'mlops_nb.cli.loop.load_replay': ('api/cli/loop.html#load_replay', 'mlops_nb/cli/loop.py'),
                                    'mlops_nb.cli.loop.loop': ('api/cli/loop.html#loop', 'mlops_nb/cli/loop.py'),
+                                   'mlops_nb.cli.loop.make_scenario': ('api/cli/loop.html#make_scenario', 'mlops_nb/cli/loop.py'),
                                    'mlops_nb.cli.loop.move_aside': ('api/cli/loop.html#move_aside', 'mlops_nb/cli/loop.py')},
             'mlops_nb.cli.main': { 'mlops_nb.cli.main.Commands': ('api/cli/main.html#commands', 'mlops_nb/cli/main.py'),
                                    'mlops_nb.cli.main.Commands.format_commands': ( 'api/cli/main.html#commands.format_commands',
