@@ -152,7 +152,8 @@ PAIRS = {("ci", "test"): ("ci", "test"), ("ci", "windows"): ("ci", "windows"), (
          ("deployment", "staging"): ("deployment", "staging"),
          ("deployment", "production"): ("deployment", "production"),
          ("deployment", "rollback"): ("deployment", "rollback"), ("monitoring", "monitor"): ("monitoring", "monitor"),
-         ("docs", "build"): ("docs", "build"), ("docs", "tutorials"): ("docs", "tutorials")}
+         ("docs", "build"): ("docs", "build"), ("docs", "tutorials"): ("docs", "tutorials"),
+         ("docs", "gallery"): ("docs", "gallery")}
 ONLY_GITHUB = {  # Jobs that Azure DevOps has not, and why
     ("deployment", "approve"): "environments of Azure DevOps have approvals on every plan",
     ("monitoring", "publish"): "the docs pipeline follows monitoring", ("docs", "publish"): "Azure DevOps has no pages",
