@@ -31,6 +31,7 @@ class World:
     new: dict               # The canary's
     requests: int = 20      # Of both versions in a tick
     routed: float = 1.0     # The real share of the canary, as a multiple of the declared one
+    fails_from: int = 0     # Percent of the traffic; with less, the canary is as good as the champion
     shared: range = range(0)    # Ticks of an incident that makes both ten times as bad
     burst: int = 0          # Errors in a row at an incident, which is on the canary's side as often as its share
     every: int = 6          # Ticks between two of these
@@ -63,7 +64,8 @@ class Simulation:
         world, count = self.world, self.draw.binomial(self.world.requests, share * self.world.routed)
         counts = {"old": world.requests - count, "new": count}
         factor, bad = 10 if self.tick in world.shared else 1, []
-        for name, rates in zip(VERSIONS, (world.old, world.new)):
+        new = world.new if share * 100 >= world.fails_from else world.old
+        for name, rates in zip(VERSIONS, (world.old, new)):
             for kind, rate in rates.items():
                 bad += [self.event(name, second, **BAD[kind])
                         for second in self.draw.uniform(0, 10, self.draw.binomial(counts[name], min(rate * factor, 1)))]
@@ -182,6 +184,8 @@ def kinds(shipped: Rollout) -> list:
             ("better, 2 % against 1 %", busy, world(0.02, 0.01)),
             ("twice as bad, 2 % base", busy, world(0.02, 0.04)),
             ("three times as bad, 2 % base", busy, world(0.02, 0.06)),
+            ("three times as bad from 25 % of the traffic on", busy, world(0.02, 0.06, fails_from=25)),
+            ("three times as bad from 50 % of the traffic on", busy, world(0.02, 0.06, fails_from=50)),
             ("each tenth answer bad, 0.1 % base", shipped, world(0.001, 0.1)),
             ("2 % slow, and 0.5 % errors more", busy, World(slow, slow | {"errors": 0.005})),
             ("2 % slow, and 1 % errors more", busy, World(slow, slow | {"errors": 0.01})),
