@@ -105,6 +105,7 @@ STEP_KEYS = {
     "status": "NotStarted, Running, CancelRequested, Completed, Failed or Canceled",
     "seconds": "how long it took, null if it has not run",
     "reused_from": "the job whose result it took over, or null",
+    "needs": "the steps whose output it takes",
     "error": "why it failed, or null",
     "run_id": "its MLflow run",
     "outputs": "path of each output",

@@ -85,7 +85,8 @@ def publish_page(
     if not (scratch := find_scratch()): return
     if page:
         handle, file = tempfile.mkstemp(".md", "page-", scratch)
-        with open(handle, "w", encoding="utf-8") as opened: opened.write(f"{page}\n")
+        shown = re.sub(r"^```mermaid\n.*?\n```\n*", "", page, flags=re.M | re.S)     # no picture is drawn there
+        with open(handle, "w", encoding="utf-8") as opened: opened.write(f"{shown}\n")
         _say("task.uploadsummary", file)
     for name, value in outputs.items(): _say("task.setvariable", value, variable=name, isOutput="true")
 

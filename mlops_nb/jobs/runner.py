@@ -65,7 +65,8 @@ def open_job(
     if last and last["status"] in ("Failed", "Canceled") and not plan.force: return last["id"]
     job = plan.job
     row = {"name": job.name, "file": str(job.file), "kind": job.kind, "signature": plan.signature}
-    return add_job(workspace, {**row, "experiment": job.experiment}, list(job.steps))
+    needs = {name: step.needs for name, step in job.steps.items()}
+    return add_job(workspace, {**row, "experiment": job.experiment}, list(job.steps), needs)
 
 # %% ../../nbs/api/jobs/09_runner.ipynb #e1e966a8
 class JobSteps:
