@@ -20,7 +20,7 @@ from ..models.intervals import block_starts
 from .windows import Window
 
 # %% ../../nbs/api/monitors/12_losses.ipynb #2c2785af
-BLOCK_DAYS, BLOCK_ROWS = 4, 30
+BLOCK_DAYS, BLOCK_ROWS = 5, 30
 DayLosses = dict[int, tuple[float, float, float]]   # Day from 1970-01-01: outcomes, sums of losses and promised ones
 
 def judged_blocks(

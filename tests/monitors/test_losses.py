@@ -22,6 +22,11 @@ def history(draw, correlation: float, rise: float = 0.0, since: int = 0) -> np.n
     return noise
 
 
+def disasters(draw, days: np.ndarray) -> np.ndarray:
+    "The same days with one in twenty far worse, as one that a storm closed"
+    return days + 8 * (draw.random(len(days)) < 0.05)
+
+
 def first_alarm(days: np.ndarray, weeks=LOOKS) -> int | None:
     "The week of the first alarm"
     judged = losses.judged_blocks(np.ones(30), days[:30])
@@ -37,6 +42,12 @@ def test_a_year_of_weekly_looks_has_one_chance_of_a_false_alarm(correlation):
     "Nominal 5 %, and three standard errors of 300 years; each look by itself would be wrong in most of them"
     draw = np.random.default_rng(1)
     alarms = [first_alarm(history(draw, correlation)) is not None for _ in range(300)]
+    assert np.mean(alarms) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 300)
+
+
+def test_days_that_correlate_and_are_sometimes_far_worse_have_that_chance_too():
+    draw = np.random.default_rng(5)
+    alarms = [first_alarm(disasters(draw, history(draw, 0.37))) is not None for _ in range(300)]
     assert np.mean(alarms) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 300)
 
 
