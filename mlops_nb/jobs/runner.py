@@ -103,7 +103,7 @@ class JobSteps:
         return [step for step in waiting if step.needs <= completed]
 
     def look_up(self, step: Step) -> LookupResult:
-        "What is known of a step: by the survey until the first process starts, looked up anew after that"
+        "What is known of a step: by the survey until the first process starts, looked up again after that"
         found = LookupResult(None) if self.started else survey(self.workspace, self.plan)[step.name]
         if found.key is None: found = lookup_step(self.workspace, self.plan, step, self.outputs)
         return keep_own_result(self.workspace, self.plan, step, found, self.earlier.get(step.name))
@@ -404,7 +404,7 @@ class StepStarter:
         "Refuse to start what is no longer what its key says: its result would be kept under the wrong key"
         if step_key(self.steps.workspace, step, self.resolve(step), environment) == key: return
         raise UserError(f"the code or an input of {step.name} changed while it was about to start",
-                        accepted="files that nobody writes to", fix="give the same command again")
+                        accepted="files that nobody writes to", fix="run the same command again")
 
     def prepare(self, step: Step, values: dict[str, Value], check: Callable[[], None], folder: Path, run_id: str,
         searched: dict | None = None,  # Values of a trial's search space
