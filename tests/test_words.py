@@ -47,8 +47,9 @@ def words_of_code(source: str) -> str:
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module):
             found.append(ast.get_docstring(node) or "")
-        called = isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", ""))
-        if called and called.endswith(("Error", "Failed", "mistake")):
+        function = node.func if isinstance(node, ast.Call) else None
+        called = getattr(function, "id", None) or getattr(function, "attr", None) or ""
+        if called.endswith(("Error", "Failed", "mistake")):
             parts = [part.value for part in ast.walk(node) if isinstance(part, ast.Constant)]
             found += [part for part in parts if isinstance(part, str)]
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
