@@ -7,7 +7,7 @@ __all__ = ['TERMS', 'TRAIN_START', 'TRAIN_END', 'TEST_END', 'WINDOW', 'TRAINED_U
            'LABELLED_FILE', 'ROLES_FILE', 'VERDICT_FILE', 'METRICS_FILE', 'CARD_FILE', 'EVALUATE', 'REFERENCE',
            'BASELINE', 'MONITORED', 'REQUEST_COLUMN', 'QA_STEP', 'QA_OUTPUT', 'QA_FILE', 'PIPELINES', 'NOTEBOOKS',
            'TRAINING_JOB', 'RETRAINING_JOB', 'ENDPOINT_FILE', 'DEPLOYMENT_FILE', 'ROLLOUT_FILE', 'QA_JOB',
-           'MONITOR_FILE', 'TOWER_NOTEBOOK', 'Term', 'declare']
+           'MONITOR_FILE', 'TOWER_NOTEBOOK', 'Term', 'declare', 'name_truth']
 
 # %% ../nbs/api/12_contract.ipynb #70097f46
 from dataclasses import dataclass
@@ -66,6 +66,12 @@ REFERENCE = declare("output", "reference",
 BASELINE = declare("output", "baseline",
     "of the training pipeline: the rows that the champion was judged on, for monitors", "models, azure")
 MONITORED = (REFERENCE, BASELINE)
+
+def name_truth(
+    label: str,     # Column of the target
+) -> str:
+    "Name the target beside the answers of a model: with `_actual`, where it is called as an answer is"
+    return f"{label}_actual" if label == "prediction" or label.startswith("probability") else label
 
 # %% ../nbs/api/12_contract.ipynb #0da422c8
 REQUEST_COLUMN = declare("column", "x_request_id",

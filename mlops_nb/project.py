@@ -95,6 +95,12 @@ class Project:
     def monitors(self) -> Path: return self.local / "monitors"
     @property
     def references(self) -> Path: return self.monitors / "references"           # reference data of monitors, counted
+    def histograms(self,
+        monitor: str,   # Its name
+    ) -> Path:
+        "The features of the monitor's newest window against their reference"
+        return self.monitors / f"{monitor}.histograms.json"
+
     @property
     def events_db(self) -> Path: return self.local / "events.db"
     @property

@@ -23,6 +23,7 @@ from mlops_nb.azure.results import (
     created,
     origin,
     read_log,
+    read_needs,
     read_results,
     status_of,
 )
@@ -55,6 +56,7 @@ def describe_step(
     run: Any,           # Of the SDK; None where it has not begun
     facts: RunFacts,
     folder: Path,       # Where its results are brought
+    needs: Sequence[str],   # The steps whose output it takes
 ) -> StepDescription:
     "Describe a step"
     status, id, reused = "NotStarted", None, None
@@ -62,7 +64,7 @@ def describe_step(
         status, id, source = status_of(run), run.name, origin(run)
         if source != id: reused = (run.properties or {}).get(REUSED_JOB) or source
     return {"name": name, "status": status, "seconds": facts.seconds, "reused_from": reused, "error": facts.error,
-            "run_id": id, **read_results(folder)}
+            "run_id": id, "needs": [*needs], **read_results(folder)}
 
 # %% ../../nbs/api/azure/05_jobs.ipynb #4c154dd4
 class JobReader:
@@ -109,14 +111,15 @@ class JobReader:
         id = self.find(id)
         with self.workspace.attempt(f"look at {id}"):
             job, facts = self.runs.job(id), self.runs.facts(id)
-            steps = [self._step(id, name, run) for name, run in self.runs.steps(job).items()]
+            needs = read_needs(getattr(job, "jobs", None) or {})
+            steps = [self._step(id, name, run, needs.get(name, [])) for name, run in self.runs.steps(job).items()]
         return describe_job(self.workspace, job, facts, steps)
 
-    def _step(self, id: str, name: str, run: Any) -> StepDescription:
+    def _step(self, id: str, name: str, run: Any, needs: Sequence[str]) -> StepDescription:
         "Describe a step; a reused one has no times of its own"
         begun = run is not None and status_of(run) != "NotStarted" and origin(run) == run.name
         facts = self.runs.facts(run.name) if begun else RunFacts()
-        return describe_step(name, run, facts, self.workspace.folder/"jobs"/id/name)
+        return describe_step(name, run, facts, self.workspace.folder/"jobs"/id/name, needs)
 
 # %% ../../nbs/api/azure/05_jobs.ipynb #0073f8c3
 class AzureJobs(JobReader):

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['Document', 'ESCAPES', 'FORMATS', 'format_cell', 'format_table', 'read_output', 'format_verdict', 'format_measures',
-           'format_steps', 'logged_metrics', 'format_job', 'find_champion_metrics', 'make_handover', 'format_handover',
-           'format_release', 'format_monitor', 'format_events', 'format_environment', 'format_absent', 'format_page',
-           'step_outputs']
+           'format_steps', 'draw_steps', 'logged_metrics', 'format_job', 'find_champion_metrics', 'make_handover',
+           'format_handover', 'format_release', 'format_monitor', 'format_events', 'format_environment',
+           'format_absent', 'format_page', 'step_outputs']
 
 # %% ../../nbs/api/ci/02_summaries.ipynb #4764cf4c
 import json
@@ -17,6 +17,7 @@ from typing import Any
 
 from ..contract import EVALUATE, METRICS_FILE, VERDICT_FILE
 from ..errors import UserError
+from ..notebooks.charts import chart_graph
 
 # %% ../../nbs/api/ci/02_summaries.ipynb #1cde6e30
 Document = dict[str, Any]   # What a command printed with --json
@@ -90,7 +91,19 @@ def format_steps(
         return [step["name"], step["status"], step["seconds"] and f"{step['seconds']:.0f} s",
                 "yes" if step.get("reused_from") else "", (step["error"] or "").partition("\n")[0]]
     table = format_table(["step", "status", "time", "reused", "error"], map(row, job["steps"]))
-    return f"### {format_cell(job['status'])}: {format_cell(job['id'])}\n\n{table}"
+    return _join(f"### {format_cell(job['status'])}: {format_cell(job['id'])}", draw_steps(job), table)
+
+def draw_steps(
+    job: Document,          # As `run --json` prints it
+) -> str | None:            # None for a job of one step
+    "Draw the steps of a job as a flowchart, which GitHub shows as a picture"
+    def note(step: Document) -> str:
+        took = "reused" if step.get("reused_from") else step["seconds"] and f"{step['seconds']:.0f} s"
+        return " ".join(filter(None, [step["status"], took]))
+    steps = {step["name"]: step for step in job["steps"]}
+    if len(steps) < 2: return None
+    needs = {name: step.get("needs") or [] for name, step in steps.items()}
+    return f"```mermaid\n{chart_graph(needs, {name: note(step) for name, step in steps.items()})}\n```"
 
 # %% ../../nbs/api/ci/02_summaries.ipynb #a7b41496
 def logged_metrics(

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['environment_option', 'PRUNED', 'environment', 'asking_azure', 'describe_changes', 'plan', 'apply', 'destroy',
-           'doctor', 'estimate', 'format_audit', 'image', 'bootstrap', 'rehearse']
+           'doctor', 'estimate', 'format_audit', 'image', 'carry_out', 'set_up_azure_devops', 'bootstrap', 'rehearse']
 
 # %% ../../nbs/api/cli/02_environment.ipynb #7893d1c4
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +21,7 @@ from ..errors import UserError, format_findings
 from ..files import write_whole
 
 if TYPE_CHECKING:
+    from mlops_nb.bootstrap.commands import Command
     from mlops_nb.infrastructure.image import Audit
     from mlops_nb.infrastructure.plan import Change
 
@@ -132,7 +133,7 @@ def doctor(on: str, as_json: bool) -> None:
 
     Ends with 1 if an apply would fail. What is idle comes with the command that ends it.
     """
-    from mlops_nb.infrastructure.bootstrap import check_sign_in
+    from mlops_nb.bootstrap.github import check_sign_in
     from mlops_nb.infrastructure.cost import find_idle, find_undeclared_costs
     from mlops_nb.infrastructure.image import check_base
     from mlops_nb.infrastructure.plan import Clients, check_environment, load_valid_declaration
@@ -211,40 +212,91 @@ def image(sbom: Path | None, audited: bool, service: str, osv_url: str, as_json:
     sys.exit(audit is not None and not audit.clean)
 
 # %% ../../nbs/api/cli/02_environment.ipynb #9fbdbb47
+def carry_out(
+    commands: "Sequence[Command]",
+    facts: dict[str, str],  # What the commands find out for those that follow
+    where: str,             # For whom, in words
+    undo: bool,
+    dry_run: bool,
+    yes: bool,              # Do not ask
+) -> bool:                  # Were they run?
+    "Show commands, ask, and run them"
+    from mlops_nb.bootstrap.commands import run_commands
+    if not commands: click.echo("there is nothing to undo" if undo else "everything is there; nothing to do")
+    if not commands: return False
+    click.echo("\n\n".join(command.describe(facts) for command in commands))
+    click.echo(f"\n{len(commands)} commands, for {where}")
+    if dry_run: return False
+    if not yes: click.confirm("Run them?", abort=True)
+    run_commands(commands, facts, say=lambda text: click.echo(text.partition("\n")[0].replace("# ", "- ", 1)))
+    if undo: click.echo("undone; the resource groups are left: mlops-nb environment destroy --on dev")
+    return True
+
+def set_up_azure_devops(
+    reviewers: tuple[str, ...],
+    organization: str,
+    project: str,
+    undo: bool,
+    dry_run: bool,
+    yes: bool,
+) -> None:
+    "Do what `bootstrap --azure-devops` says"
+    from mlops_nb.bootstrap import parts
+    from mlops_nb.bootstrap.devops import find_azure_devops
+    destination = find_azure_devops(find_project().root, reviewers, organization, project)
+    facts: dict = {}
+    if not undo: click.echo("\n".join(parts.describe_home(destination)) + "\n")
+    commands = (parts.undo_commands if undo else parts.setup_commands)(destination, facts)
+    where = f"{destination.repository_url} and subscription {destination.subscription}"
+    if not carry_out(commands, facts, where, undo, dry_run, yes): return
+    if undo: click.echo("project and repository are left as well")
+    else: click.echo("done. Commit settings.ini and roles.yml to a branch, and open a pull request")
+
+# %% ../../nbs/api/cli/02_environment.ipynb #a3afc249
 @click.command()
+@click.option("--azure-devops", is_flag=True, help="Set up Azure DevOps instead of GitHub.")
+@click.option("--organization", default="", metavar="NAME",
+              help="Of Azure DevOps, by its name or address; by default that of the repository's remote.")
+@click.option("--project", default="", metavar="NAME",
+              help="Of that organization; it is made if it is not there. By default that of the repository's remote.")
 @click.option("--reviewer", "reviewers", multiple=True, metavar="NAME",
-              help="Who approves a release: a GitHub name, or ORGANISATION/TEAM. You, by default.")
+              help="Who approves a release: a GitHub name, or ORGANISATION/TEAM. In Azure DevOps: a mail address, or "
+              "[PROJECT]\\GROUP. You, by default.")
 @click.option("--dry-run", is_flag=True, help="Show the commands and stop.")
 @click.option("--yes", is_flag=True, help="Do not ask before they are run.")
-@click.option("--undo", is_flag=True, help="Take back what was made, except for resource groups.")
+@click.option("--undo", is_flag=True, help="Take back what was made, but for resource groups, project and repository.")
 @click.option("--github-plan", type=click.Choice(["free", "pro", "team", "enterprise"]),
               help="Your plan of GitHub, where GitHub does not say it.")
 @click.option("--pages/--no-pages", default=None,
               help="Publish the site on GitHub Pages; by default where everybody may read the repository.")
-def bootstrap(reviewers: tuple[str, ...], dry_run: bool, yes: bool, undo: bool, github_plan: str | None,
-              pages: bool | None) -> None:
-    """Let GitHub Actions sign in at Azure, without a secret. You need two logins: az login and gh auth login.
+def bootstrap(azure_devops: bool, organization: str, project: str, reviewers: tuple[str, ...], dry_run: bool, yes: bool,
+              undo: bool, github_plan: str | None, pages: bool | None) -> None:
+    """Let GitHub or Azure DevOps sign in at Azure without a secret.
 
     \b
     mlops-nb bootstrap --dry-run
     mlops-nb bootstrap --reviewer octocat
+    mlops-nb bootstrap --azure-devops --organization team --project flights --reviewer ada@example.com
 
-    Every command of az and gh is shown before any is run. What is there already is left as it is, so it can be given
-    again. What your plan of GitHub does not allow is left out, and said.
+    You need the logins: az login, and for GitHub gh auth login. Every command of az, gh and git is shown before any is
+    run. What is there already is left as it is, so it can be given again. What your plan of GitHub does not allow is
+    left out, and said.
     """
-    from mlops_nb.infrastructure import bootstrap as steps
-    destination = steps.find_destination(find_project().root, reviewers, github_plan or "", pages)
-    if not undo: click.echo("\n".join(steps.describe_plan(destination)) + "\n")
-    facts: dict = {}  # What the commands find out for those that follow
-    commands = (steps.undo_commands if undo else steps.setup_commands)(destination, facts)
-    if not commands: return click.echo("there is nothing to undo" if undo else "everything is there; nothing to do")
-    click.echo("\n\n".join(command.describe(facts) for command in commands))
-    click.echo(f"\n{len(commands)} commands, for {destination.repository} and subscription {destination.subscription}")
-    if dry_run: return
-    if not yes: click.confirm("Run them?", abort=True)
-    steps.run_commands(commands, facts, say=lambda text: click.echo(text.partition("\n")[0].replace("# ", "- ", 1)))
-    click.echo("undone; the resource groups are left: mlops-nb environment destroy --on dev" if undo else
-               "done. Commit settings.ini and roles.yml, then: mlops-nb environment apply --on dev")
+    if azure_devops and (github_plan or pages is not None):
+        option = "--github-plan" if github_plan else "--pages" if pages else "--no-pages"
+        raise UserError(f"{option} is about GitHub", fix="leave it out, or --azure-devops")
+    if not azure_devops and (organization or project):
+        raise UserError(f"{'--organization' if organization else '--project'} is about Azure DevOps",
+                        fix="mlops-nb bootstrap --azure-devops --organization NAME --project NAME")
+    if azure_devops: return set_up_azure_devops(reviewers, organization, project, undo, dry_run, yes)
+    from mlops_nb.bootstrap import github
+    destination = github.find_destination(find_project().root, reviewers, github_plan or "", pages)
+    facts: dict = {}
+    if not undo: click.echo("\n".join(github.describe_plan(destination)) + "\n")
+    commands = (github.undo_commands if undo else github.setup_commands)(destination, facts)
+    where = f"{destination.repository} and subscription {destination.subscription}"
+    if carry_out(commands, facts, where, undo, dry_run, yes) and not undo:
+        click.echo("done. Commit settings.ini and roles.yml, then: mlops-nb environment apply --on dev")
 
 # %% ../../nbs/api/cli/02_environment.ipynb #6273afe4
 @click.command()

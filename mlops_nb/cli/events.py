@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['format_event', 'events', 'events_list', 'read_payload', 'handle', 'find_remote_champion', 'refresh', 'pull', 'watch',
-           'link_workspace', 'tower']
+           'link_workspace', 'find_projects', 'tower']
 
 # %% ../../nbs/api/cli/07_events.ipynb #deb7fdcf
 import shutil
@@ -38,7 +38,9 @@ def format_event(row: "EventRecord") -> str:
     if outcome.get("reason"): led_to = f" -> {outcome['reason']}"
     if row.get("failures") and row["status"] != "done":
         led_to += f" -> failed {row['failures']}x, tried again: {row['failure']}"
-    arrived = f"({row['id'][:12]}, arrived {row['deliveries']}x)"
+    said = row.get("acknowledged")
+    seen = f", acknowledged by {said.by}" if said else ""
+    arrived = f"({row['id'][:12]}, arrived {row['deliveries']}x{seen})"
     return f"{(row['time'] or '-')[:16]:<16}  {row['action']:<8} {row['reason']}{led_to}  {arrived}"
 
 @click.group(invoke_without_command=True)
@@ -197,21 +199,52 @@ def link_workspace(on: str, folder: Path) -> None:
     Project(folder).releases.symlink_to(Project(find_remote(on).releases.records()).releases)
     shutil.copyfile(find_project().root / "settings.ini", folder / "settings.ini")
 
+def find_projects(
+    folders: tuple[Path, ...],      # Of other projects
+) -> list[Path]:                    # Whole paths
+    "Refuse a folder that is no project"
+    from mlops_nb.project import is_project
+    for folder in folders:
+        if is_project(folder): continue
+        raise UserError(f"{folder} is no project", accepted="the folder of a settings.ini or of a .mlops")
+    return [folder.resolve() for folder in folders]
+
 @click.command()
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--open", "show", is_flag=True, help="Open the page in a browser.")
 @click.option("--out", type=click.Path(path_type=Path), help="The page; .mlops/tower/index.html by default.")
+@click.option("--from", "since", metavar="TIME", default="", help="Leave out what is older, for instance 2013-06-01.")
+@click.option("--to", "until", metavar="TIME", default="", help="Leave out what is newer.")
+@click.option("--pdf", type=click.Path(path_type=Path), help="Print the page into this file too; needs a Chromium.")
 @on_option()
-def tower(show: bool, out: Path | None, on: str | None) -> None:
+@json_option
+def tower(paths: tuple[Path, ...], show: bool, out: Path | None, since: str, until: str, pdf: Path | None,
+          on: str | None, as_json: bool) -> None:
     """Write the control tower, one HTML page. It shows what serves, what drifted, and what happened.
 
     \b
     mlops-nb tower --open
     mlops-nb tower --on production --out tower/index.html
+    mlops-nb tower ../churn ../prices --pdf tower.pdf
+    mlops-nb tower --from 2013-06-01 --to 2013-09-01 --json
+
+    PATHS are folders of more projects, which the page shows below this one, with an overview of all endpoints.
     """
+    import os
+
     from mlops_nb.jobs.report import relative_to_cwd
-    from mlops_nb.tower.page import render_tower
+    from mlops_nb.tower.export import facts_document, find_browser, print_pdf
+    from mlops_nb.tower.facts import collect_facts
+    from mlops_nb.tower.page import read_span, render_tower
+    project, others, span = find_project(), find_projects(paths), read_span(since, until)
+    browser = find_browser() if pdf else ""
     with open_ledger(on) as ledger:
         if on: link_workspace(on, ledger.folder)
-        path = render_tower(find_project().root, out, ledger.folder)
+        if as_json:
+            shown = [ledger.folder, *others]
+            return print_json({"projects": [facts_document(collect_facts(folder, span)) for folder in shown]})
+        more = dict(others=os.pathsep.join(map(str, others)), since=since, until=until)
+        path = render_tower(project.root, out, ledger.folder, **more)
+    if pdf and browser: print_pdf(path, pdf, browser)
     if show: click.launch(path.as_uri())
-    click.echo(str(relative_to_cwd(path)))
+    click.echo("\n".join(str(relative_to_cwd(each)) for each in (path, pdf) if each))

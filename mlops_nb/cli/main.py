@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['GROUPS', 'SET_HELP', 'Commands', 'main', 'parse_assignments', 'refuse_mixed_options', 'run', 'create', 'draw_file',
-           'find_jobs', 'jobs', 'show', 'logs', 'cancel', 'ui', 'export', 'check', 'sample']
+           'is_job_file', 'find_jobs', 'jobs', 'show', 'logs', 'cancel', 'ui', 'export', 'check', 'sample']
 
 # %% ../../nbs/api/cli/01_main.ipynb #6c600125
 import sys
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 GROUPS = {  # Headings of `mlops-nb --help` and their commands, in the order of a day
     "Start": "new doctor lab stage upgrade",
     "Run": "run jobs show logs cancel ui create",
-    "Keep the project whole": "check export sample docs version",
+    "Keep the project whole": "check export sample docs gallery version",
     "Deploy and release": "deploy endpoint qa release releases rollback image share",
-    "Monitor and retrain": "outcomes monitor watch events tower loop",
+    "Monitor and retrain": "outcomes monitor watch events acknowledge silence silences unsilence tower loop",
     "Azure": "environment bootstrap rehearse schedule",
     "GitHub Actions": "summary comment diff verdict dispatch",
     "Housekeeping": "gc repair completion",
@@ -168,13 +168,17 @@ def draw_file(
     from mlops_nb.files import write_whole
     from mlops_nb.jobs.graph import chart_job, outline_job, read_job
     from mlops_nb.notebooks.diagrams import svg_file
-    if not file.is_file():
-        raise UserError(f"there is no file {file}", accepted="--graph with a job file",
-                        fix="mlops-nb show pipelines/training/pipeline.yml --graph")
     job = read_job(file)
     if svg: write_whole(svg, svg_file(chart_job(job)))
     steps = {name: sorted(step.needs) for name, step in job.steps.items()}
     print_result(steps, outline_job(job) + (f"\n{svg}" if svg else ""), as_json)
+
+def is_job_file(path: Path) -> bool:
+    "Check whether a word names a file and not a job; a file that is not there is refused"
+    if path.is_file(): return True
+    if path.suffix not in (".yml", ".yaml"): return False
+    raise UserError(f"there is no file {path}", accepted="a job file, or the id of a job",
+                    fix="mlops-nb show pipelines/training/pipeline.yml --graph")
 
 def find_jobs(on: str | None) -> "Jobs":
     "Find the jobs of this machine, or of a workspace"
@@ -198,23 +202,25 @@ def jobs(limit: int, on: str | None, as_json: bool) -> None:
 
 @main.command()
 @click.argument("job")
-@click.option("--graph", is_flag=True, help="Draw the steps of the job file JOB: which waits for which.")
+@click.option("--graph", is_flag=True, help="Draw the steps: which waits for which. Of a job, also how each went.")
 @click.option("--svg", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
               help="With --graph: write the picture to a file of SVG.")
 @on_option()
 @json_option
 def show(job: str, graph: bool, svg: Path | None, on: str | None, as_json: bool) -> None:
     """Show a job: its steps, how they ended, their notebooks. JOB is an id, the beginning of one, or 'last'.
-    With --graph it is a file, and its steps are drawn.
+    With --graph it may be a job file as well, and its steps are drawn.
 
     \b
     mlops-nb show last
+    mlops-nb show last --graph --svg job.svg
     mlops-nb show pipelines/training/pipeline.yml --graph
     mlops-nb show pipelines/training/pipeline.yml --graph --svg pipeline.svg
     """
-    if graph or svg: return draw_file(Path(job), svg, as_json)
-    from mlops_nb.jobs.report import show_job
-    show_job(find_jobs(on), job, as_json)
+    from mlops_nb.jobs.report import draw_job, show_job
+    if not (graph or svg): return show_job(find_jobs(on), job, as_json)
+    if is_job_file(Path(job)): draw_file(Path(job), svg, as_json)
+    else: draw_job(find_jobs(on), job, svg, as_json)
 
 # %% ../../nbs/api/cli/01_main.ipynb #ee2f1f63
 @main.command()

@@ -26,7 +26,7 @@ def format_row(row: dict) -> str:
     "Write a measure that is past a threshold"
     if row["value"] is None: return f"  {row['feature']:<26}{row['note']}"
     value, azure, chance = (_number(row[key]) for key in ("value", "azure_threshold", "null_threshold"))
-    alarm = "ALARM" if row["breach"] else "only chance"
+    alarm = "ALARM" if row["breach"] else row.get("silenced") or "only chance"
     measure = f"  {row['feature'] or 'all':<20}{row['metric']:<38}{value:>8}"
     return f"{measure}  Azure {azure:>6}  chance {chance:>7}  {alarm}  {row['note']}".rstrip()
 
@@ -57,7 +57,8 @@ def format_result(
     for name, signal in result["signals"].items():
         lines.append(f"{name:<28}{signal['verdict']}")
         digest = signal.get("digest", "")
-        lines += [format_row(row) for row in signal["rows"] if row["breach"] or row["azure_breach"] and not digest]
+        told = ("breach", "silenced") if digest else ("breach", "silenced", "azure_breach")
+        lines += [format_row(row) for row in signal["rows"] if any(row.get(key) for key in told)]
         if digest: lines.append(f"  {digest}")
     from mlops_nb.monitors.collected import describe_counts
     left_out = describe_counts(result["counts"]) or "nothing"
@@ -80,15 +81,16 @@ def monitor(file: Path, at: str | None, on: str | None, as_json: bool) -> None:
     mlops-nb monitor --on production
 
     It ends with 0 whether or not there is an alarm; the result is kept in .mlops/monitors, and a breach becomes an
-    event: `mlops-nb events`.
+    event: `mlops-nb events`. An alarm that `mlops-nb silence` covers is recorded, and becomes none.
     """
     from mlops_nb.monitors.monitor import run_monitor
     from mlops_nb.monitors.windows import utc
-    from mlops_nb.retraining.events import breach_event, emit
+    from mlops_nb.retraining.events import breach_event, emit, list_silences
     project, file = find_project(file), file.absolute()
     moment = utc(at) if at else None
     folder = find_remote(on, project).monitors.bring_data(file, moment) if on else project.root
-    result = asdict(run_monitor(folder, file, at))
+    with open_ledger(on, project) as ledger: silences = list_silences(ledger.folder)
+    result = asdict(run_monitor(folder, file, at, silences))
     if event := breach_event(result):
         with open_ledger(on, project) as ledger: emit(ledger.folder, event)
     print_result(result, "\n".join(format_result(result)), as_json)

@@ -186,19 +186,25 @@ def stage_new(name: str, pipeline: str, after: str | None, before: tuple[str, ..
 # %% ../../nbs/api/cli/10_new.ipynb #7b540db2
 @click.command()
 @on_option("Ask Azure about this workspace as well, as the user of az login.")
+@click.option("--azure-devops", is_flag=True, help="Ask Azure DevOps as well what `bootstrap --azure-devops` makes.")
 @json_option
-def doctor(on: str | None, as_json: bool) -> None:
+def doctor(on: str | None, azure_devops: bool, as_json: bool) -> None:
     """Say what this machine lacks, and the command that mends it. Nothing is changed.
 
     \b
     mlops-nb doctor
     mlops-nb doctor --on dev
+    mlops-nb doctor --azure-devops
 
     Ends with 1 if something is missing that the commands of the README need.
     """
     from mlops_nb.cli.doctor import examine_machine
     from mlops_nb.project import Project
-    findings = examine_machine(Project.find().root, on)
+    root = Project.find().root
+    findings = examine_machine(root, on)
+    if azure_devops:
+        from mlops_nb.bootstrap.parts import examine_azure_devops
+        findings += examine_azure_devops(root)
     print_result([vars(finding) for finding in findings], format_findings(findings), as_json)
     sys.exit(not all(finding.ok for finding in findings if finding.needed))
 

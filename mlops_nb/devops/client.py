@@ -55,7 +55,7 @@ def find_scratch() -> str | None:
     return os.environ.get("AGENT_TEMPDIRECTORY")
 
 def find_actor() -> str | None:
-    "Return the name of whoever started this run: a mail address"
+    "Return the name of the account that started this run: a mail address"
     return os.environ.get("BUILD_REQUESTEDFOREMAIL")
 
 # %% ../../nbs/api/devops/01_client.ipynb #7866150d
@@ -85,7 +85,8 @@ def publish_page(
     if not (scratch := find_scratch()): return
     if page:
         handle, file = tempfile.mkstemp(".md", "page-", scratch)
-        with open(handle, "w", encoding="utf-8") as opened: opened.write(f"{page}\n")
+        shown = re.sub(r"^```mermaid\n.*?\n```\n*", "", page, flags=re.M | re.S)     # no picture is drawn there
+        with open(handle, "w", encoding="utf-8") as opened: opened.write(f"{shown}\n")
         _say("task.uploadsummary", file)
     for name, value in outputs.items(): _say("task.setvariable", value, variable=name, isOutput="true")
 

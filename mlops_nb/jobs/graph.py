@@ -8,12 +8,12 @@ __all__ = ['Source', 'ARTIFACTS', 'Writers', 'Literal', 'Data', 'FromStep', 'Des
            'splice', 'read_exports', 'read_job', 'check_texts', 'outline_job', 'chart_job']
 
 # %% ../../nbs/api/jobs/01_graph.ipynb #364cf3c6
-import re
 from dataclasses import dataclass, field, replace
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 from ..errors import UserError
+from ..notebooks.charts import chart_graph, outline_graph
 from ..runtimes.spark import override_conf
 from ..schemas.components import Component, Files, Port, component_of, given_ports, node_kind
 from ..schemas.documents import mistake, position_of
@@ -335,26 +335,10 @@ def _changed(job: Job, step: Step, place: Place, text: str, found: str) -> UserE
     return UserError(what, accepted="text that a shell leaves as it is", fix=fix, file=file or job.file, line=line)
 
 # %% ../../nbs/api/jobs/01_graph.ipynb #d8f085fa
-def outline_job(
-    job: Job,
-    fresh: str = "",    # A step to be marked as new
-) -> str:
-    "Draw a graph as lines: each step, indented by how many steps are before it, and what it takes"
-    depth: dict[str, int] = {}
-    for name, step in job.steps.items(): depth[name] = max((depth[needed] + 1 for needed in step.needs), default=0)
-    ordered = sorted(job.steps, key=lambda name: depth[name])
-    heads = {name: ("+ " if name == fresh else "  ") + "  " * depth[name] + name for name in ordered}
-    width = max(map(len, heads.values()), default=0)
-    def taken(name: str) -> str:
-        order = [needed for needed in ordered if needed in job.steps[name].needs]
-        return f"{heads[name]:{width}}  <- {', '.join(order)}" if order else heads[name]
-    return "\n".join(map(taken, ordered))
+def outline_job(job: Job, fresh: str = "") -> str:
+    "Draw the graph of a job file as lines"
+    return outline_graph({name: step.needs for name, step in job.steps.items()}, fresh=fresh)
 
-def chart_job(
-    job: Job,
-) -> str:       # A flowchart, for `notebooks.diagrams`
-    "Write a graph as Mermaid"
-    ids = {name: re.sub(r"\W", "_", name) for name in job.steps}
-    boxes = [f'{ids[name]}["{name}"]' for name in job.steps]
-    arrows = [f"{ids[needed]} --> {ids[name]}" for name, step in job.steps.items() for needed in sorted(step.needs)]
-    return "\n".join(["flowchart LR", *boxes, *arrows])
+def chart_job(job: Job) -> str:
+    "Write the graph of a job file as Mermaid"
+    return chart_graph({name: step.needs for name, step in job.steps.items()})

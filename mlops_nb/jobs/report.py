@@ -6,7 +6,8 @@
 __all__ = ['StepResults', 'StepDescription', 'JobDescription', 'Jobs', 'RemoteJobs', 'Assets', 'Schedules', 'dump', 'print_plans',
            'print_columns', 'describe_intention', 'elapsed', 'executed_notebooks', 'relative_to_cwd', 'status_line',
            'report_job', 'list_notebooks', 'describe_failure', 'describe_jobs', 'describe_job', 'list_jobs', 'job_line',
-           'show_job', 'step_lines', 'print_log', 'print_going_on', 'print_ended']
+           'show_job', 'step_lines', 'step_note', 'outline_steps', 'chart_steps', 'draw_job', 'print_log',
+           'print_going_on', 'print_ended']
 
 # %% ../../nbs/api/jobs/11_report.ipynb #b4e52f01
 import json
@@ -18,8 +19,9 @@ from typing import Any, NotRequired, Protocol, TypedDict
 
 from .plan import LookupResult, Plan
 from .progress import MARKS, format_duration
+from ..notebooks.charts import chart_graph, outline_graph
 from ..times import format_local, parse_time
-from ..workspace.workspace import Workspace, find_job, list_steps
+from ..workspace.workspace import DONE, Workspace, find_job, list_needs, list_steps
 
 # %% ../../nbs/api/jobs/11_report.ipynb #0f502f87
 class StepResults(TypedDict):
@@ -36,6 +38,7 @@ class StepDescription(StepResults):
     status: str
     seconds: float | None
     reused_from: str | None                     # A job
+    needs: list[str]                            # The steps whose output it takes
     error: str | None
     run_id: str | None                          # Of MLflow
 
@@ -200,10 +203,11 @@ def describe_job(
 
 def _describe_job(workspace: Workspace, row: dict, rows: dict[str, dict], summaries: dict[str, str]) -> JobDescription:
     "A job whose steps are known"
-    pages = executed_notebooks(workspace, row["id"], rows)
+    pages, needs = executed_notebooks(workspace, row["id"], rows), list_needs(workspace, row["id"])
     steps: list[StepDescription] = [
              {"name": name, "status": step["status"], "seconds": elapsed(step), "reused_from": step["reused"],
-              "error": step["error"], "run_id": step["run_id"], "outputs": _output_paths(step),
+              "needs": needs.get(name, []), "error": step["error"], "run_id": step["run_id"],
+              "outputs": _output_paths(step),
               "notebook": str(pages[name]) if name in pages else None, "summary": summaries.get(step["run_id"])}
              for name, step in rows.items()]
     return {"id": row["id"], "name": row["name"], "file": row["file"], "status": row["status"],
@@ -251,6 +255,42 @@ def step_lines(
                  (step["error"] or "").partition("\n")[0],
                  str(relative_to_cwd(Path(step["notebook"]))) if step["notebook"] else ""]
         yield "  " + "  ".join(fact for fact in facts if fact)
+
+# %% ../../nbs/api/jobs/11_report.ipynb #3583465d
+def step_note(
+    step: StepDescription,
+) -> str:   # ✓ 5.1 s, ✓ reused, ✗ Failed after 61 s, · NotStarted
+    "Say in a few words how a step went"
+    status, took = step["status"], format_duration(step["seconds"]) if step["seconds"] else ""
+    if status == "Completed": words = "reused" if step["reused_from"] else took
+    else: words = f"{status} after {took}" if took and status in DONE else status
+    return f"{MARKS.get(status, ('…',))[0]} {words}".rstrip()
+
+def outline_steps(
+    steps: list[StepDescription],   # Of a job
+) -> str:
+    "Draw the steps of a job as lines: how each went, and whose output it takes"
+    needs = {step["name"]: step["needs"] for step in steps}
+    return outline_graph(needs, {step["name"]: step_note(step) for step in steps})
+
+def chart_steps(
+    steps: list[StepDescription],   # Of a job
+    links: dict[str, str] | None = None,    # Where a click on a step leads
+) -> str:   # A flowchart, for `notebooks.diagrams` and for GitHub
+    "Write the steps of a job as Mermaid: how each went, and whose output it takes"
+    classes = {step["name"]: "reused" if step["reused_from"] else step["status"].lower() for step in steps}
+    needs = {step["name"]: step["needs"] for step in steps}
+    return chart_graph(needs, {step["name"]: step_note(step) for step in steps}, links, classes)
+
+def draw_job(workspace: Jobs, id: str, svg: Path | None, json: bool) -> None:
+    "Draw the steps of a job that was run, or that runs: on the terminal, and as a file of SVG"
+    from mlops_nb.files import write_whole
+    from mlops_nb.notebooks.diagrams import svg_file
+    job = workspace.show(id)
+    if svg: write_whole(svg, svg_file(chart_steps(job["steps"])))
+    if json: return dump(job)
+    print(f"{job['id']}  {job['status']}  {format_duration(job['seconds'] or 0)}\n{outline_steps(job['steps'])}")
+    if svg: print(svg)
 
 # %% ../../nbs/api/jobs/11_report.ipynb #982cca05
 def print_log(workspace: Jobs, id: str, step: str, follow: bool) -> None:

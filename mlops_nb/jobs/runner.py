@@ -67,7 +67,8 @@ def open_job(
     if last and last["status"] in ("Failed", "Canceled") and not plan.force: return last["id"]
     job = plan.job
     row = {"name": job.name, "file": str(job.file), "kind": job.kind, "signature": plan.signature}
-    return add_job(workspace, {**row, "experiment": job.experiment}, list(job.steps))
+    needs = {name: step.needs for name, step in job.steps.items()}
+    return add_job(workspace, {**row, "experiment": job.experiment}, list(job.steps), needs)
 
 # %% ../../nbs/api/jobs/09_runner.ipynb #4b206cdf
 class ReadySteps:
@@ -153,7 +154,7 @@ class JobSteps:
         return None if self.halted else self.queue.first
 
     def look_up(self, step: Step) -> LookupResult:
-        "What is known of a step: by the survey until the first process starts, looked up anew after that"
+        "What is known of a step: by the survey until the first process starts, looked up again after that"
         found = LookupResult(None) if self.started else survey(self.workspace, self.plan)[step.name]
         if found.key is None: found = lookup_step(self.workspace, self.plan, step, self.outputs)
         return keep_own_result(self.workspace, self.plan, step, found, self.earlier.get(step.name))
@@ -453,7 +454,7 @@ class StepStarter:
         "Refuse to start what is no longer what its key says: its result would be kept under the wrong key"
         if step_key(self.steps.workspace, step, self.resolve(step), environment) == key: return
         raise UserError(f"the code or an input of {step.name} changed while it was about to start",
-                        accepted="files that nobody writes to", fix="give the same command again")
+                        accepted="files that nobody writes to", fix="run the same command again")
 
     def prepare(self, step: Step, values: dict[str, Value], check: Callable[[], None], folder: Path, run_id: str,
         searched: dict | None = None,  # Values of a trial's search space

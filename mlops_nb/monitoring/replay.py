@@ -39,7 +39,7 @@ from ..errors import MlopsError, UserError
 from ..jobs.progress import format_duration
 from ..monitors.settings import ReplaySettings
 from ..project import Project
-from ..retraining.events import breach_event, emit, handle, list_events, refresh_event
+from ..retraining.events import breach_event, emit, handle, list_events, list_silences, refresh_event
 from ..retraining.retraining import describe_outcome, first_day, load_retraining, run_job
 from ..schemas.documents import load
 from ..serving.endpoints import Endpoint, Endpoints
@@ -458,7 +458,7 @@ class Operations:
         "Run the monitor when the window is over"
         from mlops_nb.monitors.monitor import run_monitor
         root, file = self.project.root, self.project.pipelines / MONITOR_FILE
-        result = asdict(run_monitor(root, file, self.scenario.look(window)))
+        result = asdict(run_monitor(root, file, self.scenario.look(window), list_silences(root)))
         if event := breach_event(result): emit(root, event)
         verdicts = {name: signal["verdict"] for name, signal in result["signals"].items()}
         return {key: result[key] for key in ("breach", "performance", "window")} | dict(signals=verdicts)
@@ -623,7 +623,7 @@ class Replay:
         self.view(name, "done", f"{measured}; {describe_answers(answers)}")
 
     def refresh_tower(self) -> str:
-        "Write the control tower anew; return its path"
+        "Write the control tower again; return its path"
         from mlops_nb.tower.page import render_tower
         return str(render_tower(self.project.root))
 

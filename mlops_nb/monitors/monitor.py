@@ -10,7 +10,8 @@ __all__ = ['DAYS', 'FILLED', 'COLLECTOR', 'READERS', 'HANDLERS', 'window_days', 
 
 # %% ../../nbs/api/monitors/11_monitor.ipynb #565dbf1d
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -42,6 +43,7 @@ from mlops_nb.monitors.collected import (
     read_served,
 )
 from .settings import MonitoringSettings
+from .silences import Silence, active_silences, silence_result
 from .windows import Window, resolve_window, utc
 from ..project import Project
 from ..schemas.documents import load
@@ -147,6 +149,7 @@ class MonitorRun:
     reference_names: list[str] = field(default_factory=list)    # Columns of the references that the file names
     earlier: set[str] = field(default_factory=set)  # Tables of the weeks before a window
     served: losses.Blocks | None = None     # Days since the release with outcomes, once they were read
+    histograms: dict[str, signals.Histogram] = field(default_factory=dict)  # Of inputs and predictions
 
     def path(self, reference: str) -> Path:
         "Return where data lies that the file names"
@@ -371,6 +374,7 @@ def _run_data_signal(run: MonitorRun, signal: dict) -> SignalResult:
         plan = _plan_history(run, signal, found, "outputs" if kind == "prediction_drift" else "inputs")
         if quality: rows = signals.measure_data_quality(samples, _read_limits(signal, signals.QUALITY), rules, plan)
         else: rows = signals.measure_drift(samples, _read_limits(signal, signals.DRIFT), rules, plan)
+        run.histograms |= samples.histograms
     verdict = few if few and not rows else signals.signal_verdict(rows)
     return _signal_result(signal, verdict, found.span, found.name, rows, samples.rows, signals.describe_rest(rows))
 
@@ -692,6 +696,7 @@ class Result:
     breach: bool                        # Whether any signal with alerts has an alarm
     unexpected: str = ""                # Why there is no estimate, where the reason is the model
     path: str = ""                      # Where it is kept
+    silences: list[dict] = field(default_factory=list)  # Of its alarms: each as `silences.Silence`
 
 HANDLERS: dict[str, Callable[[MonitorRun, dict], SignalResult]] = {
     "data_drift": _run_data_signal, "data_quality": _run_data_signal, "prediction_drift": _run_data_signal,
@@ -701,6 +706,7 @@ def run_monitor(
     root: Path | str,                   # The project's folder
     file: Path | str | None = None,     # Relative to it; None: that of the project
     at: datetime | str | None = None,   # When the monitor runs; now by default
+    silences: Sequence[Silence] = (),   # Alarms that are not told: `retraining.events.list_silences`
 ) -> Result:
     "Run a monitor's file for one moment"
     import duckdb
@@ -710,15 +716,31 @@ def run_monitor(
     workspace, spill = Workspace(project.root), project.monitors / "spill"
     spill.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=spill) as own, database(own) as con:
-        try: result = _run_signals(MonitorRun(project, monitor, moment, con, workspace, rules))
+        run = MonitorRun(project, monitor, moment, con, workspace, rules)
+        try: result = _run_signals(run)
         except duckdb.OutOfMemoryException as error:
             raise UserError(f"the monitor needs more memory than it may use: {str(error).splitlines()[0]}",
                             accepted="400 MB, which hold a thousand columns", file=monitor.file,
                             fix="name fewer `features` in each signal, or shorten its data_window") from None
+    result = _silence(result, active_silences(silences, monitor.name, moment))
     path = project.monitors / monitor.name / f"{utc(result.window[1]):%Y%m%dT%H%M%SZ}.json"
     result.path = str(path)
     write_whole(path, json.dumps(asdict(result), indent=1))
+    _keep_histograms(project.histograms(monitor.name), result.window, run.histograms)
     return result
+
+def _keep_histograms(file: Path, window: list[str], features: dict[str, signals.Histogram]) -> None:
+    "Keep those of the newest window: they show how a feature has moved"
+    kept: dict = {}
+    with suppress(OSError, ValueError): kept = json.loads(file.read_text(encoding="utf-8"))
+    if features and kept.get("window", ["", ""])[1] <= window[1]:
+        write_whole(file, json.dumps({"window": window, "features": features}))
+
+def _silence(result: Result, holding: list[Silence]) -> Result:
+    "Take the alarms back that are under a silence, and say so"
+    if not holding: return result
+    heard = silence_result(asdict(result), holding, utc(result.at))
+    return replace(result, signals=heard["signals"], breach=heard["breach"], silences=heard["silences"])
 
 # %% ../../nbs/api/monitors/11_monitor.ipynb #1335e7d0
 def first_moment(

@@ -33,6 +33,7 @@ class MonitoringSettings:
     min_rows: Annotated[int, Range(1)] = 200                # Fewer rows in a window or its reference are not judged
     false_alarms: Annotated[float, Range(1e-9, 0.5)] = 0.01 # Chance of any alarm of a window when nothing has changed
     tower_windows: Annotated[int, Range(1)] = 60            # Latest windows of a monitor that the control tower shows
+    stale_after: Annotated[float, Range(1)] = 3.0           # Distances between windows after which a figure is stale
 
 # %% ../../nbs/api/monitors/01_settings.ipynb #27057ccd
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from ..errors import UserError
 class Box:
     "A box of the chart"
     lines: list[str]  # Its title, and what stands below it
+    style: str = ""         # What colours it: the status of a step
     link: str = ""  # Where a click leads
     lane: str = ""  # Title of the lane in which it is, if there are lanes
     layer: int = 0  # How many arrows it is away from the start
@@ -63,6 +64,8 @@ class Chart:
             start, end = self.add_box(match[1], match[2]), self.add_box(match[5], match[6])
             self.arrows.append(Arrow(start, end, match[4] or "", match[3] == "-.->"))
         elif match := re.match(r'click (\w+) "(.+?)"$', line): self.boxes[match[1]].link = match[2]
+        elif match := re.match(r"class ([\w,]+) (\w+)$", line):
+            for name in match[1].split(","): self.boxes[name].style = match[2]
         elif match := re.match(r'subgraph \w+\["(.*?)"\]$', line): self.begin_lane(match[1])
         elif line == "end" and self.lane: self.lane = ""
         elif match := re.match(rf"{NODE}$", line): self.add_box(match[1], match[2])
@@ -80,7 +83,7 @@ class Chart:
 
 # %% ../../nbs/api/notebooks/10_diagrams.ipynb #41c46886
 ACCEPTED = ('flowchart LR or TD, a["Title<br>more"], a --> b, a -.-> b, a -->|label| b, click a "link", '
-            'subgraph a["Lane"] to end')
+            'class a,b failed, subgraph a["Lane"] to end')
 
 def read_chart(
     text: str,  # Mermaid
@@ -250,7 +253,8 @@ def diagram(
 STYLE = """svg { background: #fff; font-family: sans-serif; } rect { fill: #f5f7fa; stroke: #8a94a6; }
 text { text-anchor: middle; fill: #1f2733; } .title { font-size: 15px; font-weight: 600; } .more { font-size: 11.5px; }
 path { fill: none; stroke: #8a94a6; stroke-width: 1.3; } marker path { fill: #8a94a6; }
-.dotted { stroke-dasharray: 4 3; }"""
+.dotted { stroke-dasharray: 4 3; } .completed rect { stroke: #1a7f37; } .reused rect { stroke-dasharray: 4 3; }
+.failed rect { stroke: #cf222e; fill: #ffebe9; } .running rect { stroke: #0969da; } .notstarted rect { opacity: .6; }"""
 
 def svg_file(
     text: str,  # Mermaid

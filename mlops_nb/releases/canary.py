@@ -4,19 +4,20 @@
 
 # %% auto #0
 __all__ = ['SERVERS_FAULT', 'KINDS', 'PRIOR', 'Served', 'script_status', 'is_clients_fault', 'is_others_fault', 'kind_of_bad',
-           'is_bad', 'is_doubtful', 'share_of_bad', 'Mixture', 'log_e', 'log_e_path', 'Game', 'new_game', 'open_burst',
-           'play', 'log_e_share', 'share_to_play', 'log_e_threshold', 'upper_bound', 'requests_needed']
+           'is_bad', 'is_doubtful', 'share_of_bad', 'Mixture', 'log_e', 'log_e_path', 'log_e_accounts',
+           'log_e_threshold', 'Bet', 'Game', 'new_game', 'open_burst', 'play', 'log_e_share', 'share_to_play',
+           'upper_bound', 'requests_needed']
 
 # %% ../../nbs/api/releases/02_canary.ipynb #481ad1a9
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import NotRequired, TypedDict
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import betaincc, betaln
+from scipy.special import betaincc, betaln, logsumexp
 
 from ..errors import UserError
 from ..times import format_time, parse_time
@@ -123,10 +124,38 @@ def log_e_path(
     is_canary = np.asarray(is_canary, bool)
     return np.asarray(log_e(is_canary.cumsum(-1), np.arange(1, is_canary.shape[-1] + 1), share, mixture))
 
+# %% ../../nbs/api/releases/02_canary.ipynb #0af88dca
+def log_e_accounts(
+    stages: Sequence[float],    # Logarithms of the e-process of each stage so far, the first one first
+    planned: int = 1,           # Stages that compare, in the whole release
+) -> float:                     # A logarithm
+    "Return what one account for each stage holds on average; an account plays from its stage on"
+    begun = np.cumsum(np.asarray(stages)[::-1])
+    return float(logsumexp([*begun, *[0.0] * (planned - len(begun))]) - np.log(planned))
+
+# %% ../../nbs/api/releases/02_canary.ipynb #423300c5
+def log_e_threshold(
+    alpha: float,       # Chance that a version that is no worse is rolled back in the whole release
+    games: int,         # That share it: `Rollout.games`
+) -> float:             # Logarithm, to be compared with `log_e`
+    "Return what the e-process of one game must reach"
+    return float(np.log(games / alpha))
+
 # %% ../../nbs/api/releases/02_canary.ipynb #ab2bddfc
+@dataclass(frozen=True)
+class Bet:
+    "What the events of a game are worth"
+    share: float                        # Of those that count against the canary, if it is no worse
+    before: tuple[float, ...] = ()      # What the stages before have won: logarithms of their e-processes
+    stages: int = 1                     # That compare, in the whole release
+
+    def log_e(self, own: int, all: int) -> float:
+        "The logarithm of the e-process, with what the stages before have won"
+        return log_e_accounts([*self.before, float(log_e(own, all, self.share))], self.stages)
+
 class Game(TypedDict):
     "A game of the e-process"
-    own: int            # Events that count and speak against the canary
+    own: int            # Events that count against the canary
     all: int            # Events that count
     until: str | None   # The last burst takes in what comes before (UTC)
     log_e: float        # The highest that the e-process has reached
@@ -150,8 +179,8 @@ def open_burst(
 def play(
     game: Game,                         # Changed
     events: list[Served],               # Of one moment
-    is_own: Callable[[Served], bool],   # Does an event speak against the canary?
-    share: float,                       # Of those that do, if it is no worse
+    is_own: Callable[[Served], bool],   # Does an event count against the canary?
+    bet: Bet,
     burst_seconds: float = 0,           # 0: each event counts
     seed: str = "",                     # Of the draw among events of one moment
 ) -> None:
@@ -159,7 +188,7 @@ def play(
     counted, game["until"] = open_burst(game["until"], events, burst_seconds, seed)
     own = sum(map(is_own, counted))
     game["own"], game["all"] = game["own"] + own, game["all"] + len(counted)
-    if own: game["log_e"] = max(game["log_e"], float(log_e(game["own"], game["all"], share)))
+    if own: game["log_e"] = max(game["log_e"], bet.log_e(game["own"], game["all"]))
 
 # %% ../../nbs/api/releases/02_canary.ipynb #f5e61c43
 def log_e_share(
@@ -179,14 +208,6 @@ def share_to_play(
 ) -> float:
     "Return the larger of the declared and the realised share"
     return max(declared, min(canary / requests, 0.99)) if requests else declared
-
-# %% ../../nbs/api/releases/02_canary.ipynb #423300c5
-def log_e_threshold(
-    alpha: float,       # Chance that a version that is no worse is rolled back in the whole release
-    games: int,         # That share it: `Rollout.games`
-) -> float:             # Logarithm, to be compared with `log_e`
-    "Return what the e-process of one game must reach"
-    return float(np.log(games / alpha))
 
 # %% ../../nbs/api/releases/02_canary.ipynb #14d5122f
 PRIOR = 0.5, 50.0  # a and b: around one bad event in a hundred requests, and most likely none

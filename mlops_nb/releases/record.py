@@ -13,6 +13,7 @@ import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
@@ -33,7 +34,7 @@ STATUSES = {  # And what `mlops-nb release` returns
 
 MOVES = {  # status: what may follow
     "Running": ("Held", "Promoted", "RolledBack", "Refused"),
-    "Held": ("Running",),       # also to go back: whoever undoes anything says so first
+    "Held": ("Running",),       # also to go back: a rollback says so first
     "Promoted": ("Running",),   # a rollback by hand goes back from here
     "RolledBack": (),
     "Refused": ()}
@@ -140,7 +141,7 @@ class Release(ReleaseRecord):
     def waits_for_approval(self) -> bool:
         return self.status == "Held" and self.stage == "approval" and not self.approved_by
 
-    @property
+    @cached_property
     def plan(self) -> Rollout:
         "The rollout as an object"
         return Rollout(**{**self.rollout, "stages": tuple(Phase(**stage) for stage in self.rollout["stages"])})

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from ..files import write_whole
-from .canary import KINDS, Served, log_e, log_e_threshold
-from .judgement import count_requests, describe_differences, played_share, read_differences
+from .canary import KINDS, Served, log_e_threshold
+from .judgement import bet_on, count_requests, describe_differences, read_differences
 from .record import Release, StageRecord, new_stage, release_folder
 from .rollout import Phase
 from ..times import parse_time
@@ -81,8 +81,8 @@ def replay_games(release: Release, events: list[Served], record: StageRecord) ->
         count_requests(again, together, release)
         for name, game in again["games"].items():
             if game["all"] == before[name]: continue
-            share = release.plan.max_bad_rate if name == "watch" else played_share(again)
-            paths[name].append((again["requests"], float(log_e(game["own"], game["all"], share)) / np.log(10)))
+            value = bet_on(release, again, name).log_e(game["own"], game["all"])
+            paths[name].append((again["requests"], value / np.log(10)))
     for path in paths.values(): path.append((again["requests"], path[-1][1]))
     return paths
 

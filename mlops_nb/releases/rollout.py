@@ -42,9 +42,14 @@ class Rollout:
     burst_seconds: float = 3                # Bad events within it count once for a rollback; 0: each counts
 
     @property
+    def comparisons(self) -> int:
+        "Count the stages in which both versions serve"
+        return sum(stage.compares for stage in self.stages)
+
+    @property
     def games(self) -> int:
-        "Count what shares `alpha`: errors and slow answers in each stage that compares, and the watch at 100 %"
-        return 2 * sum(stage.compares for stage in self.stages) + any(stage.watch for stage in self.stages)
+        "Count what shares `alpha`: errors and slow answers over all stages that compare, and the watch at 100 %"
+        return 2 * (self.comparisons > 0) + any(stage.watch for stage in self.stages)
 
 # %% ../../nbs/api/releases/01_rollout.ipynb #1ace0a76
 def _is_number(value) -> bool:

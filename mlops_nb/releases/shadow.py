@@ -19,7 +19,7 @@ from scipy.stats import ks_2samp, spearmanr
 
 from ..project import Project
 from ..records import needs, read_records
-from .canary import KINDS, Game, Served, is_bad, is_others_fault, kind_of_bad, new_game, play
+from .canary import KINDS, Bet, Game, Served, is_bad, is_others_fault, kind_of_bad, new_game, play
 from ..serving.collection import rows_by_request
 
 # %% ../../nbs/api/releases/03_shadow.ipynb #43364971
@@ -52,6 +52,7 @@ def _play_pairs(
     p99_latency_ms: float,
     burst_seconds: float,
     seed: str,
+    bet: Bet,
 ) -> Game:
     "Play the pairs of which exactly one answer is bad in this way: a fair coin, if both versions are equally good"
     def is_of_kind(event: Served) -> bool: return kind_of_bad(event, p99_latency_ms) == kind
@@ -60,7 +61,7 @@ def _play_pairs(
     bad.sort(key=lambda event: (event.get("time", event["served"]), event["cursor"]))
     game = new_game()
     for cursor, together in groupby(bad, key=lambda event: event["cursor"]):
-        play(game, [*together], lambda event: event["mirror"], 0.5, burst_seconds, f"{seed} {kind} {cursor}")
+        play(game, [*together], lambda event: event["mirror"], bet, burst_seconds, f"{seed} {kind} {cursor}")
     return game
 
 def compare_pairs(
@@ -68,6 +69,7 @@ def compare_pairs(
     p99_latency_ms: float,                  # Slower answers are bad
     burst_seconds: float = 0,               # Bad answers within it count once in the games; 0: each counts
     seed: str = "",                         # Of the draw among answers of one moment
+    stages: int = 1,                        # That compare, in the whole release
 ) -> PairCounts:
     "Count who let the caller down"
     answered = [(champion, canary) for champion, canary in pairs
@@ -75,7 +77,8 @@ def compare_pairs(
     bad = [(is_bad(champion, p99_latency_ms), is_bad(canary, p99_latency_ms)) for champion, canary in answered]
     only_canary = sum(canary and not champion for champion, canary in bad)
     only_champion = sum(champion and not canary for champion, canary in bad)
-    games = {kind: _play_pairs(answered, kind, p99_latency_ms, burst_seconds, seed) for kind in KINDS}
+    bet = Bet(0.5, stages=stages)
+    games = {kind: _play_pairs(answered, kind, p99_latency_ms, burst_seconds, seed, bet) for kind in KINDS}
     return PairCounts(len(bad), sum(canary for _, canary in bad), only_canary, only_champion, games)
 
 # %% ../../nbs/api/releases/03_shadow.ipynb #d09d767c

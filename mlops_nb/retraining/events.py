@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['TABLES', 'BREACH_EVENT', 'REFRESH_EVENT', 'AZURE_EVENT', 'AZURE_TAG', 'METRICS', 'SIGNAL_WORDS', 'outbox',
            'stable_id', 'breach_event', 'refresh_event', 'tagged_rows', 'azure_result', 'Event', 'read_event',
-           'read_payload', 'receive', 'emit', 'pull', 'pending_breaches', 'retraining_history', 'Retrainer', 'Attempts',
-           'settle', 'act', 'EventRecord', 'list_events', 'describe_events', 'Ledger', 'handle']
+           'read_payload', 'receive', 'emit', 'pull', 'read_notes', 'silences_in', 'list_silences', 'pending_breaches',
+           'retraining_history', 'Retrainer', 'Attempts', 'settle', 'act', 'EventRecord', 'list_events',
+           'describe_events', 'Ledger', 'handle']
 
 # %% ../../nbs/api/retraining/02_events.ipynb #3fb94cf3
 import hashlib
@@ -25,7 +26,9 @@ from typing import Any, NotRequired, Protocol, TypedDict
 from .. import files, times
 from ..databases import connect
 from ..errors import UserError
+from ..monitors.silences import Silence, silence_result
 from ..project import Project
+from .notes import NOTES, Acknowledgement, describe_note, read_acknowledgements, read_silences
 from .policy import Action, MonitorResult, PastAction, Policy, decide, find_fault, is_time
 
 # %% ../../nbs/api/retraining/02_events.ipynb #b27bf9a7
@@ -238,6 +241,27 @@ def pull(
     payload, cursor = look(row["value"] if row else "")
     return receive(root, payload, (sender, cursor))
 
+# %% ../../nbs/api/retraining/02_events.ipynb #34640ba9
+def read_notes(
+    db: sqlite3.Connection,     # From `outbox`
+) -> list[dict[str, Any]]:      # CloudEvents, in the order in which they arrived
+    "Read what people said about alarms"
+    asked = f"SELECT body FROM events WHERE source IN ({', '.join('?' * len(NOTES))}) ORDER BY rowid"
+    return [json.loads(row["body"]) for row in db.execute(asked, NOTES)]
+
+def silences_in(
+    db: sqlite3.Connection,     # From `outbox`
+) -> list[Silence]:             # Those too that are over
+    "List the silences that an outbox holds"
+    return read_silences(read_notes(db))
+
+def list_silences(
+    root: Path | str,       # The project's folder
+) -> list[Silence]:         # In the order in which they were asked for, those too that are over
+    "List the silences of a project"
+    if not Project(Path(root)).events_db.is_file(): return []
+    with outbox(root) as db: return silences_in(db)
+
 # %% ../../nbs/api/retraining/02_events.ipynb #f5b4ce5f
 def pending_breaches(
     db: sqlite3.Connection,     # From `outbox`
@@ -262,7 +286,7 @@ def _is_refused(outcome: str | None) -> bool:
 
 # %% ../../nbs/api/retraining/02_events.ipynb #87892eca
 class Retrainer(Protocol):
-    "What the handler asks of whoever retrains; see `retraining.Retraining`"
+    "What the handler needs for a retraining; see `retraining.Retraining`"
     @property
     def policy(self) -> Policy: ...         # What a breach leads to
     def seen(self) -> datetime | None: ...  # Up to when the champion knows the days; None: not known
@@ -316,14 +340,21 @@ def _decide_one(db: sqlite3.Connection, row: sqlite3.Row, retrainer: Retrainer, 
     seen = retrainer.seen()
     db.execute("BEGIN IMMEDIATE")
     result = read_event(json.loads(row["body"]))["result"]
-    action = (decide(result, retraining_history(db), retrainer.policy, now, seen) if result else
-              Action("none", "the event is malformed: it is kept, and leads to nothing"))
+    action = _choose_action(db, result, retrainer.policy, now, seen)
     retrains = action.action == "retrain"
     status, window = ("decided", json.dumps(retrainer.window(now))) if retrains else ("done", None)
     values = (row["breach"], now.isoformat(), action.action, action.reason, status, window)
     is_new = db.execute(insert, values).rowcount == 1
     db.execute("COMMIT")
     return is_new
+
+def _choose_action(db: sqlite3.Connection, result: MonitorResult | None, policy: Policy, now: datetime,
+                   seen: datetime | None) -> Action:
+    "Decide what a result leads to, without the alarms that somebody has silenced"
+    if not result: return Action("none", "the event is malformed: it is kept, and leads to nothing")
+    heard = silence_result(result, silences_in(db), now)
+    if not heard.get("breach", True): return Action("none", str(Silence(**heard["silences"][0])))
+    return decide(heard, retraining_history(db), policy, now, seen)
 
 # %% ../../nbs/api/retraining/02_events.ipynb #711a49e4
 def act(
@@ -370,6 +401,7 @@ class EventRecord(TypedDict):
     ended: float | None
     failures: int                       # Of deciding about it and of acting on it, in all
     failure: str                        # The last of them, in words
+    acknowledged: Acknowledgement | None    # The person who has seen the breach, and what they said
 
 _ROWS = """SELECT e.id, e.breach, e.time, e.source, e.deliveries, e.body, e.received,
     a.at, a.action, a.reason, a.status, a.window, a.outcome, a.started, a.ended,
@@ -383,25 +415,31 @@ def list_events(
 ) -> list[EventRecord]:     # The last to arrive first
     "List events and what each led to"
     latest = f"{_ROWS} ORDER BY e.rowid DESC LIMIT ?"
-    with outbox(root) as db: return [_event_record(row) for row in db.execute(latest, (limit,))]
+    with outbox(root) as db:
+        seen = read_acknowledgements(read_notes(db))
+        return [_event_record(row, seen) for row in db.execute(latest, (limit,))]
 
 def describe_events(
     root: Path | str,       # The project's folder
     ids: list[str],         # Of events
 ) -> list[EventRecord]:     # One for each id, in their order
     "Describe what became of some events"
-    with outbox(root) as db: rows = [db.execute(f"{_ROWS} WHERE e.id = ?", (id,)).fetchone() for id in ids]
-    return [_event_record(row) for row in rows]
+    with outbox(root) as db:
+        seen = read_acknowledgements(read_notes(db))
+        rows = [db.execute(f"{_ROWS} WHERE e.id = ?", (id,)).fetchone() for id in ids]
+    return [_event_record(row, seen) for row in rows]
 
-def _event_record(row: sqlite3.Row) -> EventRecord:
+def _event_record(row: sqlite3.Row, seen: dict[str, Acknowledgement]) -> EventRecord:
     "Return a row with its JSON read, and what to say where nothing was decided"
-    record = dict(row)
+    record = dict(row) | {"acknowledged": seen.get(row["id"])}
     if not is_time(record["time"]): record["time"] = ""
-    record["result"] = read_event(json.loads(record.pop("body")))["result"]
+    body = json.loads(record.pop("body"))
+    record["result"] = read_event(body)["result"]
     for name in ("window", "outcome"): record[name] = json.loads(record[name]) if record[name] else None
     if not record["breach"]:
         what = "a malformed event" if record["source"] == BREACH_EVENT else "not a breach"
-        record |= dict(action="none", status="done", reason=f"{what}: {record['source']}")
+        reason = describe_note(body) if record["source"] in NOTES else f"{what}: {record['source']}"
+        record |= dict(action="none", status="done", reason=reason)
     elif not record["action"]: record |= dict(action="pending", status="pending", reason="")
     return EventRecord(**record)  # type: ignore[typeddict-item]  # the columns are those of `_ROWS`
 

@@ -22,6 +22,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from ..contract import name_truth
 from ..errors import UserError
 from ..notebooks.export import export
 from .earlier import recover_texts
@@ -170,14 +171,15 @@ def monitor_values(
     "Return the values of the marks of monitor.yml"
     regression = data.task == "regression"
     output = "prediction" if regression else "probability"
-    columns = {"target_column": data.target, "timestamp": "gate_day" if data.time else None,
+    target = name_truth(data.target)
+    columns = {"target_column": target, "timestamp": "gate_day" if data.time else None,
                "prediction": output if regression or data.values == 2 else None}
     limit = f"regression: {{rmse: {data.spread:.4g}}}" if regression else "classification: {accuracy: 0.5}"
     watched = [name for name, kind in data.columns.items() if kind != "time"]   # times are never as they were
     judged = "prediction: prediction" + ("" if regression else f", prediction_probability: {output}")
     return {"output": output, "judged": judged, "performance": limit, "features": ", ".join(map(_quote, watched)),
             "reference_columns": ", ".join(f"{key}: {_quote(name)}" for key, name in columns.items() if name),
-            "target_yaml": _quote(data.target), "positive_yaml": _quote(str(data.positive)), "day_yaml": "gate_day"}
+            "target_yaml": _quote(target), "positive_yaml": _quote(str(data.positive)), "day_yaml": "gate_day"}
 
 # %% ../../nbs/api/scaffold/06_new.ipynb #1c712bb8
 def _check_vacant(

@@ -344,6 +344,7 @@ class Answer:
     reply: HttpReply
     milliseconds: float     # That the deployment took
     cause: str = ""         # host: it is to blame
+    load: float = 0.0       # Share of the deployment's places that were taken when the request came
 
 class Recorder:
     "Writes down what was served, before the caller gets it"
@@ -364,7 +365,8 @@ class Recorder:
             status, valid, cause = 503, False, "host"
         event = {"time": iso(when), "served": iso(call.now), "request_id": call.id, "deployment": target.spec.name,
                  "version": target.spec.version, "mirror": mirror, "pinned": call.pinned is not None, "status": status,
-                 "milliseconds": answer.milliseconds, "valid": valid, "generation": call.generation}
+                 "milliseconds": answer.milliseconds, "valid": valid, "generation": call.generation,
+                 "load": answer.load}
         if cause: event["cause"] = cause
         try: self.served.append(call.now, (json.dumps(event, separators=(",", ":")) + "\n").encode())
         except OSError as error:
@@ -439,13 +441,13 @@ class Scorer:
 
     async def measure(self, call: Call, target: Backend, span: "Span") -> Answer:
         "Get an answer, and find out how long the deployment took and who is to blame for a refusal"
-        began, still, cause = time.perf_counter(), self.lag.total, ""
+        began, still, cause, load = time.perf_counter(), self.lag.total, "", target.load
         try: reply = await self.ask(call, target, span)
         except RejectedRequest as error:
             reply = rejection_reply(error)
             if error.host or error.status == 408 and self.lag.total - still > target.seconds / 10: cause = "host"
         seconds = time.perf_counter() - began - (self.lag.total - still)
-        return Answer(reply, max(round(1000 * seconds, 3), 0.001), cause)
+        return Answer(reply, max(round(1000 * seconds, 3), 0.001), cause, load)
 
     async def serve(self, call: Call, target: Backend, mirror: bool = False) -> HttpReply:
         "Ask, keep, measure"

@@ -70,6 +70,9 @@ class Backend:
     def most_pending(self) -> int: return 2 * self.spec.concurrency
 
     @property
+    def load(self) -> float: return round(min(self.pending / self.most_pending, 1), 3)   # Of its places, taken
+
+    @property
     def seconds(self) -> float: return self.spec.timeout_ms / 1000  # A request may take so long
 
     @property

@@ -30,6 +30,7 @@ from ..errors import StepFailed, UserError
 from ..notebooks.components import list_notebooks
 from ..project import Project
 from .gallery import list_exhibits, without_local_links
+from .keep import example_pages
 from .links import SiteMap, format_open_links, is_picture, rewrite_links, site_problems
 from .pages import fence, make_page
 from .prepare import format_toml, prepare_notebooks, write_if_changed
@@ -156,6 +157,7 @@ def collect_sources(
     for path in sorted(places.files):
         if is_picture(path): sources[f"files/{path}"] = (root / path).read_bytes()
         else: sources[f"files/{path}.md"] = file_page(root, path)
+    sources |= example_pages(project)
     return sources | {e.target: without_local_links(e.source.read_bytes()) for e in list_exhibits(root)}
 
 def write_sources(

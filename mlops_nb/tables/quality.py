@@ -166,8 +166,8 @@ def _together(table: pd.DataFrame, y: np.ndarray, target: str) -> Iterator[Findi
 def _rows(table: pd.DataFrame, target: str) -> Iterator[Finding]:
     "What is to be said of the rows"
     if missing := int(table[target].isna().sum()):
-        yield Finding((), "unlabelled",
-                      f"{missing / len(table):.0%} of the rows have no {target}: they are not learnt from")
+        share = f"{missing / len(table):.1%} of the rows" if missing > len(table) / 1000 else f"{missing:,} rows"
+        yield Finding((), "unlabelled", f"{share} have no {target}: they are not learnt from")
     if double := int(table.duplicated().sum()):
         if double > len(table) / 1000:
             yield Finding((), "duplicates", f"{double / len(table):.1%} of the rows are there twice")

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from ..contract import name_truth
 from ..errors import UserError
 from ..models import saving, seal
 from ..models.champion import champion_columns, pack_rows, sample_evenly
@@ -194,7 +195,8 @@ def describe_source(
 ) -> str:
     "Say which rows the model was made of"
     data = roles["data"]
-    rows = f"{data['rows']:,} rows, sha256 `{data['sha256']}`"
+    of = f"{data['used']:,} rows, evenly chosen from {data['rows']:,}" if "used" in data else f"{data['rows']:,} rows"
+    rows = f"{of}, sha256 `{data['sha256']}`"
     if "group" in roles: return f"{rows}, split at random by `{roles['group']}`: the rows of one stay on one side"
     if "train_end" not in roles: return f"{rows}, split at random"
     days = f"Trained from {roles['train_start']} to {roles['train_end']}, judged from then to {roles['test_end']}"
@@ -286,7 +288,7 @@ def _monitored(model, part: pd.DataFrame, roles: dict, said: pd.DataFrame) -> pd
     "Features, label, day, and what is said of each row"
     X, y = inputs(part, roles), part[roles["label"]]
     day = {roles["day"]: part[roles["day"]]} if "day" in roles else {}
-    return X.assign(**{roles["label"]: y}, **day, **said)
+    return X.assign(**{name_truth(roles["label"]): y}, **day, **said)
 
 def monitored(
     final,                   # The model that is registered

@@ -66,7 +66,8 @@ MUTATIONS: dict[str, tuple] = {  # What is done to which file: old text, new tex
     "missing condition for main": ("training",
         "    condition: and(succeeded(), eq(variables['Build.SourceBranch'], 'refs/heads/main'))\n",
         ""),
-    "missing condition for forks": ("environment", ", ne(variables['System.PullRequest.IsFork'], 'True')", ""),
+    "missing condition for forks": (
+        "environment", ",\n          ne(variables['System.PullRequest.IsFork'], 'True')", ""),
     "undefined variable": ("ci", "vmImage: $(image)", "vmImage: $(imagee)"),
     "variable of one row of a matrix": ("ci", '{image: macOS-15, python: "3.11"}', "{image: macOS-15}"),
     "undefined variable in a script": ("training", '--release "$RELEASE"', '--release "$RELEASED"'),
@@ -151,7 +152,8 @@ PAIRS = {("ci", "test"): ("ci", "test"), ("ci", "windows"): ("ci", "windows"), (
          ("deployment", "staging"): ("deployment", "staging"),
          ("deployment", "production"): ("deployment", "production"),
          ("deployment", "rollback"): ("deployment", "rollback"), ("monitoring", "monitor"): ("monitoring", "monitor"),
-         ("docs", "build"): ("docs", "build"), ("docs", "tutorials"): ("docs", "tutorials")}
+         ("docs", "build"): ("docs", "build"), ("docs", "tutorials"): ("docs", "tutorials"),
+         ("docs", "gallery"): ("docs", "gallery")}
 ONLY_GITHUB = {  # Jobs that Azure DevOps has not, and why
     ("deployment", "approve"): "environments of Azure DevOps have approvals on every plan",
     ("monitoring", "publish"): "the docs pipeline follows monitoring", ("docs", "publish"): "Azure DevOps has no pages",

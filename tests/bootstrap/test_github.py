@@ -1,57 +1,18 @@
 """From two logins to workflows that sign in: commands go to programs that refuse what `az` and `gh` would refuse"""
-import json
-import os
 import re
-import shutil
-from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
-from mlops_nb.cli.main import main
-from mlops_nb.infrastructure.bootstrap import check_sign_in
+from mlops_nb.bootstrap.github import check_sign_in
 from mlops_nb.infrastructure.roles import ROLES
 from mlops_nb.schemas.documents import load
 from mlops_nb.serving.settings import DeploymentSettings
 from mlops_nb.settings import load_settings
 
-from tests.support import ROOT, write_program
+from tests.support import ROOT
+from tests.support.clouds import EMPTY, ENVIRONMENTS, Clouds, entered
 
-EMPTY = {"az_login": True, "gh_login": True, "apps": {}, "principals": {}, "roles": [], "groups": {}, "providers": {},
-         "environments": {}, "variables": {}, "protection": None, "pages": None, "visibility": "private",
-         "plan": "enterprise", "tells_plan": True, "subject": "immutable"}
-ENVIRONMENTS = ("dev", "staging", "production")
 GRANTOR = "Role Based Access Control Administrator"
-
-
-class Clouds:
-    "A project, and what Azure and GitHub know"
-    def __init__(self, folder: Path):
-        self.folder, self.root = folder/"fake", folder/"project"
-        program = (ROOT/"tests/support/cloud_clis.py").read_text()
-        for name in ("az", "gh"): write_program(self.folder/"bin"/name, program, "-IS")
-        for name in ("pipelines/environment", ".github/workflows"): shutil.copytree(ROOT/name, self.root/name)
-        shutil.copyfile(ROOT/"settings.ini", self.root/"settings.ini")
-        self.set(**EMPTY)
-
-    def set(self, **more):
-        file = self.folder/"state.json"
-        file.write_text(json.dumps((self.state if file.exists() else {}) | more))
-
-    @property
-    def state(self) -> dict: return json.loads((self.folder/"state.json").read_text())
-    @property
-    def calls(self) -> list: return [json.loads(line) for line in (self.folder/"calls.jsonl").read_text().splitlines()]
-    def run(self, *words, input=None):
-        return CliRunner().invoke(main, ["bootstrap", *words], input=input, catch_exceptions=False)
-
-
-def entered(made, patch):
-    "Work in a project, with its programs first on the PATH"
-    patch.setenv("PATH", f"{made.folder/'bin'}{os.pathsep}{os.environ['PATH']}")
-    patch.setenv("MLOPS_NB_FAKE", str(made.folder))
-    patch.chdir(made.root)
-    return made
 
 
 @pytest.fixture
@@ -70,12 +31,12 @@ def once(tmp_path_factory):
 @pytest.fixture
 def done(once, clouds):
     "A copy of it"
-    clouds.set(**once.state)
-    for name in ("settings.ini", "pipelines/environment/roles.yml"): shutil.copyfile(once.root/name, clouds.root/name)
+    clouds.copy(once)
     return clouds
 
 
-def test_everything_is_shown_before_anything_is_run(clouds):
+def test_everything_is_shown_before_anything_is_run(tmp_path, monkeypatch):
+    clouds = entered(Clouds(tmp_path), monkeypatch, processes=True)
     found = clouds.run("--dry-run")
     assert found.exit_code == 0 and clouds.state == EMPTY, found.output
     assert "az ad app create --display-name octo/flights-dev" in found.output and "'<dev.app>'" in found.output
@@ -135,7 +96,7 @@ def test_the_identity_of_a_repository_with_a_longer_name_is_another(clouds):
 def test_what_was_interrupted_goes_on(clouds, at):
     clouds.set(**{"break": at})
     broken = clouds.run("--yes")
-    assert broken.exit_code == 1 and "give the same command again" in broken.output
+    assert broken.exit_code == 1 and "run the same command again" in broken.output
     clouds.set(**{"break": ""})
     assert clouds.run("--yes").exit_code == 0
     assert len(clouds.state["apps"]) == 4 and len(clouds.state["roles"]) == 9
