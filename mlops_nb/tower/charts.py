@@ -108,13 +108,14 @@ def dot(
 # %% ../../nbs/api/tower/02_charts.ipynb #c1aa9143
 RANGES = {"all": "everything", "30d": "30 days", "7d": "7 days", "1d": "24 hours"}     # What a reader may choose
 DAYS = {"30d": 30, "7d": 7, "1d": 1}
-MOST_NAMES = 8
+MOST_NAMES = 6
 
 @dataclass(frozen=True)
 class Columns:
     "The columns of a chart"
     names: list[str]
     ends: list[datetime] = field(default_factory=list)  # Of each; without them, every choice shows all columns
+    most: int = MOST_NAMES                              # Names that have room
 
     def __len__(self) -> int: return len(self.names)
 
@@ -138,7 +139,7 @@ class Columns:
     ) -> str:           # Classes
         "Say in which choices the name of a column is shown"
         back, shown = len(self) - 1 - column, self.shown
-        return " ".join(f"r{name}" for name, n in shown.items() if back < n and back % -(-n // MOST_NAMES) == 0)
+        return " ".join(f"r{name}" for name, n in shown.items() if back < n and back % -(-n // self.most) == 0)
 
     def outside(self,
         column: int,
@@ -370,7 +371,7 @@ def paired_bars(
             tall = 100 * share / ticks[-1]
             shapes.append(rect((at + .1 + .4 * side) * width, 100 - tall, .4 * width, tall, look))
     ends = {0: bars[0], len(bars) - 1: bars[-1]} if bars else {}
-    columns = Columns([ends.get(at, "") for at in range(len(bars))] if len(bars) > 4 else bars)
+    columns = Columns([ends.get(at, "") for at in range(len(bars))], most=len(bars)) if len(bars) > 3 else Columns(bars)
     rows = [(bar, f"{before:.1%}", f"{now:.1%}") for bar, before, now in zip(bars, reference, window)]
     table = numbers_table(label, ("", "reference", "window"), rows)
     return frame(join(shapes), Markup(""), ticks, columns, label, "{:.0%}", table)

@@ -15,7 +15,7 @@ __all__ = ['Cells', 'DRIFTS', 'MOST_FEATURES', 'format_day', 'format_window', 'w
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -410,7 +410,7 @@ def _feature(windows: Columns, feature: str, results: list[Record], cells: Cells
     chance = [row.get("null_threshold") if row else None for row in same]
     breached = [bool(row and row["breach"]) for row in same]
     label = f"{format_name(metric)} of {feature} by window"
-    chart = threshold_chart(windows, values, chance, next(limits, None), breached, label)
+    chart = threshold_chart(replace(windows, most=4), values, chance, next(limits, None), breached, label)
     label = f"{feature} in the reference and in the last window"
     bars = paired_bars(drawn["bars"], drawn["reference"], drawn["window"], label) if drawn else Markup("")
     measures = _measured(results[-1], feature)

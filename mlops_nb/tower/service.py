@@ -114,7 +114,7 @@ def service_part(
     bins, by = (service.hours, "hour") if len({time for time, _ in service.days}) <= 3 else (service.days, "day")
     times = sorted({time for time, _ in bins})
     deployments = sorted({deployment for _, deployment in bins})
-    columns = Columns(_name_times(times), [*map(parse_time, times)])
+    columns = Columns(_name_times(times), [*map(parse_time, times)], most=4)
     def lines(measure, is_bad, label: str, form: str, names: Iterable[str] = deployments) -> Markup:
         found = {each: [bins.get((time, each)) for time in times] for each in names}
         series = {each: [measure(one) if one else None for one in row] for each, row in found.items()}
@@ -123,7 +123,7 @@ def service_part(
     def is_never(one: Bin) -> bool: return False
     return ServiceShown(by,
         lines(lambda one: one.percentile(.99), is_never, "latency, 99th percentile in milliseconds,", "{:,.4g}"),
-        lines(lambda one: one.errors / one.requests, lambda one: one.errors > 0, "share of failed requests", "{:.3%}"),
+        lines(lambda one: one.errors / one.requests, lambda one: one.errors > 0, "share of failed requests", "{:.2%}"),
         lines(lambda one: one.load, lambda one: one.refused > 0, "highest load", "{:.0%}"))
 
 def _name_times(times: list[str]) -> list[str]:

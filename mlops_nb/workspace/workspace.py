@@ -13,7 +13,7 @@ import re
 import secrets
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -35,7 +35,7 @@ CREATE TABLE IF NOT EXISTS results (key TEXT PRIMARY KEY, job TEXT, step TEXT, o
     created REAL);
 CREATE TABLE IF NOT EXISTS assets (kind TEXT, name TEXT, version TEXT, type TEXT, path TEXT, fingerprint TEXT,
     created REAL, info TEXT, PRIMARY KEY (kind, name, version));
-CREATE TABLE IF NOT EXISTS needs (job TEXT, step TEXT, needed TEXT, PRIMARY KEY (job, step, needed));
+CREATE TABLE IF NOT EXISTS graphs (job TEXT PRIMARY KEY, needs TEXT);
 """
 
 def open_database(
@@ -127,7 +127,7 @@ def add_job(
     workspace: Workspace,
     job: dict,          # Columns of the table `jobs`: name, file, kind, signature, experiment
     steps: list[str],   # Its steps, in order
-    needs: Mapping[str, Iterable[str]] | None = None,   # By step, the steps whose output it takes
+    needs: Mapping[str, Collection[str]] | None = None,   # By step, the steps whose output it takes
 ) -> str:               # Its id
     "Enter a new job, whose lock this process holds from before anybody sees it until `lock_job` takes it over"
     id = make_job_folder(workspace, job["name"])
@@ -138,8 +138,8 @@ def add_job(
         db.execute(f"INSERT INTO jobs ({', '.join(row)}) VALUES ({places})", tuple(row.values()))
         db.executemany("INSERT INTO steps (job, name, position, status) VALUES (?, ?, ?, 'NotStarted')",
                        [(id, step, position) for position, step in enumerate(steps)])
-        edges = [(id, step, needed) for step, all_needed in (needs or {}).items() for needed in all_needed]
-        db.executemany("INSERT INTO needs (job, step, needed) VALUES (?, ?, ?)", edges)
+        graph = json.dumps({step: sorted(needed) for step, needed in (needs or {}).items() if needed})
+        db.execute("INSERT INTO graphs (job, needs) VALUES (?, ?)", (id, graph))
         workspace.fresh[id] = held.pop_all()
     return id
 
@@ -184,17 +184,15 @@ def list_needs(
     id: str,                    # A job's id
 ) -> dict[str, list[str]]:      # By step, the steps whose output it takes; a step that takes none is left out
     "List what the steps of a job waited for, as the job's file had it when the job was made"
-    needs: dict[str, list[str]] = {}
-    for row in workspace.rows("SELECT step, needed FROM needs WHERE job = ? ORDER BY step, needed", id):
-        needs.setdefault(row["step"], []).append(row["needed"])
-    return needs
+    rows = workspace.rows("SELECT needs FROM graphs WHERE job = ?", id)
+    return json.loads(rows[0]["needs"]) if rows else {}
 
 # %% ../../nbs/api/workspace/01_workspace.ipynb #e6b81115
 @contextmanager
 def lock_job(
     workspace: Workspace,
     id: str,                # The job to run
-    timeout: float = 0,     # Seconds to wait: whoever looks whether a job is dead holds it for a moment
+    timeout: float = 0,     # Seconds to wait: a process that looks whether a job is dead holds it for a moment
 ) -> Iterator[bool]:        # True while this process alone holds the job; False if another one does
     "Hold a job's lock"
     fresh = workspace.fresh.pop(id, None)

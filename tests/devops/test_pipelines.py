@@ -66,7 +66,8 @@ MUTATIONS: dict[str, tuple] = {  # What is done to which file: old text, new tex
     "missing condition for main": ("training",
         "    condition: and(succeeded(), eq(variables['Build.SourceBranch'], 'refs/heads/main'))\n",
         ""),
-    "missing condition for forks": ("environment", ", ne(variables['System.PullRequest.IsFork'], 'True')", ""),
+    "missing condition for forks": (
+        "environment", ",\n          ne(variables['System.PullRequest.IsFork'], 'True')", ""),
     "undefined variable": ("ci", "vmImage: $(image)", "vmImage: $(imagee)"),
     "variable of one row of a matrix": ("ci", '{image: macOS-15, python: "3.11"}', "{image: macOS-15}"),
     "undefined variable in a script": ("training", '--release "$RELEASE"', '--release "$RELEASED"'),

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from mlops_nb.monitors.silences import Silence
 from mlops_nb.retraining.events import breach_event, handle
+from mlops_nb.retraining.notes import Acknowledgement
 from mlops_nb.retraining.policy import Policy
 from mlops_nb.serving.endpoints import Deployment, Endpoint
 from mlops_nb.tower.facts import Facts, collect_facts
@@ -247,6 +249,50 @@ def test_everybody_can_read_it(browser, file, scheme):
     found = axe.Axe().run(tab)
     assert found.violations_count == 0, found.generate_report()
     tab.close()
+
+
+def test_a_reader_chooses_how_much_of_the_past_is_shown(browser, found, tmp_path):
+    "With the keyboard, without a script; what counts as a breach stays in sight"
+    page = tmp_path / "page.html"
+    page.write_text(build_page(found, tmp_path))
+    tab = browser.new_page(viewport=dict(width=1280, height=900))
+    tab.goto(page.as_uri())
+    points = ".chart >> nth=0 >> .plot .dot"
+    def in_sight() -> list[bool]:
+        frame = tab.locator(".chart .plot").first.bounding_box()
+        boxes = [one.bounding_box() for one in tab.locator(points).all()]
+        return [box["x"] + box["width"] > frame["x"] and box["x"] < frame["x"] + frame["width"] for box in boxes]
+    assert in_sight() == [True] * 6 and tab.locator(".heat tbody tr").first.locator("td:visible").count() == 6
+    tab.focus("#range-all")
+    tab.keyboard.press("ArrowRight")
+    assert tab.locator("#range-30d").is_checked()
+    assert in_sight() == [False] * 5 + [True] and tab.locator(".heat tbody tr").first.locator("td:visible").count() == 1
+    assert tab.locator(".chart .names").first.locator("span:visible").all_text_contents() == ["Sep"]
+    tab.close()
+
+
+def test_a_name_in_the_heat_map_opens_what_is_known_of_the_feature(browser, file):
+    tab = browser.new_page(viewport=dict(width=800, height=900))
+    tab.goto(file.as_uri())
+    last = tab.locator(".heat tbody th a").last
+    target = tab.locator(str(last.get_attribute("href")))
+    assert not target.is_visible()
+    last.focus()
+    tab.keyboard.press("Enter")
+    target.wait_for(state="visible")
+    assert "jensen shannon distance" in target.inner_text()
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 800
+    tab.close()
+
+
+def test_silences_and_acknowledgements_are_on_the_page(found, tmp_path):
+    repair = Silence("5e1f", "flight-delay", "temp", "2026-12-01", "2026-12-10", "Ann <b>", "the sensor is repaired")
+    events = [event | dict(acknowledged=Acknowledgement("Ben", "a storm", "2013-08-02")) if event["breach"] else event
+              for event in found["events"]]
+    page = build_page(found | dict(silences=[repair], events=events), tmp_path)
+    assert "Silenced alarms" in page and "10 Dec 2026, 00:00 UTC" in page and "Ann &lt;b&gt;" in page
+    assert "Acknowledged by Ben, 2 Aug 2013: a storm" in page and "1 silence of alarms." in page
+    assert "Silenced alarms" not in build_page(found, tmp_path)
 
 
 def test_the_footer_says_what_is_on_disk(file, found):
