@@ -32,7 +32,7 @@ class LookupResult:
 
 @dataclass
 class Plan:
-    "A job and how it shall run"
+    "A job and how it is to run"
     job: Job
     slots: int  # Processes at a time
     python: dict[str, Path]  # Interpreter of each step

@@ -136,7 +136,9 @@ def _if_worse(release: Release, record: StageRecord, where: str) -> Decision | N
     "Decide to go back, if a game has reached its threshold"
     if not (kind := find_breach(release, record)): return None
     game, once = record["games"][kind], ", each burst counted once," if release.plan.burst_seconds else ""
-    evidence = f"{game['own']} of {game['all']} {kind}{once} were its own {where} (e = {record['e_value']:.3g})"
+    before = ", with the stages before" if release.stages[0]["name"] != record["name"] else ""
+    proof = f"e = {record['e_value']:.3g}{before}"
+    evidence = f"{game['own']} of {game['all']} {kind}{once} were its own {where} ({proof})"
     return Decision("back", f"{release.deployment} is worse than {release.champion_deployment}: {evidence}")
 
 def _if_misrouted(release: Release, record: StageRecord) -> Decision | None:

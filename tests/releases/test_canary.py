@@ -14,6 +14,7 @@ from scipy.stats import beta
 
 from mlops_nb.errors import UserError
 from mlops_nb.releases.canary import (
+    Bet,
     Mixture,
     is_bad,
     is_clients_fault,
@@ -28,11 +29,14 @@ from mlops_nb.releases.canary import (
 )
 from mlops_nb.releases.judgement import (
     advise_on_rate,
+    bet_on,
     count_requests,
+    find_breach,
     is_counted,
     judge_promotion,
     judge_share,
     judge_watch,
+    played_share,
 )
 from mlops_nb.releases.record import Release, new_stage
 from mlops_nb.releases.rollout import Phase, Rollout, load_rollout
@@ -353,6 +357,21 @@ def test_errors_and_slow_answers_are_games_of_their_own():
     assert [(game["own"], game["all"]) for game in record["games"].values()] == [(13, 13), (40, 80)]
     decision = judge_share(release, record, HALF, False)
     assert decision.act == "back" and "13 of 13 errors were its own" in decision.why
+
+
+def test_a_stage_goes_on_with_what_the_stages_before_have_won():
+    release, first = release_of(Phase("5 %", 5, min_requests=300), HALF, burst_seconds=0)
+    first["champion_requests"] = 76
+    count_requests(first, [at(n) for n in range(4)], release)
+    second: Any = {**new_stage(HALF), "begin": "0", "requests": 100, "champion_requests": 100}
+    release.stages.append(second)
+    assert bet_on(release, first, "errors").before == ()
+    assert bet_on(release, second, "errors") == Bet(0.5, (float(log_e(4, 4, 0.05)),), 2)
+    count_requests(second, [at(100 + n) for n in range(5)], release)
+    assert find_breach(release, second) == "errors"
+    assert "with the stages before)" in judge_share(release, second, HALF, False).why
+    alone = float(log_e(5, 5, played_share(second)))
+    assert log_e_accounts([alone], 2) < log_e_threshold(release.plan.alpha, release.plan.games)
 
 
 def test_slow_pairs_and_failing_pairs_are_games_of_their_own_and_bursts_count_once():
