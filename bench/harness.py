@@ -24,6 +24,8 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
+from mlops_nb import __version__
+
 BENCH = Path(__file__).resolve().parent
 ROOT = BENCH.parent
 HOME = ROOT/".bench"  # environments of the peers, and their working folders
@@ -166,6 +168,44 @@ def machine() -> dict[str, object]:
     }
 
 
+def measured_with(result: dict) -> str:
+    "The version of mlops-nb that a result is of; empty where the result does not say"
+    return result.get("version") or result["versions"].get("mlops-nb", "")
+
+
+def keep_earlier(name: str, version: str, folder: Path = RESULTS):
+    "Keep the result of an earlier version, which is about to be replaced, as earlier/VERSION/NAME.json"
+    if not (file := folder/f"{name}.json").exists(): return
+    before = measured_with(json.loads(file.read_text()))
+    if before in ("", version): return
+    kept = folder/"earlier"/before/file.name
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text(file.read_text())
+
+
+def by_version(folder: Path = RESULTS) -> list[dict]:
+    "Every target of the newest results: benchmark, what, limit, unit, met, value, and `earlier`: values by version"
+    found = []
+    for file in sorted(folder.glob("*.json")):
+        before = [json.loads(path.read_text()) for path in sorted(folder.glob(f"earlier/*/{file.name}"))]
+        for target in json.loads(file.read_text())["targets"]:
+            values = {measured_with(old): one["value"] for old in before for one in old["targets"]
+                      if one["what"] == target["what"]}
+            found.append({"benchmark": file.stem, **target, "earlier": values})
+    return found
+
+
+def report(targets: list[dict]) -> str:
+    "Say of each target whether it was met, and what earlier versions had; first what was not met"
+    lines = []
+    for one in sorted(targets, key=lambda one: one["met"]):
+        earlier = ", ".join(f"{version}: {value:.3g}{one['unit']}" for version, value in one["earlier"].items())
+        lines.append(f"{'met    ' if one['met'] else 'NOT met'}  {one['benchmark']}: {one['what']}: "
+                     f"{one['value']:.3g}{one['unit']}, target {one['limit']:g}{one['unit']}"
+                     + f" ({earlier})" * bool(earlier))
+    return "\n".join([*lines, f"{sum(one['met'] for one in targets)} of {len(targets)} targets met"])
+
+
 @dataclass
 class Result:
     "The result of one benchmark: rows of measurements, targets, and what was not measured"
@@ -271,10 +311,12 @@ class Result:
             name: reason.replace(str(ROOT), ".").replace(str(Path.home()), "~") for name, reason in self.missing.items()
         }
         RESULTS.mkdir(exist_ok=True)
+        keep_earlier(self.name, __version__)
         kept = {
             "name": self.name,
             "title": self.title,
             "date": str(date.today()),
+            "version": __version__,
             "machine": machine(),
             "versions": self.versions,
             "units": self.units,

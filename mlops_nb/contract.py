@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['TERMS', 'TRAIN_START', 'TRAIN_END', 'TEST_END', 'WINDOW', 'TRAINED_UNTIL', 'RECIPE', 'PREPARE', 'PREPARED',
-           'LABELLED_FILE', 'ROLES_FILE', 'VERDICT_FILE', 'METRICS_FILE', 'CARD_FILE', 'EVALUATE', 'REFERENCE',
-           'BASELINE', 'MONITORED', 'REQUEST_COLUMN', 'QA_STEP', 'QA_OUTPUT', 'QA_FILE', 'PIPELINES', 'NOTEBOOKS',
-           'TRAINING_JOB', 'RETRAINING_JOB', 'ENDPOINT_FILE', 'DEPLOYMENT_FILE', 'ROLLOUT_FILE', 'QA_JOB',
+           'LABELLED_FILE', 'ROLES_FILE', 'VERDICT_FILE', 'METRICS_FILE', 'SLICES_FILE', 'CARD_FILE', 'EVALUATE',
+           'REFERENCE', 'BASELINE', 'MONITORED', 'REQUEST_COLUMN', 'QA_STEP', 'QA_OUTPUT', 'QA_FILE', 'PIPELINES',
+           'NOTEBOOKS', 'TRAINING_JOB', 'RETRAINING_JOB', 'ENDPOINT_FILE', 'DEPLOYMENT_FILE', 'ROLLOUT_FILE', 'QA_JOB',
            'MONITOR_FILE', 'TOWER_NOTEBOOK', 'Term', 'declare', 'name_truth']
 
 # %% ../nbs/api/12_contract.ipynb #70097f46
@@ -58,6 +58,8 @@ VERDICT_FILE = declare("file of an output", "verdict.json",
     "what the gate decided: accepted, reason, model, version, opponent, checks, fitted", "retraining, github")
 METRICS_FILE = declare("file of an output", "metrics.json",
     "what was measured: `metrics`, and `bounds` with low and high", "github")
+SLICES_FILE = declare("file of an output", "slices.csv",
+    "slice, label, rows, and loss with loss_low and loss_high: how the model does on each part of the rows", "tower")
 CARD_FILE = declare("file of an output", "model_card.md", "the model card, beside the verdict", "models")
 EVALUATE = declare("step", "evaluate",
     "the step whose MLflow metrics stand for metrics.json where its files stayed in the cloud", "github")

@@ -88,7 +88,7 @@ class Memory:
         found, self.reads = hash_file(path), self.reads + 1
         if stamp(path)[0] != before:
             raise UserError(f"{path} changes while it is read", accepted="files that nobody writes to",
-                            fix="wait until it is written, and give the same command again")
+                            fix="wait until it is written, and run the same command again")
         if time.time() - last > self.settled: self.rows.append((key, before, found))
         if not later or len(self.rows) >= 1000: self.keep()
         return found

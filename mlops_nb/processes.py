@@ -28,7 +28,7 @@ def find_marked(
 def is_alive(
     pid: int,   # A process id of this machine, from 1
 ) -> bool:
-    "Whether there is such a process, whoever's it is"
+    "Whether there is such a process, of any user"
     try: os.kill(pid, 0)
     except ProcessLookupError: return False
     except PermissionError: return True

@@ -85,7 +85,7 @@ class Settings:
     def named(self,
         name: str,      # Of an entry point of the group mlops_nb.settings
     ) -> Any:
-        "Return the section of that name, whoever declares it"
+        "Return the section of that name, from the package that declares it"
         return self.section(load_plugin("mlops_nb.settings", name))
 
 # %% ../nbs/api/08_settings.ipynb #68b96c6c

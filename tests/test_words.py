@@ -1,7 +1,10 @@
 "Plain technical English: words that no text uses, and sentences that are not too long"
+import ast
 import inspect
+import io
 import json
 import re
+import tokenize
 from collections.abc import Iterator
 
 import click
@@ -38,6 +41,22 @@ def helps(group: click.Group, name: str) -> Iterator[tuple[str, str]]:
         if isinstance(command, click.Group): yield from helps(command, f"{name} {word}")
 
 
+def words_of_code(source: str) -> str:
+    "The docstrings, comments and messages of errors of a module, each a paragraph"
+    found, tree = [], ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module):
+            found.append(ast.get_docstring(node) or "")
+        function = node.func if isinstance(node, ast.Call) else None
+        called = getattr(function, "id", None) or getattr(function, "attr", None) or ""
+        if called.endswith(("Error", "Failed", "mistake")):
+            parts = [part.value for part in ast.walk(node) if isinstance(part, ast.Constant)]
+            found += [part for part in parts if isinstance(part, str)]
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    comments = [token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT]
+    return CODE.sub(" ", "\n\n".join([*found, *(text for text in comments if not text.startswith(("%%", "|")))]))
+
+
 def texts() -> Iterator[tuple[str, str]]:
     "Everything that a user reads: where it stands, and its prose"
     templates = ROOT/"mlops_nb/scaffold/templates"
@@ -46,6 +65,8 @@ def texts() -> Iterator[tuple[str, str]]:
     for name in ("README.md", "CONTRIBUTING.md"): yield name, CODE.sub(" ", (ROOT/name).read_text())
     for path in [ROOT/"settings.ini", ROOT/"Makefile", *sorted((ROOT/"pipelines").rglob("*.yml"))]:
         yield str(path.relative_to(ROOT)), comments_of(path.read_text())
+    for path in sorted((ROOT/"mlops_nb").rglob("*.py")):
+        if "templates" not in path.parts: yield str(path.relative_to(ROOT)), words_of_code(path.read_text())
     whole = click.Context(main)
     for word in main.list_commands(whole):
         if command := main.get_command(whole, word):
@@ -88,6 +109,12 @@ def test_no_sentence_is_too_long(read):
     "It tells the whole story.", "Give the same command again.", "It is better beyond doubt.", "Read it anew."])
 def test_the_list_finds_riddles(text):
     assert flagged({"a page": text})
+
+
+def test_docstrings_comments_and_messages_are_read():
+    source = 'def f(x):  # whoever asks\n    "Write it anew"\n    raise UserError(f"{x} shall not pass", fix="anew")\n'
+    assert len(flagged({"module": words_of_code(source)})) == 4
+    assert flagged({"module": words_of_code("anew = shall = 1  # a value")}) == []
 
 
 def test_questions_and_code_are_not_flagged():

@@ -84,7 +84,7 @@ def id_token() -> str:
     return retry(find_provider().fetch_id_token)
 
 def credential():   # Of azure.identity
-    "Return the credential of whoever is signed in"
+    "Return the credential of the signed-in user"
     from azure.identity import ClientAssertionCredential, DefaultAzureCredential
     if identity := find_provider().find_identity(): return ClientAssertionCredential(*identity, id_token)
     return DefaultAzureCredential(exclude_interactive_browser_credential=True, process_timeout=60)
@@ -254,7 +254,7 @@ def _not_signed_in(what: str, error: Exception) -> MlopsError:
 def _out_of_reach(what: str, error: Exception) -> MlopsError:
     "Nobody answers"
     return MlopsError(f"cannot {what}: Azure is out of reach: {error_message(error)}\n"
-                      "  fix: check the network and HTTPS_PROXY, then give the same command again")
+                      "  fix: check the network and HTTPS_PROXY, then run the same command again")
 
 def _refused(error: Any, what: str, settings: WorkspaceSettings | None) -> MlopsError:
     "Azure answered with a status of HTTP"
@@ -266,7 +266,7 @@ def _refused(error: Any, what: str, settings: WorkspaceSettings | None) -> Mlops
                          fix=f'az role assignment create --assignee USER --role "AzureML Data Scientist"{scope}')
     if status in (408, 429) or status >= 500:
         return MlopsError(f"cannot {what}: Azure answered {status} again and again: {reason}\n"
-                          "  fix: give the same command again later; what was made so far is used again")
+                          "  fix: run the same command again later; what was made so far is used again")
     fixes = {404: "mlops-nb doctor --on ... says whether the workspace is there", 409: _conflict_fix(error)}
     return UserError(f"cannot {what}: {reason}", fix=fixes.get(status, ""))
 

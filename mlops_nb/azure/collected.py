@@ -81,7 +81,7 @@ class LedgerCopy:
                 self.lost = True
                 name = self.workspace.settings.workspace
                 raise UserError(f"another handler has decided about events of {name} in the meantime; nothing was done",
-                                fix="give the same command again: it will know what was decided") from None
+                                fix="run the same command again: it will know what was decided") from None
         self.kept, self.number = content, self.number + 1
 
     def _dump(self) -> list[str] | None:

@@ -99,7 +99,7 @@ class Examination:
         return found
 
     def grant(self, role: str, scope: str, user: str | None = None) -> str:
-        "Return the command that gives a role to whoever asks"
+        "Return the command that gives a role to the signed-in user"
         assignee = self.user if user is None else user
         return f'az role assignment create --assignee {assignee} --role "{role}" --scope {scope}'
 
@@ -124,7 +124,7 @@ class Examination:
         return Finding(on, True, f"{name} in {found.location}")
 
     def permissions(self) -> list[Finding]:
-        "What may whoever asks do?"
+        "What may the signed-in user do?"
         path = f"{resource_id(self.settings)}/providers/Microsoft.Authorization/permissions?api-version=2022-04-01"
         granted = [*list_arm(self.workspace.credential, path)]
         return [self._use(use, [action for action in actions if not is_allowed(action, granted)], role)

@@ -63,7 +63,7 @@ def read_endpoint(
 # %% ../../nbs/api/azure/09_endpoints.ipynb #34510f53
 @dataclass(frozen=True)
 class ServedVersion:
-    "The registered version that a deployment shall serve"
+    "The registered version that a deployment is to serve"
     name: str
     version: str
     digest: str | None

@@ -93,7 +93,7 @@ class ModelReader:
         return to
 
 # %% ../../nbs/api/azure/07_models.ipynb #437c11d0
-LOCAL_TAGS = ("status", "reason")  # What a version is in one workspace; in the next it begins anew
+LOCAL_TAGS = ("status", "reason")  # What a version is in one workspace; in the next it begins again
 
 class AzureModels(ModelReader):
     "The registered models of a workspace, and the way to those of another"

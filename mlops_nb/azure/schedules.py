@@ -124,7 +124,7 @@ class AzureSchedules:
                 "left_out": missing_thresholds(spec, made) if monitor else []}
 
     def _stage_monitor(self, spec: dict, file: Path, folder: Path) -> tuple[Path, list[str]]:
-        "Write a monitor as this workspace shall have it; return its file, and the references that will never change"
+        "Write a monitor as this workspace is to have it; return its file, and the references that will never change"
         return write_yaml(in_workspace(self.workspace, spec), folder/"schedule.yml"), references(spec)
 
     def _stage_job(self, spec: dict, file: Path, folder: Path) -> tuple[Path, list[str]]:
@@ -232,7 +232,7 @@ class Followers:
             self.wait(pause)
         name = id.rpartition("/")[2]
         raise MlopsError(f"the monitor {name} is {found['provisioningState']} in {self.workspace.name}\n"
-                         "  fix: give the same command again; the release goes on from there")
+                         "  fix: run the same command again; the release goes on from there")
 
 _API = f"api-version={SCHEDULES_API}"
 

@@ -162,7 +162,7 @@ class Blobs:
         return self._ask(lambda container: list(container.list_blobs(name_starts_with=prefix)))
 
     def _ask(self, call: Callable[[Any], Any]) -> Any:
-        "Return the result of a call; a right that has ended in the middle of a transfer is asked for anew, once"
+        "Return the result of a call; a right that has ended in the middle of a transfer is asked for again, once"
         from azure.core.exceptions import HttpResponseError
         container = self.container
         try: return retry(lambda: call(container))

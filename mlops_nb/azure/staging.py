@@ -212,7 +212,7 @@ def absolute_inputs(
 def stage(
     file: Path,                     # A pipeline, command or sweep job
     inputs: dict,                   # Typed values that replace those of the file
-    folder: Path,                   # Is made anew
+    folder: Path,                   # Is made again
     compute: str = "serverless",    # Of the workspace
     identity: str = "",             # Client id of the workspace's identity for jobs
 ) -> StagedJob:

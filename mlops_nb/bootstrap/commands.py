@@ -107,5 +107,5 @@ def run_commands(
             error, program = (done.stderr or done.stdout).strip(), command.words[0]
             raise explain(program, error, command.refused) or MlopsError(
                 f"{program} ended with {done.returncode}: {error[-600:]}\n"
-                "  fix: give the same command again; what is done stays done")
+                "  fix: run the same command again; what is done stays done")
         for fact, path in command.learns.items(): facts[fact] = _learn(done.stdout, path)

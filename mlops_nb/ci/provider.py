@@ -22,7 +22,7 @@ class Provider(Protocol):
     def find_scratch(self) -> str | None:
         "Return the folder that is emptied after the job; None outside of one"
     def find_actor(self) -> str | None:
-        "Return the name of whoever started this run; None outside of one"
+        "Return the name of the account that started this run; None outside of one"
     def publish_page(self, page: str, outputs: Mapping[str, str]) -> None:
         "Attach Markdown to the run, and hand the outputs to later steps; outside of a run do nothing"
     def make_printable(self, text: str) -> str:

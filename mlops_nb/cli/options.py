@@ -182,7 +182,7 @@ def explain_error(
     if code in (EACCES, EROFS, EPERM) or "readonly" in text:
         return f"this may not be written: {error}\n  fix: give yourself the right to write there, or work in a copy", 2
     if code in (ENOSPC, EDQUOT, EFBIG) or "is full" in text:
-        return f"nothing more can be written: {error}\n  fix: free some space and give the same command again", 1
+        return f"nothing more can be written: {error}\n  fix: free some space and run the same command again", 1
     return explain_database_error(error) if isinstance(error, sqlite3.Error) else None
 
 def explain_database_error(
@@ -196,7 +196,7 @@ def explain_database_error(
         return f"{what}\n  fix: mlops-nb repair keeps what can be read, and the damaged file as well", 1
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         what = f"another process has been writing to {find_databases(is_locked)} for a minute: {error}"
-        return f"{what}\n  fix: let it end, or end it; then give the same command again. Nothing is lost", 1
+        return f"{what}\n  fix: let it end, or end it; then run the same command again. Nothing is lost", 1
     if name.startswith("SQLITE_CANTOPEN"):
         from mlops_nb.project import Project
         folder = Project.find().local
@@ -205,7 +205,7 @@ def explain_database_error(
         return f"{what}\n  fix: give yourself the right to write there, or work in a copy on another disk", 2
     if name.startswith("SQLITE_IOERR"):
         what = f"the disk did not do what {find_databases(lambda path: True)} asked of it: {error}"
-        return f"{what}\n  fix: free some space, look for errors of the disk, and give the same command again", 1
+        return f"{what}\n  fix: free some space, look for errors of the disk, and run the same command again", 1
     return None
 
 # %% ../../nbs/api/cli/12_options.ipynb #e4463659

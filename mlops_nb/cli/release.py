@@ -138,7 +138,7 @@ def print_nothing_to_release(root: Path, endpoint_file: Path, as_json: bool) -> 
 
 # %% ../../nbs/api/cli/05_release.ipynb #cb582442
 def find_approver(project: "Project") -> str:
-    "Return the name of whoever gives this command, as GitHub or Azure DevOps says it; refuse one that is not listed"
+    "Return the name of the account that runs this command, as GitHub or Azure DevOps says it; refuse an unlisted one"
     from mlops_nb.bootstrap.commands import query_cli
     from mlops_nb.ci.provider import find_provider
     from mlops_nb.serving.settings import DeploymentSettings

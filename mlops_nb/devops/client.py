@@ -55,7 +55,7 @@ def find_scratch() -> str | None:
     return os.environ.get("AGENT_TEMPDIRECTORY")
 
 def find_actor() -> str | None:
-    "Return the name of whoever started this run: a mail address"
+    "Return the name of the account that started this run: a mail address"
     return os.environ.get("BUILD_REQUESTEDFOREMAIL")
 
 # %% ../../nbs/api/devops/01_client.ipynb #7866150d

@@ -42,7 +42,7 @@ def find_scratch() -> str | None:
     return os.environ.get("RUNNER_TEMP")
 
 def find_actor() -> str | None:
-    "Return the name of whoever started this run of a workflow; None outside of one"
+    "Return the name of the account that started this run of a workflow; None outside of one"
     return os.environ.get("GITHUB_TRIGGERING_ACTOR") if os.environ.get("GITHUB_ACTIONS") == "true" else None
 
 # %% ../../nbs/api/github/01_client.ipynb #0cd84d22

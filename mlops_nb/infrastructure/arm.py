@@ -31,14 +31,14 @@ class ArmError(MlopsError):
 FIXES = {
     "AuthorizationFailed": "ask for the role Contributor on the resource group; for roles.yml also "
                            "Role Based Access Control Administrator",
-    "AuthorizationPermissionMismatch": "whoever applies needs Storage Blob Data Contributor on the storage account: "
+    "AuthorizationPermissionMismatch": "your identity needs Storage Blob Data Contributor on the storage account: "
                                        "a line of roles.yml, as for `workflows`, then the same command again",
     "MissingSubscriptionRegistration": "az provider register --wait --namespace followed by the namespace "
                                        "that is named above",
     "StorageAccountAlreadyTaken": "give the storage account a `name:` in pipelines/environment/foundation.yml",
     "VaultAlreadyExists": "mlops-nb environment doctor --on ... names the command that recovers or purges it; "
                           "or give it a `name:` in foundation.yml",
-    "ResourceGroupBeingDeleted": "wait until the group is gone, and give the same command again",
+    "ResourceGroupBeingDeleted": "wait until the group is gone, and run the same command again",
     "QuotaExceeded": "ask for more cores in the portal under Quotas, or lower max_instances",
 }
 
@@ -48,7 +48,7 @@ def arm_error(
     text: str,              # Azure's message
 ) -> ArmError:
     "Make an error with a fix of an answer"
-    again = "if somebody else applies at this moment, give the same command again: it goes on from there"
+    again = "if somebody else applies at this moment, run the same command again: it goes on from there"
     return ArmError(status, code, text.strip(), FIXES.get(code, again if status == 409 else ""))
 
 # %% ../../nbs/api/infrastructure/02_arm.ipynb #6ff39d11
@@ -151,7 +151,7 @@ class ArmClient(ArmReader):
 
     def wait(self, id: str, api: str, gone: bool = False, answer=None) -> dict | None:
         "Ask until a resource is ready, or gone"
-        end, pause, again = time.monotonic() + self.patience, self.pause, "give the same command again"
+        end, pause, again = time.monotonic() + self.patience, self.pause, "run the same command again"
         while True:
             answer = self.follow(id, answer)
             resource = self.get(id, api)
@@ -171,7 +171,7 @@ class ArmClient(ArmReader):
         while (resource := self.get(id, api)) and provisioning_state(resource) not in (READY, *BROKEN):
             if time.monotonic() > end:
                 raise MlopsError(f"{id} is {provisioning_state(resource)} for {self.patience:.0f} seconds\n"
-                                 "  fix: give the same command again; it goes on from here")
+                                 "  fix: run the same command again; it goes on from here")
             time.sleep(pause)
             pause = min(pause * 1.5, 10)
 

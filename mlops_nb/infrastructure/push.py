@@ -70,7 +70,7 @@ class IdentityRole(Resource):
     def write(self, live: dict | None) -> None:
         "Give the role; to name the kind of an identity lets Azure take one that is a second old"
         principal, path = self._assignment()
-        if not principal: raise UserError(f"{self.holder} has no identity", fix="give the same command again")
+        if not principal: raise UserError(f"{self.holder} has no identity", fix="run the same command again")
         roles = f"{self.azure.subscription}/providers/Microsoft.Authorization/roleDefinitions"
         body = {"roleDefinitionId": f"{roles}/{ROLES[self.role]}", "principalId": principal,
                 "principalType": "ServicePrincipal"}

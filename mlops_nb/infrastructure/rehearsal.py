@@ -208,7 +208,7 @@ def _ended(status: str) -> str: return status if status in DONE else ""
 
 # %% ../../nbs/api/infrastructure/11_rehearsal.ipynb #ea8ccad9
 CHECKLIST: dict[str, tuple[str, tuple[str, ...]]] = {    # Method: the assumption, and the lines that it needs
-    "sign_in": ("Azure gives a token to whoever is logged in, or to a workflow by OpenID Connect", ()),
+    "sign_in": ("Azure gives a token to the account that is logged in, or to a workflow by OpenID Connect", ()),
     "roles": ("the roles of roles.yml are enough, without any at subscription level", ("sign_in",)),
     "storage": ("the default datastore is reached with an identity, without account keys", ("sign_in",)),
     "image": ("an environment is made from a Dockerfile and a lock file", ("sign_in",)),

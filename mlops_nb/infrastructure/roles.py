@@ -77,13 +77,13 @@ class Grant:
     def name(self) -> str: return f"{self.group}: {self.role} on {self.scope.rpartition('/')[2]}"
 
 class Principal(NamedTuple):
-    "Who a group of the file is"
+    "The principal that a group of the file names"
     name: str
     id: str         # Object id
     kind: str       # Group, User or ServicePrincipal
 
 def _principals(groups: Mapping[str, dict], name: str, on: str, clusters: Mapping[str, str]) -> list[Principal]:
-    "Return who is meant by a group; nobody as long as it has no id"
+    "Return the principal of a group; nobody as long as it has no id"
     if name in (CLUSTERS, IDENTITY):
         own = {key: id for key, id in clusters.items() if (key == IDENTITY) is (name == IDENTITY)}
         return [Principal(f"cluster {key}" if name == CLUSTERS else key, id, "ServicePrincipal")
@@ -189,6 +189,6 @@ def wait_for_assignments(
         if time.monotonic() > end:
             names = ", ".join(grant.name for grant in missing.values())
             raise MlopsError(f"after {patience:.0f} seconds Azure does not show: {names}\n"
-                             "  fix: give the same command again")
+                             "  fix: run the same command again")
         time.sleep(pause)
         pause = min(pause * 1.5, 5)

@@ -169,7 +169,7 @@ class TrialLog:
         return {trial["number"]: trial for trial in trials}
 
     def begin(self):
-        "Make the sweep's folder anew"
+        "Make the sweep's folder again"
         shutil.rmtree(self.path.parent, ignore_errors=True)
         self.path.parent.mkdir(parents=True)
         self.path.write_text(json.dumps({"key": self.key}) + "\n", encoding="utf-8")
@@ -350,7 +350,7 @@ class ParallelRun:
         self.started = 0
 
     def plan(self) -> Prepared:
-        "Cut the input, write down what the processes have to do, and give the command that does it"
+        "Cut the input, write down what the processes have to do, and return the command that does it"
         finished = self.files.read_finished()
         task = self.context.prepare(self.context.folder, self.context.run_id)
         self.files.write(task, finished)

@@ -32,7 +32,7 @@ class LookupResult:
 
 @dataclass
 class Plan:
-    "A job and how it shall run"
+    "A job and how it is to run"
     job: Job
     slots: int  # Processes at a time
     python: dict[str, Path]  # Interpreter of each step
@@ -175,4 +175,7 @@ def find_unchanged_job(
     query = "SELECT id, status FROM jobs WHERE signature = ? ORDER BY rowid DESC LIMIT 1"
     last = workspace.rows(query, plan.signature)
     if not last or last[0]["status"] != "Completed": return None
-    return last[0]["id"] if all(finding.result for finding in survey(workspace, plan).values()) else None
+    rows = workspace.rows("SELECT name, key FROM steps WHERE job = ?", last[0]["id"])
+    keys = {row["name"]: row["key"] for row in rows}  # After an undone change, results are of an earlier job
+    known = survey(workspace, plan).items()
+    return last[0]["id"] if all(found.result and found.key == keys.get(name) for name, found in known) else None

@@ -218,7 +218,7 @@ def output_paths(
 
 
 def base_variables(
-    python: Path,  # The interpreter that `python` shall mean
+    python: Path,  # The interpreter that `python` means
     threads: int,  # For numerical libraries
 ) -> dict[str, str]:
     "The user's environment, with the step's Python first and its share of the machine"
@@ -238,7 +238,7 @@ def port_variables(
 # %% ../../nbs/api/jobs/03_preparation.ipynb #6368912c
 def prepare(
     step: Step,
-    folder: Path,  # Of this step in this job; made anew
+    folder: Path,  # Of this step in this job; made again
     values: dict[str, Value],
     tracking: dict[str, str],  # MLflow's variables
     *,

@@ -152,7 +152,7 @@ def judge_challenger(
     recipe: str | None = None,    # From `seal.recipe_digest`; that of the champion is refused only if surely worse
     **demanded,               # limits, look, skill, leaks, latency_ms, or a calibration_error that is a number
 ) -> Comparison:
-    "Judge the challenger against whoever is champion now"
+    "Judge the challenger against the champion of this moment"
     version, champion = load_champion(name)
     fair, losses = unseen_rows(day, version), losses_of(champion, version) if version else baseline
     cut = {dimension: np.asarray(labels)[fair] for dimension, labels in slices.items()}

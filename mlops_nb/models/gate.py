@@ -25,7 +25,7 @@ class GateCheck:
     value: float  # What came out
     limit: float  # What was allowed
     passed: bool  # Whether the value is within the limit
-    why: str      # In words, for whoever decides about a release
+    why: str      # In words, for the person who decides about a release
     unit: str = ""  # Of the value: "ms" is reported in whole milliseconds
 
     @property
@@ -58,7 +58,7 @@ class Verdict:
 
     @property
     def reason(self) -> str:
-        "One sentence: why it was accepted, or everything that speaks against it"
+        "One sentence: why it was accepted, or every reason against it"
         reasons = [check.why for check in self.checks if check.passed == self.accepted]
         return f"{'Accepted' if self.accepted else 'Refused'}: {'; '.join(reasons)}."
 

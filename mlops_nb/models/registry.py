@@ -138,7 +138,7 @@ def download(
     found: Version,
     to: Path,   # An existing folder
 ) -> Path:      # The model's folder, somewhere below
-    "Download a version as it is, whoever registered it"
+    "Download a version as it is, from any source"
     got = Path(mlflow().artifacts.download_artifacts(f"models:/{found.name}/{found.version}", dst_path=str(to)))
     (got / "registered_model_meta").unlink(missing_ok=True)
     return got

@@ -623,7 +623,7 @@ class Replay:
         self.view(name, "done", f"{measured}; {describe_answers(answers)}")
 
     def refresh_tower(self) -> str:
-        "Write the control tower anew; return its path"
+        "Write the control tower again; return its path"
         from mlops_nb.tower.page import render_tower
         return str(render_tower(self.project.root))
 

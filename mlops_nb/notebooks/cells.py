@@ -85,7 +85,7 @@ def _mend(cell: dict, number: int) -> dict:
 def load_notebook(
     path: Path | str,   # An .ipynb file
 ) -> dict:              # In Jupyter's format 4.5, without outputs
-    "Read the file of a notebook, whoever wrote it; refuse what is not one"
+    "Read the file of a notebook, from any editor; refuse what is not one"
     try: raw = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except FileNotFoundError: raise UserError("there is no such notebook", file=path) from None
     except (OSError, ValueError) as error:

@@ -51,7 +51,7 @@ def values_cell(values: dict[str, Any], origin: str) -> NotebookNode:
 
 
 def literal(value: Any) -> str:
-    "A text that neither Markdown nor HTML takes for anything else, whoever wrote it"
+    "A text that neither Markdown nor HTML takes for anything else, from any source"
     text = str(value).encode("utf-8", "backslashreplace").decode()
     return "<code>" + "".join(c if c.isalnum() or c in " .-:/" else f"&#{ord(c)};" for c in text) + "</code>"
 

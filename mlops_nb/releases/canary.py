@@ -145,7 +145,7 @@ def log_e_threshold(
 @dataclass(frozen=True)
 class Bet:
     "What the events of a game are worth"
-    share: float                        # Of those that speak against the canary, if it is no worse
+    share: float                        # Of those that count against the canary, if it is no worse
     before: tuple[float, ...] = ()      # What the stages before have won: logarithms of their e-processes
     stages: int = 1                     # That compare, in the whole release
 
@@ -155,7 +155,7 @@ class Bet:
 
 class Game(TypedDict):
     "A game of the e-process"
-    own: int            # Events that count and speak against the canary
+    own: int            # Events that count against the canary
     all: int            # Events that count
     until: str | None   # The last burst takes in what comes before (UTC)
     log_e: float        # The highest that the e-process has reached
@@ -179,7 +179,7 @@ def open_burst(
 def play(
     game: Game,                         # Changed
     events: list[Served],               # Of one moment
-    is_own: Callable[[Served], bool],   # Does an event speak against the canary?
+    is_own: Callable[[Served], bool],   # Does an event count against the canary?
     bet: Bet,
     burst_seconds: float = 0,           # 0: each event counts
     seed: str = "",                     # Of the draw among events of one moment

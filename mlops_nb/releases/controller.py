@@ -199,7 +199,7 @@ def _advise(tools: Tools, endpoint: str, before: Any, plan: Rollout) -> str:
     except (MlopsError, OSError) as error: return f"what {before.name} served before could not be read: {error}"
 
 def _go_on(tools: Tools, release: Release, candidate: Candidate) -> Release:
-    "Another version has to wait; the same one goes on, and a stage that was held sets its shares anew"
+    "Another version has to wait; the same one goes on, and a stage that was held sets its shares again"
     other = (candidate.model, str(candidate.version)) != (release.model, release.version)
     if candidate.version and other:
         under_way = f"{release.id} is under way on {release.endpoint}: {release.status}, at {release.stage}"
@@ -352,7 +352,7 @@ class Ending:
         release.move("Promoted")
 
     def hold(self):
-        "Give the traffic back, and wait for somebody; the same command begins the stage anew"
+        "Give the traffic back, and wait for somebody; the same command begins the stage again"
         self.give_back()
         self.release.move("Held", f"{self.release.reason}; mlops-nb release goes on, mlops-nb rollback ends it")
 

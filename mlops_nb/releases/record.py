@@ -34,7 +34,7 @@ STATUSES = {  # And what `mlops-nb release` returns
 
 MOVES = {  # status: what may follow
     "Running": ("Held", "Promoted", "RolledBack", "Refused"),
-    "Held": ("Running",),       # also to go back: whoever undoes anything says so first
+    "Held": ("Running",),       # also to go back: a rollback says so first
     "Promoted": ("Running",),   # a rollback by hand goes back from here
     "RolledBack": (),
     "Refused": ()}

@@ -286,7 +286,7 @@ def _is_refused(outcome: str | None) -> bool:
 
 # %% ../../nbs/api/retraining/02_events.ipynb #87892eca
 class Retrainer(Protocol):
-    "What the handler asks of whoever retrains; see `retraining.Retraining`"
+    "What the handler needs for a retraining; see `retraining.Retraining`"
     @property
     def policy(self) -> Policy: ...         # What a breach leads to
     def seen(self) -> datetime | None: ...  # Up to when the champion knows the days; None: not known
@@ -401,7 +401,7 @@ class EventRecord(TypedDict):
     ended: float | None
     failures: int                       # Of deciding about it and of acting on it, in all
     failure: str                        # The last of them, in words
-    acknowledged: Acknowledgement | None    # Who has seen the breach, and what they said
+    acknowledged: Acknowledgement | None    # The person who has seen the breach, and what they said
 
 _ROWS = """SELECT e.id, e.breach, e.time, e.source, e.deliveries, e.body, e.received,
     a.at, a.action, a.reason, a.status, a.window, a.outcome, a.started, a.ended,

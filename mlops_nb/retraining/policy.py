@@ -204,7 +204,7 @@ def find_obstacle(
     seen: datetime | None = None,   # Up to when the champion knows the days; None: not known
     refresh: bool = False,          # Of an unchanged recipe, by the calendar: there is no cool-down
 ) -> str:                           # In words; empty where nothing hinders
-    "Find what speaks against retraining now"
+    "Find the reasons against retraining now"
     if lacking := lacking_days(now, policy, seen): return lacking
     before = [entry["at"] for entry in history if entry["action"] == "retrain" and entry["at"] <= now + AHEAD]
     if any(at >= window_end for at in before): return f"the retraining of {max(before):%Y-%m-%d} has seen this window"

@@ -255,7 +255,7 @@ class Round:
         self.runner.start("events", ["events", "handle"], done)
 
     def refresh(self) -> None:
-        "Begin to write the control tower anew"
+        "Begin to write the control tower again"
         if "tower" not in self.runner.works: self.runner.start("tower", ["tower"], lambda code: None)
 
 # %% ../../nbs/api/retraining/04_watch.ipynb #1c20188b

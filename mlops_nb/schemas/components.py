@@ -199,7 +199,7 @@ def node_kind(
 
 # %% ../../nbs/api/schemas/09_components.ipynb #d7ef8ddb
 class Files:
-    "The YAML files of one command: each is read once, for whoever asks first"
+    "The YAML files of one command: each is read once, for the first that asks"
     def __init__(self,
         registered: Callable[[str], Path | None] | None = None,  # The component file behind `azureml:name:version`
         remote: bool = False,   # The job runs in Azure, where components may be registered that are not here

@@ -22,7 +22,7 @@ _fits: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 def check_literal(
     value: Any,         # A literal
-    port: Port,         # Where it shall go
+    port: Port,         # Where it goes
     position: Position,     # Where the literal stands
 ) -> Iterator[Problem]:
     "Wrong type, out of bounds, or not one of the enumerated values"

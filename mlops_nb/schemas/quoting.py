@@ -109,7 +109,7 @@ CHANGES = {  # What bash does not take as it is: outside quotes, within them, in
 _AGAIN = re.compile(r"(?:^|[\s;&|(/])(?:ba|da|z|k)?sh\s+(?:-\w+\s+)*-\w*c\b|(?:^|[\s;&|(])eval\s")
 
 def find_changed(
-    text: str,  # That shall stand in place of an expression
+    text: str,  # That stands in place of an expression
     place: Place,
     command: str = "",  # Around it: one that hands text to a second shell has it read twice
 ) -> str | None:  # What bash would not leave as it is

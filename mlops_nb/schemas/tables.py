@@ -113,7 +113,7 @@ def _words(type_: Any) -> Any: return sorted(type_.split("|")) if isinstance(typ
 def update(
     read_schema: Callable[[str], dict[str, Any]],   # Types by key, as the installed SDK has them
 ) -> None:
-    "Write `azure.json` anew from the installed SDK"
+    "Write `azure.json` again from the installed SDK"
     from mlops_nb.files import write_whole
     logging.disable(logging.WARNING)  # azure-ai-ml warns of each class that is experimental
     parts = read_sdk(read_schema)

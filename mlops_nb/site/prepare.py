@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['PER_PROCESS', 'write_if_changed', 'mixes_imports', 'adapt_source', 'copy_notebooks', 'format_toml',
-           'write_configuration', 'list_stale', 'leave_at_once', 'prepare_notebook', 'prepare_notebooks']
+           'write_configuration', 'list_sources', 'newest', 'list_stale', 'leave_at_once', 'prepare_notebook',
+           'prepare_notebooks']
 
 # %% ../../nbs/api/site/02_prepare.ipynb #cf1b7771
 import ast
@@ -12,8 +13,9 @@ import atexit
 import json
 import os
 import re
+import sys
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -89,9 +91,24 @@ def write_configuration(project: Project) -> Path:  # The file
 # %% ../../nbs/api/site/02_prepare.ipynb #dfcd1eb0
 PER_PROCESS = 30    # Notebooks that are worth the start of another process
 
+def list_sources(project: Project) -> Iterator[Path]:
+    "List the files and folders that a cell may read when a page is made; a folder tells of what was removed"
+    yield from (project.root / "settings.ini", project.root / "pyproject.toml")
+    yield from (project.workspace_db, project.jobs, project.tower, project.releases, project.monitors)
+    pages = project.notebooks / "docs"
+    for folder in (project.package, project.pipelines, project.notebooks):
+        for path in [folder, *folder.rglob("*")]:
+            prose = path.is_relative_to(pages) and not path.is_relative_to(pages / "gallery")
+            if not prose and "__pycache__" not in path.parts and ".ipynb_checkpoints" not in path.parts: yield path
+
+def newest(paths: Iterable[Path]) -> int:   # Nanoseconds, as `st_mtime_ns`; 0 where there are none
+    "Return when the last of some files was changed"
+    return max((path.stat().st_mtime_ns for path in paths if path.exists()), default=0)
+
 def list_stale(
     folder: Path,   # Of copies
     target: Path,   # Of prepared notebooks
+    sources: int = sys.maxsize,     # When what an `exec_doc` cell reads was changed last: `newest`
 ) -> Iterator[tuple[Path, Path]]:   # A copy, and where its prepared form goes
     "List the notebooks that have changed since they were prepared"
     config = folder.with_name("pyproject.toml").stat().st_mtime_ns
@@ -99,7 +116,8 @@ def list_stale(
         prepared = target / source.relative_to(folder)
         made = prepared.stat().st_mtime_ns if prepared.is_file() else 0
         changed = made <= max(source.stat().st_mtime_ns, config)
-        if changed or "#| exec_doc" in source.read_text(encoding="utf-8"): yield source, prepared
+        executed = made <= sources and "#| exec_doc" in source.read_text(encoding="utf-8")
+        if changed or executed: yield source, prepared
 
 def leave_at_once() -> None:
     "End this process without the farewell of IPython's shells, which takes longer than their work"
@@ -128,7 +146,7 @@ def prepare_notebooks(
     write_configuration(project)
     for path in target.rglob("*.ipynb"):
         if not (folder / path.relative_to(target)).is_file(): path.unlink()
-    stale = [*list_stale(folder, target)]
+    stale = [*list_stale(folder, target, newest(list_sources(project)))]
     workers = min(os.cpu_count() or 1, 4, 1 + len(stale) // PER_PROCESS)
     with ProcessPoolExecutor(workers, get_context("spawn"), os.chdir, (project.site,)) as pool:
         tasks = [pool.submit(prepare_notebook, *paths) for paths in stale]

@@ -318,11 +318,13 @@ def threshold_chart(
     label: str,                     # For those who cannot see it
 ) -> Markup:
     "Draw a measure over time with both thresholds"
-    known = [value for value in (*values, *chance, limit) if value is not None]
+    known = [value for value in (*values, limit) if value is not None]
+    known += [min(value, 2 * max(known, default=value)) for value in chance if value is not None]
     names, ticks, xs = windows.names, nice_ticks(0, max(known, default=1), 3), column_centres(len(windows))
     def at(numbers: list[float | None]) -> list[float | None]: return positions(numbers, ticks[0], ticks[-1])
     threshold = Markup("") if limit is None else path([0, 100], at([limit, limit]), "limit")
-    shapes = join([threshold, path(xs, at(chance), "chance"), path(xs, at(values), "line")])
+    under = [_under(value, ticks[-1]) for value in chance]
+    shapes = join([threshold, path(xs, at(under), "chance"), path(xs, at(values), "line")])
     points = zip(xs, at(values), bad, names, values)
     dots = (dot(x, y, "bad" if breach else "", f"{name}: {value:.3g}")
             for x, y, breach, name, value in points if value is not None)
@@ -330,6 +332,10 @@ def threshold_chart(
             for name, breach, *numbers in zip(names, bad, values, chance)]
     table = numbers_table(label, ("window", "value", "what chance does", ""), rows)
     return frame(shapes, join(dots), ticks, windows, label, table=table)
+
+def _under(value: float | None, top: float) -> float | None:
+    "Keep a line in its frame: what chance does with few rows may be a thousand times the value"
+    return None if value is None else min(value, top)
 
 def _number(value: float | None) -> str: return "-" if value is None else f"{value:.3g}"
 

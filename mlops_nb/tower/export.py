@@ -29,7 +29,7 @@ KEYS = {
     "histograms": "by monitor: features in two distributions", "silences": "those that hold",
     "events": "the newest first", "releases": "the oldest first", "jobs": "the newest first",
     "disk": "bytes of each part of the local workspace", "set_aside": "counts of what is damaged",
-    "earlier": "windows left out",
+    "earlier": "windows left out", "evaluation": "slices of the newest one, or null",
 }
 
 def facts_document(

@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['Record', 'Span', 'list_results', 'read_results', 'read_histograms', 'read_releases', 'read_replay', 'count_set_aside',
            'Traffic', 'list_endpoints', 'TrafficCount', 'read_count', 'write_count', 'read_traffic', 'cut_traffic',
-           'StepFacts', 'Job', 'list_jobs', 'Facts', 'collect_facts']
+           'StepFacts', 'Job', 'list_jobs', 'Evaluation', 'read_evaluation', 'Facts', 'collect_facts']
 
 # %% ../../nbs/api/tower/01_facts.ipynb #705ba372
+import csv
 import json
 from collections import Counter
 from contextlib import suppress
@@ -17,6 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypedDict
 
+from ..contract import SLICES_FILE
 from ..errors import UserError
 from ..files import write_whole
 from ..jobs.report import elapsed, executed_notebooks
@@ -167,8 +169,9 @@ class TrafficCount:
         "Count a request of the log: time, version or deployment, status, mirror, cursor"
         self.cursor = event["cursor"]
         self.mirrored += event["mirror"]
+        if event.get("pinned"): return      # of QA, whose time is now while a replay's is in the past
         self.service.add(event)
-        if event["mirror"] or event.get("pinned"): return
+        if event["mirror"]: return
         key = (event["time"][:10], str(event.get("version") or event["deployment"]))
         self.requests[key] += 1
         self.errors[key] += event["status"] >= 500
@@ -268,6 +271,28 @@ def list_jobs(
                         run_id=row["run_id"], seconds=elapsed(row), steps=steps))
     return jobs
 
+# %% ../../nbs/api/tower/01_facts.ipynb #2a56802f
+class Evaluation(TypedDict):
+    "What the newest evaluation found on parts of the rows"
+    job: str                        # That evaluated
+    slices: list[dict[str, str]]    # Rows of slices.csv: slice, label, rows, loss, loss_low, loss_high
+
+_EVALUATED = """SELECT s.job, s.outputs FROM steps s JOIN jobs j ON j.id = s.job
+    WHERE s.status = 'Completed' AND s.outputs IS NOT NULL ORDER BY j.rowid DESC LIMIT 300"""
+
+def read_evaluation(
+    project: Project,
+) -> Evaluation | None:     # None where no step of the latest jobs has left its slices
+    "Find the slices of the newest evaluation"
+    if not project.workspace_db.is_file(): return None
+    for row in Workspace(project.root).rows(_EVALUATED):
+        for output in json.loads(row["outputs"]).values():
+            file = Path(output["path"]) / SLICES_FILE
+            if not file.is_file(): continue
+            with open(file, encoding="utf-8", newline="") as lines: found = [*csv.DictReader(lines)]
+            return Evaluation(job=row["job"], slices=[one for one in found if {"slice", "label", "loss"} <= {*one}])
+    return None
+
 # %% ../../nbs/api/tower/01_facts.ipynb #b3642833
 class Facts(TypedDict):
     "All that the tower shows"
@@ -281,6 +306,7 @@ class Facts(TypedDict):
     events: list[EventRecord]       # The newest first
     releases: list[Record]          # The oldest first
     jobs: list[Job]                 # The newest first
+    evaluation: Evaluation | None
     replay: Record                  # Of `mlops-nb loop`
     set_aside: dict[str, int]       # From `count_set_aside`
     disk: dict[str, int]            # Bytes of each part of the local workspace, the largest first
@@ -306,4 +332,5 @@ def collect_facts(
         earlier=sum(max(len(names) - policy.tower_windows, 0) for names in files.values()),
         events=[event for event in events if not event["time"] or span.holds(parse_time(event["time"]))],
         releases=read_releases(project), jobs=list_jobs(project), replay=replay,
+        evaluation=read_evaluation(project),
         set_aside=count_set_aside(project, events), disk=disk_use(project))

@@ -89,7 +89,8 @@ def describe_project(
     return dict(
         id=prefix, model=facts["project"].model, sentence=parts.headline(facts)[0], tiles=parts.tiles_part(facts),
         monitors=monitors, several=len(monitors) > 1, traffic=parts.traffic_part(facts),
-        silences=parts.silences_part(facts), events=parts.events_part(facts, base),
+        silences=parts.silences_part(facts), slices=parts.slices_part(facts),
+        evaluated=facts["evaluation"]["job"] if facts["evaluation"] else "", events=parts.events_part(facts, base),
         releases=parts.releases_part(facts, base), runs=parts.runs_part(facts, base),
         policy=describe_policy(facts["policy"]), disk=describe_disk(facts["disk"]),
         set_aside=", ".join(f"{count:,} {name}" for name, count in facts["set_aside"].items()))

@@ -9,9 +9,11 @@ __all__ = ['Cells', 'DRIFTS', 'MOST_FEATURES', 'format_day', 'format_window', 'w
            'drift_rows', 'describe_cell', 'explain_feature', 'Measure', 'Feature', 'Signal', 'Drift', 'drift_part',
            'MonitorShown', 'monitors_part', 'SilenceShown', 'silences_part', 'EndpointTraffic', 'traffic_part',
            'describe_breach', 'Consequence', 'consequence_chain', 'EventShown', 'events_part', 'PhaseShown',
-           'ReleaseShown', 'releases_part', 'RunShown', 'Runs', 'runs_part', 'OverviewRow', 'overview_part']
+           'ReleaseShown', 'releases_part', 'RunShown', 'Runs', 'runs_part', 'SliceShown', 'slices_part', 'OverviewRow',
+           'overview_part']
 
 # %% ../../nbs/api/tower/03_parts.ipynb #12c619a2
+import math
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -654,6 +656,37 @@ def _run_shown(job: Job, longest: float, base: Path) -> RunShown:
     width, reused = f"{max(100 * seconds / longest, 1):.0f}", sum(step["reused"] for step in steps)
     pages = [link(step["page"], step["name"], base) for step in steps if step["page"]]
     return RunShown(job["id"], job["status"], format_duration(seconds), width, reused, len(steps), pages)
+
+# %% ../../nbs/api/tower/03_parts.ipynb #bd338594
+@dataclass(frozen=True)
+class SliceShown:
+    "A part of the rows"
+    name: str
+    rows: str
+    loss: str       # With its bounds
+
+def slices_part(
+    facts: Facts,
+    most: int = 20,         # Slices
+) -> list[SliceShown]:      # The highest loss first
+    "List the slices of the newest evaluation"
+    evaluation = facts.get("evaluation")
+    known = [one for one in (evaluation["slices"] if evaluation else []) if _number(one["loss"]) is not None]
+    worst = sorted(known, key=lambda one: -float(one["loss"]))[:most]
+    return [_slice_shown(one) for one in worst]
+
+def _number(text: str | None) -> float | None:
+    "Read a number of a CSV file; None for anything else"
+    try: value = float(text or "")
+    except ValueError: return None
+    return value if math.isfinite(value) else None
+
+def _slice_shown(one: dict[str, str]) -> SliceShown:
+    "Write a slice in words"
+    low, high = (_number(one.get(name)) for name in ("loss_low", "loss_high"))
+    bounds = "" if low is None or high is None else f" [{low:.3g}, {high:.3g}]"
+    name = f"{format_name(one['slice'])} {one['label']}"
+    return SliceShown(name, one.get("rows", ""), f"{float(one['loss']):.4g}{bounds}")
 
 # %% ../../nbs/api/tower/03_parts.ipynb #59a536bc
 @dataclass(frozen=True)

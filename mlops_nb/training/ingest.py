@@ -210,7 +210,7 @@ def problems(
 def validate(
     table: pd.DataFrame, # Any table
     source: str,         # Where it came from, for the message
-) -> pd.DataFrame:       # The same, with the right types and columns in order, without a label: it is made anew
+) -> pd.DataFrame:       # The same, with the right types and columns in order, without a label: it is made again
     "Return the table if every row is good, else refuse it with one message that says what is wrong where"
     if table.empty: raise UserError(f"{source} has no rows", accepted="at least one flight", fix="check the source")
     unlabelled = table.drop(columns="late", errors="ignore").reset_index(drop=True)

@@ -174,7 +174,7 @@ def _open(
     except (OSError, HTTPException, ValueError) as error: raise _unreachable(uri, error) from None
 
 def _unreachable(uri: str, why: object) -> Unreachable:
-    fix = "check the address and the network and give the same command again, or name a local path"
+    fix = "check the address and the network and run the same command again, or name a local path"
     return Unreachable(f"cannot download {uri}: {why}", fix=fix)
 
 def _blocks(
@@ -229,7 +229,7 @@ def _fetch(workspace: Workspace, uri: str, index: Path, known: dict) -> Path:
     answer = _open(uri, known)
     if answer is None: return Path(known["path"])
     hasher = hashlib.sha256()
-    part = index.with_suffix(".part")   # of whoever holds the lock
+    part = index.with_suffix(".part")   # of the process that holds the lock
     try:
         with answer, open(part, "wb") as file:
             for block in _blocks(uri, answer):

@@ -179,7 +179,7 @@ def _open(
 
 def keep_open(
     uri: str,   # The address of a local store
-) -> sqlite3.Connection:    # Does nothing: whoever closes the last one waits for the log of writes to be on the disk
+) -> sqlite3.Connection:    # Does nothing: closing the last one waits for the log of writes to be on the disk
     "Open a connection for as long as many short ones come and go"
     create_store(uri)
     return _open(uri)

@@ -242,4 +242,4 @@ def refuse_used(path: Path):
     except sqlite3.DatabaseError as error:
         if not (error.sqlite_errorname or "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED")): return
         raise UserError(f"{path} is in use", accepted="a database that no process has open",
-                        fix="end `mlops-nb watch`, runs and endpoints, and give the same command again") from None
+                        fix="end `mlops-nb watch`, runs and endpoints, and run the same command again") from None

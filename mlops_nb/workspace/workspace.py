@@ -192,7 +192,7 @@ def list_needs(
 def lock_job(
     workspace: Workspace,
     id: str,                # The job to run
-    timeout: float = 0,     # Seconds to wait: whoever looks whether a job is dead holds it for a moment
+    timeout: float = 0,     # Seconds to wait: a process that looks whether a job is dead holds it for a moment
 ) -> Iterator[bool]:        # True while this process alone holds the job; False if another one does
     "Hold a job's lock"
     fresh = workspace.fresh.pop(id, None)

@@ -33,7 +33,7 @@ def completed(azure, project) -> bool:
 def test_a_storm_that_passes_is_not_noticed_and_one_that_lasts_is_named(azure, project):
     lasting = azure.fail("PUT management.azure.com/.*/components/second", status=503, times=1000)
     said = command(azure, project, "run", "pipeline.yml", "--on", "dev", code=1)
-    assert "Azure answered 503 again and again" in said and "give the same command again later" in said
+    assert "Azure answered 503 again and again" in said and "run the same command again later" in said
     assert "Traceback" not in said
     assert count(azure, "jobs", "components/versions") == [0, 1]
     lasting.times = 0

@@ -135,7 +135,7 @@ def test_a_second_time_there_is_nothing_to_do(done, words):
 def test_what_was_interrupted_goes_on(clouds, once, at):
     clouds.set(**{"break": at})
     broken = clouds.run(*HOME, "--yes")
-    assert broken.exit_code == 1 and "give the same command again" in broken.output, broken.output
+    assert broken.exit_code == 1 and "run the same command again" in broken.output, broken.output
     clouds.set(**{"break": ""})
     assert clouds.run(*HOME, "--yes").exit_code == 0
     found, wanted = devops(clouds.state), devops(once.state)

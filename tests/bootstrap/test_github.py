@@ -96,7 +96,7 @@ def test_the_identity_of_a_repository_with_a_longer_name_is_another(clouds):
 def test_what_was_interrupted_goes_on(clouds, at):
     clouds.set(**{"break": at})
     broken = clouds.run("--yes")
-    assert broken.exit_code == 1 and "give the same command again" in broken.output
+    assert broken.exit_code == 1 and "run the same command again" in broken.output
     clouds.set(**{"break": ""})
     assert clouds.run("--yes").exit_code == 0
     assert len(clouds.state["apps"]) == 4 and len(clouds.state["roles"]) == 9

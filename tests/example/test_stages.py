@@ -122,7 +122,7 @@ def test_an_address_is_shown_without_its_key():
 
 
 def test_ingest_reads_what_it_wrote(year, tmp_path):
-    "The label is made anew, whatever the file says"
+    "The label is made again, whatever the file says"
     labelled = lambda table: table.assign(late=ingest.label(table))
     facts = ingest.write_table(labelled(ingest.validate(year.head(300), "memory")), tmp_path)
     again = labelled(ingest.validate(ingest.read_table(str(tmp_path)), "folder"))

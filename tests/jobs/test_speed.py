@@ -8,7 +8,6 @@ import sys
 import tomllib
 from importlib.metadata import distribution
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -115,8 +114,8 @@ SHARES = [("train", ["train"], 8), ("train", ["train", "report"], 8), ("train", 
 def test_a_step_that_nothing_waits_for_takes_no_share_from_one_on_which_others_wait(starts, active, threads):
     from mlops_nb.jobs.runner import share_threads
     needs = {"train": set(), "other": set(), "report": set(), "last": {"train", "other"}}
-    steps = {name: SimpleNamespace(name=name, needs=needed) for name, needed in needs.items()}
-    assert share_threads(steps, starts, 8, active, []) == threads
+    awaited = set().union(*needs.values())
+    assert share_threads(awaited, starts, 8, active, []) == threads
 
 
 THREAD = """import sys, threading, time

@@ -127,7 +127,8 @@ def test_the_tower_escapes_every_field(browser, tmp_path):
     view = dict(
         id=evil, model=evil, sentence=evil, policy=evil, set_aside=evil, disk=evil,
         tiles=[make_dataclass("Tile", ["name", "value", "note", "look"])(evil, evil, evil, evil)],
-        monitors=[monitor], several=True, silences=[silence],
+        monitors=[monitor], several=True, silences=[silence], evaluated=evil,
+        slices=[made(name=evil, rows=evil, loss=evil)],
         traffic=[made(name=evil, chart=evil, mirrored=5, service=service)],
         events=[event], releases=[release], runs=part)
     text = render_template(

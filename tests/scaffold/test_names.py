@@ -97,9 +97,12 @@ def test_more_values_than_training_takes_are_chosen_from_and_said(tmp_path):
     command("new", "sugar", "--package", "sugar", "--data", yields(tmp_path / "t.parquet"), "--target", "target",
             cwd=tmp_path)
     project = tmp_path / "sugar"
+    (project / "pipelines/training/part.yml").write_text(PART.replace(", cells: 1000", ""))
+    whole = command("run", "pipelines/training/part.yml", cwd=project).stdout
+    assert "rows used" not in whole and "train 2" in whole
     (project / "pipelines/training/part.yml").write_text(PART)
     said = command("run", "pipelines/training/part.yml", cwd=project).stdout
-    folder = next(project.glob(".mlops/jobs/*/prepare/outputs/prepared"))
+    folder = max(project.glob(".mlops/jobs/*/prepare/outputs/prepared"), key=lambda path: path.stat().st_mtime)
     roles = json.loads((folder / "columns.json").read_text())
     used = sum(len(pd.read_parquet(folder / f"{part}.parquet")) for part in ("train", "validation", "test"))
     assert (roles["data"]["rows"], roles["data"]["used"]) == (442, used) and 80 <= used <= 91

@@ -204,14 +204,32 @@ def test_every_page_of_the_machinery_fits_a_phone_and_asks_nobody_else(site, add
     assert len(names) > 100 and look_at_pages(names, address, browser) == []
 
 
+PICTURES = ("overview/architecture", "overview/environment", "overview/training", "overview/deployment",
+            "overview/monitoring", "gallery")     # Pages whose pictures are drawn from text
+
+
+@browser_needed
+def test_pictures_fit_on_paper_with_their_words(address, browser):
+    page = browser.new_page(viewport={"width": 800, "height": 1100})      # A4, upright
+    page.emulate_media(media="print")
+    for name in PICTURES:
+        page.goto(f"{address}{name}.html", wait_until="load")
+        assert not page.evaluate("document.documentElement.scrollWidth > innerWidth"), name
+        shown = page.evaluate("""() => [...document.querySelectorAll('.diagram svg')].filter(
+            picture => getComputedStyle(picture).display !== 'none'
+        ).map(picture => picture.getBoundingClientRect().right)""")
+        assert shown and max(shown) <= 800, name
+    page.close()
+
+
 @browser_needed
 def test_no_serious_finding_of_axe(address, browser):
     from axe_playwright_python.sync_playwright import Axe
     found = []
     for scheme, width in (("light", 1280), ("dark", 390)):
         page = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": 900})
-        for name in ("index", "start", "glossary", "overview/architecture", "overview/drift", "tutorials/first_hour",
-                     "howto/predict", "reference/settings", "reference/metrics", "training/explore", "api/models/gate"):
+        for name in ("index", "start", "glossary", "overview/drift", "tutorials/first_hour", "howto/predict",
+                     "reference/settings", "reference/metrics", "training/explore", "api/models/gate", *PICTURES):
             page.goto(f"{address}{name}.html", wait_until="load")
             for v in Axe().run(page).response["violations"]:
                 where = f"{scheme} {name}: {v['id']}: {v['nodes'][0]['html'][:200]}"

@@ -12,6 +12,8 @@ from mlops_nb.monitors.monitor import run_monitor
 from mlops_nb.project import Project
 from mlops_nb.tower.facts import collect_facts
 from mlops_nb.tower.page import build_page
+from mlops_nb.tower.parts import slices_part
+from mlops_nb.workspace.workspace import Workspace
 
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
 MONITOR = """
@@ -95,3 +97,22 @@ def test_a_thousand_features_make_a_page_of_less_than_two_megabytes(root):
     first = re.search(r"feature_\d+", page)
     assert first and first[0] == "feature_700" and "970 more features moved less: none of them" in page
     assert "1 Dec 00:00" in page and ">16:00<" in page      # hours have the names of hours
+
+
+def test_the_slices_of_the_newest_evaluation_are_listed(root):
+    workspace, folders = Workspace(root), [root / "old", root / "new"]
+    for number, folder in enumerate(folders):
+        folder.mkdir()
+        rows = [f"carrier,U<A,900,0.4{number},0.39,0.43", "carrier,EV,7,0.52,,"]
+        lines = ["slice,label,rows,loss,loss_low,loss_high", *rows]
+        (folder / "slices.csv").write_text("\n".join(lines))
+        outputs = json.dumps(dict(evaluated=dict(path=str(folder))))
+        workspace.db.execute("INSERT INTO jobs (id, name, file, status, created) VALUES (?, 'j', 'f', 'Completed', 0)",
+                             (f"job{number}",))
+        workspace.db.execute("INSERT INTO steps (job, name, status, outputs) VALUES (?, 'evaluate', 'Completed', ?)",
+                             (f"job{number}", outputs))
+    found = collect_facts(root)
+    assert found["evaluation"] and found["evaluation"]["job"] == "job1"
+    assert [one.loss for one in slices_part(found)] == ["0.52", "0.41 [0.39, 0.43]"]
+    page = build_page(found, root)
+    assert "carrier U&lt;A" in page and "2 slices, evaluated by job1" in page
