@@ -35,7 +35,7 @@ GROUPS = {  # Headings of `mlops-nb --help` and their commands, in the order of 
     "Deploy and release": "deploy endpoint qa release releases rollback image share",
     "Monitor and retrain": "outcomes monitor watch events acknowledge silence silences unsilence tower loop",
     "Azure": "environment bootstrap rehearse schedule",
-    "GitHub Actions": "summary comment diff verdict dispatch",
+    "Continuous delivery": "summary comment diff verdict dispatch",
     "Housekeeping": "gc repair completion",
 }
 

@@ -174,8 +174,10 @@ def explain_inaction(
     if not kinds and better: return f"Azure alarms above the threshold of {', '.join(better)}: that is no harm"
     if not kinds: return "the event does not say which signal breached"
     n = count_outcomes(result)
-    few = f"{n:,} outcomes are in, {policy.min_outcomes} needed"
-    return f"breach of {', '.join(kinds)} without harm: {'performance has held' if n >= policy.min_outcomes else few}"
+    if n < policy.min_outcomes: state = f"{n:,} outcomes are in, {policy.min_outcomes} needed"
+    elif "model_performance" in kinds: state = "performance is past its threshold, but not surely worse than before"
+    else: state = "performance has held"
+    return f"breach of {', '.join(kinds)} without harm: {state}"
 
 # %% ../../nbs/api/retraining/01_policy.ipynb #207e1ff2
 AHEAD = timedelta(minutes=5)    # So far may a decision be ahead: clocks of machines differ by less than that
