@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -100,6 +101,24 @@ def test_what_changes_while_a_job_runs_counts_when_a_step_begins(project):
     project.run("job.yml", "--jobs", "1", **env)
     again = project.call("run", "job.yml", "--dry-run", **env)  # the key of `late` is that of the data that it read
     assert again.stdout.count("would be reused") == 2, again.stdout
+
+
+def test_after_a_change_was_undone_the_job_has_the_outputs_of_what_is_there_now(project):
+    "Every step has a result of an earlier job, but the last job of the file is that of the change"
+    project.write("job.yml", """
+        type: pipeline
+        inputs: {data: {type: uri_file, path: data.txt}}
+        jobs:
+          copy:
+            command: cat ${{inputs.data}} > ${{outputs.out}}
+            inputs: {data: "${{parent.inputs.data}}"}
+            outputs: {out: {type: uri_file}}
+            environment: {image: ubuntu}
+    """)
+    def copied(text: str) -> str:
+        project.write("data.txt", text)
+        return Path(project.run("job.yml")["steps"][0]["outputs"]["out"]).read_text()
+    for text in ("before", "changed", "before"): assert copied(text).strip() == text
 
 
 def test_registering_and_checking_read_each_file_once(written):
