@@ -68,7 +68,8 @@ def test_a_performance_without_a_baseline_is_no_harm():
 
 
 @pytest.mark.parametrize("n, said", [
-    (1000, "performance is past its threshold, but not surely worse than before"), (20, "20 outcomes are in, 500 needed")])
+    (1000, "performance is past its threshold, but not surely worse than before"),
+    (20, "20 outcomes are in, 500 needed")])
 def test_a_performance_past_its_threshold_that_is_no_harm_is_told_as_that(n, said):
     performance = dict(metric="log_loss", n=n, value=0.5, low=0.4, high=0.6, baseline=0.45, worse=None)
     action = decide(result("data_drift", "model_performance", performance=performance), [], Policy(), NOW)
