@@ -220,7 +220,7 @@ def interval_chart(
     whiskers = (_whisker(x, high, low) for x, high, low in zip(xs, at["high"], at["low"]))
     measured = ((x, y, point) for x, y, point in zip(xs, at["value"], points) if point)
     dots = (dot(x, y, "bad" if point.breach else "", point.title) for x, y, point in measured)
-    texts = (tag("b", text, class_="mark-name", style=f"left:{x}%") for x, text in edges.items())
+    texts = (tag("b", text, class_="mark-name", style=f"left:max({x}%,.7rem)") for x, text in edges.items())
     table = numbers_table(label, ("window", "value and bounds", ""), [
         (name, point.title.partition(": ")[2] or point.title, "breach" if point.breach else "")
         for name, point in zip(names, points) if point])
