@@ -15,7 +15,8 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 export GOMP_SPINCOUNT ?= 0
 
 .DEFAULT_GOAL = help
-.PHONY: help schemas setup path loop lab sample lint quick test long portable tutorials docs gallery unpublished bench prepare unchanged hooks wheel publish lock clean
+.PHONY: help schemas setup path loop lab sample lint quick test long portable tutorials docs gallery unpublished bench \
+	prepare unchanged hooks wheel publish lock clean
 
 help: ## List the commands
 	@awk -F ': .*## ' '/^[a-z]+:.* ## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
@@ -73,7 +74,7 @@ tutorials: $(READY) ## Run every tutorial and how-to, in copies of the project
 docs: $(READY) ## Build the site into _docs, without network
 	$(BIN)/mlops-nb docs
 
-gallery: $(READY) ## Run the whole life of the model, and keep its pages as the example of the site's gallery: nbs/docs/gallery
+gallery: $(READY) ## Run the whole life of the model, and keep its pages for the site in nbs/docs/gallery
 	$(BIN)/mlops-nb gallery
 
 unpublished: ## Say on the page of a workflow's run why the site is not published

@@ -92,7 +92,8 @@ def test_without_a_browser_one_message_says_so_and_nothing_is_written(root, monk
     assert not (root / "tower.pdf").exists() and not (root / ".mlops/tower").exists()
 
 
-@pytest.mark.skipif(not any(map(shutil.which, export.BROWSERS)), reason="no Chromium on this machine")
+@pytest.mark.skipif(not any(map(shutil.which, export.BROWSERS)),
+                    reason="a browser prints the page, and there is no Chromium: apt-get install chromium")
 def test_the_page_is_printed(root, tmp_path):
     write_tower(root, tmp_path / "page.html")
     print_pdf(tmp_path / "page.html", tmp_path / "made" / "tower.pdf", find_browser())

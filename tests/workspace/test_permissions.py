@@ -54,7 +54,7 @@ def test_locks_are_the_owners(open_folder):
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0 or not shutil.which("setpriv"),
-                    reason="only root can become a second user")
+                    reason="to become a second user takes root, and setpriv of util-linux")
 def test_a_second_user_reads_and_locks_nothing(open_folder):
     folder = EndpointFolder(open_folder, "echo")
     read_keys(folder)
