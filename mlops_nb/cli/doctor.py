@@ -132,9 +132,9 @@ def find_program(
 
 def find_programs() -> list[Finding]:
     "Look for a browser, an engine for containers, and Azure's command line"
-    browsers = ("chromium", "chromium-browser", "google-chrome")
+    from mlops_nb.tower.export import BROWSERS
     azure = "pip install azure-cli, or https://aka.ms/azure-cli"
-    return [find_program("browser", "pages are tested in Chromium", "apt-get install chromium", *browsers),
+    return [find_program("browser", "pages are tested in Chromium", "apt-get install chromium", *BROWSERS),
             find_program("containers", "only images are built with one", "apt-get install podman", "docker", "podman"),
             find_program("azure-cli", "only Azure needs it", azure, "az")]
 

@@ -1,7 +1,6 @@
 "`mlops-nb lab` in a real browser: open a stage, run all, change a parameter, export, run the pipeline"
 import json
 import os
-import shutil
 import socket
 import subprocess
 import urllib.request
@@ -13,10 +12,10 @@ import pytest
 import yaml
 
 from tests.support import BIN
+from tests.support.browser import CHROMIUM, browser_needed
 from tests.support.jobs import steps, wait_for
 from tests.support.projects import command, harvest
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 CHANGE = "%load_ext mlops_nb\n%params every=2\nopen('../../.mlops/every.txt', 'w').write(str(every))"
 
 
@@ -78,7 +77,7 @@ def saved(notebook: Path, text: str) -> bool:
 
 
 @pytest.mark.long
-@pytest.mark.skipif(BROWSER is None, reason="there is no Chromium: apt-get install chromium")
+@browser_needed
 def test_a_stage_is_opened_run_changed_exported_and_the_pipeline_runs(project, server):
     sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     pytest.importorskip("jupyterlab", reason="JupyterLab is not installed")
@@ -87,7 +86,7 @@ def test_a_stage_is_opened_run_changed_exported_and_the_pipeline_runs(project, s
     parameters = source(notebook, "every: Annotated")
     assert yaml.safe_load(component.read_text())["inputs"]["every"]["default"] == 1
     with sync.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page()
         page.set_default_timeout(120_000)
         page.goto(f"{server}/lab/tree/nbs/training/01_ingest.ipynb?token=letmein")

@@ -1,5 +1,4 @@
 "The page of a step, the tower's template and the report, in a browser: text that came from anywhere stays text"
-import shutil
 from html import unescape
 from html.parser import HTMLParser
 
@@ -9,8 +8,8 @@ from nbformat import NotebookNode
 from mlops_nb.notebooks.page import RENDERERS, page_cells, page_html
 from mlops_nb.tower.page import render_template
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-BROWSER = next((path for name in NAMES if (path := shutil.which(name))), None)
+from tests.support.browser import CHROMIUM, NO_BROWSER
+
 SCRIPTS = ["<script>fetch('http://evil.example/')</script>", "<img src=x onerror=hit()>", "`<script>hit()</script>`",
            "``<img src=x onerror=hit()>``", "a\n\n<script>hit()</script>", "<svg onload=hit()>",
            "a|b | <script>hit()</script>",
@@ -59,10 +58,10 @@ def test_a_value_is_shown_as_it_is():
 
 @pytest.fixture(scope="module")
 def browser():
-    if not BROWSER: pytest.skip("no Chromium on this machine")
+    if not CHROMIUM: pytest.skip(NO_BROWSER)
     sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     with sync.sync_playwright() as started:
-        one = started.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        one = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield one
         one.close()
 

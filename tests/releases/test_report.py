@@ -1,5 +1,4 @@
 "A release report whose every text is a script of a stranger: nothing of it runs, and it can be read"
-import shutil
 from dataclasses import asdict, fields
 
 import pytest
@@ -9,8 +8,8 @@ from mlops_nb.releases.report import write_report
 from mlops_nb.releases.rollout import Phase, load_rollout
 
 from tests.support import ROOT
+from tests.support.browser import CHROMIUM, NO_BROWSER
 
-BROWSER = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), "")
 SCRIPT = "</title><script>window.planted = 1</script><img src=x onerror='window.planted = 2'>\" onload='planted=3' {}"
 NOW = "2026-01-01T00:00:00+00:00"
 
@@ -34,10 +33,10 @@ def report(tmp_path_factory):
 
 
 def test_no_script_of_a_stranger_runs_in_the_report_of_a_release(report):
-    if not BROWSER: pytest.skip("no Chromium on this machine")
+    if not CHROMIUM: pytest.skip(NO_BROWSER)
     sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     with sync.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         tab, asked = browser.new_page(), list[str]()
         tab.on("request", lambda request: asked.append(request.url))
         tab.goto(report.as_uri())

@@ -2,7 +2,6 @@
 import json
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -21,11 +20,9 @@ from mlops_nb.cli.main import main
 from mlops_nb.site.links import site_problems
 
 from tests.support import ROOT
+from tests.support.browser import CHROMIUM, browser_needed
 from tests.support.notebooks import code, text, write_notebook
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-NO_BROWSER = "a page can only be looked at in a browser, and there is no Chromium: apt-get install chromium"
-browser_needed = pytest.mark.skipif(not CHROMIUM, reason=NO_BROWSER)
 ENV = {k: v for k, v in os.environ.items() if k != "IN_TEST"}
 HITS = "a[role=option]"  # What the search lists, in a shadow tree that Playwright sees through
 MLOPS_NB = Path(sys.executable).with_name("mlops-nb")

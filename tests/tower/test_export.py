@@ -1,6 +1,5 @@
 "The control tower for a program, on paper, for a part of the past, and for several projects"
 import json
-import shutil
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from mlops_nb.tower.export import KEYS, find_browser, print_pdf
 from mlops_nb.tower.facts import collect_facts
 from mlops_nb.tower.page import build_page, read_span, write_tower
 
+from tests.support.browser import browser_needed
 from tests.tower.test_history import START, add_result, serve, stamp
 
 
@@ -92,8 +92,7 @@ def test_without_a_browser_one_message_says_so_and_nothing_is_written(root, monk
     assert not (root / "tower.pdf").exists() and not (root / ".mlops/tower").exists()
 
 
-@pytest.mark.skipif(not any(map(shutil.which, export.BROWSERS)),
-                    reason="a browser prints the page, and there is no Chromium: apt-get install chromium")
+@browser_needed
 def test_the_page_is_printed(root, tmp_path):
     write_tower(root, tmp_path / "page.html")
     print_pdf(tmp_path / "page.html", tmp_path / "made" / "tower.pdf", find_browser())

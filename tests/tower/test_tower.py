@@ -2,7 +2,6 @@
 import json
 import math
 import re
-import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -21,11 +20,9 @@ from mlops_nb.tower.parts import drift_rows, excess
 from mlops_nb.tower.service import Service
 
 from tests.support import ROOT
+from tests.support.browser import CHROMIUM, NO_BROWSER
 from tests.support.retraining import StandIn
 
-BROWSER = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-)
 FEATURES = [
     "temp",
     "dewp",
@@ -212,10 +209,10 @@ def test_the_command_executes_the_notebook(project):
 
 @pytest.fixture(scope="module")
 def browser():
-    if not BROWSER: pytest.skip("no Chromium on this machine")
+    if not CHROMIUM: pytest.skip(NO_BROWSER)
     sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     with sync.sync_playwright() as started:
-        one = started.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        one = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield one
         one.close()
 
