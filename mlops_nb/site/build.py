@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Section', 'ASSETS', 'page_name', 'read_site_map', 'Navigation', 'arrange_pages', 'read_sidebar', 'configuration',
            'find_repository', 'write_notebook_page', 'file_page', 'be_silent', 'collect_sources', 'write_sources',
-           'zensical_command', 'publish', 'is_as_before', 'build', 'modification_times', 'serve']
+           'zensical_command', 'is_as_before', 'build', 'modification_times', 'serve']
 
 # %% ../../nbs/api/site/08_build.ipynb #6be6b804
 import json
@@ -27,6 +27,7 @@ from typing import Any
 import yaml
 
 from ..errors import StepFailed, UserError
+from ..files import replace_folder
 from ..notebooks.components import list_notebooks
 from ..project import Project
 from .gallery import list_exhibits, without_local_links
@@ -184,17 +185,6 @@ def zensical_command(
     if not find_spec("zensical"): raise UserError("Zensical is not installed", fix="pip install 'mlops-nb[dev]'")
     return [sys.executable, "-m", "zensical", command, "-f", str(config), *options]
 
-def publish(
-    made: Path,  # A folder
-    target: Path,  # Where it goes
-) -> None:
-    "Put a folder in the place of another"
-    old = target.with_name(f".{target.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists(): target.rename(old)
-    shutil.copytree(made, target)
-    shutil.rmtree(old, ignore_errors=True)
-
 def is_as_before(
     config: Path,  # The configuration file
 ) -> bool:
@@ -222,8 +212,9 @@ def build(
     if problems:
         raise UserError("the site is not whole:\n" + "\n".join(problems),
                         accepted="links that lead somewhere, and nothing from other hosts")
-    publish(config.parent / "site", target)
-    rank_search(target)
+    with replace_folder(target) as made:
+        shutil.copytree(config.parent / "site", made)
+        rank_search(made)
     pages = len([*target.rglob("*.html")])
     return {"pages": pages, "seconds": round(time.monotonic() - start, 1), "folder": target.name}
 

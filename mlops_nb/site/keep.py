@@ -11,7 +11,6 @@ __all__ = ['EXAMPLE', 'Pages', 'Chapter', 'example_folder', 'read_example', 'exa
 import json
 import os
 import re
-import shutil
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,6 +20,7 @@ from urllib.parse import unquote
 from ..ci.summaries import Document, read_output
 from ..contract import CARD_FILE, VERDICT_FILE
 from ..errors import UserError
+from ..files import replace_folder, write_whole
 from ..jobs.report import StepDescription, describe_jobs
 from ..project import Project
 from ..workspace.workspace import Workspace
@@ -192,14 +192,10 @@ def keep_example(
     "Write the last run of a project as the example of its gallery"
     chapters, pages, names = collect_chapters(project)
     kept, target = {source: file for source, _, file in pages}, example_folder(project)
-    written = target.with_name(f".{target.name}.new")
-    shutil.rmtree(written, ignore_errors=True)
-    for source, title, file in pages:
-        page = make_steady(relink(render_page(source, title), source, file, kept), project.root, names)
-        (written / file).parent.mkdir(parents=True, exist_ok=True)
-        (written / file).write_text("\n".join(line.rstrip() for line in page.splitlines()) + "\n", encoding="utf-8")
     text = json.dumps(chapters, indent=1, ensure_ascii=False)
-    (written / EXAMPLE).write_text(make_steady(text, project.root, names) + "\n", encoding="utf-8")
-    shutil.rmtree(target, ignore_errors=True)
-    written.rename(target)
+    with replace_folder(target) as made:
+        for source, title, file in pages:
+            page = make_steady(relink(render_page(source, title), source, file, kept), project.root, names)
+            write_whole(made / file, "\n".join(line.rstrip() for line in page.splitlines()) + "\n")
+        write_whole(made / EXAMPLE, make_steady(text, project.root, names) + "\n")
     return target
