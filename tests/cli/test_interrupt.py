@@ -73,8 +73,8 @@ def hold_events(folder: EndpointFolder): return held(Project(folder.root).events
 def hold_jobs(folder: EndpointFolder): return held(Project(folder.root).workspace_db)
 
 
-RELEASE = ("release", "--version", "1", "--approve-as", "Ada", "--rollout", "release/rollout.yml", "--endpoint-file",
-           "release/endpoint.yml", "--deployment-file", "release/good.yml")
+RELEASE = ("release", "--version", "1", "--approve-as", "Ada", "--rollout", "waits/rollout.yml", "--endpoint-file",
+           "waits/endpoint.yml", "--deployment-file", "waits/good.yml")
 WAITS: dict[str, tuple[Callable, tuple[str, ...]]] = {      # what is held, and the command that waits for it
     "endpoint start": (hold_deploy, ("endpoint", "start", "echo")),
     "deploy": (hold_deploy, ("deploy", "--endpoint", "endpoint.yml", "--deployment", "deployment.yml")),
@@ -97,9 +97,9 @@ jobs:
 def folder(serving) -> EndpointFolder:
     "The endpoint `echo`, and what the commands need"
     from tests.support.releasing import make_files
-    make_files(serving.root / "release")
+    make_files(serving.root / "waits")
     for name in ("endpoint", "good"):
-        file = serving.root / f"release/{name}.yml"
+        file = serving.root / f"waits/{name}.yml"
         file.write_text(file.read_text().replace("canary", "echo"))
     (serving.root / "pipeline.yml").write_text(PIPELINE)
     (serving.root / "event.json").write_text('{"type": "weather"}')
