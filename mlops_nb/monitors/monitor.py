@@ -221,7 +221,7 @@ def read_collected(
     if key not in run.tables:
         folders = [path for path in run.endpoint_folder.glob(f"*/model_{collection}") if path.parent.name != "outcomes"]
         files = sorted(file for folder in folders for file in files_between(folder, span.start, span.end))
-        names = [*dict.fromkeys([*read_keys(run.con, files), *_asked_columns(run, collection)])]
+        names = [*dict.fromkeys([*read_keys(files), *_asked_columns(run, collection)])]
         run.tables[key] = f"{collection}_{len(run.tables)}"
         read_rows(run.con, run.tables[key], files, names, span, run.counts if counts is None else counts)
     return run.tables[key]

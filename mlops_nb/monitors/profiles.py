@@ -139,7 +139,8 @@ def complete_condition(
     features: list[Feature],
 ) -> str:
     "Return the condition of a row without a hole"
-    return " AND ".join(f"{f.typed} IS NOT NULL" for f in features) or "true"
+    holes = ", ".join(f"{f.typed} IS NULL" for f in features)
+    return f"NOT greatest({holes})" if features else "true"
 
 Limits = dict[str, tuple[float, float]]     # Least and greatest of each feature of numbers
 
