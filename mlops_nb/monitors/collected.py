@@ -330,12 +330,18 @@ def _find_dropped(
 def read_keys(
     files: list[str],   # From `files_between`
 ) -> list[str]:
-    "Read the names of the features in the first readable record: line by line, as a search by DuckDB reads the whole file"
+    "Read the names of the features in the first readable record: line by line, as DuckDB would search the whole file"
     for file in files:
-        for _, record in read_records(Path(file), find_fault=needs(data=list)):
-            if record["data"] and isinstance(record["data"][0], dict):
-                return [name for name in record["data"][0] if name != REQUEST_COLUMN]
+        with gzip.open(file) if file.endswith(".gz") else open(file, "rb") as lines, suppress(EOFError, OSError):
+            for line in lines:
+                if names := _first_names(line): return names
     return []
+
+def _first_names(line: bytes) -> list[str]:
+    "Names of the first row of an event; none where it is no event"
+    try: row = json.loads(line)["data"][0]
+    except (ValueError, LookupError, TypeError, RecursionError): return []
+    return [name for name in row if name != REQUEST_COLUMN] if isinstance(row, dict) else []
 
 # %% ../../nbs/api/monitors/05_collected.ipynb #cdd5ab02
 _OUTCOMES = """CREATE OR REPLACE TEMP TABLE {table} AS

@@ -17,7 +17,7 @@ import pandas as pd
 
 from ..errors import UserError
 from ..tables.columns import Kind
-from ..tables.layout import Layout
+from ..tables.layout import Layout, describe_layout
 from ..tables.quality import Finding, examine
 from ..tables.reading import Reading, describe_reading, find_reading, read_whole
 
@@ -172,9 +172,12 @@ def _check_names(
                 raise UserError(f"{option} {name}: the column holds lists or records",
                                 accepted=", ".join(reading.kinds))
             if name in reading.kinds: continue
+            if reading.layout.format == "excel":
+                raise UserError(f"{option} {name}: there is no such column in {describe_layout(reading.layout)}",
+                                accepted=", ".join(reading.kinds), fix="--sheet NAME, or --skip N rows")
             bare = f"; the table is {describe_reading(reading)}" if len(reading.kinds) == 1 else ""
             raise UserError(f"{option} {name}: there is no such column{bare}", accepted=", ".join(reading.kinds),
-                            fix="--delimiter, --encoding or --no-header, if the columns look wrong" if bare else "")
+                            fix="--delimiter, --encoding, --skip, --no-header if columns look wrong" if bare else "")
 
 # %% ../../nbs/api/scaffold/01_inspection.ipynb #de8ed20f
 DAY = "gate_day"    # What a project with a time calls the day, or hour, of a row
@@ -218,9 +221,10 @@ def _features(
     if choices.group: reasons[choices.group] = "is the group"
     names = [name for name in reading.kinds if name not in (target, choices.time) and name not in reasons]
     features = {name: _simple(reading.kinds[name]) for name in names}
-    if features: return features, reasons
+    if features or choices.time: return features, reasons
     told = ", ".join(f"{name} {reason}" for name, reason in reasons.items())
-    raise UserError(f"no column can be used: {told}", accepted="at least one feature", fix="--keep COLUMN")
+    raise UserError(f"no column can be used{': ' * bool(told)}{told}", accepted="at least one feature",
+                    fix="--keep COLUMN")
 
 def inspect_table(
     file: Path,                     # CSV, Parquet, JSON lines, Excel, or a folder of such files
