@@ -679,7 +679,7 @@ def test_mistakes_are_found_without_azure(root, name, old, new, says):
 
 @pytest.mark.parametrize("old, new, says", [
     ("workspace: [AzureML Data Scientist]", "workspace: [AzureML Data Scientst]",
-     "roles.yml:20: dev.data-scientists.workspace.0 is 'AzureML Data Scientst'"),
+     "roles.yml:22: dev.data-scientists.workspace.0 is 'AzureML Data Scientst'"),
     ("  readers: {workspace: [Reader]}", "  reader: {workspace: [Reader]}", "dev: no group reader"),
     ("    workspace: [AzureML", "    workspce: [AzureML", "scopes has no key 'workspce'"),
     (PEOPLE["readers"], "readers@example.com", "groups.readers.id is 'readers@example.com'"),
