@@ -402,7 +402,7 @@ def _run_attribution(run: MonitorRun, signal: dict) -> SignalResult:
 def _only_answer(run: MonitorRun, signal: dict) -> str:
     "Return the one column that the endpoint answers with, where the file names none"
     types = signals.column_types(run.con, read_collected(run, "outputs", signal_window(run, signal)))
-    names = [name for name in types if not name.startswith("$")]
+    names = [*types]
     if len(names) == 1: return names[0]
     raise UserError(f"which of {', '.join(names) or 'no columns'} is the prediction", file=run.monitor.file,
                     accepted="production_data.data_column_names with prediction", fix="name the column")

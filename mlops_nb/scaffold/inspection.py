@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from ..contract import REQUEST_COLUMN, ROW_COLUMNS
 from ..errors import UserError
 from ..tables.columns import Kind
 from ..tables.layout import Layout, describe_layout
@@ -201,9 +202,11 @@ def _own_names(
     "Find the columns that are called as an answer of the model, or as what the stages add"
     answer = re.compile("prediction" if task == "regression" else "probability(_.*)?")
     found = {name: "is called as the answer of the model is" for name in reading.kinds if answer.fullmatch(name)}
+    ours = {REQUEST_COLUMN, *ROW_COLUMNS, *([DAY] if choices.time else [])}
+    found |= {name: "is called as what a monitor adds to a row is" for name in reading.kinds if name in ours}
     if choices.time and DAY in reading.kinds: found[DAY] = "is called as the day that a row is judged on"
     for name in (target, choices.time, choices.group, *choices.keep):
-        if name in found and (name != target or name == DAY):
+        if name in found and (name != target or name in ours):
             raise UserError(f"{name} {found[name]}", accepted="a name of its own", fix="rename the column in the table")
     return {name: reason for name, reason in found.items() if name != target}
 

@@ -205,7 +205,7 @@ def find_layout(
     if layout.format == "excel": layout = _look_at_sheets(file, layout, known)
     return replace(layout, **known)
 
-# %% ../../nbs/api/tables/01_layout.ipynb #14e45db6
+# %% ../../nbs/api/tables/01_layout.ipynb #e7a26f8f
 def _most_regular(
     lines: list[str],
 ) -> str:               # , if nothing separates
@@ -243,7 +243,7 @@ def _find_preamble(
     before = _count_before(filled, [is_apart(row) for row, _ in rows])
     return rows[before - 1][1] if before else 0
 
-# %% ../../nbs/api/tables/01_layout.ipynb #31a107ec
+# %% ../../nbs/api/tables/01_layout.ipynb #b8801215
 def _look_at_sheets(
     file: Path,
     layout: Layout,
@@ -254,7 +254,7 @@ def _look_at_sheets(
     try:
         with pd.ExcelFile(file, engine="calamine") as book:
             sheets = {name: book.parse(name, header=None, nrows=1000) for name in map(str, book.sheet_names)}
-    except Exception: return layout     # Whoever reads it says what is wrong
+    except Exception: return layout     # `open_table` says what is wrong with it
     name = known.get("sheet") or _choose_sheet({name: sheet.shape for name, sheet in sheets.items()})
     if (sheet := sheets.get(name)) is None: return layout
     filled = sheet.notna().sum(axis=1).tolist()

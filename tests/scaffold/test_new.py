@@ -265,6 +265,17 @@ def test_other_kinds_of_tables_make_projects_that_pass_every_check(tmp_path, tar
     assert ("prediction_drift" in monitor) == (target == "load")
 
 
+def test_columns_that_are_called_as_those_of_the_machinery_are_left_out(tmp_path):
+    table = pd.read_csv(failures(tmp_path / "failures.csv"))
+    table = table.assign(**{"$time": table.load, "x_request_id": table.load * 2, "$price": table.load ** 2})
+    table.to_csv(tmp_path / "t.csv", index=False)
+    options = ["--package", "plain", "--data", tmp_path / "t.csv", "--target", "failed"]
+    said = command("new", "p", *options, cwd=tmp_path).stdout
+    assert "left out: $time is called as" in said and "left out: x_request_id is called as" in said
+    assert "$price" in said.partition("features: ")[2].partition("\n")[0]
+    assert "rename the column" in command("new", "q", *options, "--keep", "$time", cwd=tmp_path, code=2).stderr
+
+
 def german(path: Path) -> Path:
     "A table of a German office"
     rows = [f"{day:02d}.{month:02d}.2026;{day},{month:02d};{'süd' if day % 3 else 'nord'};{day % 2}"
