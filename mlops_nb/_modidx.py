@@ -5018,6 +5018,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                'mlops_nb/scaffold/new.py'),
                                        'mlops_nb.scaffold.new.monitor_values': ( 'api/scaffold/new.html#monitor_values',
                                                                                  'mlops_nb/scaffold/new.py'),
+                                       'mlops_nb.scaffold.new.package_name': ( 'api/scaffold/new.html#package_name',
+                                                                               'mlops_nb/scaffold/new.py'),
                                        'mlops_nb.scaffold.new.project_values': ( 'api/scaffold/new.html#project_values',
                                                                                  'mlops_nb/scaffold/new.py'),
                                        'mlops_nb.scaffold.new.recover_record': ( 'api/scaffold/new.html#recover_record',

@@ -65,11 +65,20 @@ def test_nothing_of_the_template_or_of_the_example_is_left(harvest, sugar):
 def test_mlops_nb_is_a_dependency_and_a_version_can_be_named(harvest, tmp_path):
     project = tomllib.loads((harvest[0] / "pyproject.toml").read_text())["project"]
     assert "mlops-nb[job,serve]" in project["dependencies"][0]
-    command("new", "plain", "--package", "plain", "--mlops-nb", "0.1.0", cwd=tmp_path)
+    command("new", "plain", "--mlops-nb", "0.1.0", cwd=tmp_path)
     found = tomllib.loads((tmp_path / "plain/pyproject.toml").read_text())["project"]
     assert found["dependencies"] == ["mlops-nb[job,serve]==0.1.0"]
     assert found["optional-dependencies"]["loop"] == ["mlops-nb[loop]==0.1.0"]
     assert found["optional-dependencies"]["all"] == ["mlops-nb[all]==0.1.0"]
+
+
+def test_the_package_is_called_as_the_folder_is(tmp_path):
+    said = command("new", "Sugar Beet-2", cwd=tmp_path).stdout
+    assert "package sugar_beet_2" in said and "next: cd 'Sugar Beet-2' && make loop" in said
+    assert (tmp_path / "Sugar Beet-2/sugar_beet_2/__init__.py").is_file()
+    for name in ("2027-harvest", "json"):
+        assert "fix: name it: --package NAME" in command("new", name, cwd=tmp_path, code=2).stderr
+        assert not (tmp_path / name).exists()
 
 
 def test_the_image_of_a_project_serves_as_the_one_of_this_repository_does(harvest):
