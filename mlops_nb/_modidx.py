@@ -939,6 +939,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'mlops_nb.cli.doctor.find_programs': ('api/cli/doctor.html#find_programs', 'mlops_nb/cli/doctor.py'),
                                      'mlops_nb.cli.doctor.installed_version': ( 'api/cli/doctor.html#installed_version',
                                                                                 'mlops_nb/cli/doctor.py'),
+                                     'mlops_nb.cli.doctor.missing_or_other': ( 'api/cli/doctor.html#missing_or_other',
+                                                                               'mlops_nb/cli/doctor.py'),
                                      'mlops_nb.cli.doctor.pinned_versions': ( 'api/cli/doctor.html#pinned_versions',
                                                                               'mlops_nb/cli/doctor.py')},
             'mlops_nb.cli.endpoint': { 'mlops_nb.cli.endpoint.ask_example': ( 'api/cli/endpoint.html#ask_example',

@@ -88,7 +88,8 @@ def project_values(
     workflows = {".github": "`.github/workflows`", ".azure-pipelines": "`.azure-pipelines`"}
     names = {"package": package, "project": project, "model": project, "source": f"mlops-nb{source}",
              "workflows": " and ".join(workflows[folder] for folder in CI[ci]),
-             "job": f"mlops-nb[job,serve]{source}", "all": f"mlops-nb[all]{source}"}
+             "job": f"mlops-nb[job,serve]{source}", "loop": f"mlops-nb[loop]{source}",
+             "all": f"mlops-nb[all]{source}"}
     return window_values(None, 0) | {"max_calibration_error": 0.1, "max_latency_ms": 250.0} | names
 
 # %% ../../nbs/api/scaffold/06_new.ipynb #852b99c7

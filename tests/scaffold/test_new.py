@@ -69,6 +69,7 @@ def test_mlops_nb_is_a_dependency_and_a_version_can_be_named(harvest, tmp_path):
     command("new", "plain", "--mlops-nb", "0.1.0", cwd=tmp_path)
     found = tomllib.loads((tmp_path / "plain/pyproject.toml").read_text())["project"]
     assert found["dependencies"] == ["mlops-nb[job,serve]==0.1.0"]
+    assert found["optional-dependencies"]["loop"] == ["mlops-nb[loop]==0.1.0"]
     assert found["optional-dependencies"]["all"] == ["mlops-nb[all]==0.1.0"]
 
 
