@@ -18,8 +18,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -31,7 +34,7 @@ ROOT = BENCH.parent
 HOME = ROOT/".bench"  # environments of the peers, and their working folders
 RESULTS = BENCH/"results"
 PYTHON = ROOT/".venv"/"bin"/"python"
-UNITS = {"cpu": "CPU s", "wall": "wall s", "rss": "largest process MB"}
+UNITS = {"cpu": "CPU s", "wall": "wall s", "rss": "largest process MB", "tree": "all processes MB"}
 
 
 class Missing(Exception):
@@ -79,16 +82,18 @@ def spawn(
     env: dict | None = None,  # Added to the environment
     codes: tuple = (0,),  # Exit codes that are right
     timeout: float = 300,  # Seconds
-) -> dict[str, float]:  # `cpu` and `wall` in seconds, `rss` in megabytes
+    tree: bool = False,  # Measure the memory of all its processes together, of those that outlive it as well
+) -> dict[str, float]:  # `cpu` and `wall` in seconds, `rss` and `tree` in megabytes
     "Run a command and measure it together with the processes that it started and waited for"
     # or every import compiles anew
     settings = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
-    with tempfile.TemporaryFile() as output:
+    mark = {"MLOPS_NB_BENCH": uuid.uuid4().hex} if tree else {}
+    with tempfile.TemporaryFile() as output, watch_tree(mark) as peak:
         start = time.perf_counter()
         process = subprocess.Popen(
             [str(word) for word in argv],
             cwd=cwd,
-            env={**settings, **(env or {})},
+            env={**settings, **(env or {}), **mark},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -102,7 +107,40 @@ def spawn(
                 f"{Path(str(argv[0])).name} ended with {process.returncode}: "
                 f"{output.read().decode(errors='replace')[-600:].strip()}"
             )
-    return {"cpu": usage.ru_utime + usage.ru_stime, "wall": wall, "rss": usage.ru_maxrss / 1024}
+    found = {"cpu": usage.ru_utime + usage.ru_stime, "wall": wall, "rss": usage.ru_maxrss / 1024}
+    return found | ({"tree": max(peak)} if tree else {})
+
+
+def tree_memory(
+    mark: bytes,  # In the environment of each process
+) -> float:  # Megabytes; a page that two processes share counts once
+    "Add up the memory of processes that were started with a mark"
+    total = 0.0
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark not in (process / "environ").read_bytes(): continue
+            lines = (process / "smaps_rollup").read_text().splitlines()
+        except OSError: continue    # It has ended, or belongs to another user
+        total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+    return total
+
+
+@contextmanager
+def watch_tree(
+    mark: dict[str, str],  # A name and its value; empty: nothing is watched
+) -> Iterator[list[float]]:  # Megabytes, five times a second; on Linux
+    "Watch the memory of all processes with a mark"
+    found, ended = [0.0], threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.2): found.append(tree_memory("=".join(*mark.items()).encode()))
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    if mark: watcher.start()
+    try: yield found
+    finally:
+        ended.set()
+        if mark: watcher.join()
 
 
 def _wait(process: subprocess.Popen, deadline: float):
