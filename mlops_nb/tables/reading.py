@@ -309,9 +309,11 @@ def find_strays(
         known = known_value(f"{source.column(name)}::VARCHAR", source.layout.nulls)
         return f"({known} IS NOT NULL AND {read_column(source, name, kind)} IS NULL)"
     tests = {name: lost(name, kind) for name, kind in watched.items()}
-    counts = source.con.execute(f"SELECT {', '.join(f'count_if({test})' for test in tests.values())} FROM raw").fetchone()
+    counted = ", ".join(f"count_if({test})" for test in tests.values())
+    counts = source.con.execute(f"SELECT {counted} FROM raw").fetchone()
     found = {name: count for name, count in zip(tests, counts) if count}
-    return [Stray(name, count, *_first(source, name, tests[name]), str(watched[name])) for name, count in found.items()]
+    return [Stray(name, count, *_first(source, name, tests[name]), str(watched[name]))
+            for name, count in found.items()]
 
 def _first(source: Source, name: str, test: str) -> tuple[str, int]:
     "The first value of a column that a test is true of, as it stands, and its row"
