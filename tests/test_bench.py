@@ -1,6 +1,8 @@
 "What `make bench` says at its end, and what it keeps of earlier versions"
 import importlib.util
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -47,3 +49,15 @@ def test_results_that_do_not_say_their_version_are_replaced(harness, tmp_path):
 def test_the_recorded_results_can_be_reported(harness):
     targets = harness.by_version()
     assert len(targets) > 40 and harness.report(targets).endswith(f" of {len(targets)} targets met")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the memory of processes is read from /proc")
+def test_the_memory_of_a_tree_is_that_of_all_its_processes(harness):
+    held = "import sys; held = b'x' * 60_000_000; print('ready', flush=True); sys.stdin.read()"
+    words = [sys.executable, "-c", f"import subprocess, sys; subprocess.run([sys.executable, '-c', {held!r}])"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                          env={**os.environ, "MARK_OF_A_TREE": "one"}) as process:
+        assert process.stdout.readline() == "ready\n"
+        assert 60 < harness.tree_memory(b"MARK_OF_A_TREE=one") < 200
+        assert harness.tree_memory(b"MARK_OF_A_TREE=other") == 0
+        process.stdin.close()
