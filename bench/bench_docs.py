@@ -24,21 +24,24 @@ def main():
     root = make_copy()
     environment = {"PYTHONPATH": str(root)}
 
+    def build():
+        return spawn(COMMAND, cwd=root, env=environment, timeout=1800)
+
     def from_nothing():
         for name in ("_docs", ".mlops"): shutil.rmtree(root/name, ignore_errors=True)
-        return spawn(COMMAND, cwd=root, env=environment)
+        return build()
 
     def one_changed():
         notebook = json.loads((root/PAGE).read_text())
         notebook["cells"].append({"cell_type": "markdown", "id": f"a{len(notebook['cells'])}", "metadata": {},
                                   "source": "One more sentence."})
         (root/PAGE).write_text(json.dumps(notebook))
-        return spawn(COMMAND, cwd=root, env=environment)
+        return build()
 
     result = Result("docs", "The docs site of this repository, built without a network", baseline="no change",
                     versions=versions(PYTHON, "mlops-nb", "nbdev", "zensical"))
     result.add(rounds({"from nothing": from_nothing, "one changed page": one_changed,
-                       "no change": lambda: spawn(COMMAND, cwd=root, env=environment)}, count=3, warm=False))
+                       "no change": build}, count=3, warm=False))
     pages = len([*(root/"_docs").rglob("*.html")])
     result.notes += [f"{pages} pages, from {len([*(root/'nbs').rglob('*.ipynb')])} notebooks.",
                      "Of a build from nothing, Zensical takes about half, nbdev's processors a third."]
