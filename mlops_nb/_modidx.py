@@ -2151,6 +2151,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'mlops_nb.jobs.report.executed_notebooks': ( 'api/jobs/report.html#executed_notebooks',
                                                                                    'mlops_nb/jobs/report.py'),
                                       'mlops_nb.jobs.report.job_line': ('api/jobs/report.html#job_line', 'mlops_nb/jobs/report.py'),
+                                      'mlops_nb.jobs.report.keep_graph': ('api/jobs/report.html#keep_graph', 'mlops_nb/jobs/report.py'),
                                       'mlops_nb.jobs.report.list_jobs': ('api/jobs/report.html#list_jobs', 'mlops_nb/jobs/report.py'),
                                       'mlops_nb.jobs.report.list_notebooks': ( 'api/jobs/report.html#list_notebooks',
                                                                                'mlops_nb/jobs/report.py'),

@@ -109,7 +109,8 @@ def test_of_a_year_the_first_model_the_last_challenger_and_the_last_release_are_
     workspace = Workspace(tmp_path)
     first = workspace.rows("SELECT id FROM jobs")[0]["id"]
     for number in (2, 3):
-        row = {"name": "retraining", "file": "job.yml", "kind": "pipeline", "signature": f"s{number}", "experiment": "e"}
+        row = {"name": "retraining", "file": "job.yml", "kind": "pipeline", "signature": str(number),
+               "experiment": "e"}
         id = add_job(workspace, row, ["register"], {})
         made = workspace.step_folder(id, "register") / "outputs" / "decision"
         made.mkdir(parents=True)
