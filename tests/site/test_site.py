@@ -20,7 +20,7 @@ from mlops_nb.cli.main import main
 from mlops_nb.site.links import site_problems
 
 from tests.support import ROOT
-from tests.support.browser import CHROMIUM, browser_needed
+from tests.support.browser import browser_needed
 from tests.support.notebooks import code, text, write_notebook
 
 ENV = {k: v for k, v in os.environ.items() if k != "IN_TEST"}
@@ -80,15 +80,6 @@ def address(site):
     yield f"http://127.0.0.1:{server.server_port}/"
     server.shutdown()
     server.server_close()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield found
-        found.close()
 
 
 @pytest.fixture
