@@ -383,7 +383,8 @@ def collect_facts(
 ) -> Facts:
     "Read all of it"
     project = Project(Path(root))
-    policy, files, snapshot = project.settings.section(MonitoringSettings), list_results(project), read_snapshot(project)
+    policy, files = project.settings.section(MonitoringSettings), list_results(project)
+    snapshot = read_snapshot(project)
     endpoints, events = snapshot.endpoints if snapshot else list_endpoints(project), list_events(root, limit=500)
     results, replay = read_results(files, policy.tower_windows, span), read_replay(project)
     clock = parse_time(results[-1]["window"][1]) if replay and results else now()

@@ -64,10 +64,11 @@ def _overview_row(facts: Facts, prefix: str, endpoint: Endpoint) -> OverviewRow:
     results = [result for result in facts["results"] if result.get("endpoint") == endpoint.name]
     verdict = judge_window(facts, results[-1]) if results else None
     window = window_age(results, facts["now"], facts["policy"].stale_after) if results else None
+    ages = [*filter(None, (snapshot_age(facts), window))]
     return OverviewRow(name_view(facts), f"project{prefix}", endpoint.name,
                        serving if endpoint.running else "stopped", f"{requests:,}, {errors:,} failed",
                        _newest_latency(traffic), verdict.text if verdict else "no monitor has run",
-                       "bad" if verdict and verdict.look == "bad" else "", [*filter(None, (snapshot_age(facts), window))])
+                       "bad" if verdict and verdict.look == "bad" else "", ages)
 
 def _newest_latency(traffic: Traffic | None) -> str:
     "Say the latency of the newest day, the slowest deployment's"

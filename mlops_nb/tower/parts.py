@@ -144,11 +144,13 @@ def judge_window(
 ) -> Verdict:
     "Say whether a window has alarms, and whether somebody has silenced or seen them"
     if not result["breach"]:
-        silenced = any(str(signal.get("verdict")).startswith("silenced ") for signal in result.get("signals", {}).values())
+        verdicts = (str(signal.get("verdict")) for signal in result.get("signals", {}).values())
+        silenced = any(verdict.startswith("silenced ") for verdict in verdicts)
         return Verdict("has silenced alarms only", "quiet") if silenced else Verdict("was quiet", "good")
-    about = [event for event in facts["events"] if (event.get("result") or {}).get("window") == result.get("window")
-             and event["result"].get("monitor") == result.get("monitor")]
-    said = next((event["acknowledged"] for event in about if event.get("acknowledged")), None)
+    def is_about(found: Record | None) -> bool:
+        return bool(found) and all(found.get(name) == result.get(name) for name in ("monitor", "window"))
+    notes = (event.get("acknowledged") for event in facts["events"] if is_about(event.get("result")))
+    said = next(filter(None, notes), None)
     return Verdict(f"breached; {said.by} has seen it: {said.reason}", "seen") if said else Verdict("breached", "bad")
 
 def newest_verdicts(

@@ -126,7 +126,8 @@ def service_part(
         return lines_chart(columns, series, bad, f"{label} of {name} by {by} and deployment", form)
     def is_never(one: Bin) -> bool: return False
     known = any(one.memory for one in bins.values())
-    memory = lines(lambda one: one.memory or None, is_never, "memory, highest in MB,", "{:,.4g}") if known else Markup("")
+    def weigh(one: Bin) -> float | None: return one.memory or None
+    memory = lines(weigh, is_never, "memory, highest in MB,", "{:,.4g}") if known else Markup("")
     return ServiceShown(by,
         lines(lambda one: one.percentile(.99), is_never, "latency, 99th percentile in milliseconds,", "{:,.4g}"),
         lines(lambda one: one.errors / one.requests, lambda one: one.errors > 0, "share of failed requests", "{:.2%}"),

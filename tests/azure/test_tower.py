@@ -50,5 +50,6 @@ def test_two_workspaces_of_azure_stand_on_one_page(azure, watched):
     command(azure, watched, *deploy)
     both = ("--on", "dev", "--on", "production")
     found = json.loads(command(azure, watched, "tower", *both, "--json"))["projects"]
-    assert [(one["workspace"], one["endpoints"][0]["name"]) for one in found] == [("dev", "echo"), ("production", "echo")]
+    served = [(one["workspace"], one["endpoints"][0]["name"]) for one in found]
+    assert served == [("dev", "echo"), ("production", "echo")]
     assert {one["fault"] for one in found} == {""}

@@ -82,12 +82,14 @@ def test_one_signal_of_a_feature_is_silenced_and_the_other_is_heard(root):
     both["signals"]["quality"] = dict(type="data_quality", alert=True, verdict="breach", rows=[
         dict(feature="temp", metric="null_value_rate", value=0.3, azure_threshold=0.2, breach=True)])
     emit(root, breach_event(both))
-    ask("silence", "delay", "--signal", "quality", "--feature", "temp", "--until", "2026-12-10", "--at", "2026-12-01", *WHY)
+    days = ("--until", "2026-12-10", "--at", "2026-12-01")
+    ask("silence", "delay", "--signal", "quality", "--feature", "temp", *days, *WHY)
     assert "delay quality temp" in run("silences", "--all")[1]
     [event] = handle(root, breach_event(both), retrainer(), NOW)
     assert event["action"] == "retrain" and event["reason"] == "breach of data_drift"
     del both["signals"]["inputs"]
-    [event] = handle(root, breach_event(both), retrainer(Policy(retrain_on="any", cooldown_days=0, daily_budget=9)), NOW)
+    often = Policy(retrain_on="any", cooldown_days=0, daily_budget=9)
+    [event] = handle(root, breach_event(both), retrainer(often), NOW)
     assert event["action"] == "none" and event["reason"].startswith("silenced until 2026-12-10 by Ann")
 
 
