@@ -148,7 +148,7 @@ def judge_window(
         silenced = any(verdict.startswith("silenced ") for verdict in verdicts)
         return Verdict("has silenced alarms only", "quiet") if silenced else Verdict("was quiet", "good")
     def is_about(found: Record | None) -> bool:
-        return bool(found) and all(found.get(name) == result.get(name) for name in ("monitor", "window"))
+        return found is not None and all(found.get(name) == result.get(name) for name in ("monitor", "window"))
     notes = (event.get("acknowledged") for event in facts["events"] if is_about(event.get("result")))
     said = next(filter(None, notes), None)
     return Verdict(f"breached; {said.by} has seen it: {said.reason}", "seen") if said else Verdict("breached", "bad")
