@@ -100,7 +100,9 @@ def read_choices(
     metavar="TEXT",
     help="What stands for a missing value, besides the usual. Repeat it.",
 )
-@click.option("--sheet", metavar="NAME", help="Of an Excel file; the first by default.")
+@click.option("--sheet", metavar="NAME", help="Of an Excel file; the first that holds a table by default.")
+@click.option("--skip", type=click.IntRange(0), metavar="N",
+              help="Lines of a CSV, or rows of a sheet, above the names of the columns.")
 @click.option("--kind", "kinds", multiple=True, metavar="COLUMN=KIND",
               help="What a column holds: number, boolean, text, duration, time %d/%m/%Y ... Repeat it.")
 @click.option("--ci", type=click.Choice(["github", "azure-devops", "both"]), default="github", show_default=True,

@@ -107,12 +107,13 @@ def test_the_tower_escapes_every_field(browser, tmp_path):
         evil, evil, evil, evil, 1, 2, [make_dataclass("Link", ["text", "href"])(evil, evil)])
     part = nothing(evil, evil, evil, evil, evil, evil, evil, evil, [feature], [signal], [job], evil)
     monitor = made(id=evil, name=evil, endpoint=evil, age=made(text=evil, stale=True), performance=part, drift=part)
-    service = made(by=evil, latency=evil, errors=evil, load=evil)
+    service = made(by=evil, latency=evil, errors=evil, load=evil, memory=evil)
     silence = made(what=evil, until=evil, by=evil, reason=evil)
     row = made(project=evil, anchor=evil, endpoint=evil, serving=evil, requests=evil, latency=evil, window=evil,
-               look=evil, age=monitor.age)
+               look=evil, ages=[monitor.age])
     view = dict(
         id=evil, model=evil, sentence=evil, policy=evil, set_aside=evil, disk=evil,
+        disks=evil, age=monitor.age, workspace=evil,
         tiles=[make_dataclass("Tile", ["name", "value", "note", "look"])(evil, evil, evil, evil)],
         monitors=[monitor], several=True, silences=[silence], evaluated=evil,
         slices=[made(name=evil, rows=evil, loss=evil)],

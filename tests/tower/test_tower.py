@@ -16,7 +16,7 @@ from mlops_nb.retraining.policy import Policy
 from mlops_nb.serving.endpoints import Deployment, Endpoint
 from mlops_nb.tower.facts import Facts, collect_facts
 from mlops_nb.tower.page import build_page
-from mlops_nb.tower.parts import drift_rows, excess
+from mlops_nb.tower.parts import drift_rows, excess, headline
 from mlops_nb.tower.service import Service
 
 from tests.support import ROOT
@@ -281,7 +281,23 @@ def test_silences_and_acknowledgements_are_on_the_page(found, tmp_path):
     assert "Silenced alarms" not in build_page(found, tmp_path)
 
 
+def test_a_breach_that_somebody_has_seen_is_told_as_seen(found):
+    assert headline(found)[1] == "bad" and headline(found)[0].endswith("The last window breached.")
+    last = found["results"][-1]
+    seen = dict(result=last, acknowledged=Acknowledgement("Ben", "a storm", "2013-10-02"))
+    others = [dict(result=one, acknowledged=seen["acknowledged"]) for one in found["results"][:-1]]
+    words, look = headline(found | dict(events=[*others, seen]))
+    assert look == "seen" and words.endswith("The last window breached; Ben has seen it: a storm.")
+    assert headline(found | dict(events=others))[1] == "bad", "another window was seen, not this one"
+
+
+def test_a_breach_of_another_monitor_is_in_the_headline_too(found):
+    quiet = found["results"][-1] | dict(monitor="hourly", breach=False)
+    words, look = headline(found | dict(results=[*found["results"], quiet]))
+    assert look == "bad" and words.endswith("The last window of flight-delay breached.")
+
+
 def test_the_footer_says_what_is_on_disk(file, found):
     "The parts of the local workspace, the largest first"
     said = re.search(r"On disk: [\d.]+ [kMG]?B, of which (\S+) [\d.]+ [kMG]?B", file.read_text())
-    assert said and found["disk"] and said[1] == max(found["disk"], key=found["disk"].__getitem__)
+    assert said and (parts := found["disk"][-1].parts) and said[1] == max(parts, key=parts.__getitem__)
