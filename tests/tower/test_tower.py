@@ -202,7 +202,11 @@ def test_a_feature_that_breaches_most_stands_first(found):
 
 def test_what_drift_leads_to_is_said_as_the_policy_has_it(found):
     def leads(cause: str) -> str:
-        return drift_part({**found, "policy": replace(found["policy"], retrain_on=cause)}).leads
+        facts = found.copy()
+        facts["policy"] = replace(found["policy"], retrain_on=cause)
+        part = drift_part(facts)
+        assert part
+        return part.leads
     assert {*LEADS} == {*CAUSES}
     assert {cause for cause in CAUSES if leads(cause).startswith("Drift retrains")} == {"any"}
     assert "an estimated harm" in leads("harm") and "an estimated harm" not in leads("performance")
