@@ -96,7 +96,8 @@ def make_served(root: Path, hours: int) -> None:
     journal = Journal(root/SERVED)
     for hour in range(hours):
         time = START + timedelta(hours=hour)
-        journal.append(time, (json.dumps({"served": f"{time:%Y-%m-%dT%H:%M:%SZ}", "request_id": str(hour)}) + "\n").encode())
+        line = {"served": f"{time:%Y-%m-%dT%H:%M:%SZ}", "request_id": str(hour)}
+        journal.append(time, (json.dumps(line) + "\n").encode())
     journal.close()
 
 
