@@ -156,7 +156,7 @@ def main():
     result.notes.append(
         f"{'All flights' if every == 1 else f'Every {every}. flight'} of 2013. A direction is that of the week's loss "
         "against the month that judged it; a coin is right in 50 %. The interval is of 2,000 resamples of the eight "
-        "releases, two neighbours at a time, whose weeks overlap. An audit with an implementation of its own found 92 % "
+        "releases, two neighbours at a time, whose weeks overlap. An audit with code of its own found 92 % "
         "of 60 release-weeks.")
     result.write()
 

@@ -3427,6 +3427,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                          'mlops_nb/monitors/signals.py'),
                                            'mlops_nb.monitors.signals._draw': ( 'api/monitors/signals.html#_draw',
                                                                                 'mlops_nb/monitors/signals.py'),
+                                           'mlops_nb.monitors.signals._first_six': ( 'api/monitors/signals.html#_first_six',
+                                                                                     'mlops_nb/monitors/signals.py'),
                                            'mlops_nb.monitors.signals._in_order': ( 'api/monitors/signals.html#_in_order',
                                                                                     'mlops_nb/monitors/signals.py'),
                                            'mlops_nb.monitors.signals._judge_repetition': ( 'api/monitors/signals.html#_judge_repetition',

@@ -184,7 +184,8 @@ def test_an_average_is_trained_judged_for_superiority_registered_and_served(tmp_
     assert "**An average.**" in card and "challenger 50.0%, version 1 50.0%" in card and "of turn:1, unchanged" in card
     model = saving.load(second["model"])
     assert list(parts_of(model)) == [NEWEST, "version 1"]
-    row = {"site": "north", "load": 0.5}
+    example = json.loads((second["model"] / "serving_input_example.json").read_text())["dataframe_split"]
+    row = dict(zip(example["columns"], example["data"][0]))
     said = ask(project, [row])[0]["probability"]
     registered = saving.load(next(path.parent for path in project.rglob("mlartifacts/**/MLmodel")
                                   if (path.parent / "model_card.md").exists()
