@@ -3,6 +3,7 @@ PYTHON ?= python3
 UV_VERSION = 0.13.9
 BIN = .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 READY = .venv/.ready
+LOOP = $(READY:ready=loop)
 PORTABLE = $(addprefix tests/,$(addsuffix .py,notebooks/test_components schemas/test_documents schemas/test_expressions models/test_gate \
 	monitors/test_metrics test_parameters test_settings example/test_stages github/test_workflows devops/test_pipelines))
 QUICK = $(addprefix tests/,schemas $(addsuffix .py,test_house test_parameters test_settings azure/test_sdk example/test_contract jobs/test_way \
@@ -21,18 +22,18 @@ export GOMP_SPINCOUNT ?= 0
 help: ## List the commands
 	@awk -F ': .*## ' '/^[a-z]+:.* ## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
 
-setup: $(READY) ## Create .venv with the locked packages; the other commands do so by themselves
+setup: $(READY) ## Create .venv with all locked packages; the other commands install what they need by themselves
 
 path: ## Print the folder of the commands, for your PATH; in a job of Azure DevOps, put it there
 	@echo "$(if $(TF_BUILD),##vso[task.prependpath])$(CURDIR)/$(BIN)"
 
-loop: $(READY) ## Run the whole life of the model: train, release, serve a year of real flights, monitor, retrain, release again
+loop: $(LOOP) ## Run the whole life of the model: train, release, serve a year of real flights, monitor, retrain, release again
 	$(BIN)/mlops-nb loop
 
 lab: $(READY) ## Open the first stage in JupyterLab, with the packages of this project
 	$(BIN)/mlops-nb lab
 
-sample: $(READY) ## Run the stage notebooks on the small sample that Jupyter needs
+sample: $(LOOP) ## Run the stage notebooks on the small sample that Jupyter needs
 	$(BIN)/mlops-nb sample
 
 lint: $(READY) ## Check style, types and walls: ruff, mypy, import-linter
@@ -104,6 +105,7 @@ publish: ## Publish dist as a release on GitHub: make publish TAG=v0.1.0; its te
 
 lock: .venv/.uv ## Resolve the dependencies again, within the ranges of pyproject.toml
 	$(LOCK) --upgrade --extra all --output-file requirements.lock
+	$(LOCK) --extra loop --constraints requirements.lock --output-file requirements.loop.lock
 	$(LOCK) --extra job --extra serve --constraints requirements.lock --output-file pipelines/environment/requirements.txt
 
 clean: ## Remove what a run leaves behind; keeps .venv and the workspace .mlops
@@ -118,7 +120,13 @@ clean: ## Remove what a run leaves behind; keeps .venv and the workspace .mlops
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	@touch $@
 
-$(READY): .venv/.uv requirements.lock pyproject.toml
+# The first command installs what it runs, a half of all; what needs more adds the rest.
+$(LOOP): .venv/.uv requirements.loop.lock pyproject.toml
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes --requirements requirements.loop.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(READY): $(LOOP) requirements.lock
 	$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@

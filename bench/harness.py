@@ -107,9 +107,13 @@ def spawn(
 
 def _wait(process: subprocess.Popen, deadline: float):
     "Wait for a process, and kill its session when it takes too long; what it used"
-    while not (found := os.wait4(process.pid, os.WNOHANG))[0]:
-        if time.perf_counter() > deadline: os.killpg(process.pid, 9)
-        time.sleep(0.002)
+    try:
+        while not (found := os.wait4(process.pid, os.WNOHANG))[0]:
+            if time.perf_counter() > deadline: os.killpg(process.pid, 9)
+            time.sleep(0.002)
+    except BaseException:   # Ctrl-C ends what was started too: it lives in a session of its own
+        os.killpg(process.pid, 9)
+        raise
     process.returncode = os.waitstatus_to_exitcode(found[1])
     return found[2]
 

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['TERMS', 'TRAIN_START', 'TRAIN_END', 'TEST_END', 'WINDOW', 'AVERAGE_WITH', 'TRAINED_UNTIL', 'RECIPE', 'PREPARE',
            'PREPARED', 'LABELLED_FILE', 'ROLES_FILE', 'VERDICT_FILE', 'METRICS_FILE', 'SLICES_FILE', 'CARD_FILE',
-           'EVALUATE', 'REFERENCE', 'BASELINE', 'MONITORED', 'REQUEST_COLUMN', 'QA_STEP', 'QA_OUTPUT', 'QA_FILE',
-           'PIPELINES', 'NOTEBOOKS', 'TRAINING_JOB', 'RETRAINING_JOB', 'ENDPOINT_FILE', 'DEPLOYMENT_FILE',
+           'EVALUATE', 'REFERENCE', 'BASELINE', 'MONITORED', 'REQUEST_COLUMN', 'ROW_COLUMNS', 'QA_STEP', 'QA_OUTPUT',
+           'QA_FILE', 'PIPELINES', 'NOTEBOOKS', 'TRAINING_JOB', 'RETRAINING_JOB', 'ENDPOINT_FILE', 'DEPLOYMENT_FILE',
            'ROLLOUT_FILE', 'QA_JOB', 'MONITOR_FILE', 'TOWER_NOTEBOOK', 'Term', 'declare', 'name_truth']
 
 # %% ../nbs/api/12_contract.ipynb #70097f46
@@ -80,6 +80,7 @@ def name_truth(
 # %% ../nbs/api/12_contract.ipynb #0da422c8
 REQUEST_COLUMN = declare("column", "x_request_id",
     "of collected rows in Azure: the request that a row belongs to, for one event may hold several", "monitors, azure")
+ROW_COLUMNS = ("$time", "$request", "$row", "$line")    # What a monitor adds to collected rows
 
 QA_STEP = declare("step", "qa", "the step of the QA job that sends requests and compares", "releases")
 QA_OUTPUT = declare("output", "qa", "of that step: the folder with its result", "releases")

@@ -2,6 +2,7 @@
 import pytest
 from hypothesis import settings
 
+from tests.support.browser import browser  # noqa: F401  (a fixture for every test)
 from tests.support.loopback.fixture import azure, azure_server  # noqa: F401  (fixtures for every test)
 from tests.support.notebooks import stage_cells, write_notebook
 

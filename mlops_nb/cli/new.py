@@ -7,6 +7,7 @@ __all__ = ['format_project', 'read_choices', 'new', 'upgrade', 'stage', 'stage_n
            'completion']
 
 # %% ../../nbs/api/cli/10_new.ipynb #4c328c7e
+import shlex
 import sys
 from collections.abc import Callable
 from contextlib import closing
@@ -40,7 +41,8 @@ def format_project(
                   for name, reason in made["left_out"].items()]
         lines += [f"  warning: {warning}" for warning in made["warnings"]]
     only_here = ", which is on this machine only: see pyproject.toml" if "file://" in made["source"] else ""
-    return "\n".join([*lines, f"  needs {made['source']}{only_here}", f"  next: cd {made['path']} && make loop"])
+    folder = shlex.quote(str(made['path']))
+    return "\n".join([*lines, f"  needs {made['source']}{only_here}", f"  next: cd {folder} && make loop"])
 
 def read_choices(
     time: str | None,           # The options of `new`, by name
@@ -68,8 +70,8 @@ def read_choices(
 
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--package", required=True, metavar="NAME",
-              help="Name of its Python package: small letters, digits and _.")
+@click.option("--package", metavar="NAME",
+              help="Name of its Python package: small letters, digits and _; by default, PATH's.")
 @click.option("--data", type=click.Path(path_type=Path), metavar="FILE",
               help="CSV, Parquet, JSON lines, Excel, or a folder of such files; it is copied into the project.")
 @click.option("--target", metavar="COLUMN", help="What is predicted. Needed with --data.")
@@ -98,26 +100,29 @@ def read_choices(
     metavar="TEXT",
     help="What stands for a missing value, besides the usual. Repeat it.",
 )
-@click.option("--sheet", metavar="NAME", help="Of an Excel file; the first by default.")
+@click.option("--sheet", metavar="NAME", help="Of an Excel file; the first that holds a table by default.")
+@click.option("--skip", type=click.IntRange(0), metavar="N",
+              help="Lines of a CSV, or rows of a sheet, above the names of the columns.")
 @click.option("--kind", "kinds", multiple=True, metavar="COLUMN=KIND",
               help="What a column holds: number, boolean, text, duration, time %d/%m/%Y ... Repeat it.")
 @click.option("--ci", type=click.Choice(["github", "azure-devops", "both"]), default="github", show_default=True,
               help="Who tests and releases it: GitHub Actions, Azure DevOps, or both.")
 @json_option
-def new(path: Path, package: str, data: Path | None, target: str | None, source: str | None, ci: str, as_json: bool,
-        **said) -> None:
+def new(path: Path, package: str | None, data: Path | None, target: str | None, source: str | None, ci: str,
+        as_json: bool, **said) -> None:
     """Make a project in PATH, with stages that run on your data.
 
     \b
-    mlops-nb new harvest --package harvest --data yields.csv --target yield --time day
-    mlops-nb new orders --package orders --data orders.csv --target returned --group customer
-    mlops-nb new harvest --package harvest
-    mlops-nb new harvest --package harvest --mlops-nb git+https://github.com/OWNER/mlops-nb@v0.1.0
+    mlops-nb new harvest --data yields.csv --target yield --time day
+    mlops-nb new orders --data orders.csv --target returned --group customer
+    mlops-nb new harvest
+    mlops-nb new ~/work/2027-harvest --package harvest
+    mlops-nb new harvest --mlops-nb git+https://github.com/OWNER/mlops-nb@v0.1.0
 
     In the new project, `make loop` goes from the table to a registered model, and `make test` checks everything.
     """
-    from mlops_nb.scaffold.new import make_project
-    made = make_project(path, package, data, target, read_choices(**said), source, ci)
+    from mlops_nb.scaffold.new import make_project, package_name
+    made = make_project(path, package or package_name(path), data, target, read_choices(**said), source, ci)
     print_result(made, format_project(made), as_json)
 
 # %% ../../nbs/api/cli/10_new.ipynb #c7bc7922

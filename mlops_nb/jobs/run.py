@@ -26,6 +26,7 @@ from mlops_nb.jobs.report import (
     describe_job,
     describe_jobs,
     dump,
+    keep_graph,
     print_ended,
     print_going_on,
     print_plans,
@@ -75,6 +76,7 @@ def run_file(
     components = [step.component for step in plan.job.steps.values()]
     if not isolate: report_all_differences(workspace, components, say, files.load)
     with choose_view(plan.job, json) as view: outcome = run(workspace, plan, view)
+    keep_graph(describe_job(workspace, find_job(workspace, outcome.id)))
     return report_job(workspace, outcome.id, outcome.exit_code, json)
 
 def talk(json: bool) -> Callable[[str], None]:
@@ -114,6 +116,7 @@ def _follow_to_the_end(workspace: Jobs, id: str, file: Path, values: dict, files
         with interrupt_event() as asked, choose_view(read_job(file, values, files), json) as view:
             follow_job(workspace, id, view, asked.wait)
         job = workspace.fetch(id)
+        keep_graph(job)
     except KeyboardInterrupt:
         say("")
         on = f"--on {workspace.name}"

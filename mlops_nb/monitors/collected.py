@@ -327,16 +327,21 @@ def _find_dropped(
     return f' WHERE ("$line", "$request") NOT IN (SELECT (line, request) FROM {table}_dropped)'
 
 # %% ../../nbs/api/monitors/05_collected.ipynb #4d9fe42e
-_KEYS = """SELECT json_keys(data, '$[0]') FROM read_ndjson($files, ignore_errors=true, columns={data: 'JSON'})
-WHERE json_type(data) = 'ARRAY' LIMIT 1"""
-
 def read_keys(
-    con: Connection,  # From `database`
-    files: list[str],           # From `files_between`
+    files: list[str],   # From `files_between`
 ) -> list[str]:
-    "Read the names of the features in the first readable record"
-    row = con.execute(_KEYS, {"files": files}).fetchone() if files else None
-    return [name for name in row[0] if name != REQUEST_COLUMN] if row and row[0] else []
+    "Read the names of the features in the first readable record: line by line, as DuckDB would search the whole file"
+    for file in files:
+        with gzip.open(file) if file.endswith(".gz") else open(file, "rb") as lines, suppress(EOFError, OSError):
+            for line in lines:
+                if names := _first_names(line): return names
+    return []
+
+def _first_names(line: bytes) -> list[str]:
+    "Names of the first row of an event; none where it is no event"
+    try: row = json.loads(line)["data"][0]
+    except (ValueError, LookupError, TypeError, RecursionError): return []
+    return [name for name in row if name != REQUEST_COLUMN] if isinstance(row, dict) else []
 
 # %% ../../nbs/api/monitors/05_collected.ipynb #cdd5ab02
 _OUTCOMES = """CREATE OR REPLACE TEMP TABLE {table} AS

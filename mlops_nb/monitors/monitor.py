@@ -221,7 +221,7 @@ def read_collected(
     if key not in run.tables:
         folders = [path for path in run.endpoint_folder.glob(f"*/model_{collection}") if path.parent.name != "outcomes"]
         files = sorted(file for folder in folders for file in files_between(folder, span.start, span.end))
-        names = [*dict.fromkeys([*read_keys(run.con, files), *_asked_columns(run, collection)])]
+        names = [*dict.fromkeys([*read_keys(files), *_asked_columns(run, collection)])]
         run.tables[key] = f"{collection}_{len(run.tables)}"
         read_rows(run.con, run.tables[key], files, names, span, run.counts if counts is None else counts)
     return run.tables[key]
@@ -402,7 +402,7 @@ def _run_attribution(run: MonitorRun, signal: dict) -> SignalResult:
 def _only_answer(run: MonitorRun, signal: dict) -> str:
     "Return the one column that the endpoint answers with, where the file names none"
     types = signals.column_types(run.con, read_collected(run, "outputs", signal_window(run, signal)))
-    names = [name for name in types if not name.startswith("$")]
+    names = [*types]
     if len(names) == 1: return names[0]
     raise UserError(f"which of {', '.join(names) or 'no columns'} is the prediction", file=run.monitor.file,
                     accepted="production_data.data_column_names with prediction", fix="name the column")

@@ -22,6 +22,7 @@ from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
+from ..contract import ROW_COLUMNS
 from ..files import write_whole
 from .collected import Connection, quote_paths, quote_sql, spill_folder
 
@@ -82,7 +83,7 @@ def column_types(
 ) -> dict[str, str]:    # DuckDB's type by column, without the columns of `read_rows`
     "Return the columns of a table, and their types"
     rows = con.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()
-    return {name: type.split("(")[0] for name, type, *_ in rows if not name.startswith("$")}
+    return {name: type.split("(")[0] for name, type, *_ in rows if name not in ROW_COLUMNS}
 
 def feature_kinds(
     con: Connection,
@@ -139,7 +140,8 @@ def complete_condition(
     features: list[Feature],
 ) -> str:
     "Return the condition of a row without a hole"
-    return " AND ".join(f"{f.typed} IS NOT NULL" for f in features) or "true"
+    holes = ", ".join(f"{f.typed} IS NULL" for f in features)
+    return f"NOT greatest({holes})" if features else "true"
 
 Limits = dict[str, tuple[float, float]]     # Least and greatest of each feature of numbers
 

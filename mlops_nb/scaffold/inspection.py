@@ -15,9 +15,10 @@ from typing import Any
 
 import pandas as pd
 
+from ..contract import REQUEST_COLUMN, ROW_COLUMNS
 from ..errors import UserError
 from ..tables.columns import Kind
-from ..tables.layout import Layout
+from ..tables.layout import Layout, describe_layout
 from ..tables.quality import Finding, examine
 from ..tables.reading import Reading, describe_reading, find_reading, read_whole
 
@@ -172,9 +173,12 @@ def _check_names(
                 raise UserError(f"{option} {name}: the column holds lists or records",
                                 accepted=", ".join(reading.kinds))
             if name in reading.kinds: continue
+            if reading.layout.format == "excel":
+                raise UserError(f"{option} {name}: there is no such column in {describe_layout(reading.layout)}",
+                                accepted=", ".join(reading.kinds), fix="--sheet NAME, or --skip N rows")
             bare = f"; the table is {describe_reading(reading)}" if len(reading.kinds) == 1 else ""
             raise UserError(f"{option} {name}: there is no such column{bare}", accepted=", ".join(reading.kinds),
-                            fix="--delimiter, --encoding or --no-header, if the columns look wrong" if bare else "")
+                            fix="--delimiter, --encoding, --skip, --no-header if columns look wrong" if bare else "")
 
 # %% ../../nbs/api/scaffold/01_inspection.ipynb #de8ed20f
 DAY = "gate_day"    # What a project with a time calls the day, or hour, of a row
@@ -198,9 +202,11 @@ def _own_names(
     "Find the columns that are called as an answer of the model, or as what the stages add"
     answer = re.compile("prediction" if task == "regression" else "probability(_.*)?")
     found = {name: "is called as the answer of the model is" for name in reading.kinds if answer.fullmatch(name)}
+    ours = {REQUEST_COLUMN, *ROW_COLUMNS, *([DAY] if choices.time else [])}
+    found |= {name: "is called as what a monitor adds to a row is" for name in reading.kinds if name in ours}
     if choices.time and DAY in reading.kinds: found[DAY] = "is called as the day that a row is judged on"
     for name in (target, choices.time, choices.group, *choices.keep):
-        if name in found and (name != target or name == DAY):
+        if name in found and (name != target or name in ours):
             raise UserError(f"{name} {found[name]}", accepted="a name of its own", fix="rename the column in the table")
     return {name: reason for name, reason in found.items() if name != target}
 
@@ -218,9 +224,10 @@ def _features(
     if choices.group: reasons[choices.group] = "is the group"
     names = [name for name in reading.kinds if name not in (target, choices.time) and name not in reasons]
     features = {name: _simple(reading.kinds[name]) for name in names}
-    if features: return features, reasons
+    if features or choices.time: return features, reasons
     told = ", ".join(f"{name} {reason}" for name, reason in reasons.items())
-    raise UserError(f"no column can be used: {told}", accepted="at least one feature", fix="--keep COLUMN")
+    raise UserError(f"no column can be used{': ' * bool(told)}{told}", accepted="at least one feature",
+                    fix="--keep COLUMN")
 
 def inspect_table(
     file: Path,                     # CSV, Parquet, JSON lines, Excel, or a folder of such files

@@ -6,6 +6,7 @@
 __all__ = ['KEYS', 'BROWSERS', 'facts_document', 'find_browser', 'print_pdf']
 
 # %% ../../nbs/api/tower/06_export.ipynb #c33d29ca
+import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -71,9 +72,11 @@ def print_pdf(
     browser: str,       # From `find_browser`
 ) -> None:
     "Print a page"
+    # Chromium's sandbox refuses root
+    root = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
     with TemporaryDirectory() as folder:
         made = Path(folder) / "page.pdf"
-        command = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}/profile",
+        command = [browser, "--headless", *root, "--disable-gpu", f"--user-data-dir={folder}/profile",
                    "--no-pdf-header-footer", f"--print-to-pdf={made}", page.resolve().as_uri()]
         try: done = subprocess.run(command, capture_output=True, text=True, timeout=120)
         except subprocess.TimeoutExpired:

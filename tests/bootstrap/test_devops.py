@@ -19,10 +19,6 @@ NAMES = ("plan", *ENVIRONMENTS)
 WRITES = {"create", "register", "delete", "post", "patch", "push", "add"}
 
 
-@pytest.fixture
-def clouds(tmp_path, monkeypatch): return entered(Clouds(tmp_path), monkeypatch)
-
-
 @pytest.fixture(scope="module")
 def once(tmp_path_factory):
     "A project after `mlops-nb bootstrap --azure-devops`"
@@ -31,13 +27,6 @@ def once(tmp_path_factory):
         found = made.run(*HOME, "--yes", "--reviewer", "ben@example.com")
         assert found.exit_code == 0, found.output
         return made
-
-
-@pytest.fixture
-def done(once, clouds):
-    "A copy of it"
-    clouds.copy(once)
-    return clouds
 
 
 def devops(state: dict) -> dict: return state["devops"]

@@ -15,10 +15,6 @@ from tests.support.clouds import EMPTY, ENVIRONMENTS, Clouds, entered
 GRANTOR = "Role Based Access Control Administrator"
 
 
-@pytest.fixture
-def clouds(tmp_path, monkeypatch): return entered(Clouds(tmp_path), monkeypatch)
-
-
 @pytest.fixture(scope="module")
 def once(tmp_path_factory):
     "A project after `mlops-nb bootstrap`"
@@ -26,13 +22,6 @@ def once(tmp_path_factory):
         made = entered(Clouds(tmp_path_factory.mktemp("once")), patch)
         assert made.run("--yes", "--reviewer", "octocat").exit_code == 0
         return made
-
-
-@pytest.fixture
-def done(once, clouds):
-    "A copy of it"
-    clouds.copy(once)
-    return clouds
 
 
 def test_everything_is_shown_before_anything_is_run(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import os
 import shutil
 import socket
 import subprocess
+from importlib.metadata import version
 
 import click
 import pytest
@@ -48,6 +49,21 @@ def test_a_package_that_differs_from_the_lock_is_missing_with_the_command_that_m
     one = found(project)["packages"]
     assert one.mark == "fails" and "2 differ" in one.found and "not-there not installed instead of 1.0" in one.found
     assert one.fix.endswith("make setup")
+
+
+def test_the_packages_of_the_loop_alone_are_enough_until_something_else_is_installed(project):
+    click = f"click=={version('click')}\n"
+    (project / "requirements.loop.lock").write_text(click)
+    (project / "requirements.lock").write_text(f"{click}not-there==1.0\n")
+    assert found(project)["packages"].found == "1 as in requirements.loop.lock"
+    (project / "requirements.lock").write_text(f"{click}not-there==1.0\nrich==0.1\n")
+    one = found(project)["packages"]
+    assert one.mark == "fails" and "2 differ from requirements.lock" in one.found
+    (project / "requirements.loop.lock").write_text("click==0.1\n")
+    (project / "requirements.lock").write_text("click==0.1\nnot-there==1.0\n")
+    one = found(project)["packages"]
+    assert "1 differ from requirements.loop.lock: click" in one.found
+    assert one.fix == "touch requirements.loop.lock && make loop"
 
 
 def test_a_damaged_database_and_broken_settings_are_missing(project):

@@ -9,10 +9,9 @@ from datetime import timedelta
 
 import pytest
 
-from tests.github.test_chain import at, mlops
 from tests.support.agent import Organisation, Run
 from tests.support.azure.declared import granted, make_push
-from tests.support.chained import TODAY, Production, places, repository, served, worse
+from tests.support.chained import TODAY, Production, at, drift_is_found, places, repository, worse
 from tests.support.devops import organisation, signed_in
 
 pytest.importorskip("fcntl", reason="the pipelines that run here are those of a POSIX system")
@@ -71,15 +70,7 @@ def test_a_drift_in_production_ends_with_a_retrained_model(chain, monkeypatch):
     with monkeypatch.context() as here:
         for name, value in azure.env.items(): here.setenv(name, value)
         make_push(azure, "logic_app", "production", dispatch_to=WEBHOOK)
-    landed = ["request_id,row,value", *served(azure, "yesterday")]
-    at(azure, home, timedelta(days=1))
-    (home.root / "outcomes.csv").write_text("\n".join([*landed, *served(azure, "today")]) + "\n")
-    mlops(azure, home.root, "outcomes", "flight-delay", "outcomes.csv", "--on", "production")
-    mlops(azure, home.root, "schedule", "apply", "pipelines/monitoring/monitor.yml", "--on", "production")
-    run = azure.trigger("production", "flight-delay-monitor")
-    run.thread.join(120)
-    assert run.status == "Completed", (run.folder / "execution.log").read_text()
-    azure.deliver(times=2, seed=1)
+    drift_is_found(azure, home)
     address, message = azure.logic.dispatched[0]
     assert address == WEBHOOK and len(azure.logic.dispatched) > 1
     for _ in range(2):

@@ -659,9 +659,9 @@ def test_every_run_is_tagged_with_its_image(tmp_path, monkeypatch):
      "dev.yml:6: no file in .*compute is named sweap"),
     ("dev.yml", "{max_instances: 8}", "{max_instances: many}", "dev.yml:6: compute.sweep.max_instances is 'many'"),
     ("foundation.yml", "location: westeurope ", "location: West Europe ",
-     "foundation.yml:4: location is 'West Europe'"),
-    ("foundation.yml", "retention_days: 7 ", "retention_days: 3 ", "foundation.yml:13: key_vault.retention_days is 3"),
-    ("foundation.yml", "sku: Basic ", "sku: Cheap ", "foundation.yml:21: container_registry.sku is 'Cheap'"),
+     "foundation.yml:5: location is 'West Europe'"),
+    ("foundation.yml", "retention_days: 7 ", "retention_days: 3 ", "foundation.yml:14: key_vault.retention_days is 3"),
+    ("foundation.yml", "sku: Basic ", "sku: Cheap ", "foundation.yml:22: container_registry.sku is 'Cheap'"),
     ("compute/cpu.yml", "tier: dedicated", "tier: cheap", "cpu.yml:7: tier is 'cheap'"),
     ("compute/cpu.yml", "min_instances: 0", "min_instances: 0\nvnet: x",
      "cpu.yml:9: compute cluster has no key 'vnet'"),
@@ -679,7 +679,7 @@ def test_mistakes_are_found_without_azure(root, name, old, new, says):
 
 @pytest.mark.parametrize("old, new, says", [
     ("workspace: [AzureML Data Scientist]", "workspace: [AzureML Data Scientst]",
-     "roles.yml:19: dev.data-scientists.workspace.0 is 'AzureML Data Scientst'"),
+     "roles.yml:22: dev.data-scientists.workspace.0 is 'AzureML Data Scientst'"),
     ("  readers: {workspace: [Reader]}", "  reader: {workspace: [Reader]}", "dev: no group reader"),
     ("    workspace: [AzureML", "    workspce: [AzureML", "scopes has no key 'workspce'"),
     (PEOPLE["readers"], "readers@example.com", "groups.readers.id is 'readers@example.com'"),

@@ -27,7 +27,7 @@ def read(tmp_path, name: str, events: list[dict]) -> tuple[dict, Counts]:
     file = tmp_path / f"{name}.jsonl"
     file.write_text("".join(json.dumps(one) + "\n" for one in events))
     con, counts = database(tmp_path / "spill"), Counts()
-    keys = read_keys(con, [str(file)])
+    keys = read_keys([str(file)])
     assert "x_request_id" not in keys
     read_rows(con, "found", [str(file)], keys, DAY, counts)
     rows = con.execute('SELECT "$request", "$row", x FROM found').fetchall()

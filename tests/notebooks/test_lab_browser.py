@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tests.support import BIN
-from tests.support.browser import CHROMIUM, browser_needed
+from tests.support.browser import browser_needed
 from tests.support.jobs import steps, wait_for
 from tests.support.projects import command, harvest
 
@@ -78,40 +78,36 @@ def saved(notebook: Path, text: str) -> bool:
 
 @pytest.mark.long
 @browser_needed
-def test_a_stage_is_opened_run_changed_exported_and_the_pipeline_runs(project, server):
-    sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+def test_a_stage_is_opened_run_changed_exported_and_the_pipeline_runs(browser, project, server):
     pytest.importorskip("jupyterlab", reason="JupyterLab is not installed")
     notebook, component = project / "nbs/training/01_ingest.ipynb", project / "pipelines/training/components/ingest.yml"
     written, changed = project / ".mlops/sample/ingested/table.parquet", project / ".mlops/every.txt"
     parameters = source(notebook, "every: Annotated")
     assert yaml.safe_load(component.read_text())["inputs"]["every"]["default"] == 1
-    with sync.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page()
-        page.set_default_timeout(120_000)
-        page.goto(f"{server}/lab/tree/nbs/training/01_ingest.ipynb?token=letmein")
-        page.get_by_text("| Idle").wait_for()      # the kernel is connected
-        page.get_by_role("menuitem", name="Run", exact=True).click()
-        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-        wait_for(written.is_file, 120)
-        page.get_by_text("| Idle").wait_for()
-        assert len(pd.read_parquet(written)) == 600
-        page.keyboard.press("Escape")
-        page.keyboard.press("b")
-        page.keyboard.press("Enter")
-        page.keyboard.insert_text(CHANGE)
-        page.keyboard.press("Control+Enter")
-        wait_for(lambda: changed.is_file() and changed.read_text(), 120)
-        assert changed.read_text() == "2"
-        page.keyboard.press("Escape")
-        page.keyboard.press("d")    # the cell was for trying; twice d deletes it
-        page.keyboard.press("d")
-        page.locator(".jp-Cell", has_text="every: Annotated").locator(".cm-content").click()
-        page.keyboard.press("Control+a")
-        page.keyboard.insert_text(parameters.replace("= 1  ", "= 2  "))
-        page.keyboard.press("Control+s")
-        wait_for(lambda: saved(notebook, "= 2  "), 120)
-        browser.close()
+    page = browser.new_page()
+    page.set_default_timeout(120_000)
+    page.goto(f"{server}/lab/tree/nbs/training/01_ingest.ipynb?token=letmein")
+    page.get_by_text("| Idle").wait_for()      # the kernel is connected
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    wait_for(written.is_file, 120)
+    page.get_by_text("| Idle").wait_for()
+    assert len(pd.read_parquet(written)) == 600
+    page.keyboard.press("Escape")
+    page.keyboard.press("b")
+    page.keyboard.press("Enter")
+    page.keyboard.insert_text(CHANGE)
+    page.keyboard.press("Control+Enter")
+    wait_for(lambda: changed.is_file() and changed.read_text(), 120)
+    assert changed.read_text() == "2"
+    page.keyboard.press("Escape")
+    page.keyboard.press("d")    # the cell was for trying; twice d deletes it
+    page.keyboard.press("d")
+    page.locator(".jp-Cell", has_text="every: Annotated").locator(".cm-content").click()
+    page.keyboard.press("Control+a")
+    page.keyboard.insert_text(parameters.replace("= 1  ", "= 2  "))
+    page.keyboard.press("Control+s")
+    wait_for(lambda: saved(notebook, "= 2  "), 120)
     assert "%params" not in notebook.read_text()
     subprocess.run([BIN / "nbdev-clean"], cwd=project, check=True)
     command("export", cwd=project)

@@ -8,8 +8,6 @@ from nbformat import NotebookNode
 from mlops_nb.notebooks.page import RENDERERS, page_cells, page_html
 from mlops_nb.tower.page import render_template
 
-from tests.support.browser import CHROMIUM, NO_BROWSER
-
 SCRIPTS = ["<script>fetch('http://evil.example/')</script>", "<img src=x onerror=hit()>", "`<script>hit()</script>`",
            "``<img src=x onerror=hit()>``", "a\n\n<script>hit()</script>", "<svg onload=hit()>",
            "a|b | <script>hit()</script>",
@@ -54,16 +52,6 @@ def test_no_markup_comes_through(text):
 
 def test_a_value_is_shown_as_it_is():
     assert "&lt;script&gt;" in page(["<script>"]) and "<code>a|b</code>" in unescape(page(["a|b"]))
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if not CHROMIUM: pytest.skip(NO_BROWSER)
-    sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with sync.sync_playwright() as started:
-        one = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield one
-        one.close()
 
 
 def watch(browser, path) -> tuple[list[str], str]:

@@ -8,7 +8,6 @@ from mlops_nb.releases.report import write_report
 from mlops_nb.releases.rollout import Phase, load_rollout
 
 from tests.support import ROOT
-from tests.support.browser import CHROMIUM, NO_BROWSER
 
 SCRIPT = "</title><script>window.planted = 1</script><img src=x onerror='window.planted = 2'>\" onload='planted=3' {}"
 NOW = "2026-01-01T00:00:00+00:00"
@@ -32,18 +31,13 @@ def report(tmp_path_factory):
     return write_report(tmp_path_factory.mktemp("report"), planted, [served])
 
 
-def test_no_script_of_a_stranger_runs_in_the_report_of_a_release(report):
-    if not CHROMIUM: pytest.skip(NO_BROWSER)
-    sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with sync.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        tab, asked = browser.new_page(), list[str]()
-        tab.on("request", lambda request: asked.append(request.url))
-        tab.goto(report.as_uri())
-        assert tab.evaluate("window.planted") is None
-        assert tab.evaluate("document.querySelectorAll('script, [onerror], [onload]').length") == 0
-        assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
-        text = tab.evaluate("document.body.innerText")
-        browser.close()
+def test_no_script_of_a_stranger_runs_in_the_report_of_a_release(browser, report):
+    tab, asked = browser.new_page(), list[str]()
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.goto(report.as_uri())
+    assert tab.evaluate("window.planted") is None
+    assert tab.evaluate("document.querySelectorAll('script, [onerror], [onload]').length") == 0
+    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+    text = tab.evaluate("document.body.innerText")
     for name in ("reason", "advice", "approved_by", "stage", "decision", "check", "detail"):
         assert plant(name) in text, f"{name} can be read as it was written"

@@ -1,6 +1,7 @@
 "`mlops-nb new`: a project of one's own, whose own commands pass untouched"
 import json
 import os
+import random
 import re
 import subprocess
 import tomllib
@@ -65,10 +66,20 @@ def test_nothing_of_the_template_or_of_the_example_is_left(harvest, sugar):
 def test_mlops_nb_is_a_dependency_and_a_version_can_be_named(harvest, tmp_path):
     project = tomllib.loads((harvest[0] / "pyproject.toml").read_text())["project"]
     assert "mlops-nb[job,serve]" in project["dependencies"][0]
-    command("new", "plain", "--package", "plain", "--mlops-nb", "0.1.0", cwd=tmp_path)
+    command("new", "plain", "--mlops-nb", "0.1.0", cwd=tmp_path)
     found = tomllib.loads((tmp_path / "plain/pyproject.toml").read_text())["project"]
     assert found["dependencies"] == ["mlops-nb[job,serve]==0.1.0"]
+    assert found["optional-dependencies"]["loop"] == ["mlops-nb[loop]==0.1.0"]
     assert found["optional-dependencies"]["all"] == ["mlops-nb[all]==0.1.0"]
+
+
+def test_the_package_is_called_as_the_folder_is(tmp_path):
+    said = command("new", "Sugar Beet-2", cwd=tmp_path).stdout
+    assert "package sugar_beet_2" in said and "next: cd 'Sugar Beet-2' && make loop" in said
+    assert (tmp_path / "Sugar Beet-2/sugar_beet_2/__init__.py").is_file()
+    for name in ("2027-harvest", "json"):
+        assert "fix: name it: --package NAME" in command("new", name, cwd=tmp_path, code=2).stderr
+        assert not (tmp_path / name).exists()
 
 
 def test_the_image_of_a_project_serves_as_the_one_of_this_repository_does(harvest):
@@ -255,6 +266,17 @@ def test_other_kinds_of_tables_make_projects_that_pass_every_check(tmp_path, tar
     assert ("prediction_drift" in monitor) == (target == "load")
 
 
+def test_columns_that_are_called_as_those_of_the_machinery_are_left_out(tmp_path):
+    table = pd.read_csv(failures(tmp_path / "failures.csv"))
+    table = table.assign(**{"$time": table.load, "x_request_id": table.load * 2, "$price": table.load ** 2})
+    table.to_csv(tmp_path / "t.csv", index=False)
+    options = ["--package", "plain", "--data", tmp_path / "t.csv", "--target", "failed"]
+    said = command("new", "p", *options, cwd=tmp_path).stdout
+    assert "left out: $time is called as" in said and "left out: x_request_id is called as" in said
+    assert "$price" in said.partition("features: ")[2].partition("\n")[0]
+    assert "rename the column" in command("new", "q", *options, "--keep", "$time", cwd=tmp_path, code=2).stderr
+
+
 def german(path: Path) -> Path:
     "A table of a German office"
     rows = [f"{day:02d}.{month:02d}.2026;{day},{month:02d};{'süd' if day % 3 else 'nord'};{day % 2}"
@@ -282,6 +304,37 @@ def test_what_gives_the_target_away_is_told_and_a_yes_is_recorded(tmp_path):
     kept = [word for name in ("a", "bmi", "bp") for word in ("--keep", name)]
     said = command("new", "q", "--package", "plain", *options, *kept, cwd=tmp_path).stdout
     assert "as a sum" not in said and "KEEP = ('a', 'bmi', 'bp')" in source(tmp_path / "q/nbs/training/01_ingest.ipynb")
+
+
+@pytest.mark.long
+def test_two_columns_that_determine_the_target_together_are_told_and_hold_the_model(tmp_path):
+    rng = random.Random(0)
+    rows = [(rng.choice("ab"), rng.choice("xy"), rng.random()) for _ in range(400)]
+    text = "\n".join(f"{one},{other},{noise:.3f},{int((one == 'a') == (other == 'x'))}" for one, other, noise in rows)
+    (tmp_path / "t.csv").write_text(f"sent,due,noise,paid\n{text}\n")
+    options = ["--package", "plain", "--data", tmp_path / "t.csv", "--target", "paid"]
+    said = command("new", "p", *options, cwd=tmp_path).stdout
+    assert "warning: sent + due determine paid together" in said
+    command("run", "pipelines/training/pipeline.yml", cwd=tmp_path / "p")
+    verdict, = (tmp_path / "p/.mlops/jobs").glob("*/register/outputs/decision/verdict.json")
+    reason = json.loads(verdict.read_text())["reason"]
+    assert "suspiciously good" in reason and "sent + due determine paid together" in reason
+    kept = command("new", "q", *options, "--keep", "sent", "--keep", "due", cwd=tmp_path).stdout
+    assert "determine paid together" not in kept
+
+
+@pytest.mark.long
+def test_a_table_of_a_time_and_a_target_trains(tmp_path):
+    hours = pd.date_range("2026-01-01", periods=400, freq="6h")
+    rows = "\n".join(f"{hour:%Y-%m-%d %H:%M},{hour.hour + number % 5}" for number, hour in enumerate(hours))
+    (tmp_path / "t.csv").write_text(f"# exported by hand\nwhen,load\n{rows}\n")
+    options = ["--data", tmp_path / "t.csv", "--target", "load", "--time", "when"]
+    said = command("new", "p", "--package", "plain", *options, cwd=tmp_path).stdout
+    assert "features: when" in said and "read as , separated, utf-8, from line 2" in said
+    assert "LAYOUT = Layout(skip=1)" in source(tmp_path / "p/nbs/training/01_ingest.ipynb")
+    command("run", "pipelines/training/pipeline.yml", cwd=tmp_path / "p")
+    metrics, = (tmp_path / "p/.mlops/jobs").glob("*/evaluate/outputs/evaluation/metrics.json")
+    assert json.loads(metrics.read_text())["metrics"]["r2"] > .8
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from mlops_nb.cli.main import main
 from mlops_nb.site.links import site_problems
 
 from tests.support import ROOT
-from tests.support.browser import CHROMIUM, browser_needed
+from tests.support.browser import browser_needed
 from tests.support.notebooks import code, text, write_notebook
 
 ENV = {k: v for k, v in os.environ.items() if k != "IN_TEST"}
@@ -82,15 +82,6 @@ def address(site):
     server.server_close()
 
 
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield found
-        found.close()
-
-
 @pytest.fixture
 def small(tmp_path):
     "A project of two notebooks"
@@ -125,6 +116,18 @@ def test_a_small_project_has_a_site_and_a_broken_link_does_not_replace_it(small)
     broken = run(small, "docs")
     assert broken.returncode == 2 and "nowhere" in broken.stderr + broken.stdout
     assert "#deeper" in (small/"_docs"/"index.html").read_text()
+
+
+def test_a_page_does_not_tell_the_environment_of_who_builds_it(small, monkeypatch):
+    change(small/"nbs"/"sub"/"01_other.ipynb", "x: int,  # What is doubled",
+           "x: int,  # What is doubled\\n    env: dict = os.environ,  # Of the process")
+    change(small/"nbs"/"sub"/"01_other.ipynb", "#| export\\ndef", "#| export\\nimport os\\n\\ndef")
+    monkeypatch.setitem(ENV, "A_TOKEN", "tell-nobody")
+    for words in (("export",), ("docs",)):
+        done = run(small, *words)
+        assert done.returncode == 0, done.stdout + done.stderr
+    page = (small/"_docs"/"sub"/"other.html").read_text()
+    assert "os.environ" in re.sub("<[^>]*>", "", page) and "tell-nobody" not in page
 
 
 def test_what_zensical_lets_pass_is_found(tmp_path):

@@ -1,7 +1,10 @@
 """A team's repository that works in the loopback Azure: its workflows are the real ones, its pipeline is one small
 step, its days are made up"""
 import json
+import os
 import random
+import subprocess
+import sys
 from datetime import date, timedelta
 from http.client import HTTPSConnection
 from pathlib import Path
@@ -279,3 +282,29 @@ def worse(root: Path):
             text = text.replace(old, new)
         (root / name).write_text(text)
     git(root, "commit", "-qam", "Learn the rush hours")
+
+
+def at(azure, home, ago: timedelta):
+    "What time it is, for the cloud and for workflows: a minute takes half a second, which makes the canary quick"
+    azure.clock.hurry(120, ago)
+    home.command(azure.clock.code + COMMAND)
+
+
+def mlops(azure, folder, *words):
+    "A command that a person gives"
+    command = [sys.executable, "-c", azure.clock.code + COMMAND, *words]
+    done = subprocess.run(command, cwd=folder, env={**os.environ, **azure.env}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def drift_is_found(azure, home):
+    "The outcomes of two days have landed, Azure's monitor finds them worse, and Event Grid says so at least once"
+    landed = ["request_id,row,value", *served(azure, "yesterday")]
+    at(azure, home, timedelta(days=1))
+    (home.root / "outcomes.csv").write_text("\n".join([*landed, *served(azure, "today")]) + "\n")
+    mlops(azure, home.root, "outcomes", "flight-delay", "outcomes.csv", "--on", "production")
+    mlops(azure, home.root, "schedule", "apply", "pipelines/monitoring/monitor.yml", "--on", "production")
+    run = azure.trigger("production", "flight-delay-monitor")
+    run.thread.join(120)
+    assert run.status == "Completed", (run.folder / "execution.log").read_text()
+    azure.deliver(times=2, seed=1)

@@ -9,6 +9,8 @@ rng = np.random.default_rng(0)
 ROWS = 600
 NOISE = pd.DataFrame({"a": rng.normal(size=ROWS), "b": rng.normal(size=ROWS), "c": rng.choice(["x", "y"], ROWS)})
 VALUE = NOISE.a + rng.normal(size=ROWS)
+SENT, DUE = rng.integers(0, 2, ROWS), rng.integers(0, 2, ROWS)
+SHOP, SHELF, PRICES = rng.integers(0, 9, ROWS), rng.integers(0, 5, ROWS), rng.lognormal(size=(9, 5))
 CASUAL, REGISTERED = rng.poisson(40, ROWS).astype(float), rng.poisson(100, ROWS).astype(float)
 
 
@@ -21,6 +23,8 @@ def kinds(table, target, classes, **options):
     ({"gross": CASUAL * 3, "tax": REGISTERED}, CASUAL * 3 - REGISTERED, False, {"gross+tax": "leak"}),
     ({"price": CASUAL + 1, "count": REGISTERED + 1}, (CASUAL + 1) * (REGISTERED + 1), False, {"price+count": "leak"}),
     ({"euros": CASUAL}, CASUAL * 1.1, False, {"euros": "leak"}),
+    ({"sent": SENT, "due": DUE}, SENT ^ DUE, True, {"sent+due": "leak"}),
+    ({"shop": SHOP, "shelf": SHELF}, PRICES[SHOP, SHELF], False, {"shop+shelf": "leak"}),
     ({"paid": np.where(VALUE > 0, "never", "march")}, (VALUE > 0).astype(int), True, {"paid": "leak"}),
     ({"old_score": (VALUE > 0) + rng.normal(0, .3, ROWS)}, (VALUE > 0).astype(int), True, {"old_score": "prediction"}),
     ({"rownum": np.arange(ROWS)}, VALUE, False, {"rownum": "id"}),
@@ -39,6 +43,13 @@ def test_a_yes_is_remembered():
     table = NOISE.assign(casual=CASUAL, registered=REGISTERED, rownum=range(ROWS), y=CASUAL + REGISTERED)
     assert kinds(table, "y", False, keep=["casual", "registered", "rownum"]) == {}
     assert [found.columns for found in find_leaks(table, "y", False)] == [("casual", "registered")]
+
+
+def test_two_columns_that_say_most_of_it_are_no_leak():
+    noise = rng.random(ROWS) < .05
+    table = NOISE.assign(sent=SENT, due=DUE, y=np.where(noise, 1 - (SENT ^ DUE), SENT ^ DUE))
+    assert kinds(table, "y", True) == {}
+    assert kinds(table.assign(y=SENT ^ DUE), "y", True, keep=["sent", "due"]) == {}
 
 
 def test_a_good_feature_is_no_leak():

@@ -100,6 +100,85 @@ def packed(folder: Path, how: str) -> Path:
     return path
 
 
+@pytest.mark.parametrize("above, said, row", [
+    ("# exported by hand\n# by, all, of, us\n", ", from line 3", "1,2,3"),
+    ("Report of May,,\n\n", ", from line 3", "1,2,3"), ("Report of May\n", ", from line 2", "1,2,3"),
+    ("\n\n", ", from line 3", "1,2,3"), ("", "", "1,2,3"), ("", "", "1,,"),
+])
+def test_titles_and_remarks_above_a_table_are_left_out(tmp_path, above, said, row):
+    (tmp_path / "t.csv").write_text(above + "a,#b,c\n" + f"{row}\n4,5,6\n" * 20)
+    kinds, table, how = read(tmp_path / "t.csv")
+    assert how == f"read as , separated, utf-8{said}" and [*table] == ["a", "#b", "c"] and len(table) == 40
+    assert table.a.tolist()[:2] == [1, 4] and [*kinds.values()] == ["number"] * 3
+
+
+def test_a_name_that_is_missing_leaves_the_header_where_it_is(tmp_path):
+    (tmp_path / "t.csv").write_text(",y\n" + "1,2.5\n2,3.5\n" * 20)
+    assert [*read(tmp_path / "t.csv")[0]] == ["column_1", "y"]
+
+
+def test_marks_of_missing_values_are_found_among_numbers(tmp_path):
+    rows = [f"{'--' if i % 7 == 0 else 'n.a.' if i % 11 == 0 else i / 4},{'-' if i % 2 else 'up'}" for i in range(200)]
+    (tmp_path / "t.csv").write_text("x,way\n" + "\n".join(rows) + "\n")
+    kinds, table, how = read(tmp_path / "t.csv")
+    assert kinds == {"x": "number", "way": "text"} and how == "read as , separated, utf-8, -- and n.a. for missing"
+    missing = [i % 7 == 0 or i % 11 == 0 for i in range(200)]
+    assert table.x.isna().tolist() == missing and {*table.way} == {"-", "up"} and table.x[1] == .25
+
+
+def workbook(path: Path, sheets: dict[str, list[list]]) -> None:
+    "Write a workbook of Excel: rows of numbers and text by sheet"
+    main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+    office = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+    def cell(value) -> str:
+        return f"<c><v>{value}</v></c>" if isinstance(value, (int, float)) else (
+            f'<c t="inlineStr"><is><t>{value}</t></is></c>')
+    listed = "".join(f'<sheet name="{name}" sheetId="{n}" r:id="r{n}"/>' for n, name in enumerate(sheets, 1))
+    links = "".join(f'<Relationship Id="r{n}" Type="{office}/worksheet" Target="sheet{n}.xml"/>'
+                    for n in range(1, len(sheets) + 1))
+    def relations(links: str) -> str:
+        main = "http://schemas.openxmlformats.org/package/2006/relationships"
+        return f'<Relationships xmlns="{main}">{links}</Relationships>'
+    with zipfile.ZipFile(path, "w") as book:
+        book.writestr("_rels/.rels", relations(f'<Relationship Id="r" Type="{office}/officeDocument" '
+                                               'Target="xl/workbook.xml"/>'))
+        names = f'xmlns="{main}" xmlns:r="{office}"'
+        book.writestr("xl/workbook.xml", f"<workbook {names}><sheets>{listed}</sheets></workbook>")
+        book.writestr("xl/_rels/workbook.xml.rels", relations(links))
+        for n, rows in enumerate(sheets.values(), 1):
+            written = "".join(f"<row>{''.join(map(cell, row))}</row>" for row in rows)
+            book.writestr(f"xl/sheet{n}.xml", f'<worksheet xmlns="{main}"><sheetData>{written}</sheetData></worksheet>')
+
+
+ROWS = [["a", "b", "c"], *([n, n / 2, "x"] for n in range(30))]
+
+
+@pytest.mark.parametrize("sheets, said", [
+    ({"Data": ROWS}, "Excel, the first sheet"), ({"Data": ROWS, "More": ROWS + ROWS}, "Excel, the first sheet"),
+    ({"Notes": [["of May"]], "Small": ROWS[:4], "Data": ROWS}, "Excel, sheet Data"),
+    ({"Data": [["Report of May"], [], ["by hand"], *ROWS]}, "Excel, the first sheet, from row 4"),
+    ({"Data": [[], [], *ROWS]}, "Excel, the first sheet, from row 3"),
+])
+def test_the_table_of_a_workbook_is_found(tmp_path, sheets, said):
+    workbook(tmp_path / "t.xlsx", sheets)
+    kinds, table, how = read(tmp_path / "t.xlsx")
+    assert how == f"read as {said}" and kinds == {"a": "number", "b": "number", "c": "text"}
+    assert table.b.tolist() == [n / 2 for n in range(30)]
+
+
+def test_types_of_parquet_are_kept(tmp_path):
+    import duckdb
+    values = {"t": "TIME '01:02:03'", "d": "1.25::DECIMAL(9, 2)", "b": "'\\x01'::BLOB", "l": "[1]",
+              "day": "DATE '2026-01-31'", "at": "TIMESTAMPTZ '2026-01-31 12:00:00+02'"}
+    columns = ", ".join(f"{value} AS {name}" for name, value in values.items())
+    duckdb.sql(f"COPY (SELECT {columns} FROM range(3)) TO '{tmp_path}/t.parquet'")
+    found = find_reading(tmp_path / "t.parquet")
+    kinds = {name: kind.name for name, kind in found.kinds.items()}
+    assert kinds == {"t": "duration", "d": "number", "day": "time", "at": "time"} and found.odd == ("b", "l")
+    assert (found.sample.t[0], found.sample.d[0]) == (3723, 1.25)
+    assert found.sample["at"][0] == pd.Timestamp("2026-01-31T10:00")
+
+
 @pytest.mark.parametrize("how", ["gz", "bz2", "zip", "jsonl", "json", "parquet", "folder"])
 def test_other_forms_of_the_same_table_read_alike(tmp_path, how):
     (tmp_path / "it's [1] here").mkdir()

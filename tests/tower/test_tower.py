@@ -20,7 +20,6 @@ from mlops_nb.tower.parts import drift_rows, excess
 from mlops_nb.tower.service import Service
 
 from tests.support import ROOT
-from tests.support.browser import CHROMIUM, NO_BROWSER
 from tests.support.retraining import StandIn
 
 FEATURES = [
@@ -205,16 +204,6 @@ def test_the_command_executes_the_notebook(project):
     assert done.returncode == 0, done.stderr
     path = Path(done.stdout.strip().splitlines()[-1])
     assert path.name == "index.html" and "</html>" in (ROOT / path).read_text()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if not CHROMIUM: pytest.skip(NO_BROWSER)
-    sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with sync.sync_playwright() as started:
-        one = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield one
-        one.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
