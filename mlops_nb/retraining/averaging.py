@@ -135,7 +135,7 @@ def average_with_version(
     "Average a challenger with a registered version"
     if text == NOTHING: return challenger, {}
     version, until = find_version(text), roles.get(TRAIN_END)
-    if until is None: raise _refuse("the rows have no time, so nobody knows which the champion has seen", "rows with days")
+    if until is None: raise _refuse("the rows have no time: nobody knows which the champion has seen", "rows with days")
     known = version.tags.get(TRAINED_UNTIL)
     if known is None or known > until:
         raise _refuse(f"{text} knows the days up to {known or 'an unknown day'}, the average is judged from {until} on",

@@ -49,7 +49,7 @@ def labels(classes: int) -> np.ndarray:
     return np.array(["a", "b", "c"])[np.digitize(NUMBER, np.quantile(NUMBER, np.arange(1, classes) / classes))]
 
 
-def fitted(name: str, classes: int, rows: slice, columns=("site", "load", "wind")):
+def fitted(name, classes, rows, columns=("site", "load", "wind")):
     "A pipeline of training, of some rows and columns"
     task = "classification" if classes else "regression"
     roles = {**ROLES, "task": task, "numeric": [one for one in ("load", "wind") if one in columns]}
