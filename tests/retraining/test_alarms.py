@@ -56,7 +56,8 @@ def retrainer(policy: Policy | None = None) -> StandIn:
     return StandIn(policy or Policy(retrain_on="any"), lambda breach, window: dict(status="Completed"), days)
 
 
-@pytest.mark.parametrize("words", [("--feature", "temp"), ()])
+@pytest.mark.parametrize("words", [("--feature", "temp"), (), ("--signal", "inputs"), ("--metric", "psi"),
+                                   ("--signal", "inputs", "--feature", "temp", "--metric", "psi")])
 def test_what_is_silenced_retrains_nothing_until_its_end(root, words):
     made = ask("silence", "delay", *words, "--until", "2026-12-10", "--at", "2026-12-01", *WHY)
     assert (made["monitor"], made["until"], made["by"]) == ("delay", "2026-12-10T00:00:00+00:00", "Ann")
@@ -74,6 +75,22 @@ def test_another_feature_and_another_monitor_are_heard(root):
     [event] = handle(root, breach_event(breach(4, monitor="other")), retrainer(Policy(retrain_on="any", cooldown_days=0,
                                                                                     daily_budget=9)), NOW)
     assert event["reason"].startswith("breach of data_drift")
+
+
+def test_one_signal_of_a_feature_is_silenced_and_the_other_is_heard(root):
+    both = breach(2)
+    both["signals"]["quality"] = dict(type="data_quality", alert=True, verdict="breach", rows=[
+        dict(feature="temp", metric="null_value_rate", value=0.3, azure_threshold=0.2, breach=True)])
+    emit(root, breach_event(both))
+    days = ("--until", "2026-12-10", "--at", "2026-12-01")
+    ask("silence", "delay", "--signal", "quality", "--feature", "temp", *days, *WHY)
+    assert "delay quality temp" in run("silences", "--all")[1]
+    [event] = handle(root, breach_event(both), retrainer(), NOW)
+    assert event["action"] == "retrain" and event["reason"] == "breach of data_drift"
+    del both["signals"]["inputs"]
+    often = Policy(retrain_on="any", cooldown_days=0, daily_budget=9)
+    [event] = handle(root, breach_event(both), retrainer(often), NOW)
+    assert event["action"] == "none" and event["reason"].startswith("silenced until 2026-12-10 by Ann")
 
 
 def test_a_silence_that_is_ended_early_is_over(root):
@@ -98,6 +115,8 @@ def test_the_list_says_what_holds_who_asked_and_until_when(root):
 @pytest.mark.parametrize("words, said", [
     (("dely", "--until", "2099-01-01", *WHY), "there is no monitor 'dely'; did you mean delay?"),
     (("delay", "--feature", "tmp", "--until", "2099-01-01", *WHY), "no feature of delay 'tmp'; did you mean temp?"),
+    (("delay", "--signal", "input", "--until", "2099-01-01", *WHY), "no signal of delay 'input'; did you mean inputs?"),
+    (("delay", "--metric", "pis", "--until", "2099-01-01", *WHY), "no metric of delay 'pis'; did you mean psi?"),
     (("delay", "--until", "2020-01-01", *WHY), "which is in the past"),
     (("delay", "--until", "soon", *WHY), "'soon' is not a time"),
     (("delay", "--until", "2099-01-01", "--by", "Ann", "--reason", " "), "--reason is empty"),
@@ -125,10 +144,10 @@ def test_an_acknowledgement_is_shown_and_changes_no_decision(root):
 def test_an_event_that_only_looks_like_a_silence_silences_nothing(root):
     whole = note_event(SILENCED, "monitors/delay", NOW, monitor="delay", feature=None, until="2099-01-01", by="A",
                        reason="b")
-    for key, value in (("until", 7), ("monitor", None), ("by", "  "), ("until", "noon")):
+    for key, value in (("until", 7), ("monitor", None), ("by", "  "), ("until", "noon"), ("signal", 3)):
         receive(root, whole | dict(id=f"{key}{value}", data=whole["data"] | {key: value}))
     receive(root, whole | dict(id="x", data=[1]))
-    assert list_silences(root) == [] and len(list_events(root)) == 6
+    assert list_silences(root) == [] and len(list_events(root)) == 7
     [event] = handle(root, breach_event(breach(2)), retrainer(), NOW)
     assert event["action"] == "retrain"
 
