@@ -18,7 +18,7 @@ from ..models import registry, saving
 from ..models.registry import Version
 
 # %% ../../nbs/api/retraining/07_averaging.ipynb #4f1a1324
-NEWEST, MOST = "challenger", 4    # The part that is fitted anew, and parts at most
+NEWEST, MOST = "challenger", 4    # The part that is fitted again, and parts at most
 
 def _cut(
     parts: Mapping[str, tuple[Any, float]],     # Model and share by name, the newest first
