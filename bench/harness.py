@@ -79,7 +79,8 @@ def spawn(
     env: dict | None = None,  # Added to the environment
     codes: tuple = (0,),  # Exit codes that are right
     timeout: float = 300,  # Seconds
-) -> dict[str, float]:  # `cpu` and `wall` in seconds, `rss` in megabytes
+    tree: bool = False,  # Measure the memory of all its processes together, too
+) -> dict[str, float]:  # `cpu` and `wall` in seconds, `rss` and `tree` in megabytes
     "Run a command and measure it together with the processes that it started and waited for"
     # or every import compiles anew
     settings = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
@@ -94,7 +95,8 @@ def spawn(
             stderr=output,
             start_new_session=True,
         )
-        usage = _wait(process, start + timeout)
+        peak: list[float] = [0.0]
+        usage = _wait(process, start + timeout, peak if tree else None)
         wall = time.perf_counter() - start
         if process.returncode not in codes:
             output.seek(0)
@@ -102,15 +104,32 @@ def spawn(
                 f"{Path(str(argv[0])).name} ended with {process.returncode}: "
                 f"{output.read().decode(errors='replace')[-600:].strip()}"
             )
-    return {"cpu": usage.ru_utime + usage.ru_stime, "wall": wall, "rss": usage.ru_maxrss / 1024}
+    measured = {"cpu": usage.ru_utime + usage.ru_stime, "wall": wall, "rss": usage.ru_maxrss / 1024}
+    return {**measured, "tree": peak[0]} if tree else measured
 
 
-def _wait(process: subprocess.Popen, deadline: float):
-    "Wait for a process, and kill its session when it takes too long; what it used"
+def tree_memory(pid: int) -> float:
+    "Memory of a process and all below it, MB: pages that several share count once (Linux)"
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try: children.setdefault(int(stat.read_text().rpartition(")")[2].split()[1]), []).append(int(stat.parent.name))
+        except OSError: continue  # it has just ended
+    total, left = 0.0, [pid]
+    while left:
+        left += children.get(one := left.pop(), [])
+        try: lines = Path(f"/proc/{one}/smaps_rollup").read_text().splitlines()
+        except OSError: continue
+        total += sum(int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:"))
+    return total
+
+
+def _wait(process: subprocess.Popen, deadline: float, peak: list[float] | None = None):
+    "Wait for a process, and kill its session when it takes too long; what it used, and in `peak` the largest memory"
     try:
         while not (found := os.wait4(process.pid, os.WNOHANG))[0]:
             if time.perf_counter() > deadline: os.killpg(process.pid, 9)
-            time.sleep(0.002)
+            if peak: peak[0] = max(peak[0], tree_memory(process.pid))
+            time.sleep(0.1 if peak else 0.002)
     except BaseException:   # Ctrl-C ends what was started too: it lives in a session of its own
         os.killpg(process.pid, 9)
         raise

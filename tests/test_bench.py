@@ -1,6 +1,7 @@
 "What `make bench` says at its end, and what it keeps of earlier versions"
 import importlib.util
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -47,3 +48,17 @@ def test_results_that_do_not_say_their_version_are_replaced(harness, tmp_path):
 def test_the_recorded_results_can_be_reported(harness):
     targets = harness.by_version()
     assert len(targets) > 40 and harness.report(targets).endswith(f" of {len(targets)} targets met")
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="only Linux counts shared pages apart")
+def test_the_memory_of_a_tree_of_processes_has_all_of_them_and_shared_pages_once(harness):
+    "A process fills 64 MB, forks a child that shares them, and the child fills 64 MB of its own"
+    script = ("import os, sys\nshared = bytearray(b'x') * 2**26\nup, told = os.pipe()\n"
+              "if not os.fork():\n    own = bytearray(b'y') * 2**26\n    os.write(told, b'.')\n    sys.stdin.read()\n"
+              "else:\n    os.read(up, 1)\n    print('ready', flush=True)\n    os.wait()\n")
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", script], **pipes) as process:
+        assert process.stdout.readline() == b"ready\n"
+        found = harness.tree_memory(process.pid)
+        process.stdin.close()
+    assert 128 <= found < 128 + 60

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['GRAPH', 'StepResults', 'StepDescription', 'JobDescription', 'Jobs', 'RemoteJobs', 'Assets', 'Schedules', 'dump',
-           'print_plans', 'print_columns', 'describe_intention', 'elapsed', 'executed_notebooks', 'relative_to_cwd',
-           'status_line', 'report_job', 'list_notebooks', 'describe_failure', 'describe_jobs', 'describe_job',
-           'list_jobs', 'job_line', 'show_job', 'step_lines', 'step_note', 'outline_steps', 'chart_steps', 'keep_graph',
-           'draw_job', 'print_log', 'print_going_on', 'print_ended']
+           'print_plans', 'print_columns', 'describe_intention', 'elapsed', 'executed_notebooks', 'status_line',
+           'report_job', 'list_notebooks', 'describe_failure', 'describe_jobs', 'describe_job', 'list_jobs', 'job_line',
+           'show_job', 'step_lines', 'step_note', 'outline_steps', 'chart_steps', 'keep_graph', 'draw_job', 'print_log',
+           'print_going_on', 'print_ended']
 
 # %% ../../nbs/api/jobs/11_report.ipynb #b4e52f01
 import json
@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NotRequired, Protocol, TypedDict
 
+from ..files import relative_to_cwd
 from .plan import LookupResult, Plan
 from .progress import MARKS, format_duration
 from ..notebooks.charts import chart_graph, outline_graph
@@ -131,11 +132,6 @@ def executed_notebooks(
         pages = sorted(folder.glob("*.html")) or sorted(folder.glob("*.ipynb"))
         if pages: notebooks[name] = pages[0]
     return notebooks
-
-# %% ../../nbs/api/jobs/11_report.ipynb #6700a728
-def relative_to_cwd(path: Path) -> Path:
-    "A path relative to the current folder where it is below it"
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 # %% ../../nbs/api/jobs/11_report.ipynb #f00a4f8e
 def status_line(status: str, id: str, steps: int, reused: int) -> str:

@@ -65,7 +65,7 @@ def gallery(keep_last: bool) -> None:
     It runs the whole life of the model (mlops-nb loop). It keeps the executed notebooks and the model card of the
     first model and of the last challenger, the report of the last release, and the control tower.
     """
-    from mlops_nb.jobs.report import relative_to_cwd
+    from mlops_nb.files import relative_to_cwd
     from mlops_nb.site.keep import keep_example
     project = find_project()
     if not keep_last: run_example(project, partial(click.echo, err=True))
