@@ -350,7 +350,8 @@ def lines_chart(
 ) -> Markup:
     "Draw several measures over time, with their legend"
     known = [value for values in series.values() for value in values if value is not None]
-    ticks, xs = nice_ticks(0, max(known, default=0) or 1, 3), column_centres(len(columns))
+    highest = max(known, default=0) or (0.01 if "%" in form else 1)     # where nothing failed, 100 % is no scale
+    ticks, xs = nice_ticks(0, highest, 3), column_centres(len(columns))
     shapes, dots = [], []
     for number, (name, values) in enumerate(series.items()):
         ys = positions(values, ticks[0], ticks[-1])

@@ -4,6 +4,7 @@ import math
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,11 +13,11 @@ import pytest
 from mlops_nb.monitors.silences import Silence
 from mlops_nb.retraining.events import breach_event, handle
 from mlops_nb.retraining.notes import Acknowledgement
-from mlops_nb.retraining.policy import Policy
+from mlops_nb.retraining.policy import CAUSES, Policy
 from mlops_nb.serving.endpoints import Deployment, Endpoint
 from mlops_nb.tower.facts import Facts, collect_facts
 from mlops_nb.tower.page import build_page
-from mlops_nb.tower.parts import drift_rows, excess, headline
+from mlops_nb.tower.parts import LEADS, drift_part, drift_rows, excess, headline
 from mlops_nb.tower.service import Service
 
 from tests.support import ROOT
@@ -197,6 +198,18 @@ def test_a_feature_that_breaches_most_stands_first(found):
     rows = drift_rows(found["results"])
     assert list(rows)[0] in ("temp", "dewp") and len(rows) == len(FEATURES)
     assert excess(dict(value=None, breach=True, metric="", null_threshold=None, azure_threshold=None)) > 1
+
+
+def test_what_drift_leads_to_is_said_as_the_policy_has_it(found):
+    def leads(cause: str) -> str:
+        facts = found.copy()
+        facts["policy"] = replace(found["policy"], retrain_on=cause)
+        part = drift_part(facts)
+        assert part
+        return part.leads
+    assert {*LEADS} == {*CAUSES}
+    assert {cause for cause in CAUSES if leads(cause).startswith("Drift retrains")} == {"any"}
+    assert "an estimated harm" in leads("harm") and "an estimated harm" not in leads("performance")
 
 
 def test_the_command_executes_the_notebook(project):
