@@ -1,6 +1,6 @@
 """Does the loss that is expected without outcomes point the right way? Eight models of a year of flights, week by week.
 
-    .venv/bin/python bench/bench_estimated_harm.py [--every 5]
+    .venv/bin/python bench/bench_estimated_harm.py [--every 1]
 
 At the end of each month from April to November 2013 a model that was judged on this month is fitted again and
 released. It is asked about each of the eight weeks after that: what loss do its predictions promise, and what
@@ -26,7 +26,9 @@ from mlops_nb.training.prepare import column_roles, features, settle, split
 ENDS = [f"2013-{month:02d}-01" for month in range(4, 13)]
 ANSWERS = performance.Answers("probability", ("p",), ("0.0", "1.0"))
 UNITS = {"slope": "slope of the loss on its promise, median", "released": "models of eight that get an estimate",
-         "weeks": "release-weeks", "entropy": "entropy: right direction %", "levels": "levels: right direction %",
+         "weeks": "release-weeks", "entropy": "entropy: right direction %",
+         "entropy low": "low, 5 %", "entropy high": "high, 95 %",
+         "levels": "levels: right direction %",
          "order": "entropy: rank correlation", "order levels": "levels: rank correlation",
          "error": "entropy: mean absolute error", "error levels": "levels: mean absolute error",
          "covered": "loss within the band %", "harm": "weeks called harm", "right": "of these right"}
@@ -108,8 +110,17 @@ def study(name: str, table: pd.DataFrame) -> dict:
         slope, found = release(con, models[begin], models[end], month, [part for part in parts if len(part) > 100])
         slopes.append(slope)
         least, most = performance.FOLLOWS
-        weeks += [dict(one, released=least < slope < most) for one in found]
+        weeks += [dict(one, released=least < slope < most, end=end) for one in found]
     return figures(pd.DataFrame(weeks), slopes)
+
+
+def resampled(right: pd.Series, end: pd.Series, draws: int = 2000) -> dict:
+    "The 90 % interval of a share in percent; neighbouring releases share weeks, so two are drawn together"
+    sums = right.groupby(end).agg(["sum", "count"]).to_numpy()
+    starts = np.random.default_rng(0).integers(0, len(sums), (draws, len(sums) // 2))
+    drawn = sums[np.stack([starts, (starts + 1) % len(sums)], -1)].sum((1, 2))
+    low, high = np.quantile(100 * drawn[:, 0] / drawn[:, 1], [0.05, 0.95])
+    return {"entropy low": float(low), "entropy high": float(high)}
 
 
 def figures(weeks: pd.DataFrame, slopes: list[float]) -> dict:
@@ -120,6 +131,7 @@ def figures(weeks: pd.DataFrame, slopes: list[float]) -> dict:
     harm = (weeks.low > 0) & weeks.released
     return {"slope": float(np.median(slopes)), "released": sum(least < slope < most for slope in slopes),
             "weeks": len(weeks), "entropy": right("entropy"), "levels": right("levels"),
+            **resampled((weeks.entropy - weeks.baseline) * change > 0, weeks.end),
             "order": float(weeks.entropy.corr(weeks.loss, "spearman")),
             "order levels": float(weeks.levels.corr(weeks.loss, "spearman")),
             "error": float((weeks.entropy - weeks.loss).abs().mean()),
@@ -129,7 +141,7 @@ def figures(weeks: pd.DataFrame, slopes: list[float]) -> dict:
 
 def main():
     given = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    given.add_argument("--every", type=int, default=5)
+    given.add_argument("--every", type=int, default=1)
     every = given.parse_args().every
     table = flights(every)
     result = Result("estimated_harm", "The loss that is expected without outcomes, and what happened", units=UNITS)
@@ -142,8 +154,10 @@ def main():
     sure = result.rows["boosted trees, three times as sure"]
     result.target("three times as sure: models that get an estimate all the same", sure["released"]["median"], 0)
     result.notes.append(
-        f"Every {every}. flight of 2013. A direction is that of the week's loss against the month that judged it; a "
-        "coin is right in 50 %. Weeks of one release overlap with those of the next, so they count for fewer.")
+        f"{'All flights' if every == 1 else f'Every {every}. flight'} of 2013. A direction is that of the week's loss "
+        "against the month that judged it; a coin is right in 50 %. The interval is of 2,000 resamples of the eight "
+        "releases, two neighbours at a time, whose weeks overlap. An audit with code of its own found 92 % "
+        "of 60 release-weeks.")
     result.write()
 
 

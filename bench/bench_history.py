@@ -1,4 +1,5 @@
-"""What a year of history costs at its end: the control tower, `mlops-nb jobs`, a week of collected data"""
+"""What a year of history costs at its end: the control tower, `mlops-nb jobs`, a week of collected data, a look at
+what is new in the log of requests"""
 import json
 import shutil
 import sqlite3
@@ -14,12 +15,14 @@ from pathlib import Path
 from harness import HOME, PYTHON, ROOT, Result, rounds, spawn, versions
 
 from mlops_nb.monitors.collected import files_between
+from mlops_nb.serving.collection import Journal, iter_served
 from mlops_nb.workspace.mlflow_store import create_store, tracking_uri
 from mlops_nb.workspace.workspace import Workspace
 
 COMMAND = PYTHON.with_name("mlops-nb")
 START, YEAR = datetime(2025, 1, 1, tzinfo=UTC), 8760
 COLLECTED = Path(".mlops/collected/flights/blue/model_inputs")
+SERVED = Path(".mlops/endpoints/flights/served")
 FEATURES = [f"feature_{number}" for number in range(20)]
 
 
@@ -88,7 +91,17 @@ def make_collected(root: Path, hours: int) -> None:
         (place/"one.jsonl").write_text("{}\n")
 
 
-MAKERS = {"results": make_results, "jobs": make_jobs, "collected": make_collected}
+def make_served(root: Path, hours: int) -> None:
+    "One request for each hour, as the host of an endpoint writes them down"
+    journal = Journal(root/SERVED)
+    for hour in range(hours):
+        time = START + timedelta(hours=hour)
+        line = {"served": f"{time:%Y-%m-%dT%H:%M:%SZ}", "request_id": str(hour)}
+        journal.append(time, (json.dumps(line) + "\n").encode())
+    journal.close()
+
+
+MAKERS = {"results": make_results, "jobs": make_jobs, "collected": make_collected, "served": make_served}
 
 
 def make(kind: str, size: int) -> Path:
@@ -113,6 +126,16 @@ def week(folder: Path, hours: int) -> dict[str, float]:
     return {"cpu": (time.process_time() - began) / 20}
 
 
+def look(folder: Path, hours: int) -> dict[str, float]:
+    "Read the requests since the last hour, by the cursor that the tower and a canary have, twenty times"
+    *_, before, _ = [event["cursor"] for event in iter_served(folder, START + timedelta(hours=hours - 3))]
+    cursor = f"{before.rpartition('=')[0]}={hours - 1}:{before.rpartition(':')[2]}"
+    began = time.process_time()
+    for _ in range(20): found = [*iter_served(folder, cursor)]
+    assert [event["request_id"] for event in found] == [str(hours - 1)], "only the last hour is new"
+    return {"cpu": (time.process_time() - began) / 20}
+
+
 def main():
     result = Result("history", "What a year of history costs", versions=versions(PYTHON, "mlops-nb"),
                     units={"cpu": "CPU s", "rss": "largest process MB", "page": "pages, MB"})
@@ -127,6 +150,9 @@ def main():
     for hours in (200, YEAR):
         folder = make("collected", hours)/COLLECTED
         candidates[f"files of seven days of {hours:,} hours"] = partial(week, folder, hours)
+    for hours in (200, YEAR):
+        folder = make("served", hours)/SERVED
+        candidates[f"a look at new requests after {hours:,} hours"] = partial(look, folder, hours)
     result.add(rounds(candidates, count=3))
     year = result.rows[f"control tower, {YEAR:,} hourly results"]
     result.target("control tower after a year of hours, CPU", year["cpu"]["median"], 1, " s")
@@ -137,6 +163,8 @@ def main():
         result.target(f"mlops-nb jobs --limit {limit} of 10,000 jobs, CPU", row["cpu"]["median"], 0.3, " s")
     few, many = (result.rows[f"files of seven days of {hours:,} hours"]["cpu"]["median"] for hours in (200, YEAR))
     result.target("files of seven days of a year, times those of 200 hours", many / few, 1.5)
+    new = result.rows[f"a look at new requests after {YEAR:,} hours"]
+    result.target("a look at new requests after a year, CPU", 1000 * new["cpu"]["median"], 30, " ms")
     result.write()
 
 

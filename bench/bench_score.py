@@ -4,14 +4,27 @@
 
 Two models as training makes them, of two columns of text, three of numbers and one of booleans, behind `run` of
 `mlops_nb/deployment/score.py`. The CPU of a request is that of a process that answers them all, less that of one
-that answers a single one. What is around the script in a worker, gunicorn and Azure's server, is not in it.
+that answers a single one. The rows of the whole worker count gunicorn and Azure's server, too: the worker of the
+endpoint host on a socket, one caller, and the CPU of its processes between the first request and the last.
 """
 import argparse
+import contextlib
+import http.client
+import json
+import os
 import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 
-from harness import HOME, PYTHON, Result, rounds, spawn, versions
+from harness import HOME, PYTHON, ROOT, Result, rounds, spawn, versions
 
 FOLDER = HOME/"score"
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # as the endpoint host starts a worker
 MODEL = """
 import sys
 import numpy as np, pandas as pd
@@ -43,6 +56,71 @@ for i in range(count):
     row["wet"] = i % 2 == 0
     score.run(json.dumps([row]))
 """
+ENTRY = """
+from mlops_nb.deployment import score
+run = score.run
+def init():
+    score.init()
+    if {table}: score.FEW = None
+    else: assert score.FEW
+"""
+
+
+def body(i: int) -> str:
+    "A request of one row, as REQUESTS has it"
+    row = {"site": "abc"[i % 3], "tail": f"N{i % 110}", "hour": i % 24 + 0.5, "size": 0.25, "wind": -0.5}
+    return json.dumps([{**row, "wet": i % 2 == 0}])
+
+
+def ask(path: str, data: str) -> None:
+    "Put a request to a worker's socket"
+    link = http.client.HTTPConnection("worker")
+    link.sock = socket.socket(socket.AF_UNIX)
+    with contextlib.closing(link):
+        link.sock.connect(path)
+        link.request("POST", "/score", data, {"Content-Type": "application/json"})
+        answer = link.getresponse()
+        said = answer.read()
+        if answer.status != 200 or b"probability" not in said: raise SystemExit(f"{answer.status}: {said!r}")
+
+
+@contextlib.contextmanager
+def worker(folder: Path, way: str) -> Iterator[tuple[int, str]]:
+    "A worker as the endpoint host starts it: its process and its socket, once it answers"
+    (folder/"entry.py").write_text(ENTRY.format(table=way == "table"))
+    variables = {"AML_APP_ROOT": str(folder), "AZUREML_ENTRY_SCRIPT": "entry.py", "AZUREML_MODEL_DIR": str(folder),
+                 "MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONPATH": str(ROOT), **ONE_THREAD}
+    with tempfile.TemporaryDirectory() as place, open(folder/"worker.log", "w") as log:
+        path, (reading, alive) = f"{place}/socket", os.pipe()
+        process = subprocess.Popen([PYTHON, ROOT/"mlops_nb/serving/worker.py", "--socket", path, "--alive",
+                                    str(reading)], pass_fds=(reading,), env={**os.environ, **variables}, stdout=log,
+                                   stderr=log, cwd=folder)
+        try:
+            while True:
+                try: ask(path, body(0))
+                except OSError:
+                    if process.poll() is not None: raise SystemExit((folder/"worker.log").read_text()) from None
+                    time.sleep(0.1)
+                else: break
+            yield process.pid, path
+        finally:
+            for end in (reading, alive): os.close(end)  # which ends it
+            process.wait()
+
+
+def used(pid: int) -> float:
+    "CPU seconds of a process and its children until now"
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    stats = [Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split() for one in (pid, *children)]
+    return sum(int(stat[11]) + int(stat[12]) for stat in stats) / os.sysconf("SC_CLK_TCK")
+
+
+def measure_worker(folder: Path, way: str, requests: int) -> dict[str, float]:
+    "CPU of a request in the whole worker"
+    with worker(folder, way) as (pid, path):
+        before = used(pid)
+        for i in range(requests): ask(path, body(i))
+        return {"ms": (used(pid) - before) / requests * 1000}
 
 
 def contestants(requests: int) -> dict:
@@ -55,9 +133,12 @@ def contestants(requests: int) -> dict:
         spawn([PYTHON, "-c", MODEL, estimator, folder])
         for way in ("table", "mlops-nb"):
             def measure(folder=folder, way=way):
-                many, one = (spawn([PYTHON, "-c", REQUESTS, folder.parent, n, way])["cpu"] for n in (requests, 1))
+                script = [PYTHON, "-c", REQUESTS, folder.parent]
+                many, one = (spawn([*script, n, way], env=ONE_THREAD)["cpu"] for n in (requests, 1))
                 return {"ms": (many - one) / (requests - 1) * 1000}
             found[f"{name}, {way}"] = measure
+        for way in ("table", "mlops-nb"):
+            found[f"{name}, {way}, whole worker"] = partial(measure_worker, folder.parent, way, requests)
     return found
 
 
@@ -72,6 +153,8 @@ def main():
     for name in ("trees", "linear"):
         ours, table = (result.rows[f"{name}, {way}"]["ms"]["median"] for way in ("mlops-nb", "table"))
         result.target(f"CPU of a request, times that with a table: {name}", ours / table, 0.5)
+        ours, table = (result.rows[f"{name}, {way}, whole worker"]["ms"]["median"] for way in ("mlops-nb", "table"))
+        result.target(f"CPU of the whole worker a request, times that with a table: {name}", ours / table, 0.5)
     result.notes.append("tests/models/test_few_rows.py shows that the answers are those of the pipeline, to 1e-12.")
     result.write()
 

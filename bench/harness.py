@@ -18,11 +18,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -34,7 +31,7 @@ ROOT = BENCH.parent
 HOME = ROOT/".bench"  # environments of the peers, and their working folders
 RESULTS = BENCH/"results"
 PYTHON = ROOT/".venv"/"bin"/"python"
-UNITS = {"cpu": "CPU s", "wall": "wall s", "rss": "largest process MB", "tree": "all processes MB"}
+UNITS = {"cpu": "CPU s", "wall": "wall s", "rss": "largest process MB"}
 
 
 class Missing(Exception):
@@ -82,24 +79,24 @@ def spawn(
     env: dict | None = None,  # Added to the environment
     codes: tuple = (0,),  # Exit codes that are right
     timeout: float = 300,  # Seconds
-    tree: bool = False,  # Measure the memory of all its processes together, of those that outlive it as well
+    tree: bool = False,  # Measure the memory of all its processes together, too
 ) -> dict[str, float]:  # `cpu` and `wall` in seconds, `rss` and `tree` in megabytes
     "Run a command and measure it together with the processes that it started and waited for"
     # or every import compiles anew
     settings = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
-    mark = {"MLOPS_NB_BENCH": uuid.uuid4().hex} if tree else {}
-    with tempfile.TemporaryFile() as output, watch_tree(mark) as peak:
+    with tempfile.TemporaryFile() as output:
         start = time.perf_counter()
         process = subprocess.Popen(
             [str(word) for word in argv],
             cwd=cwd,
-            env={**settings, **(env or {}), **mark},
+            env={**settings, **(env or {})},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             start_new_session=True,
         )
-        usage = _wait(process, start + timeout)
+        peak: list[float] = [0.0]
+        usage = _wait(process, start + timeout, peak if tree else None)
         wall = time.perf_counter() - start
         if process.returncode not in codes:
             output.seek(0)
@@ -107,48 +104,32 @@ def spawn(
                 f"{Path(str(argv[0])).name} ended with {process.returncode}: "
                 f"{output.read().decode(errors='replace')[-600:].strip()}"
             )
-    found = {"cpu": usage.ru_utime + usage.ru_stime, "wall": wall, "rss": usage.ru_maxrss / 1024}
-    return found | ({"tree": max(peak)} if tree else {})
+    measured = {"cpu": usage.ru_utime + usage.ru_stime, "wall": wall, "rss": usage.ru_maxrss / 1024}
+    return {**measured, "tree": peak[0]} if tree else measured
 
 
-def tree_memory(
-    mark: bytes,  # In the environment of each process
-) -> float:  # Megabytes; a page that two processes share counts once
-    "Add up the memory of processes that were started with a mark"
-    total = 0.0
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if mark not in (process / "environ").read_bytes(): continue
-            lines = (process / "smaps_rollup").read_text().splitlines()
-        except OSError: continue    # It has ended, or belongs to another user
-        total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+def tree_memory(pid: int) -> float:
+    "Memory of a process and all below it, MB: pages that several share count once (Linux)"
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try: children.setdefault(int(stat.read_text().rpartition(")")[2].split()[1]), []).append(int(stat.parent.name))
+        except OSError: continue  # it has just ended
+    total, left = 0.0, [pid]
+    while left:
+        left += children.get(one := left.pop(), [])
+        try: lines = Path(f"/proc/{one}/smaps_rollup").read_text().splitlines()
+        except OSError: continue
+        total += sum(int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:"))
     return total
 
 
-@contextmanager
-def watch_tree(
-    mark: dict[str, str],  # A name and its value; empty: nothing is watched
-) -> Iterator[list[float]]:  # Megabytes, five times a second; on Linux
-    "Watch the memory of all processes with a mark"
-    found, ended = [0.0], threading.Event()
-
-    def watch() -> None:
-        while not ended.wait(0.2): found.append(tree_memory("=".join(*mark.items()).encode()))
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    if mark: watcher.start()
-    try: yield found
-    finally:
-        ended.set()
-        if mark: watcher.join()
-
-
-def _wait(process: subprocess.Popen, deadline: float):
-    "Wait for a process, and kill its session when it takes too long; what it used"
+def _wait(process: subprocess.Popen, deadline: float, peak: list[float] | None = None):
+    "Wait for a process, and kill its session when it takes too long; what it used, and in `peak` the largest memory"
     try:
         while not (found := os.wait4(process.pid, os.WNOHANG))[0]:
             if time.perf_counter() > deadline: os.killpg(process.pid, 9)
-            time.sleep(0.002)
+            if peak: peak[0] = max(peak[0], tree_memory(process.pid))
+            time.sleep(0.1 if peak else 0.002)
     except BaseException:   # Ctrl-C ends what was started too: it lives in a session of its own
         os.killpg(process.pid, 9)
         raise

@@ -1,7 +1,6 @@
 "What `make bench` says at its end, and what it keeps of earlier versions"
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -51,13 +50,15 @@ def test_the_recorded_results_can_be_reported(harness):
     assert len(targets) > 40 and harness.report(targets).endswith(f" of {len(targets)} targets met")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the memory of processes is read from /proc")
-def test_the_memory_of_a_tree_is_that_of_all_its_processes(harness):
-    held = "import sys; held = b'x' * 60_000_000; print('ready', flush=True); sys.stdin.read()"
-    words = [sys.executable, "-c", f"import subprocess, sys; subprocess.run([sys.executable, '-c', {held!r}])"]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                          env={**os.environ, "MARK_OF_A_TREE": "one"}) as process:
-        assert process.stdout.readline() == "ready\n"
-        assert 60 < harness.tree_memory(b"MARK_OF_A_TREE=one") < 200
-        assert harness.tree_memory(b"MARK_OF_A_TREE=other") == 0
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="only Linux counts shared pages apart")
+def test_the_memory_of_a_tree_of_processes_has_all_of_them_and_shared_pages_once(harness):
+    "A process fills 64 MB, forks a child that shares them, and the child fills 64 MB of its own"
+    script = ("import os, sys\nshared = bytearray(b'x') * 2**26\nup, told = os.pipe()\n"
+              "if not os.fork():\n    own = bytearray(b'y') * 2**26\n    os.write(told, b'.')\n    sys.stdin.read()\n"
+              "else:\n    os.read(up, 1)\n    print('ready', flush=True)\n    os.wait()\n")
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", script], **pipes) as process:
+        assert process.stdout.readline() == b"ready\n"
+        found = harness.tree_memory(process.pid)
         process.stdin.close()
+    assert 128 <= found < 128 + 60

@@ -47,31 +47,35 @@ def format_silence(
     "Write a silence in one line"
     state = "holds" if silence.is_active(now) else "over"
     if silence.ended: state = f"ended by {silence.ended.by}: {silence.ended.reason}"
-    what = silence.monitor + (f" {silence.feature}" if silence.feature else "")
-    return f"{silence.id[:12]}  {what:<30}  {silence}  ({state})"
+    return f"{silence.id[:12]}  {silence.subject:<30}  {silence}  ({state})"
 
 # %% ../../nbs/api/cli/14_alarms.ipynb #cf65e7ac
 @click.command()
 @click.argument("monitor")
-@click.option("--feature", metavar="NAME", help="Silence this feature only; all alarms of the monitor by default.")
+@click.option("--signal", metavar="NAME", help="Silence this signal only; all alarms of the monitor by default.")
+@click.option("--feature", metavar="NAME", help="Silence this feature only.")
+@click.option("--metric", metavar="NAME", help="Silence this measure only, for instance null_value_rate.")
 @click.option("--until", required=True, metavar="TIME",
               help="When it ends, not included: 2026-12-10 or 2026-12-10T06:00:00Z.")
 @said_options
-def silence(monitor: str, feature: str | None, until: str, by: str, reason: str, at: str | None, on: str | None,
-            as_json: bool) -> None:
+def silence(monitor: str, signal: str | None, feature: str | None, metric: str | None, until: str, by: str,
+            reason: str, at: str | None, on: str | None, as_json: bool) -> None:
     """Stop the alarms of MONITOR until a time. It still measures, and nothing is retrained.
 
     \b
     mlops-nb silence flight-delay --feature temp --until 2099-12-10 --by Ann --reason "the sensor is repaired"
+    mlops-nb silence flight-delay --signal data_drift --feature temp --until 2099-12-10 --by Ann --reason "summer"
     mlops-nb silence flight-delay --until 2099-12-10 --by Ann --reason "we move the data center" --on production
 
-    MONITOR is the `name` in the monitor's YAML file. Results keep what was found, with the words of the silence.
+    MONITOR is the `name` in the monitor's YAML file, and signals have their names there. Several options narrow it
+    together. Results keep what was found, with the words of the silence.
     """
     from mlops_nb.monitors.windows import utc
     from mlops_nb.retraining import alarms
     project, now = find_project(), read_moment(at)
     with open_ledger(on, project) as ledger:
-        found = alarms.silence(project, ledger.folder, monitor, feature, utc(until), now, by, reason)
+        scope = alarms.Scope(monitor, signal, feature, metric)
+        found = alarms.silence(project, ledger.folder, scope, utc(until), now, by, reason)
     print_result(asdict(found), format_silence(found, now), as_json)
 
 # %% ../../nbs/api/cli/14_alarms.ipynb #c0be7398

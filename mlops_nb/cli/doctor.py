@@ -65,7 +65,8 @@ def check_packages(project: Project) -> Finding:
     wanted = pinned_versions(lock.read_text(encoding="utf-8"))
     differ, rest = missing_or_other(wanted), set()
     if differ and part.is_file(): rest = wanted.keys() - pinned_versions(part.read_text(encoding="utf-8"))
-    if rest and all(differ.get(name) == "not installed" for name in rest):
+    tools = rest - {"pip"}   # python -m venv brings a pip of its own
+    if tools and all(differ.get(name) == "not installed" for name in tools):
         lock, differ = part, {name: found for name, found in differ.items() if name not in rest}
     wrong = [f"{name} {found} instead of {wanted[name]}" for name, found in differ.items()]
     text = f"{len(wanted) - (len(rest) if lock == part else 0)} as in {lock.name}"

@@ -4,10 +4,9 @@
 
 # %% auto #0
 __all__ = ['format_event', 'events', 'events_list', 'read_payload', 'handle', 'find_remote_champion', 'refresh', 'pull', 'watch',
-           'link_workspace', 'find_projects', 'tower']
+           'find_places', 'find_projects', 'tower', 'print_facts']
 
 # %% ../../nbs/api/cli/07_events.ipynb #deb7fdcf
-import shutil
 import sys
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mlops_nb.cli.options import (
+    WORKSPACE,
     find_project,
     find_remote,
     json_option,
@@ -193,11 +193,15 @@ def watch(every: float, no_tower: bool) -> None:
     sys.exit(run_schedules(root, every, not no_tower, click.echo, partial(find_killed, root)))
 
 # %% ../../nbs/api/cli/07_events.ipynb #f039c48a
-def link_workspace(on: str, folder: Path) -> None:
-    "Bring what the tower shows of a workspace: releases beside the events; the monitors' results are of this machine"
-    from mlops_nb.project import Project
-    Project(folder).releases.symlink_to(Project(find_remote(on).releases.records()).releases)
-    shutil.copyfile(find_project().root / "settings.ini", folder / "settings.ini")
+def find_places(
+    on: tuple[str, ...],    # Workspaces of settings.ini
+    folders: tuple[Path, ...],      # Of other projects
+) -> list[Path]:                    # What the tower shows, in this order
+    "Bring the workspaces that are asked for; without one, this machine comes first"
+    project, others = find_project(), find_projects(folders)
+    if not on: return [project.root, *others]   # the facts are read by another process, which imports what that needs
+    from mlops_nb.tower.workspaces import bring_workspace
+    return [*(bring_workspace(project, find_remote(one)) for one in on), *others]
 
 def find_projects(
     folders: tuple[Path, ...],      # Of other projects
@@ -216,35 +220,42 @@ def find_projects(
 @click.option("--from", "since", metavar="TIME", default="", help="Leave out what is older, for instance 2013-06-01.")
 @click.option("--to", "until", metavar="TIME", default="", help="Leave out what is newer.")
 @click.option("--pdf", type=click.Path(path_type=Path), help="Print the page into this file too; needs a Chromium.")
-@on_option()
+@click.option("--on", type=WORKSPACE, multiple=True, help="Workspaces of settings.ini, instead of this machine.")
 @json_option
 def tower(paths: tuple[Path, ...], show: bool, out: Path | None, since: str, until: str, pdf: Path | None,
-          on: str | None, as_json: bool) -> None:
+          on: tuple[str, ...], as_json: bool) -> None:
     """Write the control tower, one HTML page. It shows what serves, what drifted, and what happened.
 
     \b
     mlops-nb tower --open
     mlops-nb tower --on production --out tower/index.html
+    mlops-nb tower --on staging --on production .
     mlops-nb tower ../churn ../prices --pdf tower.pdf
     mlops-nb tower --from 2013-06-01 --to 2013-09-01 --json
 
-    PATHS are folders of more projects, which the page shows below this one, with an overview of all endpoints.
+    PATHS are folders of more projects, `.` for this machine beside the workspaces. The page shows them below each
+    other, with an overview of all endpoints. A workspace that cannot be read is shown as it was read last, with the
+    reason.
     """
     import os
 
-    from mlops_nb.jobs.report import relative_to_cwd
-    from mlops_nb.tower.export import facts_document, find_browser, print_pdf
-    from mlops_nb.tower.facts import collect_facts
+    from mlops_nb.files import relative_to_cwd
+    from mlops_nb.tower.export import find_browser, print_pdf
     from mlops_nb.tower.page import read_span, render_tower
-    project, others, span = find_project(), find_projects(paths), read_span(since, until)
+    if since or until: read_span(since, until)
     browser = find_browser() if pdf else ""
-    with open_ledger(on) as ledger:
-        if on: link_workspace(on, ledger.folder)
-        if as_json:
-            shown = [ledger.folder, *others]
-            return print_json({"projects": [facts_document(collect_facts(folder, span)) for folder in shown]})
-        more = dict(others=os.pathsep.join(map(str, others)), since=since, until=until)
-        path = render_tower(project.root, out, ledger.folder, **more)
+    first, *others = find_places(on, paths)
+    if as_json: return print_facts([first, *others], since, until)
+    more = dict(others=os.pathsep.join(map(str, others)), since=since, until=until)
+    path = render_tower(find_project().root, out, first, **more)
     if pdf and browser: print_pdf(path, pdf, browser)
     if show: click.launch(path.as_uri())
     click.echo("\n".join(str(relative_to_cwd(each)) for each in (path, pdf) if each))
+
+def print_facts(folders: list[Path], since: str, until: str) -> None:
+    "Print what the page shows as one document"
+    from mlops_nb.tower.export import facts_document
+    from mlops_nb.tower.facts import collect_facts
+    from mlops_nb.tower.page import read_span
+    span = read_span(since, until)
+    print_json({"projects": [facts_document(collect_facts(folder, span)) for folder in folders]})

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # %% ../../nbs/api/cli/04_qa.ipynb #051db560
 def format_evidence(evidence: "Evidence") -> str:
     "Say how QA ended, which checks failed, and where its notebook is"
-    from mlops_nb.jobs.report import relative_to_cwd
+    from mlops_nb.files import relative_to_cwd
     failed = [f"  ✗ {check['name']}: {check['detail']}" for check in evidence.checks if not check["passed"]]
     return "\n".join([evidence.verdict, *failed, f"  {relative_to_cwd(evidence.page)}"])
 

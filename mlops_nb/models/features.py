@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['DAY', 'PARTS', 'ROLES', 'Columns', 'NUMBERS', 'UNSEEN', 'PROBED', 'ESTIMATORS', 'TimeFeatures', 'BooleanNumbers',
-           'input_names', 'combine_columns', 'Labels', 'Numbers', 'FewRows', 'Probes', 'make_probes', 'few_rows']
+           'input_names', 'combine_columns', 'Labels', 'Numbers', 'FewRows', 'Probes', 'make_probes', 'FewAveraged',
+           'few_rows']
 
 # %% ../../nbs/api/models/11_features.ipynb #dad563a0
 from collections.abc import Mapping
@@ -282,11 +283,33 @@ def _read_numbers(numbers: Mapping[str, tuple[float, float]], found: np.ndarray,
 # %% ../../nbs/api/models/11_features.ipynb #fbee0b99
 ESTIMATORS = ("LogisticRegression", "Ridge", "HistGradientBoostingClassifier", "HistGradientBoostingRegressor")
 
+@dataclass(frozen=True)
+class FewAveraged:
+    "A weighted mean of fitted pipelines that answers a few rows without a table"
+    parts: list[FewRows]
+    weights: list[float] | None     # None: equal ones
+
+    def predict(self, columns: Columns) -> np.ndarray:
+        "Of numbers: classes have probabilities"
+        return np.average([part.predict(columns) for part in self.parts], axis=0, weights=self.weights)
+
+    def predict_proba(self, columns: Columns) -> np.ndarray:
+        return np.average([part.predict_proba(columns) for part in self.parts], axis=0, weights=self.weights)
+
 def few_rows(
     pipeline: Any,              # Fitted; any model
     types: Mapping[str, str],   # The signature's type of each column
-) -> FewRows | None:            # None: only the pipeline itself can answer
-    "Prepare a pipeline that training made for requests of a few rows"
+) -> FewRows | FewAveraged | None:  # None: only the pipeline itself can answer
+    "Prepare a pipeline that training made, or an average of such, for requests of a few rows"
+    from sklearn.ensemble import VotingClassifier, VotingRegressor
+    from sklearn.frozen import FrozenEstimator
+    if type(pipeline) not in (VotingClassifier, VotingRegressor): return _few_of_one(pipeline, types)
+    if getattr(pipeline, "voting", "soft") != "soft": return None
+    frozen = [part.estimator for part in pipeline.estimators_ if type(part) is FrozenEstimator]
+    parts = [part for part in (_few_of_one(one, types) for one in frozen) if part]
+    return FewAveraged(parts, pipeline.weights) if len(parts) == len(pipeline.estimators_) else None
+
+def _few_of_one(pipeline: Any, types: Mapping[str, str]) -> FewRows | None:
     known = type(pipeline) is Pipeline and len(pipeline.steps) == 2 and type(pipeline[0]) is ColumnTransformer
     if not known or type(pipeline[-1]).__name__ not in ESTIMATORS: return None
     if not type(pipeline[-1]).__module__.startswith("sklearn."): return None

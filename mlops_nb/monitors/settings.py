@@ -28,6 +28,7 @@ class MonitoringSettings:
     test_days: Annotated[int, Range(2)] = 30                # Last days, kept for the gate
     refresh_days: Annotated[int, Range(0)] = 7              # Days between refreshes of an unchanged recipe; 0: none
     min_new_days: Annotated[int, Range(1)] = 7              # Days unknown to the champion that a retraining needs
+    average: bool = False                                   # Whether a retraining averages champion and challenger
     work_hours: Annotated[float, Range(0)] = 24.0           # Hours that a job or monitor may take; 0: without limit
     alarm: str = "ours"                                     # `ours`: past threshold, and news; `azure`: threshold only
     min_rows: Annotated[int, Range(1)] = 200                # Fewer rows in a window or its reference are not judged

@@ -26,12 +26,19 @@ class Silence:
     "Alarms that are not told"
     id: str
     monitor: str            # Whose alarms
-    feature: str | None     # None: all of them
+    feature: str | None     # None: of every feature
     start: str              # ISO 8601
     until: str              # ISO 8601; not included
     by: str                 # Name of who asked for it
     reason: str             # In their words
     ended: Ended | None = None
+    signal: str | None = None   # Its name in the monitor's file; None: of every signal
+    metric: str | None = None   # As the file names it; None: every measure
+
+    @property
+    def subject(self) -> str:
+        "Name what it is about: the monitor, then what narrows it"
+        return " ".join(filter(None, (self.monitor, self.signal, self.feature, self.metric)))
 
     def is_active(self,
         moment: datetime,   # Aware
@@ -41,10 +48,13 @@ class Silence:
         return parse_time(self.start) <= moment < end
 
     def covers(self,
-        row: Mapping[str, Any],     # Of a signal
+        signal: str,                            # Its name
+        row: Mapping[str, Any] | None = None,   # Of the signal; None: every row that it may have
     ) -> bool:
-        "Whether it is about a measure"
-        return self.feature is None or self.feature == row.get("feature")
+        "Whether it is about a measure, or about all of a signal"
+        found = {"feature": None, "metric": None} | dict(row or {})
+        asked = ((self.signal, signal), (self.feature, found["feature"]), (self.metric, found["metric"]))
+        return all(wanted in (None, one) for wanted, one in asked)
 
     def __str__(self) -> str:
         until = f"{parse_time(self.until):%Y-%m-%d %H:%M}".removesuffix(" 00:00")
@@ -58,7 +68,7 @@ def active_silences(
 ) -> list[Silence]:     # Of this monitor, at this moment; those of all its alarms first
     "Find the silences that hold"
     found = [one for one in silences if one.monitor == monitor and one.is_active(moment)]
-    return sorted(found, key=lambda one: one.feature is not None)
+    return sorted(found, key=lambda one: one.subject != monitor)
 
 # %% ../../nbs/api/monitors/13_silences.ipynb #9c1f7c49
 def silence_signals(
@@ -66,20 +76,20 @@ def silence_signals(
     holding: list[Silence],         # From `active_silences`
 ) -> dict[str, Any]:                # The same where nothing is silenced
     "Take the alarms back that are under a silence"
-    return {name: _silence_signal(signal, holding) for name, signal in signals.items()}
+    return {name: _silence_signal(name, signal, holding) for name, signal in signals.items()}
 
-def _silence_signal(signal: Any, holding: list[Silence]) -> Any:
+def _silence_signal(name: str, signal: Any, holding: list[Silence]) -> Any:
     "Take the alarms of one signal back"
     if signal["verdict"] != "breach": return signal
-    rows = [_silence_row(row, holding) for row in signal.get("rows", [])]
-    whole = next((one for one in holding if one.feature is None), None)
+    rows = [_silence_row(name, row, holding) for row in signal.get("rows", [])]
+    whole = next((one for one in holding if one.covers(name)), None)
     words = str(whole) if whole else next((row["silenced"] for row in rows if row.get("silenced")), "")
     loud = not words or any(row["breach"] for row in rows)
     return {**signal, "rows": rows, "verdict": "breach" if loud else words}
 
-def _silence_row(row: Any, holding: list[Silence]) -> Any:
+def _silence_row(name: str, row: Any, holding: list[Silence]) -> Any:
     "Take an alarm back"
-    silence = next((one for one in holding if one.covers(row)), None)
+    silence = next((one for one in holding if one.covers(name, row)), None)
     return {**row, "breach": False, "silenced": str(silence)} if silence and row.get("breach") else row
 
 # %% ../../nbs/api/monitors/13_silences.ipynb #0938a9d1
@@ -93,6 +103,6 @@ def silence_result(
     if not holding: return dict(result)
     signals = silence_signals(result["signals"], holding)
     loud = any(signal["verdict"] == "breach" and signal.get("alert", True) for signal in signals.values())
-    quiet = holding[0].feature is None or signals != result["signals"]
+    quiet = holding[0].subject == holding[0].monitor or signals != result["signals"]
     breach = bool(result.get("breach")) and (loud or not quiet)
     return {**result, "signals": signals, "breach": breach, "silences": [asdict(one) for one in holding]}

@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['NODE', 'ARROW', 'ACCEPTED', 'WIDTH', 'HEIGHT', 'GAP_X', 'GAP_Y', 'DOWN', 'LINE', 'TITLE', 'LABEL', 'WIDEST', 'Point',
-           'STYLE', 'Box', 'Arrow', 'Chart', 'read_chart', 'lay_out', 'Band', 'bands', 'arrow_ends', 'bend_arrow',
-           'curve', 'make_narrow', 'diagram', 'svg_file']
+           'SPREAD', 'STYLE', 'Box', 'Arrow', 'Chart', 'read_chart', 'lay_out', 'Band', 'bands', 'arrow_ends',
+           'bend_arrow', 'find_gap', 'find_ways', 'curve', 'make_narrow', 'diagram', 'svg_file']
 
 # %% ../../nbs/api/notebooks/10_diagrams.ipynb #fb181b2f
 import html
 import re
 from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import pairwise
 
 from jinja2 import Environment, PackageLoader, Template
 
@@ -194,16 +195,57 @@ def bend_arrow(
     if across: return (x1 + (x2 - x1) / 2, y1), (x2 - (x2 - x1) / 2, y2)
     return (x1, y1 + (y2 - y1) / 2), (x2, y2 - (y2 - y1) / 2)
 
+# %% ../../nbs/api/notebooks/10_diagrams.ipynb #d46825d1
+SPREAD = 7      # Between two arrows that pass a layer at the same place
+
+def find_gap(
+    boxes: list[tuple[float, float]],   # Where each box of a layer begins and ends, across
+    wanted: float,                      # Where the arrow would pass
+) -> float:
+    "Find the place nearest to the wanted one that no box covers"
+    if all(not begin - SPREAD < wanted < end + SPREAD for begin, end in boxes): return wanted
+    ordered = sorted(boxes)
+    inner = [(one[1] + two[0]) / 2 for one, two in pairwise(ordered)]
+    outer = [ordered[0][0] - GAP_Y / 2, ordered[-1][1] + GAP_Y / 2]
+    return min(outer + inner, key=lambda place: abs(place - wanted))
+
+def find_ways(
+    chart: Chart,           # Laid out
+) -> list[list[Point]]:     # For each arrow: where it comes to a layer that it skips, and where it leaves it
+    "Lead arrows around the boxes of the layers that they skip"
+    ways, taken = [], dict[int, list[float]]()
+    for arrow in chart.arrows:
+        a, b, way = chart.boxes[arrow.start], chart.boxes[arrow.end], list[Point]()
+        for number in range(a.layer + 1, b.layer):
+            layer = [box for box in chart.boxes.values() if box.layer == number]
+            along = [(box.x, box.x + WIDTH) if chart.across else (box.y, box.y + box.height) for box in layer]
+            across = [(box.y, box.y + box.height) if chart.across else (box.x, box.x + WIDTH) for box in layer]
+            place = find_gap(across, _middle(a, b, (number - a.layer) / (b.layer - a.layer), chart.across))
+            while any(abs(place - other) < SPREAD for other in taken.setdefault(number, [])): place += SPREAD
+            taken[number].append(place)
+            way += [(u, place) if chart.across else (place, u) for u in along[0]]
+        ways.append(way)
+    return ways
+
+def _middle(a: Box, b: Box, share: float, across: bool) -> float:
+    "Say where a straight arrow would be after a share of its way, across"
+    one, two = (a.y + a.height / 2, b.y + b.height / 2) if across else (a.x + WIDTH / 2, b.x + WIDTH / 2)
+    return one + (two - one) * share
+
 # %% ../../nbs/api/notebooks/10_diagrams.ipynb #6d086d3f
 def curve(
     chart: Chart,  # Laid out
     arrow: Arrow,
-) -> tuple[str, float, float]:  # The path, and where its label stands
+    way: list[Point],  # From `find_ways`
+) -> tuple[str, float, float]:  # The path, and where its label stands: on the first bend
     "Draw an arrow as a path of SVG"
     start, end = arrow_ends(chart.boxes[arrow.start], chart.boxes[arrow.end], chart.across)
-    one, two = bend_arrow(start, end, chart.across, chart.leads_back(arrow))
-    path = "M{:.0f} {:.0f} C{:.0f} {:.0f} {:.0f} {:.0f} {:.0f} {:.0f}".format(*start, *one, *two, *end)
-    x, y = ((s + 3 * a + 3 * b + e) / 8 for s, a, b, e in zip(start, one, two, end, strict=True))
+    points, path = [start, *way, end], "M{:.0f} {:.0f}".format(*start)
+    for begin, stop in zip(points[::2], points[1::2], strict=True):
+        one, two = bend_arrow(begin, stop, chart.across, chart.leads_back(arrow))
+        if begin is not start: path += " L{:.0f} {:.0f}".format(*begin)
+        else: x, y = ((s + 3 * a + 3 * b + e) / 8 for s, a, b, e in zip(begin, one, two, stop, strict=True))
+        path += " C{:.0f} {:.0f} {:.0f} {:.0f} {:.0f} {:.0f}".format(*one, *two, *stop)
     return path, x, y
 
 # %% ../../nbs/api/notebooks/10_diagrams.ipynb #115fe5d8
@@ -223,10 +265,14 @@ def _draw(chart: Chart, variant: str, words: str) -> str:
     width, height = lay_out(chart)
     behind = bands(chart, width, height)
     if any(map(chart.leads_back, chart.arrows)):
-        width, height = (width, height + GAP_X) if chart.across else (width + GAP_X + LABEL, height)
-    curves = [(arrow, *curve(chart, arrow)) for arrow in chart.arrows]
-    drawn = _template().render(boxes=[*chart.boxes.values()], curves=curves, bands=behind, words=words, width=width,
-                               height=height, variant=variant, WIDTH=WIDTH, LINE=LINE)
+        width, height = (width, height + GAP_X * 3 / 4) if chart.across else (width + GAP_X + LABEL, height)
+    ways = find_ways(chart)
+    curves = [(arrow, *curve(chart, arrow, way)) for arrow, way in zip(chart.arrows, ways, strict=True)]
+    corners = [(0.0, 0.0), (width, height), *(point for way in ways for point in way)]
+    (left, right), (top, bottom) = ((min(side), max(side)) for side in zip(*corners, strict=True))
+    drawn = _template().render(boxes=[*chart.boxes.values()], curves=curves, bands=behind, words=words, left=left,
+                               top=top, width=right - left, height=bottom - top, variant=variant, WIDTH=WIDTH,
+                               LINE=LINE)
     return "".join(line.strip() for line in drawn.splitlines())
 
 def make_narrow(

@@ -38,6 +38,7 @@ def note_event(
 _FIELDS: dict[str, dict[str, Any]] = {
     SILENCED: dict(monitor=str, feature=(str, type(None)), until=str, by=str, reason=str),
     ENDED: dict(silence=str, by=str, reason=str), ACKNOWLEDGED: dict(event=str, by=str, reason=str)}
+_SCOPE = ("signal", "metric")   # What narrows a silence further; a note need not have them
 
 def find_note_fault(
     event: dict[str, Any],  # A CloudEvent of one of the three kinds
@@ -46,6 +47,7 @@ def find_note_fault(
     data = event.get("data")
     if not isinstance(data, dict): return "data is no mapping"
     if fault := needs(**_FIELDS[event["type"]])(data): return fault
+    if any(not isinstance(data.get(name), (str, type(None))) for name in _SCOPE): return "signal or metric is no text"
     try: parse_time(event.get("time") or ""), parse_time(data.get("until") or event["time"])
     except ValueError as error: return str(error)
     return "" if data["by"].strip() and data["reason"].strip() else "by or reason is empty"
@@ -65,7 +67,7 @@ def read_silences(
 
 def _read_silence(event: dict[str, Any], ended: dict[str, Any] | None) -> Silence:
     "Read one silence"
-    said = {name: event["data"][name] for name in _FIELDS[SILENCED]}
+    said = {name: event["data"].get(name) for name in (*_FIELDS[SILENCED], *_SCOPE)}
     end = Ended(ended["time"], ended["data"]["by"], ended["data"]["reason"]) if ended else None
     return Silence(id=str(event["id"]), start=event["time"], **said, ended=end)
 
@@ -93,7 +95,7 @@ def describe_note(
     fault = find_note_fault(event)
     if fault or not data: return f"not a breach: {kind}, which says nothing: {fault}"
     if kind == SILENCED:
-        what = f"{data['feature']} of {data['monitor']}" if data["feature"] else data["monitor"]
-        return f"{what} is {_read_silence(event, None)}"
+        silence = _read_silence(event, None)
+        return f"{silence.subject} is {silence}"
     by = f"by {data['by']}: {data['reason']}"
     return f"silence {data['silence'][:12]} ended {by}" if kind == ENDED else f"{data['event'][:12]} acknowledged {by}"

@@ -34,6 +34,7 @@ class Policy:
     test_days: int = 30         # Last days, kept for the gate
     refresh_days: int = 7       # Days between refreshes of an unchanged recipe; 0: none
     min_new_days: int = 7       # Days that the champion has not seen, before any retraining starts
+    average: bool = False       # Whether champion and challenger are averaged as one model, which must be better
 
     def __post_init__(self):
         if self.retrain_on in CAUSES: return

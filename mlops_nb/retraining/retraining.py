@@ -18,7 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from .. import files
-from ..contract import RETRAINING_JOB, TRAIN_START, TRAINED_UNTIL, TRAINING_JOB, VERDICT_FILE, WINDOW
+from mlops_nb.contract import (
+    AVERAGE_WITH,
+    RETRAINING_JOB,
+    TRAIN_START,
+    TRAINED_UNTIL,
+    TRAINING_JOB,
+    VERDICT_FILE,
+    WINDOW,
+)
 from ..errors import UserError
 from ..models import registry
 from ..models.registry import Version
@@ -144,8 +152,20 @@ class Retraining:
         return parse_time(until) if until else None
 
     def window(self, now: datetime) -> dict[str, str]:
-        "Return the days to train and to judge on, as of a moment; none for a pipeline whose rows have no time"
-        return training_window(now, self.policy, first_day(self.pipeline), self.seen()) if self.has_days() else {}
+        "Return the days to train and to judge on, and what to average with; none for rows without a time"
+        if not self.has_days(): return {}
+        days = training_window(now, self.policy, first_day(self.pipeline), self.seen())
+        version = self.champion() if self.champion and self.policy.average else None
+        return days | ({AVERAGE_WITH: f"{version.name}:{version.version}"} if version else {})
+
+    def check_average(self) -> "Retraining":
+        "Refuse a pipeline that cannot average where the policy asks for it"
+        needed = {AVERAGE_WITH, *WINDOW}
+        if not self.policy.average or needed <= {*(load(self.pipeline).get("inputs") or {})}: return self
+        said = f"{self.pipeline.name} has no input {AVERAGE_WITH}, or its rows have no time"
+        raise UserError(f"average = true, but {said}",
+                        accepted=f"a pipeline with {', '.join(WINDOW)} and {AVERAGE_WITH}, which it gives to `train`",
+                        fix="average = false under [monitoring]", file="settings.ini")
 
     def keep(self):
         "Make durable what was decided, before anything is done"
@@ -199,4 +219,4 @@ def load_retraining(
     settings = project.settings.section(MonitoringSettings)
     retraining = Retraining(project.root, pipeline, Policy.from_settings(settings), hours=settings.work_hours,
                             champion=partial(find_local_champion, project))
-    return replace(retraining, **changes)
+    return replace(retraining, **changes).check_average()

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['Hour', 'PAYLOADS', 'MAX_PAYLOAD', 'COLLECTIONS', 'Lines', 'COLLECTOR_FILE', 'HOST_RECORDS', 'READERS', 'NUMBERED',
-           'Place', 'new_instance_name', 'Appender', 'hash_key', 'Privacy', 'read_privacy', 'iso', 'cloud_event',
-           'begin_event', 'write_event', 'Payload', 'Recipe', 'Collector', 'SentRecord', 'read_sent', 'find_sent',
-           'rows_by_request', 'find_class', 'name_outcomes', 'record_outcomes', 'read_outcomes', 'is_valid_reply',
-           'Journal', 'Cursor', 'find_served_fault', 'find_lost_field', 'iter_served', 'end_cursor']
+           'NAMES', 'HOUR', 'Place', 'new_instance_name', 'Appender', 'hash_key', 'Privacy', 'read_privacy', 'iso',
+           'cloud_event', 'begin_event', 'write_event', 'Payload', 'Recipe', 'Collector', 'SentRecord', 'read_sent',
+           'find_sent', 'rows_by_request', 'find_class', 'name_outcomes', 'record_outcomes', 'read_outcomes',
+           'is_valid_reply', 'Journal', 'Cursor', 'find_served_fault', 'find_lost_field', 'iter_served', 'end_cursor']
 
 # %% ../../nbs/api/serving/05_collection.ipynb #7503f8a1
 import errno
@@ -28,7 +28,7 @@ from typing import Any
 from .. import __version__
 from ..contract import REQUEST_COLUMN
 from ..errors import UserError
-from ..files import write_whole
+from ..files import scan, write_whole
 from ..project import Project
 from ..records import needs, read_records
 from .settings import DeploymentSettings
@@ -476,9 +476,21 @@ def _next_run(
     "Count the runs that write here, also those whose files are gone"
     counter, known = root / "runs", [0]
     with suppress(OSError, ValueError): known.append(int(counter.read_text()))
-    known += [int(found[1][:-5]) for path in root.rglob("*.jsonl") if (found := NUMBERED.fullmatch(path.name))]
-    with suppress(OSError): write_whole(counter, str(max(known) + 1))    # a full disk is met again at the first line
+    names = _walk(root)
+    known += [int(found[1][:-5]) for name in names if (found := NUMBERED.fullmatch(name[HOUR:]))]
+    with suppress(OSError):     # a full disk is met again at the first line
+        write_whole(root / NAMES, "".join(f"\n{name}" for name in names))
+        write_whole(counter, str(max(known) + 1))
     return max(known) + 1
+
+NAMES = "files"             # Beside the years: a line for each file of the journal, written before the file is begun
+HOUR = len("2026/12/31/23/")
+
+def _walk(root: Path) -> list[str]:
+    "Find the files of a journal, by the names that they have before they are compressed"
+    start, ends = len(f"{root}{os.sep}"), (".jsonl", ".jsonl.gz")
+    paths = {entry.path[start:].removesuffix(".gz") for entry in scan(root) if entry.name.endswith(ends)}
+    return sorted(path.replace(os.sep, "/") for path in paths)
 
 class Journal(Appender):
     "Lines in an order that needs no clock: the files of a run are numbered as they are begun"
@@ -491,6 +503,8 @@ class Journal(Appender):
         folder = self.root / "{:04}/{:02}/{:02}/{:02}".format(*hour)
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{self.name}.{self.number + 1:06}.jsonl"
+        with open(self.root / NAMES, "a", encoding="utf-8") as names:
+            names.write(f"\n{path.relative_to(self.root).as_posix()}")
         fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self.number += 1
         return fd, 0
@@ -525,15 +539,18 @@ class Cursor:
         return offset if number == last else 0 if number > last else None
 
 # %% ../../nbs/api/serving/05_collection.ipynb #f7545e50
-def _list_files(root: Path) -> list[tuple[str, int, Path]]:
-    "List the files of a journal in the order in which they were begun, each with its run and number"
-    def place(path: Path) -> tuple[str, int, Path]:
-        found = NUMBERED.fullmatch(path.name)
-        return (found[1], int(found[2]), path) if found else ("", 0, path)
-    plain, packed = {*Path(root).rglob("*.jsonl")}, {*Path(root).rglob("*.jsonl.gz")}
-    paths = plain | {path for path in packed if path.with_suffix("") not in plain}  # both: it is being compressed
-    return [(run or path.relative_to(root).as_posix().removesuffix(".gz"), number, path)
-            for run, number, path in sorted(map(place, paths))]
+def _list_files(root: Path) -> list[tuple[str, int, str]]:
+    "Name the files of a journal in the order in which they were begun, each with its run and number; some may be gone"
+    def place(name: str) -> tuple[str, int, str]:
+        found = NUMBERED.fullmatch(name[HOUR:])
+        return (found[1], int(found[2]), name) if found else ("", 0, name)
+    try: names = {*(root / NAMES).read_text(encoding="utf-8").splitlines()} - {""}
+    except OSError: names = {*_walk(root)}      # Of a host of an earlier version, or brought from elsewhere
+    return [(run or name, number, name) for run, number, name in sorted(map(place, names))]
+
+def _find_file(root: Path, name: str) -> Path | None:
+    "Find a file of a journal, which may have been compressed, or deleted, since it was begun"
+    return next((path for path in (root / name, root / f"{name}.gz") if path.is_file()), None)
 
 _SERVED: dict[str, Any] = dict(time=str, served=str, request_id=str, deployment=str, mirror=bool, status=int,
                milliseconds=(int, float), valid=bool, generation=int)
@@ -563,10 +580,10 @@ def iter_served(
     moment = since if isinstance(since, datetime) else None
     cursor = Cursor.read(since) if isinstance(since, str) else Cursor()
     first = moment.astimezone(UTC).strftime("%Y/%m/%d/%H") if moment else ""
-    for run, number, path in _list_files(root):
+    for run, number, name in _list_files(root):
         begin = cursor.offset(run, number)
-        if begin is None or path.relative_to(root).as_posix()[:13] < first: continue
-        others = str(Cursor(cursor.generation, {name: at for name, at in cursor.places.items() if name != run}))
+        if begin is None or name[:13] < first or not (path := _find_file(root, name)): continue
+        others = str(Cursor(cursor.generation, {one: at for one, at in cursor.places.items() if one != run}))
         for end, event in read_records(path, begin, find_fault):
             cursor.places[run] = (number, end)
             if moment is not None and parse_time(event["served"]) < moment: continue
@@ -579,7 +596,8 @@ def end_cursor(
 ) -> str:
     "Make the cursor from which only what comes from now on is read"
     places: dict[str, Place] = {}
-    for run, number, path in _list_files(root):
+    for run, number, name in reversed(_list_files(root)):   # the last file of a run that is still there
+        if run in places or not (path := _find_file(root, name)): continue
         with open(path, "rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - 2**16))

@@ -367,6 +367,7 @@ class Recorder:
                  "version": target.spec.version, "mirror": mirror, "pinned": call.pinned is not None, "status": status,
                  "milliseconds": answer.milliseconds, "valid": valid, "generation": call.generation,
                  "load": answer.load}
+        if target.memory: event["memory"] = round(target.memory, 1)
         if cause: event["cause"] = cause
         try: self.served.append(call.now, (json.dumps(event, separators=(",", ":")) + "\n").encode())
         except OSError as error:

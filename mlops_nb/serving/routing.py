@@ -63,6 +63,7 @@ class Backend:
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     pending: int = 0                                    # Requests that wait or are worked on
     heard: float = field(default_factory=time.monotonic)    # When it last answered anything
+    memory: float = 0.0                                 # MB of its processes when they were last measured; 0: not known
 
     def __post_init__(self): self.turns = asyncio.Semaphore(self.spec.concurrency)
 

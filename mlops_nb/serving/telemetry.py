@@ -68,11 +68,13 @@ class Telemetry:
         folder: Path,       # .mlops/telemetry/{endpoint}
         endpoint: str,
     ):
+        from opentelemetry.metrics import Observation
         from opentelemetry.sdk.metrics import MeterProvider
         from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
+        from opentelemetry.trace import SpanKind
         spans, metrics = choose_exporters(folder)
         resource = Resource.create({"service.name": endpoint, "service.namespace": "mlops-nb"})
         self.traces = TracerProvider(resource=resource)
@@ -81,17 +83,19 @@ class Telemetry:
         self.tracer, meter = self.traces.get_tracer("mlops_nb"), self.meters.get_meter("mlops_nb")
         self.duration = meter.create_histogram("http.server.request.duration", "s", "Duration of requests",
                                                explicit_bucket_boundaries_advisory=BUCKETS)
-        self.active = meter.create_up_down_counter("http.server.active_requests", "{request}", "Requests in progress")
+        self.active, self.kind = 0, SpanKind.SERVER
+        def look(options: object) -> list[Observation]: return [Observation(self.active)]
+        meter.create_observable_up_down_counter("http.server.active_requests", [look], "{request}",
+                                                "Requests in progress")
 
     def begin(self,
         headers: Mapping[str, str],     # `traceparent` makes the span part of the caller's trace
     ) -> "Span":
         "Note that a request has come"
-        from opentelemetry.trace import SpanKind
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-        self.active.add(1)
+        self.active += 1    # read when the metrics are sent: to add it to an instrument twice a request costs more
         context = TraceContextTextMapPropagator().extract(headers) if "traceparent" in headers else None
-        return self.tracer.start_span("POST /score", context, SpanKind.SERVER)
+        return self.tracer.start_span("POST /score", context, self.kind)
 
     def end(self,
         span: "Span",       # From `begin`
@@ -104,7 +108,7 @@ class Telemetry:
         from opentelemetry.trace import StatusCode
         attributes = {"http.request.method": "POST", "http.route": "/score", "http.response.status_code": status,
                       **{f"mlops.{name}": label for name, label in labels.items()}}
-        self.active.add(-1)
+        self.active -= 1
         self.duration.record(seconds, attributes if status < 500 else {**attributes, "error.type": str(status)})
         span.set_attributes({**attributes, "mlops.request_id": request_id})
         if status >= 500: span.set_status(StatusCode.ERROR)

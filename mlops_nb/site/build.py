@@ -10,7 +10,6 @@ __all__ = ['Section', 'ASSETS', 'page_name', 'read_site_map', 'Navigation', 'arr
 # %% ../../nbs/api/site/08_build.ipynb #6be6b804
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from click import unstyle
 
 from ..errors import StepFailed, UserError
 from ..files import replace_folder
@@ -207,7 +207,7 @@ def build(
     command = zensical_command("build", *options, config=config)
     done = subprocess.run(command, cwd=config.parent, text=True, capture_output=True)
     say("checking links")
-    output = re.sub(r"\x1b\[[\d;]*m", "", done.stdout + done.stderr).partition("Traceback")[0]
+    output = unstyle(done.stdout + done.stderr).partition("Traceback")[0]
     problems = [output.strip()] if done.returncode else site_problems(config.parent / "site")
     if problems:
         raise UserError("the site is not whole:\n" + "\n".join(problems),

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['EXAMPLE', 'Pages', 'Chapter', 'example_folder', 'read_example', 'example_pages', 'name_ids', 'make_steady', 'relink',
-           'list_trainings', 'training_chapter', 'release_chapter', 'monitoring_chapter', 'collect_chapters',
-           'render_page', 'keep_example']
+           'list_trainings', 'training_chapter', 'release_chapter', 'monitoring_chapter', 'when_released',
+           'collect_chapters', 'render_page', 'keep_example']
 
 # %% ../../nbs/api/site/11_keep.ipynb #6d1ed62a
 import json
@@ -156,12 +156,19 @@ def monitoring_chapter(
     return Chapter(title="In production", text=text, table=table, pages=[page[1:] for page in pages]), pages
 
 # %% ../../nbs/api/site/11_keep.ipynb #c540d252
+def when_released(
+    file: Path,     # Of a release
+) -> str:           # The time, as the name of its folder ends: version 10 comes after version 9
+    "Say when a release began"
+    return file.parent.name[-len("20260101-000000-0000"):]
+
 def collect_chapters(
     project: Project,
 ) -> tuple[list[Chapter], Pages, dict[str, str]]:   # The chapters, their pages, and the names of jobs and releases
-    "Collect the example of the last run, in the order in which it happened"
+    "Collect the first model, the last release, what was monitored, and the last challenger, if there was one"
     workspace = Workspace(project.root, make=False)
-    trainings, releases = list_trainings(workspace), sorted(project.releases.glob("*/release.json"))
+    trainings = list_trainings(workspace)
+    releases = sorted(project.releases.glob("*/release.json"), key=when_released)
     promoted = [file.parent for file in releases if json.loads(file.read_text())["status"] == "Promoted"]
     if not (trainings and promoted and project.replay.is_file()):
         raise UserError("there is no run to keep", accepted="a project that `mlops-nb loop` has been through",
@@ -169,8 +176,8 @@ def collect_chapters(
     ids = [row["id"] for row in workspace.rows("SELECT id FROM jobs ORDER BY rowid")]
     names = name_ids([*ids, *(file.parent.name for file in releases)])
     found = [training_chapter(trainings[0], names[trainings[0]["id"]], first=True),
-             *(release_chapter(folder, names[folder.name]) for folder in promoted), monitoring_chapter(project),
-             *(training_chapter(job, names[job["id"]], first=False) for job in trainings[1:])]
+             release_chapter(promoted[-1], names[promoted[-1].name]), monitoring_chapter(project),
+             *(training_chapter(job, names[job["id"]], first=False) for job in trainings[1:][-1:])]
     return [chapter for chapter, _ in found], [page for _, pages in found for page in pages], names
 
 def render_page(

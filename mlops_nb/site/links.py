@@ -115,7 +115,9 @@ def format_open_links(
 
 # %% ../../nbs/api/site/04_links.ipynb #a1277a46
 _VALUES = r"""((?:[^"'>]|"[^"]*"|'[^']*')*)"""   # The attributes of an element, up to its end
-TAG = re.compile(rf"<!--.*?-->|<(script|style)\b{_VALUES}>.*?</\1\s*>|<([a-zA-Z][\w-]*){_VALUES}>", re.S)
+_COLOUR = r'span class="[^"]*">'                # Nine tenths of all elements: coloured code has no anchors
+_ELEMENT = rf"<(?!{_COLOUR})([a-zA-Z][\w-]*){_VALUES}>"
+TAG = re.compile(rf"<!--.*?-->|<(script|style)\b{_VALUES}>.*?</\1\s*>|{_ELEMENT}", re.S)
 ATTRIBUTE = re.compile(r"""([\w:-]+)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""")
 
 class PageReader:

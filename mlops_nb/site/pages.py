@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass, field
 
 import yaml
-from nbconvert.filters import strip_ansi
+from click import unstyle
 
 from ..notebooks.diagrams import diagram
 from .mathematics import render_formulas
@@ -72,7 +72,7 @@ def text_block(
     text: str,  # What was printed
 ) -> str:
     "Show plain text that came out of a cell"
-    text = strip_ansi(text).rstrip()
+    text = unstyle(text).rstrip()
     return f'<div class="output" markdown>\n\n{fence(text)}\n\n</div>' if text else ""
 
 # %% ../../nbs/api/site/03_pages.ipynb #1513fbce
@@ -163,7 +163,7 @@ def format_front_matter(
     cell: dict,  # nbdev's first cell: YAML between two rules
 ) -> str:
     "Write front matter, title and purpose"
-    front = yaml.safe_load("".join(cell["source"]).strip().strip("-"))
+    front = yaml.load("".join(cell["source"]).strip().strip("-"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     kept = {key: front[key] for key in ("title", "description") if front.get(key)}
     head = f"---\n{yaml.safe_dump(kept, allow_unicode=True, width=1000)}---\n\n# {front.get('title', '')}"
     return f"{head}\n\n{front['description']}\n{{: .purpose }}" if front.get("description") else head

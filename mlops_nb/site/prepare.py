@@ -4,23 +4,30 @@
 
 # %% auto #0
 __all__ = ['PER_PROCESS', 'write_if_changed', 'mixes_imports', 'adapt_source', 'copy_notebooks', 'format_toml',
-           'write_configuration', 'list_sources', 'newest', 'list_stale', 'leave_at_once', 'prepare_notebook',
-           'prepare_notebooks']
+           'write_configuration', 'DocumentedModule', 'make_processors', 'list_sources', 'newest', 'list_stale',
+           'leave_at_once', 'hide_environment', 'start_worker', 'prepare_notebook', 'prepare_notebooks']
 
 # %% ../../nbs/api/site/02_prepare.ipynb #cf1b7771
 import ast
 import atexit
+import gc
 import json
+import linecache
 import os
 import re
 import sys
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import redirect_stdout
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
+from io import StringIO
 from multiprocessing import get_context
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from ..errors import StepFailed, UserError
 from ..notebooks.cells import Cell, python_source
@@ -88,6 +95,58 @@ def write_configuration(project: Project) -> Path:  # The file
              f"tool = {format_toml({'nbdev': own | paths})}"]
     return write_if_changed(project.site / "pyproject.toml", "\n".join(lines) + "\n")
 
+# %% ../../nbs/api/site/02_prepare.ipynb #9f74ff45
+class DocumentedModule:
+    "Runs the cells that a table of names needs, and takes the place of nbdev's shell"
+    def __init__(self) -> None:
+        from nbdev.showdoc import BasicMarkdownRenderer, show_doc
+        self.module = sys.modules["__main__"] = ModuleType("__main__")   # where inspect and dataclasses look for it
+        self.names = self.module.__dict__
+        self.names["show_doc"] = partial(show_doc, renderer=BasicMarkdownRenderer)
+        self.exc: Exception | None = None
+
+    def run(self, source: str, name: str) -> object:
+        "Run a cell; return the value of its last line, if that is an expression"
+        linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+        tree = ast.parse(source)
+        last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+        exec(compile(tree, name, "exec"), self.names)
+        if not isinstance(last, ast.Expr): return None
+        return eval(compile(ast.Expression(last.value), name, "eval"), self.names)
+
+    def cell(self, cell: Any) -> None:
+        "Run a cell of nbdev's, and keep what its page shows: the table of a name"
+        from fastcore.xtras import dict2obj
+        try:
+            with redirect_stdout(StringIO()): result = self.run(cell.source, f"<cell {cell.id}>")
+        except Exception as error:
+            self.exc = error
+            return
+        shown = getattr(result, "_repr_markdown_", None)
+        output = {"output_type": "execute_result", "data": {"text/markdown": shown()}} if shown else None
+        cell.outputs = [dict2obj(output)] if output else []
+
+def make_processors() -> type:
+    "Return nbdev's processors of a page, those that take long replaced"
+    from nbdev.processors import FilterDefaults, clean_magics, exec_show_docs
+    class Document(exec_show_docs):
+        "Runs the cells of a notebook in a shell if the page shows results, and else in a module"
+        def begin(self) -> None:
+            if any("exec_doc" in cell.directives_ for cell in self.nb.cells): super().begin()
+            else: self.k = DocumentedModule()
+
+    def clean(cell: Any) -> None:
+        "Remove magics; nbdev reads its configuration for this, also where there are none"
+        if cell.cell_type == "code" and not re.search(r"^\s*%", cell.source, re.M): cell.source = cell.source.strip()
+        else: clean_magics(cell)
+
+    class Processors(FilterDefaults):
+        "nbdev's, in its order"
+        def base_procs(self) -> list:
+            return [{exec_show_docs: Document, clean_magics: clean}.get(own, own) for own in super().base_procs()]
+
+    return Processors
+
 # %% ../../nbs/api/site/02_prepare.ipynb #dfcd1eb0
 PER_PROCESS = 30    # Notebooks that are worth the start of another process
 
@@ -123,15 +182,26 @@ def leave_at_once() -> None:
     "End this process without the farewell of IPython's shells, which takes longer than their work"
     os._exit(0)
 
+def hide_environment() -> None:
+    "Show a default of `os.environ` by its name: a page must not tell what the machine that builds it keeps there"
+    type(os.environ).__repr__ = lambda _: "os.environ"  # type: ignore[method-assign]
+
+def start_worker(
+    folder: Path,   # Of the site
+) -> None:
+    "Make a process ready for notebooks"
+    os.chdir(folder)
+    hide_environment()
+    gc.set_threshold(200_000)   # looking for garbage after every 700 objects takes a third of the work
+
 def prepare_notebook(
     source: Path,   # A copy
     target: Path,   # Where its prepared form goes
 ) -> str:           # What went wrong; empty if nothing did
     "Run nbdev's processors on one notebook"
-    from nbdev.processors import FilterDefaults
     from nbdev.serve_drv import main as process
     target.parent.mkdir(parents=True, exist_ok=True)
-    try: process((source, target, FilterDefaults))
+    try: process((source, target, make_processors()))
     except Exception as error: return f"{source.name}: {error}"
     atexit.register(leave_at_once)  # after that shell, so before its farewell
     return ""
@@ -148,7 +218,7 @@ def prepare_notebooks(
         if not (folder / path.relative_to(target)).is_file(): path.unlink()
     stale = [*list_stale(folder, target, newest(list_sources(project)))]
     workers = min(os.cpu_count() or 1, 4, 1 + len(stale) // PER_PROCESS)
-    with ProcessPoolExecutor(workers, get_context("spawn"), os.chdir, (project.site,)) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), start_worker, (project.site,)) as pool:
         tasks = [pool.submit(prepare_notebook, *paths) for paths in stale]
         for number, task in enumerate(as_completed(tasks), start=1):
             if problem := task.result():

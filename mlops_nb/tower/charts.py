@@ -12,8 +12,9 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 # %% ../../nbs/api/tower/02_charts.ipynb #f2023612
 def tag(
@@ -22,9 +23,9 @@ def tag(
     **attributes: object,       # class_ for class; None leaves one out
 ) -> Markup:
     "Make an element"
-    pairs = ((key.rstrip("_").replace("_", "-"), value) for key, value in attributes.items() if value is not None)
-    text = join(Markup(' {}="{}"').format(key, value) for key, value in pairs)
-    return Markup("<{}{}>{}</{}>").format(name, text, join(inside), name)
+    pairs = [f' {key.rstrip("_").replace("_", "-")}="{escape(value)}"' for key, value in attributes.items()
+             if value is not None]
+    return Markup(f"<{name}{''.join(pairs)}>{join(inside)}</{name}>")
 
 def join(
     elements: Iterable[Markup | str],   # Text is escaped
@@ -119,13 +120,13 @@ class Columns:
 
     def __len__(self) -> int: return len(self.names)
 
-    @property
+    @cached_property
     def shown(self) -> dict[str, int]:
         "Count the latest columns that each choice shows: one at least"
-        counts = {"all": len(self)}
+        newest, counts = max(self.ends, default=None), {"all": len(self)}
         for name, days in DAYS.items():
-            late = sum(end > max(self.ends) - timedelta(days=days) for end in self.ends)
-            counts[name] = max(late, 1) if self.ends else len(self)
+            late = sum(end > newest - timedelta(days=days) for end in self.ends) if newest else len(self)
+            counts[name] = max(late, 1)
         return counts
 
     @property
@@ -349,7 +350,8 @@ def lines_chart(
 ) -> Markup:
     "Draw several measures over time, with their legend"
     known = [value for values in series.values() for value in values if value is not None]
-    ticks, xs = nice_ticks(0, max(known, default=0) or 1, 3), column_centres(len(columns))
+    highest = max(known, default=0) or (0.01 if "%" in form else 1)     # where nothing failed, 100 % is no scale
+    ticks, xs = nice_ticks(0, highest, 3), column_centres(len(columns))
     shapes, dots = [], []
     for number, (name, values) in enumerate(series.items()):
         ys = positions(values, ticks[0], ticks[-1])

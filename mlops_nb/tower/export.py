@@ -23,13 +23,16 @@ if TYPE_CHECKING:
 
 # %% ../../nbs/api/tower/06_export.ipynb #f842d0c5
 KEYS = {
-    "project": "the model's name", "root": "the project's folder", "now": "what ages are counted from",
+    "project": "the model's name", "workspace": "dev, staging or production, or null for this machine",
+    "read": "when the workspace was read, or null", "fault": "why it could not be read again since, or empty",
+    "root": "the project's folder", "now": "what ages are counted from",
     "endpoints": "what is deployed now",
     "traffic": "of each endpoint: requests by day and version, service by hour and day",
     "results": "of monitors, the latest windows, the oldest first",
     "histograms": "by monitor: features in two distributions", "silences": "those that hold",
     "events": "the newest first", "releases": "the oldest first", "jobs": "the newest first",
-    "disk": "bytes of each part of the local workspace", "set_aside": "counts of what is damaged",
+    "disk": "bytes of each part of the local workspace", "disk_by_day": "the same of each day, with the moment",
+    "set_aside": "counts of what is damaged",
     "earlier": "windows left out", "evaluation": "slices of the newest one, or null",
 }
 
@@ -37,7 +40,11 @@ def facts_document(
     facts: "Facts",
 ) -> dict[str, Any]:    # What JSON can hold; its keys are `KEYS`
     "Return the facts for a program"
+    snapshot, disk = facts["snapshot"], facts["disk"]
     special = dict(project=facts["project"].model, now=facts["now"].isoformat(),
+                   workspace=snapshot.workspace if snapshot else None, read=snapshot.read if snapshot else None,
+                   fault=snapshot.fault if snapshot else "", disk=disk[-1].parts if disk else {},
+                   disk_by_day=[asdict(one) for one in disk],
                    endpoints=[asdict(one) for one in facts["endpoints"]],
                    silences=[asdict(one) for one in facts["silences"]],
                    traffic={name: _traffic_document(traffic) for name, traffic in facts["traffic"].items()})
@@ -49,7 +56,7 @@ def _traffic_document(traffic: "Traffic") -> dict[str, Any]:
                 for (day, version), count in traffic["requests"].items()]
     def bins(kept: dict) -> list[dict[str, Any]]:
         return [dict(time=time, deployment=name, requests=one.requests, errors=one.errors, refused=one.refused,
-                     load=one.load, p50_ms=one.percentile(.5), p99_ms=one.percentile(.99))
+                     load=one.load, memory_mb=one.memory, p50_ms=one.percentile(.5), p99_ms=one.percentile(.99))
                 for (time, name), one in sorted(kept.items())]
     service = traffic["service"]
     return dict(requests=requests, mirrored=traffic["mirrored"], hours=bins(service.hours), days=bins(service.days))

@@ -1,7 +1,12 @@
 "Jobs of the unmodified SDK: they run, stream, and leave what Azure's leave"
+import json
+import re
+from pathlib import Path
+
 import pytest
 
 from tests.support.azure.clients import run, sdk
+from tests.support.azure.small import command, placed
 
 pytestmark = pytest.mark.long
 
@@ -22,6 +27,18 @@ tell({"status": client.jobs.get(job.name).status, "children": children, "asset":
     assert (small / "back/named-outputs/result/text.txt").read_text() == "hellohello"
     assert end["asset"].endswith("/out/")
     assert "said hello" in next((small / "first").rglob("std_log.txt")).read_text()
+
+
+def test_a_job_of_a_workspace_is_drawn_as_it_ran(azure, small):
+    project = placed(azure, small, {})
+    job = json.loads(command(azure, project, "run", "pipeline.yml", "--on", "dev", "--json"))
+    drawn = command(azure, project, "show", job["id"], "--on", "dev", "--graph", "--svg", "job.svg").splitlines()
+    assert drawn[0].startswith(f"{job['id']}  Completed") and drawn[-1] == "job.svg"
+    assert [re.sub(r" [\d.]+ s", "", " ".join(line.split())) for line in drawn[1:-1]] == [
+        "first ✓", "second ✓ <- first"]
+    for picture in (project / "job.svg", Path(job["folder"]) / "graph.svg"):
+        text = picture.read_text()
+        assert text.count('class="completed"') == 2 and text.count("marker-end") == 1
 
 
 def test_a_binding_to_what_is_not_there_is_refused_when_the_job_is_submitted(azure, small):

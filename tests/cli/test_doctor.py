@@ -54,7 +54,7 @@ def test_a_package_that_differs_from_the_lock_is_missing_with_the_command_that_m
 def test_the_packages_of_the_loop_alone_are_enough_until_something_else_is_installed(project):
     click = f"click=={version('click')}\n"
     (project / "requirements.loop.lock").write_text(click)
-    (project / "requirements.lock").write_text(f"{click}not-there==1.0\n")
+    (project / "requirements.lock").write_text(f"{click}not-there==1.0\npip==0.1\n")   # An environment brings its pip
     assert found(project)["packages"].found == "1 as in requirements.loop.lock"
     (project / "requirements.lock").write_text(f"{click}not-there==1.0\nrich==0.1\n")
     one = found(project)["packages"]

@@ -2,8 +2,10 @@
 import json
 import re
 import xml.etree.ElementTree as xml
+from pathlib import Path
 
 from mlops_nb.ci.summaries import format_page
+from mlops_nb.jobs.report import keep_graph
 
 STEP = """
   {name}:
@@ -42,6 +44,8 @@ def test_a_job_is_drawn_as_it_ran(project):
     classes = [group.get("class") for group in picture if group.tag.endswith("}g")]
     assert classes == ["completed", "failed", "notstarted"]      # as it ran, whatever the file says now
     assert len([path for path in picture if path.tag.endswith("}path")]) == 2
+    assert (project.root / "job.svg").read_text() == (Path(failed["folder"]) / "graph.svg").read_text()
+    assert f"graph: .mlops/jobs/{failed['id']}/graph.svg" in project.call("show", "last").stdout
 
 
 def test_a_reused_step_says_so_and_the_page_of_the_run_has_the_picture(project):
@@ -54,6 +58,19 @@ def test_a_reused_step_says_so_and_the_page_of_the_run_has_the_picture(project):
     page = format_page(job)
     assert '["first<br>Completed reused"]' in page and "s0_first --> s1_second" in page and "```mermaid" in page
     assert json.loads(draw(project, "--json"))["id"] == job["id"]
+    kept = (Path(job["folder"]) / "graph.svg").read_text()
+    assert 'class="reused"' in kept and "✓ reused" in kept
+
+
+def test_a_click_on_a_step_of_the_picture_opens_its_notebook_and_a_single_step_has_no_picture(tmp_path):
+    step = {"name": "b", "status": "Completed", "seconds": 2.0, "reused_from": None, "needs": ["a"],
+            "notebook": str(tmp_path / "b/code/outputs/b.html")}
+    job = {"folder": str(tmp_path), "steps": [step]}
+    keep_graph(job)
+    assert not [*tmp_path.iterdir()]
+    job["steps"] = [step | {"name": "a", "needs": [], "notebook": None}, step]
+    keep_graph(job)
+    assert '<a class="completed" href="b/code/outputs/b.html">' in (tmp_path / "graph.svg").read_text()
 
 
 def test_a_file_that_is_not_there_is_no_job(project):

@@ -91,8 +91,8 @@ def test_the_policy_holds_where_the_author_wrote_the_script(browser, tmp_path):
 def test_the_tower_escapes_every_field(browser, tmp_path):
     from dataclasses import make_dataclass
     evil = ALL[0] + ALL[1] + ALL[9] + '"\'>'
-    nothing = make_dataclass("Anything", ["lead", "chart", "first_day", "last_day", "set_aside", "heat_map", "others",
-                                          "text", "features", "signals", "jobs", "total"])
+    nothing = make_dataclass("Anything", ["lead", "leads", "chart", "first_day", "last_day", "set_aside", "heat_map",
+                                          "others", "text", "features", "signals", "jobs", "total"])
     def made(**fields): return make_dataclass("Any", fields)(*fields.values())
     measure = made(signal=evil, metric=evil, value=evil, verdict=evil)
     feature = made(name=evil, anchor=evil, metric=evil, words=evil, chart=evil, measures=[measure],
@@ -105,14 +105,15 @@ def test_the_tower_escapes_every_field(browser, tmp_path):
         evil, evil, evil, evil, [], evil, evil, [make_dataclass("Link", ["text", "href"])(evil, None)])
     job = make_dataclass("Job", ["id", "status", "time", "width", "reused", "steps", "pages"])(
         evil, evil, evil, evil, 1, 2, [make_dataclass("Link", ["text", "href"])(evil, evil)])
-    part = nothing(evil, evil, evil, evil, evil, evil, evil, evil, [feature], [signal], [job], evil)
+    part = nothing(evil, evil, evil, evil, evil, evil, evil, evil, evil, [feature], [signal], [job], evil)
     monitor = made(id=evil, name=evil, endpoint=evil, age=made(text=evil, stale=True), performance=part, drift=part)
-    service = made(by=evil, latency=evil, errors=evil, load=evil)
+    service = made(by=evil, latency=evil, errors=evil, load=evil, memory=evil)
     silence = made(what=evil, until=evil, by=evil, reason=evil)
     row = made(project=evil, anchor=evil, endpoint=evil, serving=evil, requests=evil, latency=evil, window=evil,
-               look=evil, age=monitor.age)
+               look=evil, ages=[monitor.age])
     view = dict(
         id=evil, model=evil, sentence=evil, policy=evil, set_aside=evil, disk=evil,
+        disks=evil, age=monitor.age, workspace=evil,
         tiles=[make_dataclass("Tile", ["name", "value", "note", "look"])(evil, evil, evil, evil)],
         monitors=[monitor], several=True, silences=[silence], evaluated=evil,
         slices=[made(name=evil, rows=evil, loss=evil)],

@@ -1,9 +1,12 @@
 "Silences and acknowledgements: what they change, what they leave alone, and bad input"
 import json
 import sqlite3
+import tempfile
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -11,7 +14,7 @@ from click.testing import CliRunner
 from mlops_nb.cli.main import main
 from mlops_nb.monitors.monitor import run_monitor
 from mlops_nb.monitors.silences import Silence
-from mlops_nb.retraining.events import breach_event, emit, handle, list_events, list_silences, receive
+from mlops_nb.retraining.events import Ledger, breach_event, emit, handle, list_events, list_silences, receive
 from mlops_nb.retraining.notes import SILENCED, note_event
 from mlops_nb.retraining.policy import Policy
 
@@ -56,7 +59,8 @@ def retrainer(policy: Policy | None = None) -> StandIn:
     return StandIn(policy or Policy(retrain_on="any"), lambda breach, window: dict(status="Completed"), days)
 
 
-@pytest.mark.parametrize("words", [("--feature", "temp"), ()])
+@pytest.mark.parametrize("words", [("--feature", "temp"), (), ("--signal", "inputs"), ("--metric", "psi"),
+                                   ("--signal", "inputs", "--feature", "temp", "--metric", "psi")])
 def test_what_is_silenced_retrains_nothing_until_its_end(root, words):
     made = ask("silence", "delay", *words, "--until", "2026-12-10", "--at", "2026-12-01", *WHY)
     assert (made["monitor"], made["until"], made["by"]) == ("delay", "2026-12-10T00:00:00+00:00", "Ann")
@@ -74,6 +78,22 @@ def test_another_feature_and_another_monitor_are_heard(root):
     [event] = handle(root, breach_event(breach(4, monitor="other")), retrainer(Policy(retrain_on="any", cooldown_days=0,
                                                                                     daily_budget=9)), NOW)
     assert event["reason"].startswith("breach of data_drift")
+
+
+def test_one_signal_of_a_feature_is_silenced_and_the_other_is_heard(root):
+    both = breach(2)
+    both["signals"]["quality"] = dict(type="data_quality", alert=True, verdict="breach", rows=[
+        dict(feature="temp", metric="null_value_rate", value=0.3, azure_threshold=0.2, breach=True)])
+    emit(root, breach_event(both))
+    days = ("--until", "2026-12-10", "--at", "2026-12-01")
+    ask("silence", "delay", "--signal", "quality", "--feature", "temp", *days, *WHY)
+    assert "delay quality temp" in run("silences", "--all")[1]
+    [event] = handle(root, breach_event(both), retrainer(), NOW)
+    assert event["action"] == "retrain" and event["reason"] == "breach of data_drift"
+    del both["signals"]["inputs"]
+    often = Policy(retrain_on="any", cooldown_days=0, daily_budget=9)
+    [event] = handle(root, breach_event(both), retrainer(often), NOW)
+    assert event["action"] == "none" and event["reason"].startswith("silenced until 2026-12-10 by Ann")
 
 
 def test_a_silence_that_is_ended_early_is_over(root):
@@ -98,6 +118,8 @@ def test_the_list_says_what_holds_who_asked_and_until_when(root):
 @pytest.mark.parametrize("words, said", [
     (("dely", "--until", "2099-01-01", *WHY), "there is no monitor 'dely'; did you mean delay?"),
     (("delay", "--feature", "tmp", "--until", "2099-01-01", *WHY), "no feature of delay 'tmp'; did you mean temp?"),
+    (("delay", "--signal", "input", "--until", "2099-01-01", *WHY), "no signal of delay 'input'; did you mean inputs?"),
+    (("delay", "--metric", "pis", "--until", "2099-01-01", *WHY), "no metric of delay 'pis'; did you mean psi?"),
     (("delay", "--until", "2020-01-01", *WHY), "which is in the past"),
     (("delay", "--until", "soon", *WHY), "'soon' is not a time"),
     (("delay", "--until", "2099-01-01", "--by", "Ann", "--reason", " "), "--reason is empty"),
@@ -125,10 +147,10 @@ def test_an_acknowledgement_is_shown_and_changes_no_decision(root):
 def test_an_event_that_only_looks_like_a_silence_silences_nothing(root):
     whole = note_event(SILENCED, "monitors/delay", NOW, monitor="delay", feature=None, until="2099-01-01", by="A",
                        reason="b")
-    for key, value in (("until", 7), ("monitor", None), ("by", "  "), ("until", "noon")):
+    for key, value in (("until", 7), ("monitor", None), ("by", "  "), ("until", "noon"), ("signal", 3)):
         receive(root, whole | dict(id=f"{key}{value}", data=whole["data"] | {key: value}))
     receive(root, whole | dict(id="x", data=[1]))
-    assert list_silences(root) == [] and len(list_events(root)) == 6
+    assert list_silences(root) == [] and len(list_events(root)) == 7
     [event] = handle(root, breach_event(breach(2)), retrainer(), NOW)
     assert event["action"] == "retrain"
 
@@ -186,3 +208,55 @@ def test_the_command_takes_the_silences_of_the_ledger(root):
     assert code == 0 and "silenced until 2099-12-10 by Ann" in text and "ALARM" not in text
     with sqlite3.connect(root / ".mlops/events.db") as db:
         assert db.execute("SELECT count(*) FROM events WHERE breach IS NOT NULL").fetchone() == (1,)
+
+
+class Blobs:
+    "A container of blobs, as two machines see it: a name is written once"
+    def __init__(self): self.kept: dict[str, bytes] = {}
+    def names(self, prefix: str) -> list[str]: return sorted(name for name in self.kept if name.startswith(prefix))
+    def read(self, name: str) -> bytes: return self.kept[name]
+    def push(self, name: str, data: bytes) -> None:
+        from azure.core.exceptions import ResourceExistsError
+        if name in self.kept: raise ResourceExistsError(name)
+        self.kept[name] = data
+
+
+@pytest.fixture
+def workspace(monkeypatch):
+    "A workspace whose ledger is kept as on Azure; what a monitor reads lies on the machine that runs it"
+    from mlops_nb.azure.collected import LedgerCopy
+    from mlops_nb.cli import monitor, options
+    blobs, connection = Blobs(), SimpleNamespace(attempt=lambda what: nullcontext(),
+                                                 settings=SimpleNamespace(workspace="dev"))
+
+    @contextmanager
+    def ledger():
+        with tempfile.TemporaryDirectory() as folder:
+            copy = LedgerCopy(connection, blobs, Path(folder))
+            try: yield Ledger(copy.folder, copy.keep)
+            finally: copy.keep()
+    there = SimpleNamespace(monitors=SimpleNamespace(ledger=ledger, bring_data=lambda file, at: Path.cwd()))
+    for module in (options, monitor): monkeypatch.setattr(module, "find_remote", lambda on, project=None: there)
+    return blobs
+
+
+def test_a_silence_of_one_machine_holds_for_the_monitor_of_a_workspace_on_another(root, workspace, monkeypatch):
+    other = root / "another machine"
+    other.mkdir()
+    (other / "settings.ini").write_text("[project]\nexperiment = e\nmodel = m\n")
+    for machine in (root, other): monitored(machine)
+    at = ("monitor", "pipelines/monitoring/m.yml", "--on", "dev")
+    monkeypatch.chdir(other)
+    assert ask(*at)["breach"], "nothing is silenced yet"
+    monkeypatch.chdir(root)
+    made = ask("silence", "delay", "--signal", "inputs", "--until", "2099-12-10", "--on", "dev", *WHY)
+    assert list_silences(root) == [], "it is the workspace's, not this machine's"
+    monkeypatch.chdir(other)
+    found = ask(*at)
+    words = "silenced until 2099-12-10 by Ann: the sensor is repaired"
+    assert not found["breach"] and found["signals"]["inputs"]["verdict"] == words
+    assert [one["id"] for one in ask("silences", "--on", "dev")] == [made["id"]] and ask("silences") == []
+    assert len([event for event in ask("events", "list", "--on", "dev") if event["breach"]]) == 1, "no second breach"
+    ask("unsilence", made["id"][:8], "--on", "dev", *WHY)
+    monkeypatch.chdir(root)
+    assert ask(*at)["breach"] and len(workspace.kept) == 4    # a breach, a silence, its end, and a breach told again

@@ -222,3 +222,34 @@ def test_runs_are_counted_even_when_their_files_and_the_counter_are_gone(tmp_pat
         journal.close()
         names.append(journal.name[:6])
     assert names == ["000001", "000002", "000003", "000004"]
+
+
+def test_a_look_at_what_is_new_walks_through_no_folder(tmp_path, monkeypatch):
+    from mlops_nb.serving import collection
+    journal = Journal(tmp_path)
+    for hour in range(30): serve(journal, NOON + timedelta(hours=hour), f"r{hour}")
+    cursor = [*iter_served(tmp_path)][-2]["cursor"]
+    walked, found, real = [], [], collection._find_file
+    monkeypatch.setattr(collection, "_walk", lambda root: walked.append(root) or [])
+    monkeypatch.setattr(collection, "_find_file", lambda root, name: found.append(name) or real(root, name))
+    assert ids(tmp_path, cursor) == ["r29"] and len(found) == 2     # the file of the cursor, and the one after it
+    assert ids(tmp_path, NOON + timedelta(hours=28)) == ["r28", "r29"] and len(found) == 4
+    assert end_cursor(tmp_path) and len(found) == 5 and walked == []
+    journal.close()
+
+
+def test_files_that_were_compressed_deleted_or_never_begun_hide_no_other(tmp_path):
+    import gzip
+    journal = Journal(tmp_path)
+    for hour in range(4): serve(journal, NOON + timedelta(hours=hour), f"r{hour}")
+    journal.close()
+    first, second, third, _ = sorted(tmp_path.rglob("*.jsonl"))
+    first.with_name(first.name + ".gz").write_bytes(gzip.compress(first.read_bytes()))
+    first.unlink()
+    second.unlink()
+    with open(tmp_path / "files", "a") as names: names.write("\n2026/11/28/1")     # the disk was full
+    serve(again := Journal(tmp_path), NOON, "r4")
+    again.close()
+    assert ids(tmp_path) == ["r0", "r2", "r3", "r4"]
+    (tmp_path / "files").unlink()
+    assert ids(tmp_path) == ["r0", "r2", "r3", "r4"], "without the list the folders are walked through"

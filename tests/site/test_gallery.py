@@ -1,6 +1,7 @@
 "The example of the gallery: whole, light, and the same from two runs that do the same"
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -101,6 +102,30 @@ def test_two_runs_that_do_the_same_leave_the_same(tmp_path):
     steps = json.loads(kept[0]["example.json"])[0]["steps"]
     assert [(step["name"], step["seconds"], step["needs"]) for step in steps] == [
         ("train", 2.0, []), ("register", None, ["train"])]
+
+
+def test_of_a_year_the_first_model_the_last_challenger_and_the_last_release_are_kept(tmp_path):
+    project = make_run(tmp_path)
+    workspace = Workspace(tmp_path)
+    first = workspace.rows("SELECT id FROM jobs")[0]["id"]
+    for number in (2, 3):
+        row = {"name": "retraining", "file": "job.yml", "kind": "pipeline", "signature": str(number),
+               "experiment": "e"}
+        id = add_job(workspace, row, ["register"], {})
+        made = workspace.step_folder(id, "register") / "outputs" / "decision"
+        made.mkdir(parents=True)
+        (made / VERDICT_FILE).write_text(json.dumps({"accepted": True, "reason": f"Challenger {number}."}))
+        outputs = json.dumps({"decision": {"path": str(made)}})
+        workspace.update("steps", {"job": id, "name": "register"}, status="Completed", outputs=outputs)
+        workspace.update("jobs", {"id": id}, status="Completed")
+    for version, time in ((9, "20270101-000000-0000"), (10, "20270201-000000-0000")):
+        shutil.copytree(project.releases / f"m-v1-{first[-20:]}", project.releases / f"m-v{version}-{time}")
+        record = project.releases / f"m-v{version}-{time}" / "release.json"
+        record.write_text(record.read_text().replace('"version": "1"', f'"version": "{version}"'))
+    keep_example(project)
+    texts = [chapter["text"] for chapter in read_example(project)]
+    assert texts[0] == "Accepted in .." and texts[1].startswith("Version 10 of m is promoted")
+    assert texts[3:] == ["Challenger 3."]
 
 
 @pytest.mark.parametrize("text", ["4e6d9e21a5f44d1c8b8ad22fbd3a0c1e", "20261129T202543595047-161f"])

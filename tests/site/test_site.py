@@ -118,6 +118,18 @@ def test_a_small_project_has_a_site_and_a_broken_link_does_not_replace_it(small)
     assert "#deeper" in (small/"_docs"/"index.html").read_text()
 
 
+def test_a_page_does_not_tell_the_environment_of_who_builds_it(small, monkeypatch):
+    change(small/"nbs"/"sub"/"01_other.ipynb", "x: int,  # What is doubled",
+           "x: int,  # What is doubled\\n    env: dict = os.environ,  # Of the process")
+    change(small/"nbs"/"sub"/"01_other.ipynb", "#| export\\ndef", "#| export\\nimport os\\n\\ndef")
+    monkeypatch.setitem(ENV, "A_TOKEN", "tell-nobody")
+    for words in (("export",), ("docs",)):
+        done = run(small, *words)
+        assert done.returncode == 0, done.stdout + done.stderr
+    page = (small/"_docs"/"sub"/"other.html").read_text()
+    assert "os.environ" in re.sub("<[^>]*>", "", page) and "tell-nobody" not in page
+
+
 def test_what_zensical_lets_pass_is_found(tmp_path):
     (tmp_path/"a.html").write_text('<a href="b.html">gone</a><img src="https://example.com/x.png"><a href="#no">no</a>')
     (tmp_path/"a.css").write_text("@import url('https://fonts.example.com/a');")

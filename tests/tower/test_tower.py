@@ -4,6 +4,7 @@ import math
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,11 +13,11 @@ import pytest
 from mlops_nb.monitors.silences import Silence
 from mlops_nb.retraining.events import breach_event, handle
 from mlops_nb.retraining.notes import Acknowledgement
-from mlops_nb.retraining.policy import Policy
+from mlops_nb.retraining.policy import CAUSES, Policy
 from mlops_nb.serving.endpoints import Deployment, Endpoint
 from mlops_nb.tower.facts import Facts, collect_facts
 from mlops_nb.tower.page import build_page
-from mlops_nb.tower.parts import drift_rows, excess
+from mlops_nb.tower.parts import LEADS, drift_part, drift_rows, excess, headline
 from mlops_nb.tower.service import Service
 
 from tests.support import ROOT
@@ -199,6 +200,18 @@ def test_a_feature_that_breaches_most_stands_first(found):
     assert excess(dict(value=None, breach=True, metric="", null_threshold=None, azure_threshold=None)) > 1
 
 
+def test_what_drift_leads_to_is_said_as_the_policy_has_it(found):
+    def leads(cause: str) -> str:
+        facts = found.copy()
+        facts["policy"] = replace(found["policy"], retrain_on=cause)
+        part = drift_part(facts)
+        assert part
+        return part.leads
+    assert {*LEADS} == {*CAUSES}
+    assert {cause for cause in CAUSES if leads(cause).startswith("Drift retrains")} == {"any"}
+    assert "an estimated harm" in leads("harm") and "an estimated harm" not in leads("performance")
+
+
 def test_the_command_executes_the_notebook(project):
     done = subprocess.run([sys.executable, "-m", "mlops_nb", "tower"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -281,7 +294,23 @@ def test_silences_and_acknowledgements_are_on_the_page(found, tmp_path):
     assert "Silenced alarms" not in build_page(found, tmp_path)
 
 
+def test_a_breach_that_somebody_has_seen_is_told_as_seen(found):
+    assert headline(found)[1] == "bad" and headline(found)[0].endswith("The last window breached.")
+    last = found["results"][-1]
+    seen = dict(result=last, acknowledged=Acknowledgement("Ben", "a storm", "2013-10-02"))
+    others = [dict(result=one, acknowledged=seen["acknowledged"]) for one in found["results"][:-1]]
+    words, look = headline(found | dict(events=[*others, seen]))
+    assert look == "seen" and words.endswith("The last window breached; Ben has seen it: a storm.")
+    assert headline(found | dict(events=others))[1] == "bad", "another window was seen, not this one"
+
+
+def test_a_breach_of_another_monitor_is_in_the_headline_too(found):
+    quiet = found["results"][-1] | dict(monitor="hourly", breach=False)
+    words, look = headline(found | dict(results=[*found["results"], quiet]))
+    assert look == "bad" and words.endswith("The last window of flight-delay breached.")
+
+
 def test_the_footer_says_what_is_on_disk(file, found):
     "The parts of the local workspace, the largest first"
     said = re.search(r"On disk: [\d.]+ [kMG]?B, of which (\S+) [\d.]+ [kMG]?B", file.read_text())
-    assert said and found["disk"] and said[1] == max(found["disk"], key=found["disk"].__getitem__)
+    assert said and (parts := found["disk"][-1].parts) and said[1] == max(parts, key=parts.__getitem__)
