@@ -198,9 +198,10 @@ def find_places(
     folders: tuple[Path, ...],      # Of other projects
 ) -> list[Path]:                    # What the tower shows, in this order
     "Bring the workspaces that are asked for; without one, this machine comes first"
-    from mlops_nb.tower.workspaces import bring_workspace
     project, others = find_project(), find_projects(folders)
-    return [*([bring_workspace(project, find_remote(one)) for one in on] or [project.root]), *others]
+    if not on: return [project.root, *others]   # the facts are read by another process, which imports what that needs
+    from mlops_nb.tower.workspaces import bring_workspace
+    return [*(bring_workspace(project, find_remote(one)) for one in on), *others]
 
 def find_projects(
     folders: tuple[Path, ...],      # Of other projects
@@ -241,7 +242,7 @@ def tower(paths: tuple[Path, ...], show: bool, out: Path | None, since: str, unt
     from mlops_nb.files import relative_to_cwd
     from mlops_nb.tower.export import find_browser, print_pdf
     from mlops_nb.tower.page import read_span, render_tower
-    read_span(since, until)
+    if since or until: read_span(since, until)
     browser = find_browser() if pdf else ""
     first, *others = find_places(on, paths)
     if as_json: return print_facts([first, *others], since, until)

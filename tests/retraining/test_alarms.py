@@ -1,9 +1,12 @@
 "Silences and acknowledgements: what they change, what they leave alone, and bad input"
 import json
 import sqlite3
+import tempfile
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -11,7 +14,7 @@ from click.testing import CliRunner
 from mlops_nb.cli.main import main
 from mlops_nb.monitors.monitor import run_monitor
 from mlops_nb.monitors.silences import Silence
-from mlops_nb.retraining.events import breach_event, emit, handle, list_events, list_silences, receive
+from mlops_nb.retraining.events import Ledger, breach_event, emit, handle, list_events, list_silences, receive
 from mlops_nb.retraining.notes import SILENCED, note_event
 from mlops_nb.retraining.policy import Policy
 
@@ -205,3 +208,55 @@ def test_the_command_takes_the_silences_of_the_ledger(root):
     assert code == 0 and "silenced until 2099-12-10 by Ann" in text and "ALARM" not in text
     with sqlite3.connect(root / ".mlops/events.db") as db:
         assert db.execute("SELECT count(*) FROM events WHERE breach IS NOT NULL").fetchone() == (1,)
+
+
+class Blobs:
+    "A container of blobs, as two machines see it: a name is written once"
+    def __init__(self): self.kept: dict[str, bytes] = {}
+    def names(self, prefix: str) -> list[str]: return sorted(name for name in self.kept if name.startswith(prefix))
+    def read(self, name: str) -> bytes: return self.kept[name]
+    def push(self, name: str, data: bytes) -> None:
+        from azure.core.exceptions import ResourceExistsError
+        if name in self.kept: raise ResourceExistsError(name)
+        self.kept[name] = data
+
+
+@pytest.fixture
+def workspace(monkeypatch):
+    "A workspace whose ledger is kept as on Azure; what a monitor reads lies on the machine that runs it"
+    from mlops_nb.azure.collected import LedgerCopy
+    from mlops_nb.cli import monitor, options
+    blobs, connection = Blobs(), SimpleNamespace(attempt=lambda what: nullcontext(),
+                                                 settings=SimpleNamespace(workspace="dev"))
+
+    @contextmanager
+    def ledger():
+        with tempfile.TemporaryDirectory() as folder:
+            copy = LedgerCopy(connection, blobs, Path(folder))
+            try: yield Ledger(copy.folder, copy.keep)
+            finally: copy.keep()
+    there = SimpleNamespace(monitors=SimpleNamespace(ledger=ledger, bring_data=lambda file, at: Path.cwd()))
+    for module in (options, monitor): monkeypatch.setattr(module, "find_remote", lambda on, project=None: there)
+    return blobs
+
+
+def test_a_silence_of_one_machine_holds_for_the_monitor_of_a_workspace_on_another(root, workspace, monkeypatch):
+    other = root / "another machine"
+    other.mkdir()
+    (other / "settings.ini").write_text("[project]\nexperiment = e\nmodel = m\n")
+    for machine in (root, other): monitored(machine)
+    at = ("monitor", "pipelines/monitoring/m.yml", "--on", "dev")
+    monkeypatch.chdir(other)
+    assert ask(*at)["breach"], "nothing is silenced yet"
+    monkeypatch.chdir(root)
+    made = ask("silence", "delay", "--signal", "inputs", "--until", "2099-12-10", "--on", "dev", *WHY)
+    assert list_silences(root) == [], "it is the workspace's, not this machine's"
+    monkeypatch.chdir(other)
+    found = ask(*at)
+    words = "silenced until 2099-12-10 by Ann: the sensor is repaired"
+    assert not found["breach"] and found["signals"]["inputs"]["verdict"] == words
+    assert [one["id"] for one in ask("silences", "--on", "dev")] == [made["id"]] and ask("silences") == []
+    assert len([event for event in ask("events", "list", "--on", "dev") if event["breach"]]) == 1, "no second breach"
+    ask("unsilence", made["id"][:8], "--on", "dev", *WHY)
+    monkeypatch.chdir(root)
+    assert ask(*at)["breach"] and len(workspace.kept) == 4    # a breach, a silence, its end, and a breach told again
