@@ -10,7 +10,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from harness import HOME, PYTHON, Missing, Result, spawn
+from harness import HOME, PYTHON, UNITS, Missing, Result, spawn
 
 WORK = HOME / "wide_life"
 LIMIT = 2048    # MB
@@ -56,7 +56,8 @@ def live(columns: int, rows: int) -> dict[str, dict]:
 
 def main() -> None:
     size = sys.argv[1] if len(sys.argv) > 1 else "300x1000000"
-    result = Result("wide_life", f"A table of {size.replace('x', ' columns and ')} rows, from file to tower")
+    result = Result("wide_life", f"A table of {size.replace('x', ' columns and ')} rows, from file to tower",
+                    units=UNITS | {"tree": "all processes MB"})
     try: found = live(*map(int, size.split("x")))
     except Missing as reason: result.missing[size] = str(reason)
     else:

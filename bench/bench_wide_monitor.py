@@ -12,7 +12,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from harness import HOME, PYTHON, Result, rounds, spawn
+from harness import HOME, PYTHON, UNITS, Result, rounds, spawn
 
 AT = datetime(2026, 1, 5, 12, tzinfo=UTC)
 RUN = """
@@ -98,7 +98,8 @@ def run(columns: int, rows: int) -> dict:
 def main() -> None:
     sizes = [tuple(map(int, size.split("x"))) for size in sys.argv[1:] or ["85x1833", "1000x10000", "30x1000000"]]
     for size in sizes: project(*size)
-    result = Result("wide_monitor", "The monitor of wide and of long tables", baseline="{}x{}".format(*sizes[0]))
+    result = Result("wide_monitor", "The monitor of wide and of long tables", baseline="{}x{}".format(*sizes[0]),
+                    units=UNITS | {"tree": "all processes MB"})
     result.add(rounds({f"{columns}x{rows}": lambda columns=columns, rows=rows: run(columns, rows)
                        for columns, rows in sizes}, count=1, warm=False))
     for name, row in result.rows.items():
