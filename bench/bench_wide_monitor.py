@@ -4,7 +4,7 @@
 
 Each size is a project of its own in `.bench/wide_monitor`, made once: what an endpoint collected, 25 rows a record, and
 a reference in Parquet of as many rows, with a hole in each hundredth row. A process runs the monitor for drift and for
-quality of the data, counting the reference as well. The memory is that of the whole process.
+quality of the data, counting the reference as well. The memory is that of all its processes together.
 """
 import json
 import shutil
@@ -12,7 +12,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from harness import HOME, PYTHON, Result, rounds, spawn
+from harness import HOME, PYTHON, UNITS, Result, rounds, spawn
 
 AT = datetime(2026, 1, 5, 12, tzinfo=UTC)
 RUN = """
@@ -92,16 +92,18 @@ def run(columns: int, rows: int) -> dict:
     "Run the monitor once"
     folder = project(columns, rows)
     shutil.rmtree(folder / ".mlops/monitors", ignore_errors=True)
-    return spawn([PYTHON, "-c", RUN, folder, columns, rows], timeout=1800)
+    return spawn([PYTHON, "-c", RUN, folder, columns, rows], timeout=3600, tree=True)
 
 
 def main() -> None:
     sizes = [tuple(map(int, size.split("x"))) for size in sys.argv[1:] or ["85x1833", "1000x10000", "30x1000000"]]
     for size in sizes: project(*size)
-    result = Result("wide_monitor", "The monitor of wide and of long tables", baseline="{}x{}".format(*sizes[0]))
+    result = Result("wide_monitor", "The monitor of wide and of long tables", baseline="{}x{}".format(*sizes[0]),
+                    units=UNITS | {"tree": "all processes MB"})
     result.add(rounds({f"{columns}x{rows}": lambda columns=columns, rows=rows: run(columns, rows)
                        for columns, rows in sizes}, count=1, warm=False))
-    for name, row in result.rows.items(): result.target(f"memory of {name}", row["rss"]["median"], 500, " MB")
+    for name, row in result.rows.items():
+        result.target(f"memory of {name}", max(row[key]["median"] for key in ("tree", "rss")), 400, " MB")
     result.write()
 
 

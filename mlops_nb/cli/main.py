@@ -50,6 +50,14 @@ class Commands(click.Group):
         if name in self.commands or name not in plugins("mlops_nb.commands"): return self.commands.get(name)
         return load_plugin("mlops_nb.commands", name)
 
+    def resolve_command(self, context: click.Context, args: list[str]
+                        ) -> tuple[str | None, click.Command | None, list[str]]:
+        "Find a command; where there is none, name those alike: click itself does not know what entry points bring"
+        try: return super().resolve_command(context, args)
+        except click.exceptions.NoSuchCommand as error:
+            known = self.list_commands(context)
+            raise click.exceptions.NoSuchCommand(error.command_name, possibilities=known, ctx=context) from None
+
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         "Write the commands by what they belong to; last those that another package brings"
         names = self.list_commands(context)
@@ -269,7 +277,9 @@ def export() -> None:
     \b
     mlops-nb export
     """
+    from mlops_nb.jobs.run import show_phase
     from mlops_nb.notebooks.export import export as generate
+    show_phase("generating the package, the component YAML and the README")
     for path in generate(find_project().root): click.echo(path)
 
 @main.command()

@@ -70,6 +70,7 @@ class SignalRow(TypedDict):
     n_cur: int
     note: str                       # What else is to be said
     before: NotRequired[float | None]   # The value against the weeks before, where it has a threshold
+    year: NotRequired[bool]             # Whether these include the same weeks of the year before
     silenced: NotRequired[str]          # Until when, by whom and why an alarm is not told: `breach` is false
 
 def judge_measure(
@@ -113,7 +114,8 @@ def describe_rest(
     "Return the digest in one line: what differs as it did in the weeks before, and which alarms may be a season"
     alarms = {row["feature"] for row in rows if row["breach"]}
     past = [row["feature"] for row in rows if row["azure_breach"] and row["feature"] not in alarms]
-    by_weeks = [row["feature"] for row in rows if row["breach"] and row.get("before") is not None]
+    by_weeks = [row["feature"] for row in rows if row["breach"] and row.get("before") is not None
+                and not row.get("year")]
     said = {"past the threshold against the reference, and no news": past, SEASON: by_weeks}
     return "; ".join(f"{words}: {_first_six(names)}" for words, names in said.items() if names)
 
@@ -383,7 +385,7 @@ def _confirm(row: SignalRow, past: history.Past, excess: float) -> SignalRow:
     row, limit = raise_limit(row, excess), row["azure_threshold"]
     if row["metric"] not in ("population_stability_index", "jensen_shannon_distance") or limit is None: return row
     before = past.effect(BINNED[row["metric"]])
-    return {**row, "before": before, "breach": row["breach"] and before > limit}
+    return {**row, "before": before, "year": past.year is not None, "breach": row["breach"] and before > limit}
 
 def _judge_repetition(name: str, past: history.Past, level: float, n: int) -> list[SignalRow]:
     "Return an alarm where a number repeats one value far more often than before"

@@ -265,7 +265,7 @@ def _draw(chart: Chart, variant: str, words: str) -> str:
     width, height = lay_out(chart)
     behind = bands(chart, width, height)
     if any(map(chart.leads_back, chart.arrows)):
-        width, height = (width, height + GAP_X) if chart.across else (width + GAP_X + LABEL, height)
+        width, height = (width, height + GAP_X * 3 / 4) if chart.across else (width + GAP_X + LABEL, height)
     ways = find_ways(chart)
     curves = [(arrow, *curve(chart, arrow, way)) for arrow, way in zip(chart.arrows, ways, strict=True)]
     corners = [(0.0, 0.0), (width, height), *(point for way in ways for point in way)]

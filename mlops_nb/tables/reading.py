@@ -260,6 +260,11 @@ def _find_kind(source: Source, name: str, hints: Hints, is_time: bool) -> Kind |
     return (find_epoch(values, name, is_time) or kind) if kind.name == "number" else kind
 
 # %% ../../nbs/api/tables/03_reading.ipynb #17cdcb7e
+def _is_typed(source: Source, name: str, kind: Kind) -> bool:
+    "Does the file have the values as this kind, so that nothing is to be read from text?"
+    native = _native(source.types[source.names.index(name)])
+    return native is not None and native.name == kind.name and kind.how in ("", "iso")
+
 def read_column(
     source: Source,
     name: str,
@@ -267,10 +272,9 @@ def read_column(
 ) -> str:           # SQL: DOUBLE, BOOLEAN, TIMESTAMP or VARCHAR
     "SQL of a column as its kind has it"
     column, type_name = source.column(name), source.types[source.names.index(name)]
-    native = _native(type_name)
-    text = known_value(f"{column}::VARCHAR", source.layout.nulls)
-    if native is None or native.name != kind.name or kind.how not in ("", "iso"):
-        return f"({column}::VARCHAR)" if kind.name == "text" and native else read_value(text, kind)
+    if not _is_typed(source, name, kind):
+        text = known_value(f"{column}::VARCHAR", source.layout.nulls)
+        return f"({column}::VARCHAR)" if kind.name == "text" and _native(type_name) else read_value(text, kind)
     if kind.name == "number": return f"(CASE WHEN isfinite({column}::DOUBLE) THEN {column}::DOUBLE END)"
     if kind.name == "time":
         return f"({column}::TIMESTAMPTZ AT TIME ZONE 'UTC')" if "TIME ZONE" in type_name else f"{column}::TIMESTAMP"
@@ -299,13 +303,23 @@ def find_strays(
     watched = {name: kind for name, kind in kinds.items() if kind.name != "text"}
     if not watched: return []
     def lost(name: str, kind: Kind) -> str:
+        if _is_typed(source, name, kind):
+            is_float = source.types[source.names.index(name)] in ("FLOAT", "DOUBLE")
+            return f"isinf({source.column(name)})" if is_float else "false"
         known = known_value(f"{source.column(name)}::VARCHAR", source.layout.nulls)
         return f"({known} IS NOT NULL AND {read_column(source, name, kind)} IS NULL)"
-    tests = [lost(name, kind) for name, kind in watched.items()]
-    firsts = ", ".join(f"count(*) FILTER (WHERE {test}), min(n) FILTER (WHERE {test})" for test in tests)
-    counts = source.con.execute(f"SELECT {firsts} FROM (SELECT *, row_number() OVER () AS n FROM raw)").fetchone()
-    found = [(name, count, row) for name, count, row in zip(watched, counts[::2], counts[1::2]) if count]
-    return [Stray(name, count, _value(source, name, row), row, str(watched[name])) for name, count, row in found]
+    tests = {name: lost(name, kind) for name, kind in watched.items()}
+    counted = ", ".join(f"count_if({test})" for test in tests.values())
+    counts = source.con.execute(f"SELECT {counted} FROM raw").fetchone()
+    found = {name: count for name, count in zip(tests, counts) if count}
+    return [Stray(name, count, *_first(source, name, tests[name]), str(watched[name]))
+            for name, count in found.items()]
+
+def _first(source: Source, name: str, test: str) -> tuple[str, int]:
+    "The first value of a column that a test is true of, as it stands, and its row"
+    numbered = f'SELECT {source.column(name)}, row_number() OVER () AS "$n" FROM raw'    # A name that no column has
+    row, = source.con.execute(f'SELECT min("$n") FROM ({numbered}) WHERE {test}').fetchone()
+    return _value(source, name, row), row
 
 def _value(source: Source, name: str, row: int) -> str:
     "A value as it stands"

@@ -58,3 +58,9 @@ def test_an_example_can_be_given_as_it_is_printed(line, monkeypatch):
     files = [word for word in words if word.startswith(("pipelines/", "nbs/"))]
     for file in files: assert (ROOT / file).exists() or "stage new" in line, file
     for name in re.findall(r"inputs\.(\w+)=", line): assert name in load(ROOT / files[0])["inputs"], name
+
+
+@pytest.mark.parametrize("typed, meant", [("relase", "release"), ("monitr", "monitor"), ("rnu", "run")])
+def test_a_command_that_is_mistyped_is_offered(typed, meant):
+    done = CliRunner().invoke(main, [typed])
+    assert done.exit_code == 2 and f"'{meant}'" in done.output

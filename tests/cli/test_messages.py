@@ -9,6 +9,7 @@ import pytest
 
 from mlops_nb.cli import options
 from mlops_nb.cli.options import explain_error, printable, root_cause
+from mlops_nb.jobs.run import check_project
 
 
 @pytest.fixture
@@ -95,3 +96,12 @@ def test_results_are_printed_as_text(capsys):
     options.print_result(None, "\x1b[31mred", as_json=False)
     options.echo_to(False)("\x1b[31mred")
     assert "\x1b" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_check_says_what_it_is_at_on_a_terminal_only(project, monkeypatch, capsys, terminal):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    check_project(json=False)
+    said = capsys.readouterr().err
+    phases = ["checking 0 YAML files", "comparing what is generated, and checking the stages"]
+    assert said.splitlines() == (phases if terminal else [])

@@ -76,6 +76,19 @@ def test_a_fault_is_news(site, change, expected):
     assert expected in alarms(site.run())
 
 
+@pytest.mark.parametrize("days, news", [(364, False), (392, True)])
+def test_a_season_that_the_year_before_had_too_is_no_news(site, days, news):
+    "The week 52 weeks earlier was like this one, and not the week 56 weeks earlier"
+    def high(table): return table.assign(z=table.z + 1.5)
+    early = high(weeks(0, 1, 7))
+    early = early.assign(day=early.day - pd.Timedelta(days=days))
+    pd.concat([early, weeks(-16, 0, 5)]).to_parquet(site.root/"reference/data.parquet")
+    serve(site, high(weeks(0, 1, 6)))
+    result = site.run()
+    assert (("drift", "z", "population_stability_index") in alarms(result)) == news
+    assert ("a season cannot be told from drift: z" in result["signals"]["drift"]["digest"]) == news
+
+
 def test_a_change_that_was_there_before_is_no_news_twice(site):
     site.serve(weeks(-12, 1, 8).drop(columns="day").assign(z=lambda t: t.z + 1.5), days=7 * 13)
     result = site.run(at=START + 13 * WEEK)
