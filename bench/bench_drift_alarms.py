@@ -36,7 +36,7 @@ class Weeks:
     values: np.ndarray      # Weeks x rows of each value; of a category, its groups
     number: bool
 
-    def past(self, before: np.ndarray, window: np.ndarray, stuck: float = 0.0) -> history.Past:
+    def past(self, before: np.ndarray, window: np.ndarray, stuck: float = 0.0, year=None) -> history.Past:
         "The weeks to compare; a share of the window's rows may have stuck to the most frequent value"
         now, repeated = self.groups[window].astype(float), self.values[window].astype(float)
         if stuck:
@@ -46,7 +46,7 @@ class Weeks:
                 counts[:, counts.sum(0).argmax()] += stuck * rows
         most = repeated.sum(0).argmax()
         shares = [counts[:, most] / np.maximum(counts.sum(1), 1) for counts in (self.values[before], repeated)]
-        return history.Past(self.groups[before], now, *shares)
+        return history.Past(self.groups[before], now, *shares, year=None if year is None else self.groups[year])
 
 
 def judge(feature: Weeks, past: history.Past, level: float) -> tuple[bool, bool]:
@@ -96,14 +96,16 @@ def follow(draw: np.random.Generator, days: int, correlation: float) -> np.ndarr
 
 
 def simulate(draw: np.random.Generator, correlation: float, size: float, season: float = 0, jump: float = 0,
-             rows: int = 200) -> list[Weeks]:
+             rows: int = 200, year: bool = False) -> list[Weeks]:
     """Sixteen weeks of five numbers in twelve groups, and five features of twenty categories. `size`, `season` and
-    `jump`, of the first and the last feature in the last four weeks, are in standard deviations of a row"""
-    days = np.arange(16 * 7)
+    `jump`, of the first and the last feature in the last four weeks, are in standard deviations of a row. With `year`,
+    the four weeks 52 weeks before the last four come first"""
+    days = np.arange((68 if year else 16) * 7)
     level = size * follow(draw, len(days), correlation) + 0.3 * size * np.isin(days % 7, (5, 6))[:, None]
     phase = draw.uniform(0, 2 * np.pi, FEATURES)
     level += season * np.sqrt(2) * np.sin(2 * np.pi * days[:, None] / 365 + phase)
-    level[12 * 7:, [0, -1]] += jump
+    level[-4 * 7:, [0, -1]] += jump
+    if year: level = level[np.r_[12 * 7:16 * 7, 52 * 7:68 * 7]]
     edges, found = ndtri(history.QUANTILES), []
     for i in range(FEATURES):
         if number := i < FEATURES // 2:
@@ -111,7 +113,7 @@ def simulate(draw: np.random.Generator, correlation: float, size: float, season:
         else:
             shares = draw.dirichlet(np.ones(20)) * np.exp(level[:, i, None] * np.linspace(-1.7, 1.7, 20))
             shares /= shares.sum(1, keepdims=True)
-        weeks = draw.multinomial(rows, shares).reshape(16, 7, -1).sum(1)
+        weeks = draw.multinomial(rows, shares).reshape(len(level) // 7, 7, -1).sum(1)
         found.append(Weeks(f"f{i}", weeks, weeks, number))
     return found
 
@@ -123,11 +125,13 @@ def windows(count: int, draw, weeks: list[Weeks], before: int, window: int) -> I
         yield [judge(one, one.past(then, now), LEVEL / SIGNALS / len(weeks)) for one in weeks]
 
 
-def simulated(count: int, draw, **days) -> Iterator[list[tuple[bool, bool]]]:
-    "Windows of four weeks after twelve, of days that go on from each other"
+def simulated(count: int, draw, year: bool = False, **days) -> Iterator[list[tuple[bool, bool]]]:
+    "Windows of four weeks after twelve, of days that go on from each other; with the year before, if it is known"
+    first, then = (4, np.arange(4)) if year else (0, None)
     for _ in range(count):
-        weeks = simulate(draw, **days)
-        yield [judge(one, one.past(np.arange(12), np.arange(12, 16)), LEVEL / SIGNALS / len(weeks)) for one in weeks]
+        weeks = simulate(draw, year=year, **days)
+        pasts = [one.past(first + np.arange(12), first + np.arange(12, 16), year=then) for one in weeks]
+        yield [judge(one, past, LEVEL / SIGNALS / len(weeks)) for one, past in zip(weeks, pasts)]
 
 
 def rates(found: Iterator[list[tuple[bool, bool]]]) -> dict[str, float]:
@@ -149,6 +153,9 @@ def quiet(weeks: list[Weeks], count: int) -> dict[str, dict[str, float]]:
         if season and correlation not in (0, 0.37): continue
         name = f"days of .4 sd, correlation {correlation:g}" + (f", season of {season:g} sd" if season else "")
         found[name] = rates(simulated(count, draw, correlation=correlation, size=0.4, season=season))
+    for correlation, season in itertools.product((0, 0.37), (0.3, 0.7)):
+        name = f"days of .4 sd, correlation {correlation:g}, season of {season:g} sd, the year before known"
+        found[name] = rates(simulated(count, draw, True, correlation=correlation, size=0.4, season=season))
     return found
 
 

@@ -171,9 +171,16 @@ def run_child(request: Request) -> int:  # Exit code
 # %% ../../nbs/api/jobs/05_launcher.ipynb #60c45ced
 class Link:
     "One end of the socket between the runner and the launcher"
-    def __init__(self, socket: socket.socket): self.socket, self.rest = socket, b""
+    def __init__(self, end: socket.socket): self.socket, self.rest = end, b""
 
     def send(self, message: Any): self.socket.sendall(json.dumps(message).encode() + b"\n")
+
+    def send_part(self,
+        data: bytes,  # Of a message
+    ) -> bytes:  # What has not been sent
+        "Send what there is room for"
+        try: return data[self.socket.send(data, socket.MSG_DONTWAIT):]
+        except BlockingIOError: return data
 
     def receive(self) -> list[dict] | None:
         "Whole messages that have come; None where the other end is closed"
@@ -322,6 +329,7 @@ class LauncherClient:
         if sys.platform == "win32": raise posix_only()
         here, there = socket.socketpair()
         self.link, self.last = Link(here), 0
+        self.early: list[dict] = []  # Messages that came while one was sent
         command = [sys.executable, "-c", "from mlops_nb.jobs.launcher import main; main()", str(there.fileno())]
         self.process = subprocess.Popen(command, pass_fds=[there.fileno()], start_new_session=True,
                                         env={**os.environ, "MLOPS_NB_JOB": job})
@@ -338,21 +346,35 @@ class LauncherClient:
         "Start a step"
         self.last += 1
         step = step_arguments(command) if fork else None
-        self.link.send(Request(id=self.last, argv=["bash", "-c", command], step=step, cwd=str(cwd), env=env,
-                               log=str(log), threads=threads))
+        self.send(Request(id=self.last, argv=["bash", "-c", command], step=step, cwd=str(cwd), env=env,
+                          log=str(log), threads=threads))
         return self.last
 
-    def preload(self, names: set[str]): self.link.send({"preload": sorted(names)})
-    def stop(self, id: int): self.link.send({"stop": id})
+    def preload(self, names: set[str]): self.send({"preload": sorted(names)})
+    def stop(self, id: int): self.send({"stop": id})
+
+    def send(self,
+        message: Any,  # A request, or {"preload": names}, or {"stop": id}
+    ):
+        "Send a message and hear the launcher meanwhile: where both sockets are full, it waits to be heard"
+        data = json.dumps(message).encode() + b"\n"
+        while data:
+            heard, _, _ = select.select([self.link], [self.link], [])
+            if heard: self.early += self.receive()
+            else: data = self.link.send_part(data)
+
+    def receive(self) -> list[dict]:
+        "Whole messages that have come"
+        messages = self.link.receive()
+        if messages is None: raise ConnectionError("the launcher, which starts the steps, was killed")
+        return messages
 
     def messages(self,
         timeout: float,  # Seconds to wait for the first one
     ) -> list[dict]:  # Each has the `id` of a step, and its `pid`, `exit` code, `error`, or a `note` for the user
         "What has happened since the last call"
-        if not select.select([self.link], [], [], timeout)[0]: return []
-        messages = self.link.receive()
-        if messages is None: raise ConnectionError("the launcher, which starts the steps, was killed")
-        return messages
+        messages, self.early = self.early, []
+        return messages or (self.receive() if select.select([self.link], [], [], timeout)[0] else [])
 
     def close(self):
         "Let the launcher end; it takes running steps with it"

@@ -33,7 +33,9 @@ def test_weeks_that_were_dealt_at_random_are_no_news(bench, weeks):
 @pytest.mark.long
 @pytest.mark.parametrize("days", [
     {"correlation": 0, "size": 0}, {"correlation": 0.37, "size": 0.4},
-    {"correlation": 0.37, "size": 0.4, "season": 0.3}], ids=["independent", "correlated", "season"])
+    {"correlation": 0.37, "size": 0.4, "season": 0.3},
+    {"correlation": 0.37, "size": 0.4, "season": 0.7, "year": True}],
+    ids=["independent", "correlated", "season", "strong season, the year before known"])
 def test_days_that_go_on_from_each_other_are_no_news(bench, days):
     found = bench.rates(bench.simulated(200, np.random.default_rng(1), **days))
     assert found["alarm"] <= 1 + 2 * found["error"]

@@ -336,6 +336,13 @@ def test_commands_speak_json(serving, echo):
     assert refused.returncode == 2 and "whole numbers from 0 to 100" in refused.stderr
 
 
+@pytest.mark.skipif(not os.path.isdir("/proc"), reason="memory is measured where there is a /proc")
+def test_the_log_says_how_much_memory_the_processes_take(serving, flight):
+    flight([FLIGHT])
+    *_, last = serving.events("flight-delay")
+    assert 20 < last["memory"] < 4000, "MB of the workers, which hold a model"
+
+
 def test_telemetry_goes_to_files(serving, flight):
     flight([FLIGHT], x_request_id="traced")
     def lines():
