@@ -149,11 +149,14 @@ def gc(dry_run: bool, as_json: bool) -> None:
     import time
 
     from mlops_nb.files import lock
+    from mlops_nb.jobs.run import show_phase
     from mlops_nb.workspace.retention import Retention, apply, describe, disk_use, format_bytes
     project = find_project()
+    show_phase("finding what is old, and what still needs it")
     with lock(project.lock("gc")):
         changes = Retention(project, time.time(), find_limits(project), find_in_use(project)).plan()
         rows = describe(changes, [0 if dry_run else apply(change) for change in changes])
+    show_phase("measuring what the local workspace takes on disk")
     use = disk_use(project)
     lines = [f"{'would ' * dry_run}{row['action']} {row['files']} of {row['part']}: {format_bytes(row['bytes'])}"
              + f", {format_bytes(row['freed'])} freed" * (not dry_run) for row in rows]

@@ -258,6 +258,6 @@ def compare_in_words(
     else: scale, unit, name = 1.0, "", {"regression": "squared error"}.get(task, "log loss")
     def number(value: float) -> str: return f"{value * scale:.1f}{unit}" if unit else f"{value:.3g}"
     way, sign = ("lower", -1) if found.mean <= 0 else ("higher", 1)
-    ends = sorted((sign * found.low, sign * found.high))
+    ends = sorted((sign * max(found.low, -base), sign * found.high))   # No loss is below 0
     amount = f"{name} {number(abs(found.mean))} {way} ({number(ends[0])} to {number(ends[1])})"
     return f"{better} {BASES[task]}: {amount}.", found

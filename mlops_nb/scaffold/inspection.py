@@ -104,7 +104,8 @@ def choose_period(
     last = times[times >= times.quantile(1 - share)]
     for period in ("D", "h"):
         if last.dt.floor(period).nunique() >= 10: return period
-    raise UserError(f"the last quarter of the rows falls into {last.dt.floor('h').nunique()} hours",
+    few = last.dt.floor("h").nunique()
+    raise UserError(f"the last quarter of the rows has {few} different times",
                     accepted="at least 10 days or hours to judge on",
                     fix="leave --time out, and the rows are split at random")
 

@@ -6,8 +6,10 @@ import sys
 from contextlib import closing
 
 import pytest
+from click.testing import CliRunner
 
 from mlops_nb.cli import options
+from mlops_nb.cli.main import main
 from mlops_nb.cli.options import explain_error, printable, root_cause
 from mlops_nb.jobs.run import check_project
 
@@ -105,3 +107,16 @@ def test_a_check_says_what_it_is_at_on_a_terminal_only(project, monkeypatch, cap
     said = capsys.readouterr().err
     phases = ["checking 0 YAML files", "comparing what is generated, and checking the stages"]
     assert said.splitlines() == (phases if terminal else [])
+
+
+def test_a_new_project_and_gc_say_what_they_are_at(tmp_path, monkeypatch):
+    said = list[str]()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("mlops_nb.jobs.run.show_phase", said.append)
+    (tmp_path / "settings.ini").write_text("[project]\nexperiment = t\nmodel = m\n")
+    (tmp_path / "t.csv").write_text("x,y\n" + "".join(f"{n % 7},{n * n % 5}\n" for n in range(200)))
+    for words in (["new", "five", "--data", "t.csv", "--target", "y"], ["gc", "--dry-run"]):
+        found = CliRunner().invoke(main, words)
+        assert found.exit_code == 0, found.output
+    assert said == ["reading t.csv, and writing the project", "finding what is old, and what still needs it",
+                    "measuring what the local workspace takes on disk"]

@@ -114,6 +114,12 @@ def test_of_a_number_the_share_that_is_removed_is_said_and_chance_proves_nothing
     assert compare_in_words(known + noise - noise.mean(), known, DAY, "regression")[0].startswith("Not proven better")
 
 
+def test_no_model_is_said_to_remove_more_than_all_of_a_loss():
+    known = np.repeat([1.0, 200.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0], 100)    # one block of days holds it all
+    words, found = compare_in_words(np.zeros(1000), known, DAY, "regression")
+    assert found.low < -known.mean() and words.endswith("to 100.0 %).")
+
+
 def test_residuals_are_of_all_rows_and_say_which_way():
     found = residuals(np.arange(100.0), np.arange(100.0) - 2, bins=4)
     assert found.rows.sum() == 100 and len(found) == 4 and (found[["mean", "low", "high"]] == 2).all(axis=None)
