@@ -328,7 +328,7 @@ def upgrade(
     def render(answers: dict[str, Any]) -> dict[str, str]:
         package = answers["values"]["package"]
         fresh = project_values(package, resolve_source(source))
-        answers["values"] = fresh | answers["values"] | {name: fresh[name] for name in ("job", "all", "source")}
+        answers["values"] = fresh | answers["values"] | {name: fresh[name] for name in ("job", "loop", "all", "source")}
         try: return render_project(answers)
         except KeyError as mark:
             what = f"the template asks for {mark}, which nobody has answered"
