@@ -106,6 +106,8 @@ class Kept(ClassifierMixin, BaseEstimator):
         self.models, self.first, self.end = models, first, end
         self.classes_, self.feature_names_in_ = np.array([0, 1]), np.asarray(models.X.columns)
 
+    def fit(self, X, y): return self    # scikit-learn takes what has it for an estimator
+
     def predict_proba(self, X: pd.DataFrame) -> np.ndarray:
         p = self.models.probabilities(self.first, self.end)[X.index]
         return np.column_stack([1 - p, p])
