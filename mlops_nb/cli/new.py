@@ -116,7 +116,7 @@ def new(path: Path, package: str | None, data: Path | None, target: str | None, 
     mlops-nb new harvest --data yields.csv --target yield --time day
     mlops-nb new orders --data orders.csv --target returned --group customer
     mlops-nb new harvest
-    mlops-nb new ~/work/2027-harvest --package harvest
+    mlops-nb new projects/2027-harvest --package harvest
     mlops-nb new harvest --mlops-nb git+https://github.com/OWNER/mlops-nb@v0.1.0
 
     In the new project, `make loop` goes from the table to a registered model, and `make test` checks everything.
