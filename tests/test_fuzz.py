@@ -24,7 +24,8 @@ def test_every_target_has_a_corpus(): assert {path.name for path in CORPUS.iterd
 
 
 @pytest.mark.long
-@pytest.mark.skipif(not importlib.util.find_spec("atheris"), reason="atheris has wheels for Linux only")
+@pytest.mark.skipif(not importlib.util.find_spec("atheris"),
+                    reason="atheris, which makes the inputs, has wheels for Linux only")
 @pytest.mark.parametrize("name", TARGETS)
 def test_fuzzing_finds_nothing(name, tmp_path):
     found, work = tmp_path/"found", tmp_path/"corpus"

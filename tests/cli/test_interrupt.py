@@ -22,7 +22,8 @@ from mlops_nb.workspace.workspace import Workspace
 from tests.support.serving import until
 
 pytest.importorskip("fcntl", reason="endpoints need a POSIX system")
-pytestmark = pytest.mark.skipif(not Path("/proc/self/wchan").exists(), reason="no /proc says what a process waits for")
+pytestmark = pytest.mark.skipif(not Path("/proc/self/wchan").exists(),
+                                reason="only Linux says, in /proc, what a process waits for")
 MARK = "INTERRUPTED_BY"     # a variable of the command, which whatever it starts inherits
 
 

@@ -64,7 +64,7 @@ def test_full(project):
 NO_MOUNT = os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode != 0
 
 
-@pytest.mark.skipif(NO_MOUNT, reason="a disk that is read-only needs root and a mount of its own")
+@pytest.mark.skipif(NO_MOUNT, reason="only root may mount a read-only disk: run the tests as root, on Linux")
 def test_a_disk_that_is_read_only(project):
     command = 'mount --bind . . && mount -o remount,ro,bind . && cd "$PWD" && exec "$0" -m mlops_nb jobs'
     words = ["unshare", "-m", "sh", "-c", command, sys.executable]

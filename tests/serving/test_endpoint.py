@@ -336,7 +336,7 @@ def test_commands_speak_json(serving, echo):
     assert refused.returncode == 2 and "whole numbers from 0 to 100" in refused.stderr
 
 
-@pytest.mark.skipif(not os.path.isdir("/proc"), reason="memory is measured where there is a /proc")
+@pytest.mark.skipif(not os.path.isdir("/proc"), reason="only Linux says, in /proc, how much memory a process takes")
 def test_the_log_says_how_much_memory_the_processes_take(serving, flight):
     flight([FLIGHT])
     *_, last = serving.events("flight-delay")
