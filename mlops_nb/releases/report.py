@@ -187,6 +187,6 @@ def write_report(
               for check in release.checks]
     pages = Environment(loader=PackageLoader("mlops_nb.releases", "."), autoescape=True, trim_blocks=True)
     text = pages.get_template("report.html.jinja").render(
-        title=f"{release.model} {release.version}: {release.status}", look=LOOK, release=release, facts=_list_facts(release),
-        stages=_list_stages(release), plots=[plot for plot in plots if plot], checks=checks)
+        title=f"{release.model} {release.version}: {release.status}", look=LOOK, release=release,
+        facts=_list_facts(release), stages=_list_stages(release), plots=[plot for plot in plots if plot], checks=checks)
     return write_whole(release_folder(root, release.id) / "report.html", text)

@@ -126,7 +126,8 @@ def shorten_types(
     signature: str,     # With a comment on each argument
 ) -> str:
     "Leave the modules of classes out: `Path` instead of `pathlib.Path`"
-    return re.sub(r"""('[^']*'|"[^"]*"|#.*$)|\b(?:[a-z_]\w*\.)+(?=[A-Z])""", lambda found: found[1] or "", signature, flags=re.M)
+    kept = r"""('[^']*'|"[^"]*"|#.*$)"""
+    return re.sub(kept + r"|\b(?:[a-z_]\w*\.)+(?=[A-Z])", lambda found: found[1] or "", signature, flags=re.M)
 
 def format_documentation(
     text: str,  # What `show_doc` wrote
@@ -138,8 +139,8 @@ def format_documentation(
     name = heading[1].replace("\\", "")
     text = re.sub(r"^\[source\]\(.*$", "", text, flags=re.M).replace("__main__.", "")
     text = text.replace(heading[0], f"### {heading[1]} {{#{name.lower()}}}").removeprefix("---\n").strip()
-    text = re.sub(r"^```python\n+(.*?)\n+```", lambda block: f"```python\n{shorten_types(block[1])}\n```", text, count=1,
-                  flags=re.M | re.S)
+    def shorten(block: re.Match) -> str: return f"```python\n{shorten_types(block[1])}\n```"
+    text = re.sub(r"^```python\n+(.*?)\n+```", shorten, text, count=1, flags=re.M | re.S)
     source = sources.get(name.partition(".")[0])
     if source and "." not in name: text = format_class(name, text, source)
     return f"{text}\n\n{fold(fence(source, 'python'), 'Source')}" if source else text

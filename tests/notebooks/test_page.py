@@ -141,13 +141,15 @@ def test_an_executed_notebook_can_be_read_in_light_and_in_dark(browser, tmp_path
     outputs = [NotebookNode(output_type="display_data", data={"text/html": text})
                for text in (table.to_html(), failed, "<p style='color:#333'>grey</p>")]
     drawing = {"image/svg+xml": "<svg xmlns='http://www.w3.org/2000/svg'/>"}
-    outputs += [NotebookNode(output_type="display_data", data=drawing), NotebookNode(output_type="stream", text="a long line of a log " * 20),
+    outputs += [NotebookNode(output_type="display_data", data=drawing),
+                NotebookNode(output_type="stream", text="a long line of a log " * 20),
                 NotebookNode(output_type="error", traceback=["ValueError: no"])]
     source = '@cached  # of Python\ndef area(r: float) -> str:\n    "In m"\n    return f"{3.14 * r:.1f}" if r else None'
     cells = [NotebookNode(cell_type="markdown", source="# T\n\nSee [it](https://example.com) and `x`.\n\n## Run",
                           metadata=NotebookNode()),
              NotebookNode(cell_type="code", source=source, metadata=NotebookNode(), outputs=outputs)]
     path = tmp_path/"page.html"
-    path.write_text(page_html("T", page_cells(NotebookNode(cells=cells), {"rows": "a/long/path" * 12}, "Step j/s")))
+    shown = page_cells(NotebookNode(cells=cells), {"rows": "a/long/path" * 12}, "Step j/s")
+    path.write_text(page_html("T", shown))
     problems, colours = look_at(browser, path, scheme, "body", "img", "[style*=fdecea]")
     assert problems == [] and colours == [ground, "rgb(255, 255, 255)", "rgb(253, 236, 234)"]

@@ -27,7 +27,7 @@ def look_at(
     scheme: str,                        # light or dark
     *names: str,                        # Selectors
 ) -> tuple[list[str], list[str]]:
-    "Open a page on a phone; return what axe finds serious, and the colour of the ground of each selector's first element"
+    "Open a page on a phone; return what axe finds serious, and the ground's colour of each selector's first element"
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed: run make setup")
     tab = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme=scheme)
     tab.goto(path.as_uri())
