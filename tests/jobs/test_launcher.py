@@ -8,7 +8,7 @@ from mlops_nb.jobs.launcher import LauncherClient
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the launcher forks, which Windows cannot")
-@pytest.mark.timeout(300)   # Each once waited for the other to read, for ever
+@pytest.mark.timeout(300)   # Each once waited for the other to read, without end
 def test_more_requests_and_answers_than_two_sockets_hold(tmp_path: Path):
     client, env = LauncherClient(), {"PATH": os.environ["PATH"], "LONG": "x" * 8000}
     try:
