@@ -15,13 +15,12 @@ import re
 import shutil
 import sys
 import sysconfig
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ..errors import UserError
-from ..files import write_whole
+from ..files import own_folder, write_whole
 from ..fingerprints import fingerprint, hash_json, stamp
 from .graph import ARTIFACTS, FromStep, Job, Literal, Source, Step
 from .launcher import STEP_VARIABLES, step_arguments
@@ -61,23 +60,13 @@ def shell_path(
     "Give a path without blanks that leads to `path`"
     if _one_word(str(path)): return str(path)
     target = path.parent if _one_word(path.name) else path
-    link = _links()/(hash_json(str(target))[:16] + ("" if target == path.parent else path.suffix))
+    link = own_folder()/(hash_json(str(target))[:16] + ("" if target == path.parent else path.suffix))
     try: link.symlink_to(target)
     except FileExistsError: pass
     return str(link/path.name) if target == path.parent else str(link)
 
 
 def _one_word(text: str) -> bool: return re.fullmatch(r"[\w@%+=:,./~-]*", text) is not None
-
-
-def _links() -> Path:
-    "The folder of links, which must be this user's own"
-    home, user = tempfile.gettempdir(), os.getuid() if hasattr(os, "getuid") else None
-    folder = Path(home if _one_word(home) else "/tmp")/f"mlops-nb-{'links' if user is None else user}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if user is None or folder.stat().st_uid == user: return folder
-    fix = "set TMPDIR to a folder of your own, or move the project to a path without blanks"
-    raise UserError(f"{folder} belongs to another user", fix=fix)
 
 # %% ../../nbs/api/jobs/03_preparation.ipynb #112eef17
 def code_files(
