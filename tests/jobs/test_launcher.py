@@ -35,7 +35,7 @@ def test_more_requests_and_answers_than_two_sockets_hold(tmp_path: Path):
 # A launcher that stays
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux forks, so only there one stays")
-PARENT = "import os\nopen('parent', 'w').write(str(os.getppid()))"
+STEP = "import os\nopen('parent', 'w').write(str(os.getppid()))"
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def idle() -> list[int]:
 
 def run_once(folder: Path, *preload: str) -> int:
     "Run a notebook as a run does; the launcher from which it was forked"
-    notebook = write_notebook(folder / "stage.ipynb", *stage_cells("rows: int = 3  # how many", PARENT))
+    notebook = write_notebook(folder / "stage.ipynb", *stage_cells("rows: int = 3  # how many", STEP))
     (folder / "parent").unlink(missing_ok=True)
     with closing(LauncherClient("job")) as client:
         client.preload({*preload})
