@@ -84,11 +84,12 @@ def relative_to_cwd(path: Path) -> Path:
 # %% ../nbs/api/03_files.ipynb #41dbe9a1
 def own_folder() -> Path:
     "Make or find a folder for temporary files that only this user can open; its path has no blanks"
-    home, user = tempfile.gettempdir(), os.getuid() if hasattr(os, "getuid") else None
-    folder = Path(home if re.fullmatch(r"[\w@%+=:,./~-]*", home) else "/tmp")/f"mlops-nb-{'own' if user is None else user}"
+    home, user = tempfile.gettempdir(), os.getuid() if hasattr(os, "getuid") else "own"
+    folder = Path(home if re.fullmatch(r"[\w@%+=:,./~-]*", home) else "/tmp")/f"mlops-nb-{user}"
     folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()
-    if user is None or (found.st_uid, stat.S_ISDIR(found.st_mode), found.st_mode & 0o077) == (user, True, 0): return folder
+    private = stat.S_ISDIR(found.st_mode) and not found.st_mode & 0o077 and found.st_uid == user
+    if private or user == "own": return folder      # Windows gives each user a folder for temporary files
     raise UserError(f"{folder} is not a folder that only you can open", accepted=f"owner {user}, mode 700",
                     fix="remove it, or set TMPDIR to a folder of your own")
 

@@ -350,6 +350,7 @@ def idle_seconds() -> float:
 def launcher_name() -> str:
     "A hash of all that a launcher takes over from the process that starts it"
     import resource
+
     from mlops_nb.jobs.preparation import python_state
     limits = [resource.getrlimit(getattr(resource, name)) for name in dir(resource) if name.startswith("RLIMIT_")]
     status = Path("/proc/self/status").read_text(encoding="utf-8")

@@ -13,6 +13,7 @@ from mlops_nb.errors import UserError
 from mlops_nb.files import own_folder
 from mlops_nb.jobs.launcher import LauncherClient, idle_seconds
 from mlops_nb.processes import is_alive
+
 from tests.support.jobs import wait_for
 from tests.support.notebooks import stage_cells, write_notebook
 
