@@ -219,8 +219,8 @@ def main(count: int = 3):
     result.notes += [
         "mlops-nb runs each notebook in a process of its own and leaves an executed notebook, a page, a log and an "
         "MLflow run; Kedro and ZenML run functions, and leave no notebook; execnb isolates nothing.",
-        "The launcher of the run before stays for five minutes; its own CPU is in its row, that of the first run, which "
-        "started it, is not.",
+        "The launcher of the run before stays for five minutes; its own CPU is in its row, that of the first "
+        "run, which started it, is not.",
         "The first run of a new workspace also makes MLflow's database; it is in the warm-up, as is the set-up of "
         "Prefect's and ZenML's databases.",
     ]
