@@ -19,7 +19,7 @@ from tests.support.notebooks import stage_cells, write_notebook
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the launcher forks, which Windows cannot")
-@pytest.mark.timeout(300)   # Each once waited for the other to read, for ever
+@pytest.mark.timeout(300)   # Each once waited for the other to read, without end
 def test_more_requests_and_answers_than_two_sockets_hold(tmp_path: Path):
     client, env = LauncherClient(), {"PATH": os.environ["PATH"], "LONG": "x" * 8000}
     try:
