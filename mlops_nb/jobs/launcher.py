@@ -351,13 +351,13 @@ def launcher_name() -> str:
     "A hash of all that a launcher takes over from the process that starts it"
     import resource
 
-    from mlops_nb.jobs.preparation import python_state
+    from mlops_nb.runtimes.differences import hash_python
     limits = [resource.getrlimit(getattr(resource, name)) for name in dir(resource) if name.startswith("RLIMIT_")]
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     spaces = [os.readlink(entry.path) for entry in os.scandir("/proc/self/ns")]
     environment = {name: value for name, value in os.environ.items() if name not in FLEETING}
     rights = [line for line in status.splitlines() if re.match("(Umask|Groups|CapEff|Cpus_allowed_list)", line)]
-    return hash_json([python_state(), sys.executable, sys.path, os.getcwd(), environment, limits, os.nice(0), rights,
+    return hash_json([hash_python(), sys.executable, sys.path, os.getcwd(), environment, limits, os.nice(0), rights,
                       sorted(spaces), Path("/proc/self/cgroup").read_text(encoding="utf-8")])[:24]
 
 # %% ../../nbs/api/jobs/05_launcher.ipynb #2c7e8233
