@@ -36,7 +36,7 @@ def read_evaluation(
     facts, digest = json.loads((Path(evaluation) / "metrics.json").read_text()), seal.verify(model)
     if facts["model_sha256"] != digest:
         raise UserError(f"the evaluation is of model {facts['model_sha256'][:12]}, this is {digest[:12]}",
-                        accepted="the evaluation of this very model", fix="run evaluate on it")
+                        accepted="the evaluation of this model", fix="run evaluate on it")
     return pd.read_parquet(Path(evaluation) / "losses.parquet"), facts
 
 # %% ../../nbs/training/06_register.ipynb #e69929f4
