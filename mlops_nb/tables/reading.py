@@ -440,7 +440,7 @@ def write_parquet(
                             fix="correct the table, or COLUMNS in nbs/training/01_ingest.ipynb")
         strays, rows = find_strays(source, chosen), source.rows
         _refuse_strays(path, strays, rows)
-        sort = bool(order) and not _is_in_order(path, source, order, chosen[order], skip_untimed)
+        sort = order is not None and not _is_in_order(path, source, order, chosen[order], skip_untimed)
         _copy(source, chosen, Path(target), every, order, sort)
         lost = lost_lines(source)
     return Written(rows, tuple(strays), lost)
