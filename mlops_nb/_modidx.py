@@ -6710,6 +6710,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'mlops_nb.tower.charts.Columns.style': ( 'api/tower/charts.html#columns.style',
                                                                                 'mlops_nb/tower/charts.py'),
                                        'mlops_nb.tower.charts.Point': ('api/tower/charts.html#point', 'mlops_nb/tower/charts.py'),
+                                       'mlops_nb.tower.charts._kept_inside': ( 'api/tower/charts.html#_kept_inside',
+                                                                               'mlops_nb/tower/charts.py'),
                                        'mlops_nb.tower.charts._number': ('api/tower/charts.html#_number', 'mlops_nb/tower/charts.py'),
                                        'mlops_nb.tower.charts._row_name': ('api/tower/charts.html#_row_name', 'mlops_nb/tower/charts.py'),
                                        'mlops_nb.tower.charts._table_cell': ( 'api/tower/charts.html#_table_cell',
