@@ -13,6 +13,9 @@ from harness import BENCH, HOME, PYTHON, Missing, Result, peer, rounds, spawn, v
 sys.path.insert(0, str(BENCH/"pipeline"))
 from drive import FROM, OUT
 
+from mlops_nb.files import own_folder
+from mlops_nb.processes import is_alive
+
 DRIVE = BENCH/"pipeline"/"drive.py"
 PEERS = {  # row: (environment, function of drive.py, packages whose versions count)
     "papermill, command line": ("papermill", "papermill_cli", ["papermill"]),
@@ -143,6 +146,35 @@ def drive(environment: str, function: str, work: Path) -> dict:
     return spawn([python, DRIVE, function, work], cwd=work, env={**QUIET, **path})
 
 
+def next_run(ours: Path) -> dict:
+    "A run that takes over the launcher of the run before: its CPU counts, with all that it forks"
+    settings = {"MLOPS_NB_LAUNCHER_IDLE": "300", "CI": ""}
+    run = [PYTHON.with_name("mlops-nb"), "run", ours]
+    if not idle_launchers(): spawn(run, ours.parent, settings)
+    pid, = idle_launchers()
+    before = used(pid)
+    measured = spawn(run, ours.parent, settings)
+    assert idle_launchers() == [pid], "it was not taken over"
+    return {**measured, "cpu": measured["cpu"] + used(pid) - before, "rss": max(measured["rss"], peak(pid))}
+
+
+def idle_launchers() -> list[int]:
+    "The processes that wait for a run"
+    pids = [int(path.stem.rpartition("-")[2]) for path in own_folder().glob("*.idle")]
+    return [pid for pid in pids if is_alive(pid)]
+
+
+def used(pid: int) -> float:
+    "CPU seconds of a process and of its children that have ended"
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
+def peak(pid: int) -> float:
+    "The largest memory that a process has held, MB"
+    return int(Path(f"/proc/{pid}/status").read_text().partition("VmHWM:")[2].split()[0]) / 1024
+
+
 def ready(environment: str, found: dict, packages: list) -> None:
     "Install a peer before anything is measured, and note its versions"
     try: found.update(versions(peer(environment), *packages))
@@ -166,6 +198,7 @@ def main(count: int = 3):
         result.baseline: partial(spawn, [PYTHON, DRIVE, "plain", work / "peers"]),
         "plain Python, five processes": partial(spawn, [PYTHON, DRIVE, "processes", work / "peers"]),
         "mlops-nb": partial(spawn, run, work / "ours"),
+        "mlops-nb, launcher of the run before": partial(next_run, ours),
         "mlops-nb, forking off": partial(spawn, run, work / "ours", {"MLOPS_NB_FORK": "0"}),
         **{
             name: partial(drive, environment, function, work / "peers")
@@ -175,7 +208,9 @@ def main(count: int = 3):
     result.add(rounds(candidates, count))
     best = result.rows["mlops-nb"]
     result.target("CPU, times plain Python in one process", best["cpu"]["ratio"], 1.4)
-    result.target("wall, times plain Python in one process", best["wall"]["ratio"], 1.4)
+    result.target("wall, times plain Python in one process", best["wall"]["ratio"], 1.15)
+    again = result.rows["mlops-nb, launcher of the run before"]["wall"]["ratio"]
+    result.target("wall of the next run, times plain Python in one process", again, 0.6)
     for name, row in result.rows.items():
         if name in PEERS and row["cpu"]["median"] < best["cpu"]["median"]:
             result.notes.append(
@@ -184,6 +219,8 @@ def main(count: int = 3):
     result.notes += [
         "mlops-nb runs each notebook in a process of its own and leaves an executed notebook, a page, a log and an "
         "MLflow run; Kedro and ZenML run functions, and leave no notebook; execnb isolates nothing.",
+        "The launcher of the run before stays for five minutes; its own CPU is in its row, that of the first "
+        "run, which started it, is not.",
         "The first run of a new workspace also makes MLflow's database; it is in the warm-up, as is the set-up of "
         "Prefect's and ZenML's databases.",
     ]

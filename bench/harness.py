@@ -89,7 +89,7 @@ def spawn(
         process = subprocess.Popen(
             [str(word) for word in argv],
             cwd=cwd,
-            env={**settings, **(env or {})},
+            env={**settings, "MLOPS_NB_LAUNCHER_IDLE": "0", **(env or {})},     # nothing stays for the next measurement
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

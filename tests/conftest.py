@@ -1,4 +1,6 @@
 "Fixtures that several packages of tests share"
+import os
+
 import pytest
 from hypothesis import settings
 
@@ -9,6 +11,7 @@ from tests.support.notebooks import stage_cells, write_notebook
 # A property is about values and not about time: a busy machine is no counterexample.
 settings.register_profile("mlops-nb", deadline=None)
 settings.load_profile("mlops-nb")
+os.environ["MLOPS_NB_LAUNCHER_IDLE"] = "0"    # No test leaves a process behind
 
 
 @pytest.fixture

@@ -277,8 +277,8 @@ def export() -> None:
     \b
     mlops-nb export
     """
-    from mlops_nb.jobs.run import show_phase
     from mlops_nb.notebooks.export import export as generate
+    from mlops_nb.processes import show_phase
     show_phase("generating the package, the component YAML and the README")
     for path in generate(find_project().root): click.echo(path)
 

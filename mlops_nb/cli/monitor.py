@@ -149,7 +149,7 @@ def gc(dry_run: bool, as_json: bool) -> None:
     import time
 
     from mlops_nb.files import lock
-    from mlops_nb.jobs.run import show_phase
+    from mlops_nb.processes import show_phase
     from mlops_nb.workspace.retention import Retention, apply, describe, disk_use, format_bytes
     project = find_project()
     show_phase("finding what is old, and what still needs it")

@@ -122,7 +122,7 @@ def new(path: Path, package: str | None, data: Path | None, target: str | None, 
 
     In the new project, `make loop` goes from the table to a registered model, and `make test` checks everything.
     """
-    from mlops_nb.jobs.run import show_phase
+    from mlops_nb.processes import show_phase
     from mlops_nb.scaffold.new import make_project, package_name
     if data: show_phase(f"reading {data}, and writing the project")
     made = make_project(path, package or package_name(path), data, target, read_choices(**said), source, ci)

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import MlopsError, posix_only
+from ..processes import show_place
 
 if TYPE_CHECKING:  # for `--help`, none of them is imported
     from mlops_nb.project import Project
@@ -215,11 +216,13 @@ def errors_as_messages(
 ) -> Iterator[None]:
     "Turn the errors that are foreseen into a message on standard error and an exit code"
     def fail(message: object, code: int) -> None:
+        show_place("")
         click.secho(f"error: {printable(str(message))}", fg="red", err=True)
         context.exit(code)
     try: yield
     except MlopsError as error: fail(error, error.exit_code)
     except (KeyboardInterrupt, click.Abort):
+        show_place("")
         click.echo("stopped by Ctrl-C", err=True)
         context.exit(130)
     except BrokenPipeError: context.exit(0)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..fingerprints import hash_file, hash_json
 from ..runtimes.build import build_environment, environment_hash
-from ..runtimes.differences import report_differences
+from ..runtimes.differences import hash_python, report_differences
 from ..runtimes.required import Required, read_registered
 from ..schemas.components import Component
 from ..schemas.documents import load
@@ -91,8 +91,7 @@ def choose_interpreter(
 @lru_cache
 def _hash_here(required: Required) -> str:
     "The hash of what is asked for and what is installed here"
-    from mlops_nb.jobs.preparation import python_state
-    return hash_json([required.kind, required.requirements, required.python, required.image, python_state()])
+    return hash_json([required.kind, required.requirements, required.python, required.image, hash_python()])
 
 # %% ../../nbs/api/jobs/04_environments.ipynb #f8b02d9d
 def report_all_differences(

@@ -43,7 +43,7 @@ class Feature:
 
     @property
     def plain(self) -> bool:
-        "Whether the data has this very type, which only has to be asked for numbers that are not finite"
+        "Whether the data has exactly this type, which only has to be asked for numbers that are not finite"
         return self.kind == "numerical" and self.type in FLOAT_TYPES and not self.raw
 
     @property

@@ -78,7 +78,7 @@ def show_checks(
     "Show the verdict and its checks, failed ones first"
     def cell(text, tag="td"): return f"<{tag} style='text-align:left'>{html.escape(text)}</{tag}>"
     def row(check):
-        shade, mark = ("", "✓") if check.passed else (" style='background:#fdecea'", "✗")
+        shade, mark = ("", "✓") if check.passed else (" style='background:#fdecea;color:#1f2328'", "✗")
         return f"<tr{shade}>{cell(mark)}{cell(check.name)}{cell(check.detail)}</tr>"
     failed_first = sorted(checks, key=lambda check: check.passed)
     shown = [c for c in failed_first if not (brief and c.passed and c.name.startswith("contract"))]

@@ -177,6 +177,8 @@ def write_report(
 ) -> Path:                  # An HTML file without anything outside itself
     "Write the page"
     from jinja2 import Environment, PackageLoader
+
+    from mlops_nb.notebooks.page import LOOK
     plots: list[Plot | str | None] = []
     if release.stages:
         evidence = e_plot(release, events) if release.p99_latency_ms is not None else None
@@ -185,6 +187,6 @@ def write_report(
               for check in release.checks]
     pages = Environment(loader=PackageLoader("mlops_nb.releases", "."), autoescape=True, trim_blocks=True)
     text = pages.get_template("report.html.jinja").render(
-        title=f"{release.model} {release.version}: {release.status}", release=release, facts=_list_facts(release),
-        stages=_list_stages(release), plots=[plot for plot in plots if plot], checks=checks)
+        title=f"{release.model} {release.version}: {release.status}", look=LOOK, release=release,
+        facts=_list_facts(release), stages=_list_stages(release), plots=[plot for plot in plots if plot], checks=checks)
     return write_whole(release_folder(root, release.id) / "report.html", text)

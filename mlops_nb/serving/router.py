@@ -410,7 +410,7 @@ class Lag:
         self.step, self.total = step, 0.0   # Seconds, since the beginning
 
     async def measure(self) -> None:
-        "Go on for ever"
+        "Go on until the process ends"
         while True:
             began = time.monotonic()
             await asyncio.sleep(self.step)

@@ -233,8 +233,10 @@ def find_leaks(
     keep: Collection[str] = (),     # Columns that you have said yes to
 ) -> list[Finding]:
     "Find columns that give the target away"
-    labelled = table[table[target].notna()].reset_index(drop=True)
-    if len(labelled) > MOST_ROWS: labelled = labelled.sample(MOST_ROWS, random_state=0, ignore_index=True)
+    known = table[target].notna()
+    labelled = table if known.all() else table[known]
+    few = len(labelled) <= MOST_ROWS
+    labelled = labelled.reset_index(drop=True) if few else labelled.sample(MOST_ROWS, random_state=0, ignore_index=True)
     features = labelled.drop(columns=target)
     y = pd.factorize(labelled[target])[0] if classes else labelled[target].to_numpy(float)
     if len(np.unique(y)) < 2: return []

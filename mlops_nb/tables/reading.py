@@ -472,8 +472,8 @@ def write_parquet(
                             fix="correct the table, or COLUMNS in nbs/training/01_ingest.ipynb")
         strays, rows = find_strays(source, chosen), source.rows
         _refuse_strays(path, strays, rows)
-        if order and not skip_untimed: _refuse_untimed(path, source, order, chosen[order])
-        _copy(source, chosen, Path(target), every, order)
+        sort = order is not None and not _is_in_order(path, source, order, chosen[order], skip_untimed)
+        _copy(source, chosen, Path(target), every, order, sort)
         lost = lost_lines(source)
     return Written(rows, tuple(strays), lost)
 
@@ -484,26 +484,29 @@ def _refuse_strays(path: Path, strays: list[Stray], rows: int) -> None:
                         accepted=f"at most {MOST_STRAYS:.0%} of a column that cannot be read",
                         fix="correct the table, or the column's kind in COLUMNS of nbs/training/01_ingest.ipynb")
 
-def _refuse_untimed(path: Path, source: Source, name: str, kind: Kind) -> None:
-    "Refuse rows without a time"
-    numbered = 'SELECT *, row_number() OVER () AS "$n" FROM raw'    # A name that no column has
-    count, first = source.con.execute(f'SELECT count(*), min("$n") FROM ({numbered}) '
-                                      f"WHERE {read_column(source, name, kind)} IS NULL").fetchone()
-    if count:
+def _is_in_order(path: Path, source: Source, name: str, kind: Kind, skip_untimed: bool) -> bool:
+    "Do the rows stand in the order of their times? Refuse those without a time, unless they are left out"
+    timed = f"SELECT {read_column(source, name, kind)} AS t FROM raw"
+    seen = f"SELECT t, row_number() OVER () AS n, max(t) OVER (ROWS UNBOUNDED PRECEDING) AS latest FROM ({timed})"
+    count, first, early = source.con.execute(
+        f"SELECT count_if(t IS NULL), min(n) FILTER (t IS NULL), count_if(t < latest) FROM ({seen})").fetchone()
+    if count and not skip_untimed:
         raise UserError(f"{path}: {name} has no time that can be read in {count:,} rows, first in row {first}",
                                   accepted="a time in every row",
                         fix="correct these rows, or set SKIP_UNTIMED = True in nbs/training/01_ingest.ipynb")
+    return not early
 
-def _copy(source: Source, kinds: Mapping[str, Kind], target: Path, every: int, order: str | None) -> None:
-    "Write the typed rows"
-    typed = f"SELECT {_select(source, kinds)}, row_number() OVER () AS n FROM raw"
+def _copy(source: Source, kinds: Mapping[str, Kind], target: Path, every: int, order: str | None, sort: bool) -> None:
+    "Write the typed rows as they stand; those of `order` that are out of order are sorted"
+    rows = f"SELECT {_select(source, kinds)}, row_number() OVER () AS n FROM raw"
     by = f"c{[*kinds].index(order)}" if order else "n"
-    rows = f"SELECT * FROM ({typed}) WHERE {by} IS NOT NULL"
+    if order: rows = f"SELECT * FROM ({rows}) WHERE {by} IS NOT NULL"
+    sorting = f"ORDER BY {by}, n" if sort else ""
     if every > 1:
-        numbered = f"SELECT *, row_number() OVER (ORDER BY {by}, n) AS m FROM ({rows})"
+        numbered = f"SELECT *, row_number() OVER ({sorting}) AS m FROM ({rows})"
         rows = f"SELECT * FROM ({numbered}) WHERE (m - 1) % {every} = 0"
     columns = ", ".join(f"c{number} AS " + '"' + name.replace('"', '""') + '"' for number, name in enumerate(kinds))
     group = max(min(122_880, 8_000_000 // max(len(kinds), 1)) // 2048 * 2048, 2048)
     target.parent.mkdir(parents=True, exist_ok=True)
-    source.con.execute(f"COPY (SELECT {columns} FROM ({rows}) ORDER BY {by}, n) TO {_quote(target)} "
+    source.con.execute(f"COPY (SELECT {columns} FROM ({rows}) {sorting}) TO {_quote(target)} "
                        f"(FORMAT parquet, ROW_GROUP_SIZE {group})")

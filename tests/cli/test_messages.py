@@ -5,6 +5,7 @@ import subprocess
 import sys
 from contextlib import closing
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -12,6 +13,7 @@ from mlops_nb.cli import options
 from mlops_nb.cli.main import main
 from mlops_nb.cli.options import explain_error, printable, root_cause
 from mlops_nb.jobs.run import check_project
+from mlops_nb.processes import show_place
 
 
 @pytest.fixture
@@ -105,14 +107,25 @@ def test_a_check_says_what_it_is_at_on_a_terminal_only(project, monkeypatch, cap
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
     check_project(json=False)
     said = capsys.readouterr().err
+    left = [line.rpartition("\x1b[K")[2] for line in said.split("\n")]    # what stays on the screen
     phases = ["checking 0 YAML files", "comparing what is generated, and checking the stages"]
-    assert said.splitlines() == (phases if terminal else [])
+    assert left == [*phases, ""] if terminal else said == ""
+
+
+def test_a_command_that_is_stopped_wipes_the_name_of_the_file_that_it_was_at(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    context = click.Context(main)
+    with pytest.raises(click.exceptions.Exit) as left, options.errors_as_messages(context):
+        show_place("12 of 279 notebooks")
+        raise KeyboardInterrupt
+    assert left.value.exit_code == 130
+    assert capsys.readouterr().err.endswith("12 of 279 notebooks\r\x1b[Kstopped by Ctrl-C\n")
 
 
 def test_a_new_project_and_gc_say_what_they_are_at(tmp_path, monkeypatch):
     said = list[str]()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("mlops_nb.jobs.run.show_phase", said.append)
+    monkeypatch.setattr("mlops_nb.processes.show_phase", said.append)
     (tmp_path / "settings.ini").write_text("[project]\nexperiment = t\nmodel = m\n")
     (tmp_path / "t.csv").write_text("x,y\n" + "".join(f"{n % 7},{n * n % 5}\n" for n in range(200)))
     for words in (["new", "five", "--data", "t.csv", "--target", "y"], ["gc", "--dry-run"]):

@@ -1,14 +1,25 @@
-"The launcher and the runner, when there is more to say than a socket holds"
+"The launcher: more to say than a socket holds, and what stays between two runs"
 import os
+import signal
+import subprocess
+import sys
+import tempfile
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from mlops_nb.jobs.launcher import LauncherClient
+from mlops_nb.errors import UserError
+from mlops_nb.files import own_folder
+from mlops_nb.jobs.launcher import LauncherClient, idle_seconds
+from mlops_nb.processes import is_alive
+
+from tests.support.jobs import wait_for
+from tests.support.notebooks import stage_cells, write_notebook
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the launcher forks, which Windows cannot")
-@pytest.mark.timeout(300)   # Each once waited for the other to read, for ever
+@pytest.mark.timeout(300)   # Each once waited for the other to read, without end
 def test_more_requests_and_answers_than_two_sockets_hold(tmp_path: Path):
     client, env = LauncherClient(), {"PATH": os.environ["PATH"], "LONG": "x" * 8000}
     try:
@@ -20,3 +31,130 @@ def test_more_requests_and_answers_than_two_sockets_hold(tmp_path: Path):
                 (codes if "exit" in message else pids)[message["id"]] = message.get("exit", message.get("pid"))
     finally: client.close()
     assert {*codes.values()} == {3} and pids.keys() == wanted
+
+
+# A launcher that stays
+
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux forks, so only there one stays")
+STEP = "import os\nopen('parent', 'w').write(str(os.getppid()))"
+
+
+@pytest.fixture
+def staying(tmp_path: Path, monkeypatch):
+    "Launchers stay for a minute, in a folder of the test's own with a short path; those that are left are killed"
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        variables = {"MLOPS_NB_LAUNCHER_IDLE": "60", "TMPDIR": short}
+        for name, value in variables.items(): monkeypatch.setenv(name, value)
+        monkeypatch.setattr(tempfile, "tempdir", None)
+        monkeypatch.chdir(tmp_path)
+        yield tmp_path
+        for pid in idle(): os.kill(pid, signal.SIGKILL)
+
+
+def idle() -> list[int]:
+    "The launchers that wait for a run"
+    return [int(path.stem.rpartition("-")[2]) for path in own_folder().glob("*.idle")]
+
+
+def run_once(folder: Path, *preload: str) -> int:
+    "Run a notebook as a run does; the launcher from which it was forked"
+    notebook = write_notebook(folder / "stage.ipynb", *stage_cells("rows: int = 3  # how many", STEP))
+    (folder / "parent").unlink(missing_ok=True)
+    with closing(LauncherClient("job")) as client:
+        client.preload({*preload})
+        client.start(f"python -m mlops_nb.step {notebook}", folder, dict(os.environ), folder / "log")
+        while not any("exit" in message for message in client.messages(60)): pass
+    return int((folder / "parent").read_text())
+
+
+@linux
+def test_the_next_run_takes_over_the_launcher_and_what_it_has_imported(staying: Path):
+    first = run_once(staying)
+    assert idle() == [first]
+    assert run_once(staying) == run_once(staying) == first
+
+
+@linux
+@pytest.mark.parametrize("change", ["variable", "folder", "package", "deleted", "limit", "umask"])
+def test_a_launcher_that_would_give_a_step_another_world_is_not_taken(staying: Path, monkeypatch, change: str):
+    import resource
+    package = staying / "lib/skops/__init__.py"     # One of those that a launcher imports
+    package.parent.mkdir(parents=True)
+    package.write_text("SIDE = 1\n")
+    monkeypatch.setenv("PYTHONPATH", str(package.parents[1]))
+    wait_for(lambda: run_once(staying, "skops") and idle())     # Files of the second before are too young to stay
+    first = idle()[0]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    mask = os.umask(0o22)
+    if change == "variable": monkeypatch.setenv("LANG", "tlh")
+    if change == "folder": monkeypatch.chdir(package.parent)
+    if change == "package": package.write_text("SIDE = 2\n")
+    if change == "deleted": package.unlink()
+    if change == "limit": resource.setrlimit(resource.RLIMIT_NOFILE, (soft - 1, hard))
+    if change == "umask": os.umask(0o77)
+    try: assert run_once(staying, "skops") != first
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        os.umask(mask)
+
+
+@linux
+def test_two_runs_at_once_have_a_launcher_each_and_one_of_them_stays(staying: Path):
+    with closing(LauncherClient()) as one, closing(LauncherClient()) as two:
+        pids = {client.process.pid for client in (one, two) if client.process}
+        assert len(pids) == 2
+    with closing(LauncherClient()) as claimed, closing(LauncherClient()) as new:
+        assert claimed.process is None and new.process is not None
+    assert len(idle()) == 1
+
+
+@linux
+def test_a_launcher_that_was_killed_while_idle_hinders_nobody(staying: Path):
+    first = run_once(staying)
+    os.kill(first, signal.SIGKILL)
+    wait_for(lambda: not is_alive(first) or "Z" in Path(f"/proc/{first}/stat").read_text().rpartition(")")[2])
+    assert run_once(staying) != first
+    assert idle() and first not in idle()
+
+
+@linux
+def test_a_launcher_ends_by_itself_and_one_that_ends_with_its_run_leaves_nothing(staying: Path, monkeypatch):
+    monkeypatch.setenv("MLOPS_NB_LAUNCHER_IDLE", "0.2")
+    first = run_once(staying)
+    wait_for(lambda: not is_alive(first))
+    monkeypatch.setenv("MLOPS_NB_LAUNCHER_IDLE", "0")
+    second = run_once(staying)
+    assert not is_alive(second) and not idle()
+
+
+@linux
+def test_who_waits_at_the_end_of_a_pipe_does_not_wait_for_an_idle_launcher(staying: Path):
+    words = "from mlops_nb.jobs.launcher import LauncherClient; LauncherClient().close(); print('done')"
+    done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True)
+    assert done.stdout == "done\n" and done.stderr == ""
+    assert is_alive(idle()[0])     # It holds neither of both pipes, or this line would come a minute later
+
+
+@linux
+def test_the_steps_of_a_killed_run_end_whose_launcher_was_taken_over(staying: Path):
+    run_once(staying)
+    words = ("import os, sys, time; from mlops_nb.jobs.launcher import LauncherClient; client = LauncherClient('job');"
+             "client.start('sleep 300', '/tmp', dict(os.environ), '/dev/null');"
+             "print(client.messages(60)[0]['pid'], flush=True); time.sleep(300)")
+    with subprocess.Popen([sys.executable, "-c", words], stdout=subprocess.PIPE, text=True) as runner:
+        assert runner.stdout
+        step = int(runner.stdout.readline())
+        runner.kill()
+    wait_for(lambda: not is_alive(step))
+    wait_for(idle)
+
+
+def test_nothing_stays_in_ci_where_forking_is_off_or_where_you_say_so(monkeypatch):
+    for name in ("MLOPS_NB_LAUNCHER_IDLE", "CI", "MLOPS_NB_FORK"): monkeypatch.delenv(name, raising=False)
+    assert idle_seconds() == 300
+    for name, value in {"MLOPS_NB_LAUNCHER_IDLE": "0", "CI": "true", "MLOPS_NB_FORK": "0"}.items():
+        with monkeypatch.context() as patch:
+            patch.setenv(name, value)
+            assert idle_seconds() == 0
+    monkeypatch.setenv("MLOPS_NB_LAUNCHER_IDLE", "soon")
+    with pytest.raises(UserError, match="MLOPS_NB_LAUNCHER_IDLE is 'soon'"): idle_seconds()

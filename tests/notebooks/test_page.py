@@ -2,11 +2,16 @@
 from html import unescape
 from html.parser import HTMLParser
 
+import pandas as pd
 import pytest
 from nbformat import NotebookNode
 
 from mlops_nb.notebooks.page import RENDERERS, page_cells, page_html
+from mlops_nb.releases.checks import QaCheck
+from mlops_nb.releases.display import show_checks
 from mlops_nb.tower.page import render_template
+
+from tests.support.browser import look_at
 
 SCRIPTS = ["<script>fetch('http://evil.example/')</script>", "<img src=x onerror=hit()>", "`<script>hit()</script>`",
            "``<img src=x onerror=hit()>``", "a\n\n<script>hit()</script>", "<svg onload=hit()>",
@@ -127,3 +132,24 @@ def test_the_tower_escapes_every_field(browser, tmp_path):
     path.write_text(text, encoding="utf-8")
     asked, title = watch(browser, path)
     assert asked == [] and title != "hit"
+
+
+@pytest.mark.parametrize("scheme, ground", [("light", "rgb(255, 255, 255)"), ("dark", "rgb(17, 21, 26)")])
+def test_an_executed_notebook_can_be_read_in_light_and_in_dark(browser, tmp_path, scheme, ground):
+    table = pd.DataFrame({f"column {at}": [at, 2.5] for at in range(12)})
+    failed = show_checks([QaCheck("parity", False, "2 rows differ")]).data
+    outputs = [NotebookNode(output_type="display_data", data={"text/html": text})
+               for text in (table.to_html(), failed, "<p style='color:#333'>grey</p>")]
+    drawing = {"image/svg+xml": "<svg xmlns='http://www.w3.org/2000/svg'/>"}
+    outputs += [NotebookNode(output_type="display_data", data=drawing),
+                NotebookNode(output_type="stream", text="a long line of a log " * 20),
+                NotebookNode(output_type="error", traceback=["ValueError: no"])]
+    source = '@cached  # of Python\ndef area(r: float) -> str:\n    "In m"\n    return f"{3.14 * r:.1f}" if r else None'
+    cells = [NotebookNode(cell_type="markdown", source="# T\n\nSee [it](https://example.com) and `x`.\n\n## Run",
+                          metadata=NotebookNode()),
+             NotebookNode(cell_type="code", source=source, metadata=NotebookNode(), outputs=outputs)]
+    path = tmp_path/"page.html"
+    shown = page_cells(NotebookNode(cells=cells), {"rows": "a/long/path" * 12}, "Step j/s")
+    path.write_text(page_html("T", shown))
+    problems, colours = look_at(browser, path, scheme, "body", "img", "[style*=fdecea]")
+    assert problems == [] and colours == [ground, "rgb(255, 255, 255)", "rgb(253, 236, 234)"]

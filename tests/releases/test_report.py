@@ -8,6 +8,7 @@ from mlops_nb.releases.report import write_report
 from mlops_nb.releases.rollout import Phase, load_rollout
 
 from tests.support import ROOT
+from tests.support.browser import look_at
 
 SCRIPT = "</title><script>window.planted = 1</script><img src=x onerror='window.planted = 2'>\" onload='planted=3' {}"
 NOW = "2026-01-01T00:00:00+00:00"
@@ -41,3 +42,9 @@ def test_no_script_of_a_stranger_runs_in_the_report_of_a_release(browser, report
     text = tab.evaluate("document.body.innerText")
     for name in ("reason", "advice", "approved_by", "stage", "decision", "check", "detail"):
         assert plant(name) in text, f"{name} can be read as it was written"
+
+
+@pytest.mark.parametrize("scheme, ground", [("light", "rgb(255, 255, 255)"), ("dark", "rgb(17, 21, 26)")])
+def test_the_report_can_be_read_in_light_and_in_dark_and_its_plots_stay_white(browser, report, scheme, ground):
+    problems, colours = look_at(browser, report, scheme, "body", "img")
+    assert problems == [] and colours == [ground, "rgb(255, 255, 255)"]

@@ -10,6 +10,7 @@ import time
 import tomllib
 import urllib.request
 from functools import partial
+from html import unescape
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -169,6 +170,14 @@ def pages_of(site: Path) -> list[str]:
     "Every page that was made here; the gallery's were made by runs"
     names = sorted(path.relative_to(site).as_posix() for path in site.rglob("*.html"))
     return [name for name in names if not name.startswith(("gallery/", "404"))]
+
+
+def test_a_class_is_shown_with_its_fields_and_never_as_a_function(site):
+    pages = {name: re.sub("<[^>]*>", "", (site/name).read_text()) for name in pages_of(site) if name.startswith("api/")}
+    assert [name for name, page in pages.items() if re.search(r"^def [A-Z]\w+\($", page, re.M)] == []
+    table = re.search(r'id="jobdescription".*?<table>(.*?)</table>', (site/"api/jobs/report.html").read_text(), re.S)[1]
+    row = [unescape(re.sub("<[^>]*>", "", cell)) for cell in re.findall(r"<td>(.*?)</td>", table, re.S)]
+    assert row[row.index("created"):][:3] == ["created", "str | None", "ISO 8601, local"]
 
 
 WIDTHS = (390, 800, 1280)  # Pixels of a phone, a tablet and a laptop

@@ -1,5 +1,6 @@
 "The Chromium in which tests look at pages"
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -19,3 +20,21 @@ def browser():
         one = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield one
         one.close()
+
+
+def look_at(
+    browser, path: Path,
+    scheme: str,                        # light or dark
+    *names: str,                        # Selectors
+) -> tuple[list[str], list[str]]:
+    "Open a page on a phone; return what axe finds serious, and the ground's colour of each selector's first element"
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed: run make setup")
+    tab = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme=scheme)
+    tab.goto(path.as_uri())
+    found = [f"{v['id']}: {v['nodes'][0]['html'][:200]}" for v in axe.Axe().run(tab).response["violations"]
+             if v["impact"] in ("serious", "critical")]
+    if tab.evaluate("document.documentElement.scrollWidth > innerWidth"): found.append("wider than a phone")
+    ground = "name => getComputedStyle(document.querySelector(name)).backgroundColor"
+    colours = [tab.evaluate(ground, name) for name in names]
+    tab.close()
+    return found, colours

@@ -2,13 +2,16 @@
 import bz2
 import gzip
 import zipfile
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from mlops_nb.errors import UserError
-from mlops_nb.tables.layout import Layout
+from mlops_nb.tables.layout import Layout, find_layout
+from mlops_nb.tables.profile import sample_parquet
 from mlops_nb.tables.reading import describe_reading, find_reading, write_parquet
 
 
@@ -285,3 +288,45 @@ def test_a_file_of_another_format_than_the_recorded_one_is_refused(tmp_path):
     with pytest.raises(UserError, match="later.parquet is parquet, where csv was recorded"):
         write_parquet(tmp_path / "later.parquet", Layout(), {"x": "number"}, tmp_path / "out.parquet")
     assert not (tmp_path / "out.parquet").exists()
+
+
+@pytest.mark.parametrize("every", [1, 7])
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet", "folder"])
+def test_rows_keep_the_order_in_which_they_stand(tmp_path, form, every):
+    table = pd.DataFrame({"row": np.arange(100_000.0), "kind": np.resize(["a", "b", "c"], 100_000)})
+    path, edges = tmp_path / f"t.{form}", [0, 10, 20_000, 20_003, 100_000]
+    if form == "csv": table.to_csv(path, index=False)
+    elif form == "jsonl": table.to_json(path, orient="records", lines=True)
+    elif form == "parquet": table.to_parquet(path, index=False, row_group_size=3000)
+    else: path.mkdir()
+    if form == "folder":
+        for number, ends in enumerate(pairwise(edges)):
+            table.iloc[slice(*ends)].to_parquet(path / f"{number}.parquet", index=False)
+    kinds = {"row": "number", "kind": "text"}
+    for name in ("one", "two"): write_parquet(path, find_layout(path), kinds, tmp_path / name, every=every)
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "one"), table[::every].reset_index(drop=True))
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+@pytest.mark.parametrize("every", [1, 3])
+@pytest.mark.parametrize("seed", [None, 0])     # In the order of time as they stand, or shuffled
+def test_rows_are_in_the_order_of_time_and_equal_times_stay_as_they_were(tmp_path, seed, every):
+    rows, days = 50_000, pd.date_range("2026-01-01", periods=500)
+    table = pd.DataFrame({"when": days.repeat(rows // 500), "row": np.arange(rows * 1.0)})
+    if seed is not None: table = table.sample(frac=1, random_state=seed, ignore_index=True)
+    table.loc[[3, 40_000], "when"] = pd.NaT
+    table.to_parquet(tmp_path / "t.parquet", index=False, row_group_size=3000)
+    layout, kinds = find_layout(tmp_path / "t.parquet"), {"when": "time iso", "row": "number"}
+    with pytest.raises(UserError, match="when has no time that can be read in 2 rows, first in row 4"):
+        write_parquet(tmp_path / "t.parquet", layout, kinds, tmp_path / "out", order="when")
+    write_parquet(tmp_path / "t.parquet", layout, kinds, tmp_path / "out", order="when", skip_untimed=True, every=every)
+    expected = table.dropna(subset="when").sort_values("when", kind="stable")[::every].reset_index(drop=True)
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "out"), expected, check_dtype=False)
+
+
+def test_a_sample_has_every_nth_row_across_groups_of_rows(tmp_path):
+    table = pd.DataFrame({"row": np.arange(100_001.0), "kind": np.resize(["a", None, "c"], 100_001)})
+    table.to_parquet(tmp_path / "t.parquet", index=False, row_group_size=3000)
+    some = sample_parquet(tmp_path / "t.parquet", cells=50_000)
+    pd.testing.assert_frame_equal(some, table[::5].reset_index(drop=True))
+    assert len(sample_parquet(tmp_path / "t.parquet", cells=200_002)) == 100_001
