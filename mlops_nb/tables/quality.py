@@ -213,7 +213,7 @@ def _rows(table: pd.DataFrame, target: str) -> Iterator[Finding]:
     if missing := int(table[target].isna().sum()):
         share = f"{missing / len(table):.1%} of the rows have"
         if missing <= len(table) / 1000: share = count_rows(missing)
-        yield Finding((), "unlabelled", f"{share} no {target}: nothing is learnt from {'it' if missing == 1 else 'them'}")
+        yield Finding((), "unlabelled", f"{share} no {target}: not learnt from")
     if double := int(table.duplicated().sum()):
         if double > len(table) / 1000:
             yield Finding((), "duplicates", f"{double / len(table):.1%} of the rows are there twice")
