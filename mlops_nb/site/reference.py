@@ -25,7 +25,7 @@ from ..project import Project
 from ..schemas.validation import TABLES
 from ..schemas.values import ListOf, MapOf, Shape, anything
 from ..settings import Settings, section_classes
-from .listings import code, table
+from .listings import code, filled_table, table
 
 # %% ../../nbs/api/site/05_reference.ipynb #948fb130
 def _parameter_row(parameter) -> list:
@@ -67,7 +67,7 @@ def _command_section(name: str, command: click.Command) -> str:
     help = examples.sub(lambda block: f"```bash\n{block[1].strip()}\n```\n", help)
     usage = " ".join([f"mlops-nb {name}", *command.collect_usage_pieces(click.Context(command))])
     rows = [_option_row(p) for p in command.params if isinstance(p, click.Option)]
-    options = table(["option", "meaning", "default"], rows) if rows else ""
+    options = filled_table(["option", "meaning", "default"], rows)
     return "\n\n".join(filter(None, [f"## mlops-nb {name}", f"```text\n{usage}\n```", help, options]))
 
 def command_pages(
