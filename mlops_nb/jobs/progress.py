@@ -10,10 +10,12 @@ __all__ = ['MARKS', 'View', 'format_duration', 'LineView', 'first_line', 'step_d
 import sys
 import time
 from dataclasses import dataclass
-from typing import IO, Protocol
+from typing import IO, TYPE_CHECKING, Protocol
 
-from .graph import Job
 from ..times import now
+
+if TYPE_CHECKING:
+    from mlops_nb.jobs.graph import Job
 
 # %% ../../nbs/api/jobs/10_progress.ipynb #e2626134
 class View(Protocol):
@@ -38,7 +40,7 @@ def format_duration(
 # %% ../../nbs/api/jobs/10_progress.ipynb #e50b7236
 class LineView:
     "Write a line whenever a step changes"
-    def __init__(self, job: Job, out: IO[str] | None = None):
+    def __init__(self, job: "Job", out: IO[str] | None = None):
         self.out, self.width = out or sys.stdout, max(map(len, job.steps))
         self.started: dict[str, float] = {}
 
@@ -48,7 +50,7 @@ class LineView:
 
     def show(self, step: str, status: str, note: str = ""):
         took = ""
-        if status == "Running": self.started[step] = time.monotonic()
+        if status == "Running": self.started.setdefault(step, time.monotonic())
         elif step in self.started: took = f"in {format_duration(time.monotonic() - self.started.pop(step))}"
         clock = f"{now().astimezone():%H:%M:%S}"
         words = [clock, MARKS[status][0], step.ljust(self.width), status, took, first_line(note)]
@@ -59,7 +61,7 @@ def first_line(text: str) -> str: return text.splitlines()[0] if text else ""
 
 # %% ../../nbs/api/jobs/10_progress.ipynb #9a53384f
 def step_depths(
-    job: Job,
+    job: "Job",
 ) -> dict[str, int]:  # How many steps must have run before each
     "How deep in the graph each step is"
     depths: dict[str, int] = {}
@@ -76,7 +78,8 @@ class StepRow:
     note: str = ""
 
     def update(self, status: str, note: str):
-        if status == "Running": self.began, self.ended = time.monotonic(), None
+        if status == self.status == "Running": pass     # Only its note has changed
+        elif status == "Running": self.began, self.ended = time.monotonic(), None
         elif self.began and not self.ended: self.ended = time.monotonic()
         self.status, self.note = status, first_line(note) or self.note
 
@@ -86,7 +89,7 @@ class StepRow:
 
 class TreeView:
     "Show all steps of a job, refreshed in place"
-    def __init__(self, job: Job, title: str = ""):
+    def __init__(self, job: "Job", title: str = ""):
         from rich.live import Live
         self.job, self.title, self.depths = job, title or job.name, step_depths(job)
         self.rows = {name: StepRow() for name in job.steps}
@@ -116,7 +119,7 @@ class TreeView:
 # %% ../../nbs/api/jobs/10_progress.ipynb #4f672ed3
 class QuietView:
     "Show nothing: `--json` wants the end only"
-    def __init__(self, job: Job): pass
+    def __init__(self, job: "Job"): pass
     def __enter__(self): return self
     def __exit__(self, *error): pass
     def tick(self): pass
@@ -124,7 +127,7 @@ class QuietView:
 
 
 def choose_view(
-    job: Job,
+    job: "Job",
     json: bool = False,  # Is the output for a script?
 ) -> View:
     "Choose the view that fits where the output goes"

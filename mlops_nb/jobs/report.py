@@ -16,14 +16,16 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NotRequired, Protocol, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, Protocol, TypedDict
 
 from ..files import relative_to_cwd
-from .plan import LookupResult, Plan
 from .progress import MARKS, format_duration
 from ..notebooks.charts import chart_graph, outline_graph
 from ..times import format_local, parse_time
 from ..workspace.workspace import DONE, Workspace, find_job, list_needs, list_steps
+
+if TYPE_CHECKING:
+    from mlops_nb.jobs.plan import LookupResult, Plan
 
 # %% ../../nbs/api/jobs/11_report.ipynb #0f502f87
 class StepResults(TypedDict):
@@ -108,7 +110,7 @@ def print_columns(rows: dict[str, str]) -> None:
     "Two columns, the first one as wide as its longest word"
     for name, text in rows.items(): print(f"{name.ljust(max(map(len, rows)))}  {text}")
 
-def describe_intention(planned: Plan, name: str, finding: LookupResult) -> str:
+def describe_intention(planned: "Plan", name: str, finding: "LookupResult") -> str:
     "What would happen to a step, and why"
     if finding.result: return f"would be reused from {finding.result['job']}"
     if name in planned.force: return "would run: --from"

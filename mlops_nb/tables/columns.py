@@ -53,7 +53,9 @@ def known_value(
 ) -> str:
     "SQL of a value without blanks around it; NULL where it is missing"
     marks = ", ".join(map(sql_text, dict.fromkeys((*MISSING, *nulls))))
-    return f"(CASE WHEN trim({column}, ' \t\u00a0') NOT IN ({marks}) THEN trim({column}, ' \t\u00a0') END)"
+    value = f"trim({column}, ' \t\u00a0')"
+    # DuckDB makes a join of IN, or list_contains, and a join loses the order of the rows
+    return f"(CASE WHEN list_position([{marks}], {value}) IS NULL THEN {value} END)"
 
 _GROUPS = r"""'(\d)[ \x{00a0}\x{202f}''’](\d{3})'"""
 _SIGNS = r"""'^([+-]?)(?:[€$£¥₹]|EUR|USD|CHF|GBP|JPY)?\s*([+-]?)(.*?)\s*(?:[€$£¥₹%]|EUR|USD|CHF|GBP|JPY)?$'"""

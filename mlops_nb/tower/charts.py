@@ -179,7 +179,7 @@ def frame(
     grid = join(tag("line", x1=0, x2=100, y1=y, y2=y, class_="grid") for y in heights)
     left = (tag("span", form.format(tick), style=f"top:{y}%") for tick, y in zip(ticks, heights))
     places = enumerate(zip(columns.names, column_centres(len(columns))))
-    below = (tag("span", name, style=f"left:{x}%", class_=classes) for at, (name, x) in places
+    below = (tag("span", name, style=f"left:{_kept_inside(name, x)}", class_=classes) for at, (name, x) in places
              if (classes := columns.named(at)))
     svg = tag("svg", grid, shapes, viewBox="0 0 100 100", preserveAspectRatio="none", aria_hidden="true")
     plot = tag("div", tag("div", svg, points, class_="zoom"), class_="plot")
@@ -187,6 +187,14 @@ def frame(
     chart = tag("div", tag("div", *left, class_="ticks"), plot, names, class_="chart", role="img", aria_label=label,
                 style=columns.style)
     return chart + table
+
+def _kept_inside(
+    text: str,          # Below a chart
+    x: float,           # Its middle, in percent from the left
+) -> str:
+    "Say where the middle of a text stands, so that none of it leaves the chart"
+    half = f"{len(text) / 2:g}ch"
+    return f"clamp({half},{x}%,calc(100% - {half}))"
 
 # %% ../../nbs/api/tower/02_charts.ipynb #d3b47cf2
 @dataclass(frozen=True)

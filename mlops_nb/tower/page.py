@@ -48,7 +48,7 @@ def describe_policy(
     gate = f"the last {policy.test_days} are for the gate"
     days = policy.refresh_days
     refresh = f"refresh the unchanged recipe every {days} days" if days else "no refresh by the calendar"
-    return f"Policy: {refresh}; retrain on {policy.retrain_on}, {limits}, on {window}; {gate}."
+    return f"Policy in settings.ini: {refresh}; retrain on {policy.retrain_on}, {limits}, on {window}; {gate}."
 
 def describe_disk(
     use: "DiskUse",

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['UNITS', 'CARD', 'AVERAGED', 'AGAIN', 'TOLD', 'FOLDS', 'TOGETHER', 'read_evaluation', 'read_metadata', 'read_lineage',
-           'champion_losses', 'cluster_unit', 'describe_source', 'model_card', 'fitted_again', 'ends_of',
+           'champion_losses', 'cluster_unit', 'rows_used', 'describe_source', 'model_card', 'fitted_again', 'ends_of',
            'cross_fitted_answers', 'monitored']
 
 # %% ../../nbs/training/06_register.ipynb #6e5d536f
@@ -25,7 +25,7 @@ from ..models.figures import readable, to_markdown
 from ..models.gate import Verdict
 from ..retraining.averaging import renew, shares_of
 from .evaluate import answers, clusters, losses
-from .train import inputs, refit, with_holes
+from .train import example_rows, inputs, learnt_columns, refit
 
 # %% ../../nbs/training/06_register.ipynb #cf79d960
 def read_evaluation(
@@ -207,13 +207,19 @@ def cluster_unit(
     "Say what the gate draws: days, values of a group, or rows"
     return "days" if "day" in roles else f"values of {roles['group']}" if "group" in roles else "rows"
 
+def rows_used(
+    roles: dict,       # columns.json of `prepare`
+) -> str:
+    "Say how many rows of the data the model was made of, and which"
+    data = roles["data"]
+    if "used" not in data: return f"{data['rows']:,} rows"
+    return f"{data['used']:,} of {data['rows']:,} rows, 1 in {-(-data['rows'] // data['used'])}"
+
 def describe_source(
     roles: dict,       # columns.json of `prepare`
 ) -> str:
     "Say which rows the model was made of"
-    data = roles["data"]
-    of = f"{data['used']:,} rows, evenly chosen from {data['rows']:,}" if "used" in data else f"{data['rows']:,} rows"
-    rows = f"{of}, sha256 `{data['sha256']}`"
+    rows = f"{rows_used(roles)}, sha256 `{roles['data']['sha256']}`"
     if "group" in roles: return f"{rows}, split at random by `{roles['group']}`: the rows of one stay on one side"
     if "train_end" not in roles: return f"{rows}, split at random"
     days = f"Trained from {roles['train_start']} to {roles['train_end']}, judged from then to {roles['test_end']}"
@@ -261,7 +267,7 @@ def fitted_again(
     fresh = renew(pipeline, partial(refit, rows=rows, roles=roles))
     ends, shares = dict(train_start=roles["train_start"], train_end=roles["test_end"]), shares_of(fresh)
     metadata = ends | {"data": roles["data"]["sha256"], "fitted": "again"} | ({"average_of": shares} if shares else {})
-    saving.save(fresh, folder, X_example=with_holes(inputs(rows, roles), roles), metadata=metadata)
+    saving.save(fresh, folder, X_example=example_rows(rows, roles), metadata=metadata)
     return fresh
 
 # %% ../../nbs/training/06_register.ipynb #rf000003
@@ -283,9 +289,10 @@ def _folds(model, part: pd.DataFrame, roles: dict) -> np.ndarray:
     labels = pd.factorize(clusters(part, roles), sort=True)[0]
     fold = labels // (TOGETHER if labels.max() >= FOLDS * TOGETHER else 1) % FOLDS
     classes = len(getattr(model, "classes_", ()))
-    others, filled = [part[fold != one] for one in range(FOLDS)], part[input_names(roles)].notna().any().sum()
-    whole = all(rows[roles["label"]].nunique() >= classes and rows[input_names(roles)].notna().any().sum() == filled
-                for rows in others)
+    known, y = part[input_names(roles)].notna(), part[roles["label"]]
+    filled = known.any().sum()
+    whole = all(y[fold != one].nunique() >= classes and known[fold != one].any().sum() == filled
+                for one in range(FOLDS))
     return fold if whole else np.arange(len(part)) % FOLDS
 
 def cross_fitted_answers(
@@ -300,15 +307,16 @@ def cross_fitted_answers(
     for one in range(FOLDS):
         rows = fold == one
         if not rows.any(): continue
-        fresh = renew(model, partial(refit, rows=part[~rows].reset_index(drop=True), roles=roles), every=True)
+        others = part.loc[~rows, learnt_columns(roles)]
+        others.index = pd.RangeIndex(len(others))
+        fresh = renew(model, partial(refit, rows=others, roles=roles), every=True)
         said.loc[rows] = answers(fresh, X[rows]).reindex(columns=said.columns, fill_value=0.0)
     return said
 
-def _monitored(model, part: pd.DataFrame, roles: dict, said: pd.DataFrame) -> pd.DataFrame:
+def _monitored(part: pd.DataFrame, roles: dict, said: pd.DataFrame) -> pd.DataFrame:
     "Features, label, day, and what is said of each row"
-    X, y = inputs(part, roles), part[roles["label"]]
     day = {roles["day"]: part[roles["day"]]} if "day" in roles else {}
-    return X.assign(**{name_truth(roles["label"]): y}, **day, **said)
+    return part[input_names(roles)].assign(**{name_truth(roles["label"]): part[roles["label"]]}, **day, **said)
 
 def monitored(
     final,                   # The model that is registered
@@ -318,7 +326,7 @@ def monitored(
     roles: dict,             # Which column is what
 ) -> dict:                   # From `pack_rows`
     "The rows that a monitor needs, with predictions of models that have not seen them"
-    some = sample_evenly(learnt).reset_index(drop=True)
-    reference = _monitored(final, some, roles, cross_fitted_answers(final, some, roles))
-    return pack_rows(reference=reference,
-                     baseline=_monitored(judged_one, judged, roles, answers(judged_one, inputs(judged, roles))))
+    some, new = (sample_evenly(rows).reset_index(drop=True) for rows in (learnt, judged))
+    reference = _monitored(some, roles, cross_fitted_answers(final, some, roles))
+    baseline = _monitored(new, roles, answers(judged_one, new[input_names(roles)]))
+    return pack_rows(reference=reference, baseline=baseline)

@@ -8,6 +8,7 @@ from time import monotonic_ns
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn.base
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -562,3 +563,31 @@ def test_azure_accepts_the_pipelines(name):
     load = {"data.yml": load_data, "schedule.yml": load_schedule}.get(name, load_job)
     found = load(ROOT / "pipelines" / "training" / name)
     assert name == "data.yml" or found._validate().passed
+
+
+def test_a_model_that_is_fitted_in_steps_is_that_of_the_whole_pipeline(prepared, tmp_path):
+    roles, first = train.read_roles(prepared), fitted(prepared)
+    rows = train.read_part(prepared, "train", "validation")
+    whole = sklearn.base.clone(first).set_params(model__max_iter=train.best_steps(first), model__early_stopping=False)
+    whole.fit(train.inputs(rows, roles), rows[roles["label"]])
+    only = train.read_part(prepared, "train", "validation", columns=train.learnt_columns(roles))
+    X_example = train.with_holes(train.inputs(rows, roles), roles)
+    known = saving.save(whole, tmp_path / "whole", X_example=X_example)
+    assert saving.save(train.refit(first, only, roles), tmp_path / "steps", X_example=X_example) == known
+    assert saving.save(whole, tmp_path / "few", X_example=train.example_rows(rows, roles)) == known
+
+
+@pytest.mark.parametrize("estimator", ["hist_gradient_boosting", "logistic_regression"])
+def test_rows_that_are_predicted_once_are_judged_as_if_asked_each_time(prepared, estimator):
+    roles, test = train.read_roles(prepared), train.read_part(prepared, "test")
+    pipeline = fitted(prepared, estimator=estimator)
+    known = evaluate.answered(pipeline, train.inputs(test, roles))
+    pd.testing.assert_frame_equal(evaluate.judged_rows(known, test, roles), evaluate.judged_rows(pipeline, test, roles))
+    with pytest.raises(ValueError, match="5 rows, where the answers to"): known.predict_proba(test.head(5))
+
+
+def test_a_wide_table_keeps_fewer_rows_for_monitors():
+    wide = pd.DataFrame(np.zeros((3000, 10))).assign(row=range(3000))
+    assert challenge.sample_evenly(wide) is wide
+    few = challenge.sample_evenly(pd.DataFrame(np.zeros((3000, 11_000), "int8")).assign(row=range(3000)))
+    assert len(few) == 20_000_000 // 11_001 and few.row.iloc[[0, -1]].tolist() == [0, 2999]

@@ -107,4 +107,4 @@ def test_more_values_than_training_takes_are_chosen_from_and_said(tmp_path):
     used = sum(len(pd.read_parquet(folder / f"{part}.parquet")) for part in ("train", "validation", "test"))
     assert (roles["data"]["rows"], roles["data"]["used"]) == (442, used) and 80 <= used <= 91
     assert f"{used} of 442 rows used" in said
-    assert register.describe_source(roles).startswith(f"{used} rows, evenly chosen from 442, sha256")
+    assert register.describe_source(roles).startswith(f"{used} of 442 rows, 1 in 5, sha256")
