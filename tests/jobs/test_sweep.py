@@ -46,6 +46,7 @@ def begin(folder, policy: dict, trials: int, store) -> SweepRun:
 
 def brute_force(run: SweepRun, store: Store) -> list[int]:
     "Which running trials the policy stops, by all that has ever been reported"
+    assert run.trials.policy
     stopped, policy = [], run.trials.policy.policy
     for trial in run.trials.running:
         own = store.values[trial.run_id]
