@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 
 from mlops_nb.errors import UserError
+from mlops_nb.models import signature
+from mlops_nb.models.features import TimeFeatures
 from mlops_nb.tables.layout import Layout, find_layout
 from mlops_nb.tables.profile import sample_parquet
 from mlops_nb.tables.reading import describe_reading, find_reading, write_parquet
@@ -58,6 +60,41 @@ def test_kinds_of_values_are_found(tmp_path, values, kind, first):
     pd.DataFrame({"v": values, "other": "x"}).to_csv(tmp_path / "t.csv", index=False)
     kinds, table, _ = read(tmp_path / "t.csv")
     assert kinds["v"] == kind and table.v[0] == first
+
+
+MOMENTS = pd.date_range("2025-03-28 06:00", periods=300, freq="7h")
+
+
+@pytest.mark.parametrize("name, write", [
+    ("iso", lambda at: f"{at:%Y-%m-%dT%H:%M:%SZ}"), ("blank", lambda at: f"{at:%Y-%m-%d %H:%M}"),
+    ("zone", lambda at: f"{at + pd.Timedelta('2h'):%Y-%m-%dT%H:%M:%S+02:00}"),
+    ("German", lambda at: f"{at:%d.%m.%Y %H:%M}"), ("American", lambda at: f"{at:%m/%d/%Y %I:%M %p}"),
+    ("slashes", lambda at: f"{at:%Y/%m/%d %H:%M:%S}"), ("named", lambda at: f"{at:%d %b %Y %H:%M}"),
+    ("epoch s", lambda at: f"{at.timestamp():.0f}"), ("epoch ms", lambda at: f"{at.timestamp() * 1e3:.0f}"),
+    ("epoch us", lambda at: f"{at.timestamp() * 1e6:.0f}"), ("date", lambda at: f"{at:%d.%m.%Y}"),
+])
+def test_a_request_gives_the_features_of_training_however_the_table_wrote_its_times(tmp_path, name, write):
+    (tmp_path / "t.csv").write_text("created_at;x\n" + "".join(f"{write(at)};1\n" for at in MOMENTS))
+    kinds, table, _ = read(tmp_path / "t.csv")
+    assert kinds["created_at"].startswith("time")
+    moments = MOMENTS.floor("D") if name == "date" else MOMENTS
+    trained = TimeFeatures().fit(table[["created_at"]])
+    for form in ("%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%SZ", "%Y-%m-%dT%H:%M+00:00"):
+        asked = [at.strftime(form) for at in moments]
+        assert all(signature.fits(text, "datetime") for text in asked)
+        requested = pd.DataFrame({"created_at": signature.read_dates(asked)})
+        assert (trained.transform(requested) == trained.transform(table[["created_at"]])).all()
+
+
+@pytest.mark.parametrize("text, moment", [
+    ("9999-12-31", "9999-12-31"), ("0001-01-01", "0001-01-01"), ("2026-W05-1", "2026-01-26"),
+    ("2026-01-01T06:00:00,5", "2026-01-01T06:00:00.5"), ("2026-01-01T01:00+02:00", "2025-12-31T23:00"),
+])
+def test_every_date_that_a_request_may_hold_can_be_read(text, moment):
+    assert signature.fits(text, "datetime")
+    found = signature.read_dates([text, None])
+    assert found.iloc[0] == pd.Series([moment]).astype("datetime64[us]").iloc[0] and pd.isna(found.iloc[1])
+    assert not signature.fits("0001-01-01T00:00+02:00", "datetime"), "before the first year"
 
 
 def test_an_order_of_day_and_month_that_nobody_can_know_is_yours_to_say(tmp_path):
