@@ -41,8 +41,9 @@ def format_project(
                   for name, reason in made["left_out"].items()]
         lines += [f"  warning: {warning}" for warning in made["warnings"]]
     only_here = ", which is on this machine only: see pyproject.toml" if "file://" in made["source"] else ""
-    folder = shlex.quote(str(made['path']))
-    return "\n".join([*lines, f"  needs {made['source']}{only_here}", f"  next: cd {folder} && make loop"])
+    here = Path(made["path"]).resolve() == Path.cwd()
+    go = "" if here else f"cd {shlex.quote(str(made['path']))} && "
+    return "\n".join([*lines, f"  needs {made['source']}{only_here}", f"  next: {go}make loop"])
 
 def read_choices(
     time: str | None,           # The options of `new`, by name

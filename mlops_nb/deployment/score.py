@@ -98,8 +98,7 @@ def frame(
         return "object" if has_holes else DTYPES.get(field.type)
     def series_of(field: signature.Field):
         if field.type != "datetime": return pd.Series(columns[field.name], dtype=dtype_of(field))
-        moments = pd.to_datetime(pd.Series(columns[field.name], dtype=object), utc=True, format="ISO8601")
-        return moments.dt.tz_localize(None)
+        return signature.read_dates(columns[field.name])
     series = {field.name: series_of(field) for field in FIELDS}
     return pd.DataFrame(series, copy=False)
 

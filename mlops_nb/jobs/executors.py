@@ -22,7 +22,7 @@ from ..errors import SHORT_OF_MEMORY, UserError
 from .graph import Step
 from .minibatches import WORKER_COMMAND, Limits, claim_batches, cut_files, gather, read_limits
 from .preparation import Prepared, lookup_expression, output_paths, shell_path
-from .sweep import Search, should_stop
+from .sweep import EarlyTermination, Search
 from ..schemas.expressions import substitute
 from ..workspace.assets import copy_whole
 
@@ -186,13 +186,15 @@ class Trials:
     def __init__(self, context: StepContext, sweep: dict):
         self.context, self.metric, self.search = context, sweep["objective"]["primary_metric"], Search(sweep)
         self.items: list[Trial] = []
-        self.known: dict[int, list[float]] = {}  # What trials have reported that are over
+        self.open: dict[int, Trial] = {}    # By number, those of which more may be heard
+        policy: dict | None = sweep.get("early_termination")
+        self.policy = EarlyTermination(policy, self.search.minimize) if policy else None
         self.log = TrialLog(context.folder/"trials.jsonl", context.key)
         self.earlier = self.log.read()
         if not self.earlier: self.log.begin()
 
     @property
-    def running(self) -> list[Trial]: return [trial for trial in self.items if trial.state == "Running"]
+    def running(self) -> list[Trial]: return [trial for trial in self.open.values() if trial.state == "Running"]
 
     def ask(self) -> Trial | None:
         "Begin the next trial; None where it had ended before the sweep was interrupted"
@@ -200,27 +202,33 @@ class Trials:
         row = self.earlier.get(number)
         if row and row["values"] == values:
             self.items.append(Trial(number, values, row["run_id"], None, row["metric"], row["state"]))
+            self.keep(self.items[-1])
             return self.tell(self.items[-1])
         run_id = self.context.runs.open(f"{self.context.step.name} {number}", self.context.run_id)
         task = self.context.prepare(self.context.folder/"trials"/f"{number:04d}", run_id, values)
-        self.items.append(Trial(number, values, run_id, task))
-        return self.items[-1]
+        self.items.append(trial := Trial(number, values, run_id, task))
+        self.open[number] = trial
+        return trial
 
     def tell(self, trial: Trial): self.search.tell(trial.number, trial.metric if trial.state != "Failed" else None)
 
     def histories(self) -> dict[int, list[float]]:
-        "What each trial has reported: one query, of those that are not over"
-        asked = [trial for trial in self.items if trial.number not in self.known]
-        found = self.context.runs.metrics([trial.run_id for trial in asked], self.metric)
-        self.known |= {trial.number: found[trial.run_id] for trial in asked if trial.ended}
-        return self.known | {trial.number: found[trial.run_id] for trial in asked}
+        "What each trial has reported that is not over: one query"
+        found = self.context.runs.metrics([trial.run_id for trial in self.open.values()], self.metric)
+        return {number: found[trial.run_id] for number, trial in self.open.items()}
+
+    def keep(self, trial: Trial) -> list[float]:
+        "What a trial has reported that is over, which the policy compares others with"
+        history = self.context.runs.metrics([trial.run_id], self.metric)[trial.run_id]
+        if self.policy: self.policy.add(history)
+        return history
 
     def end(self, task: Prepared, code: int):
         "Enter how the process of a trial ended"
-        trial = next(trial for trial in self.items if trial.task is task)
-        history = self.context.runs.metrics([trial.run_id], self.metric)[trial.run_id]
+        trial = next(trial for trial in self.open.values() if trial.task is task)
+        del self.open[trial.number]
+        history = self.keep(trial)
         trial.end(history[-1] if history else None, code)
-        self.known[trial.number] = history
         self.tell(trial)
         self.context.runs.close(trial.run_id, TRIAL_STATUS[trial.state])
         self.log.append(trial)
@@ -239,7 +247,6 @@ class SweepRun:
     def __init__(self, context: StepContext, sweep: dict):
         limits = sweep.get("limits") or {}
         self.context, self.trials, self.outputs = context, Trials(context, sweep), dict[str, Path]()
-        self.policy: dict | None = sweep.get("early_termination")
         self.judged: dict[int, int] = {}  # How many reports of each trial the policy has seen
         self.total = min(int(limits.get("max_total_trials") or 1000), self.trials.search.size)
         self.width = int(limits.get("max_concurrent_trials") or context.slots)
@@ -252,19 +259,19 @@ class SweepRun:
     def ended(self, task: Prepared, code: int): self.trials.end(task, code)
 
     def tick(self) -> list[Prepared]:
-        if not self.policy or not self.trials.running: return []
+        policy = self.trials.policy
+        if not policy or not self.trials.running: return []
         histories = self.trials.histories()
         seen = {number: len(values) for number, values in histories.items()}
         if seen == self.judged: return []
         self.judged = seen
-        hopeless = [trial for trial in self.trials.running if self.is_hopeless(self.policy, trial, histories)]
+        hopeless = [trial for trial in self.trials.running if self.is_hopeless(policy, trial, histories)]
         for trial in hopeless: trial.state = "Stopping"
         return [trial.task for trial in hopeless if trial.task]
 
-    def is_hopeless(self, policy: dict, trial: Trial, histories: dict[int, list[float]]) -> bool:
-        own = histories[trial.number]
-        others = [values for number, values in histories.items() if number != trial.number and values]
-        return bool(own) and should_stop(policy, own, others, self.trials.search.minimize)
+    def is_hopeless(self, policy: EarlyTermination, trial: Trial, histories: dict[int, list[float]]) -> bool:
+        return policy.should_stop(histories[trial.number],
+                                  [reports for number, reports in histories.items() if number != trial.number])
 
     @property
     def finished(self) -> bool:

@@ -50,7 +50,7 @@ class LineView:
 
     def show(self, step: str, status: str, note: str = ""):
         took = ""
-        if status == "Running": self.started[step] = time.monotonic()
+        if status == "Running": self.started.setdefault(step, time.monotonic())
         elif step in self.started: took = f"in {format_duration(time.monotonic() - self.started.pop(step))}"
         clock = f"{now().astimezone():%H:%M:%S}"
         words = [clock, MARKS[status][0], step.ljust(self.width), status, took, first_line(note)]
@@ -78,7 +78,8 @@ class StepRow:
     note: str = ""
 
     def update(self, status: str, note: str):
-        if status == "Running": self.began, self.ended = time.monotonic(), None
+        if status == self.status == "Running": pass     # Only its note has changed
+        elif status == "Running": self.began, self.ended = time.monotonic(), None
         elif self.began and not self.ended: self.ended = time.monotonic()
         self.status, self.note = status, first_line(note) or self.note
 

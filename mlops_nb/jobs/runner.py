@@ -539,6 +539,7 @@ class Runner:
         self.stopping = self.stopping or bool(self.workspace.rows(query, self.id))
         if not self.stopping or self.active.stopping: return
         self.active.stopping = True
+        for name in self.active.items: self.view.show(name, "Running", "stopping; a second Ctrl-C does not wait for it")
         self.active.stop_all()
 
 # %% ../../nbs/api/jobs/09_runner.ipynb #e1f6ac50

@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['QUANTILES', 'POLICIES', 'quantile', 'read_algorithm', 'make_sampler', 'discrete_values', 'grid_points', 'Search',
-           'last_interval', 'bandit', 'median_stopping', 'truncation_selection', 'should_stop']
+           'last_interval', 'bandit', 'median_stopping', 'truncation_selection', 'EarlyTermination']
 
 # %% ../../nbs/api/jobs/07_sweep.ipynb #6ee420c4
 import math
+from bisect import bisect_left, insort
 from collections.abc import Callable
-from functools import lru_cache
-from itertools import product
-from statistics import NormalDist, mean, median
+from itertools import accumulate, product
+from statistics import NormalDist, median
 from typing import TYPE_CHECKING, Literal
 
 from ..errors import UserError
@@ -134,42 +134,63 @@ def last_interval(
     return last if last >= max(1, policy.get("delay_evaluation", 0)) else 0
 
 # %% ../../nbs/api/jobs/07_sweep.ipynb #2ed039d6
-def bandit(policy: dict, mine: list[float], others: list[list[float]]) -> bool:
-    "Is the best of a trial further from the best of all than the slack? (values to be maximised)"
-    best, own = max(max(values) for values in [mine, *others]), max(mine)
+def bandit(policy: dict, own: float, others: list[float]) -> bool:
+    "Is a trial further from the best of all than the slack? (values to be maximised; those of the others in order)"
+    best = max([own, *others[-1:]])
     if "slack_factor" not in policy: return own < best - policy.get("slack_amount", 0)
     slack = 1 + policy["slack_factor"]
     return own < (best / slack if best > 0 else best * slack)
 
 
-@lru_cache(maxsize=1 << 16)
-def _average(values: tuple[float, ...]) -> float: return mean(values)  # slow, and asked for at every tick
+def median_stopping(policy: dict, own: float, others: list[float]) -> bool:
+    "Is the best of a trial below the median of the others' averages?"
+    return bool(others) and own < median(others)
 
 
-def median_stopping(policy: dict, mine: list[float], others: list[list[float]]) -> bool:
-    "Is the best of a trial below the median of the others' running averages?"
-    return bool(others) and max(mine) < median(_average(tuple(values)) for values in others)
-
-
-def truncation_selection(policy: dict, mine: list[float], others: list[list[float]]) -> bool:
+def truncation_selection(policy: dict, own: float, others: list[float]) -> bool:
     "Is a trial among the given percentage of the worst?"
-    worse = sum(max(values) < max(mine) for values in others)
+    worse = bisect_left(others, own)
     return worse < math.floor(policy.get("truncation_percentage", 0) / 100 * (len(others) + 1))
 
 
 POLICIES = {"bandit": bandit, "median_stopping": median_stopping, "truncation_selection": truncation_selection}
 
 
-def should_stop(
-    policy: dict,  # `early_termination` of the sweep
-    mine: list[float],  # The metric as the trial has reported it, in order
-    others: list[list[float]],  # The same of the other trials
-    minimize: bool,  # Is a small value good?
-) -> bool:
-    "Does the policy end this trial now?"
-    last = last_interval(policy, len(mine))
-    if not last: return False
-    sign = -1 if minimize else 1
-    def cut(values: list[float]) -> list[float]: return [sign * value for value in values[:last]]
-    rivals = [cut(other) for other in others if len(other) >= last]
-    return POLICIES[policy["type"]](policy, cut(mine), rivals)
+class EarlyTermination:
+    "Says which trials are not worth finishing, by what the others had reported at the same interval"
+    def __init__(self,
+        policy: dict,  # `early_termination` of the sweep
+        minimize: bool,  # Is a small value good?
+    ):
+        self.policy, self.sign, self.test = policy, -1 if minimize else 1, POLICIES[policy["type"]]
+        self.averages = self.test is median_stopping
+        self.ended: dict[int, list[float]] = {}     # Values of trials that have ended, in order, by interval
+
+    def best(self, reports: list[float]) -> list[float]:
+        "The best of all reports up to each; one that is no number is the worst"
+        return [*accumulate((-math.inf if math.isnan(value) else self.sign * value for value in reports), max)]
+
+    def compared(self, reports: list[float]) -> list[float]:
+        "What others are compared with, after each report"
+        if not self.averages: return self.best(reports)
+        sums = accumulate(-math.inf if math.isnan(value) else self.sign * value for value in reports)
+        return [total / count for count, total in enumerate(sums, 1)]
+
+    def add(self,
+        reports: list[float],  # All that a trial has reported that has ended, in order
+    ):
+        "Keep what a trial had reported at each interval"
+        for last, value in enumerate(self.compared(reports), 1):
+            if last == last_interval(self.policy, last): insort(self.ended.setdefault(last, []), value)
+
+    def should_stop(self,
+        own: list[float],  # The metric as the trial has reported it, in order
+        running: list[list[float]],  # The same of other trials that have not ended
+    ) -> bool:
+        "Does the policy end this trial now?"
+        last = last_interval(self.policy, len(own))
+        if not last: return False
+        others = [*self.ended.get(last, ())]
+        for reports in running:
+            if len(reports) >= last: insort(others, self.compared(reports[:last])[-1])
+        return self.test(self.policy, self.best(own[:last])[-1], others)

@@ -187,7 +187,8 @@ def _worst_slice(table: pd.DataFrame, left_out: tuple, limits: GateSettings, uni
     margin, name = limits.max_slice_regression, "worst slice lower bound"
     unjudged = f"; not judged, too small: {_named(left_out)}" if left_out else ""
     if table.empty:
-        needed = f"{limits.min_slice_rows} rows of {limits.min_slice_days} {unit}"
+        needed = f"{limits.min_slice_rows} rows"
+        if unit != "rows": needed += f" of {limits.min_slice_days} {unit}"
         return GateCheck(name, 0.0, margin, True, f"no slice has {needed}, so none was judged{unjudged}")
     worst, failed = float(table.low.iloc[0]), list(table.index[~table.passed.astype(bool)])
     first = "the first " * (len(failed) > 1)
@@ -230,7 +231,9 @@ def _suspicion(
     much = f"it removes {skill:.1%} of the baseline's loss, where more than {limits.max_skill:.0%} is suspicious"
     if not held: return GateCheck("skill", skill, limits.max_skill, True, much.partition(", where")[0])
     reasons = [*([much] if skill > limits.max_skill else []), *leaks[:3]]
-    yes = "KEEP in nbs/training/01_ingest.ipynb, or --set inputs.max_skill=1"
+    files = "settings.ini, and in the pipelines that mlops-nb check then names"
+    yes = f"max_skill = 1 in {files}, or once with --set inputs.max_skill=1"
+    if skill <= limits.max_skill: yes = "KEEP in nbs/training/01_ingest.ipynb, or --set inputs.max_skill=1"
     known = f"If that is known when a prediction is asked for, say yes: {yes}"
     why = f"it is suspiciously good, as with a leak: {'; '.join(reasons)}. {known}"
     return GateCheck("skill", skill, limits.max_skill, False, why)

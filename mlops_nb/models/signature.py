@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FORMS', 'LIMITS', 'ACCEPTED_VALUES', 'MAX_DEPTH', 'HALF', 'SWAGGER_TYPES', 'Field', 'read_signature',
-           'InvalidRequest', 'rows', 'fits', 'check', 'parse', 'swagger']
+           'InvalidRequest', 'rows', 'read_dates', 'fits', 'check', 'parse', 'swagger']
 
 # %% ../../nbs/api/models/02_signature.ipynb #7d3171f7
 import json
@@ -99,11 +99,25 @@ def _number(value, kind) -> bool:
     except OverflowError: return False
     return fits and (kind not in LIMITS or (value == int(value) and abs(value) < LIMITS[kind]))
 
+def _moment(text: str):
+    "Read a date in ISO form; UTC, without a time zone"
+    from datetime import UTC, datetime
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
+
 def _date(value) -> bool:
     "Is it a date in ISO form?"
-    from datetime import datetime
-    try: return isinstance(value, str) and bool(datetime.fromisoformat(value))
-    except ValueError: return False
+    try: return isinstance(value, str) and bool(_moment(value))
+    except (ValueError, OverflowError): return False
+
+def read_dates(
+    values: list,   # Dates that `fits` has accepted, and None
+):                  # pandas.Series of datetime64: UTC, without a time zone; NaT for None
+    "Read dates; those before 1677 and after 2262, and forms that pandas does not know, one by one"
+    import pandas as pd
+    written = pd.Series(values, dtype=object)
+    try: return pd.to_datetime(written, utc=True, format="ISO8601").dt.tz_localize(None)
+    except ValueError: return pd.Series([value and _moment(value) for value in values], dtype="datetime64[us]")
 
 ACCEPTED_VALUES = {"boolean": "true or false", "integer": "a whole number of 32 bits",
                    "long": "a whole number of 64 bits", "float": "a finite number", "double": "a finite number",

@@ -410,6 +410,13 @@ def wait_with_traffic(
     return wait
 
 # %% ../../nbs/monitoring/02_replay.ipynb #ec022704
+def _refused(
+    outcome: dict[str, Any],    # From `describe_outcome`
+) -> str:
+    "Say why there is no first model, where to look, and what to do"
+    return (f"the first model was not accepted: {outcome['reason']}\n  see: mlops-nb show {outcome['job']}\n"
+            "  fix: change the data, a stage, or a limit, and run mlops-nb loop again: it goes on from here")
+
 class Operations:
     "What is done to the model, called as in production"
     def __init__(self,
@@ -427,7 +434,7 @@ class Operations:
         window = self.retraining.window(self.scenario.windows[0].begins)
         job = run_job(self.project.root, self.retraining.pipeline, {**self.scenario.inputs, **window})
         outcome = describe_outcome(job)
-        if not outcome["accepted"]: raise MlopsError(f"the first model was not accepted: {outcome['reason']}")
+        if not outcome["accepted"]: raise MlopsError(_refused(outcome))
         return outcome | dict(window=window)
 
     def release(self, version: str | int, at: datetime, more: Callable[[], bool] = lambda: True) -> dict[str, Any]:

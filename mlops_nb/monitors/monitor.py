@@ -45,6 +45,7 @@ from mlops_nb.monitors.collected import (
 from .settings import MonitoringSettings
 from .silences import Silence, active_silences, silence_result
 from .windows import Window, resolve_window, utc
+from ..processes import show_place
 from ..project import Project
 from ..schemas.documents import load
 from ..workspace.assets import DATASTORE, locate
@@ -785,13 +786,15 @@ def _run_signals(run: MonitorRun) -> Result:
     if any(map(is_collected, paths)): endpoint_folder(run.project.root, run.monitor.endpoint)   # Refuses a wrong name
     declared = run.monitor.signals
     run.rules = run.rules.shared(sum(signal["type"] in HANDLERS for signal in declared.values()))
-    for name in _in_order(declared):
+    for number, name in enumerate(_in_order(declared), 1):
         signal = declared[name]
         kind, span = signal["type"], signal_window(run, signal)
+        show_place(f"{number} of {len(declared)} signals: {name}")
         if not run.service: run.service = read_served(run.con, run.project.root, run.monitor.endpoint, span)
         if kind == "model_performance": found[name], measured = _run_performance(run, signal)
         elif kind in HANDLERS: found[name] = HANDLERS[kind](run, signal)
         else: found[name] = _signal_result(signal, "runs on Azure only", span, "", [], 0)
+    show_place("")
     found = {name: found[name] for name in declared}
     _count_unmatched(run)
     estimate, why = _estimate(run)

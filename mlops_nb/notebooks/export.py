@@ -225,7 +225,7 @@ def render_modules(
     "What nbdev-export writes"
     try:
         from nbdev.doclinks import nbdev_export as write_modules
-    except ImportError: raise UserError("nbdev is not installed", fix="pip install 'mlops-nb[dev]'") from None
+    except ImportError: raise UserError("nbdev is not installed", fix="make setup") from None
     check_sources(root, settings)
     with tempfile.TemporaryDirectory(prefix="mlops-nb-") as folder:
         copy = Path(folder).resolve()

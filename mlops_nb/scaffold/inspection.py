@@ -8,8 +8,10 @@ __all__ = ['MAX_CLASSES', 'MIN_ROWS', 'MIN_GROUPS', 'DAY', 'infer_task', 'check_
 
 # %% ../../nbs/api/scaffold/01_inspection.ipynb #6bafa8b3
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from ..contract import REQUEST_COLUMN, ROW_COLUMNS
 from ..errors import UserError
 from ..tables.columns import Kind
 from ..tables.layout import Layout, describe_layout
-from ..tables.quality import Finding, examine
+from ..tables.quality import Finding, count_rows, examine
 from ..tables.reading import Reading, describe_reading, find_reading, read_whole
 
 # %% ../../nbs/api/scaffold/01_inspection.ipynb #c3a31ef2
@@ -28,8 +30,13 @@ MAX_CLASSES = 10    # A whole number with at most as many values is taken for a 
 def infer_task(
     target: pd.Series,      # Typed
 ) -> tuple[str, str]:       # classification or regression, and why
-    "Tell classes from values"
+    "Tell classes from values; refuse what is neither"
     known = target.dropna()
+    if known.empty:
+        raise UserError(f"{target.name} has no value in {len(target):,} rows", accepted="a column with values",
+                        fix="--target COLUMN")
+    if pd.api.types.is_datetime64_any_dtype(target):
+        raise UserError(f"{target.name} is a time", accepted="a number, or classes", fix="--target COLUMN")
     values = f"{known.nunique()} values"
     if target.dtype == object:
         return "classification", f"it is {'true or false' if set(known) <= {True, False} else f'text with {values}'}"
@@ -47,14 +54,12 @@ def check_target(
 ) -> None:
     "Refuse what no first model can be made from"
     known, name = target.dropna(), target.name
-    if known.empty:
-        raise UserError(f"{name} has no value in {len(target):,} rows", accepted="a column with values",
-                        fix="--target COLUMN")
-    if pd.api.types.is_datetime64_any_dtype(target):
-        raise UserError(f"{name} is a time", accepted="a number, or classes", fix="--target COLUMN")
-    if len(known) < MIN_ROWS: raise UserError(f"{len(known)} rows have a {name}", accepted=f"at least {MIN_ROWS}")
+    if len(known) < MIN_ROWS:
+        raise UserError(f"{len(known)} of {len(target):,} rows have a {name}", accepted=f"at least {MIN_ROWS}")
     counts = known.value_counts()
-    if len(counts) < 2: raise UserError(f"{name} has one value: there is nothing to predict")
+    if len(counts) < 2:
+        raise UserError(f"{name} is {known.iloc[0]} in every row that has one: there is nothing to predict",
+                        accepted="a column with at least two values", fix="--target COLUMN")
     if task == "regression":
         if target.dtype == object: raise UserError(f"{name} is text", accepted="numbers, for a regression")
         return
@@ -80,6 +85,7 @@ def check_times(
 ) -> pd.Series:          # Those with a time
     "Refuse a time column that holds something else, or holes"
     name, accepted = times.name, "dates such as 2026-01-31 or 2026-01-31T12:00:00Z, in every row"
+    if times.isna().all(): raise UserError(f"the time column {name} has no value", accepted=accepted)
     if given.name != "time":
         raise UserError(f"the time column {name} holds {'numbers' if given.name == 'number' else given.name}",
                         accepted=accepted,
@@ -163,6 +169,12 @@ class Choices:
     reading: dict[str, Any] = field(default_factory=dict)   # As for `tables.reading.find_reading`
     group: str | None = None    # Rows of one value depend on each other: a customer, a machine
 
+def _near_name(option: str, name: str, names: list[str]) -> str:
+    "What was perhaps meant, with its option; empty where no name is near"
+    small = {known.casefold(): known for known in names}
+    near = get_close_matches(name.strip().casefold(), small, 1)
+    return f"{option} {shlex.quote(small[near[0]])}" if near else ""
+
 def _check_names(
     reading: Reading,
     names: dict[str, Sequence[str]],      # By option
@@ -178,8 +190,10 @@ def _check_names(
                 raise UserError(f"{option} {name}: there is no such column in {describe_layout(reading.layout)}",
                                 accepted=", ".join(reading.kinds), fix="--sheet NAME, or --skip N rows")
             bare = f"; the table is {describe_reading(reading)}" if len(reading.kinds) == 1 else ""
+            wrong = bare and reading.layout.format == "csv"
             raise UserError(f"{option} {name}: there is no such column{bare}", accepted=", ".join(reading.kinds),
-                            fix="--delimiter, --encoding, --skip, --no-header if columns look wrong" if bare else "")
+                            fix="--delimiter, --encoding, --skip, --no-header if columns look wrong" if wrong
+                            else _near_name(option, name, [*reading.kinds]))
 
 # %% ../../nbs/api/scaffold/01_inspection.ipynb #de8ed20f
 DAY = "gate_day"    # What a project with a time calls the day, or hour, of a row
@@ -249,17 +263,16 @@ def inspect_table(
     if group: check_groups(whole[group])
     y, times = whole[target], None if time is None else check_times(whole[time], reading.kinds[time],
                                                                     choices.skip_untimed)
-    task, why = (choices.task, "you said so") if choices.task else infer_task(y)
+    found, why = infer_task(y)
+    if choices.task: found, why = choices.task, "you said so"
+    task = found
     check_target(y, task)
     table = reading.sample.drop(columns=list(choices.drop))
     findings = examine(table.drop(columns=apart), target, task == "classification", choices.keep)
     columns, left_out = _features(reading, target, choices, findings, task)
     warnings = [str(found) for found in findings if not found.drops]
-    lost = (
-        [f"{len(whole) - len(times):,} rows have no {time} and are left out"]
-        if times is not None and len(times) < len(whole)
-        else []
-    )
+    untimed = 0 if times is None else len(whole) - len(times)
+    lost = [f"{count_rows(untimed)} no {time}, and {'is' if untimed == 1 else 'are'} left out"] if untimed else []
     used = [*columns, target, *apart]
     return Inspection(
         file, len(whole), target, _simple(reading.kinds[target]), task, why, columns, left_out, time,

@@ -15,8 +15,10 @@ import os
 import re
 import shutil
 import sys
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import replace
+from glob import escape
 from importlib.metadata import distribution
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,6 +27,7 @@ from typing import Any
 from ..contract import name_truth
 from ..errors import UserError
 from ..notebooks.export import export
+from ..processes import is_alive
 from .earlier import recover_texts
 from .inspection import Choices, Inspection, inspect_table
 from .stage import new_stage
@@ -57,7 +60,9 @@ def package_name(
     path: Path | str,   # The folder of a project
 ) -> str:               # `check_package_name` says whether it will do
     "Return the name of a package that is called as the folder is"
-    return re.sub("[^a-z0-9]+", "_", Path(path).resolve().name.lower()).strip("_")
+    letters = unicodedata.normalize("NFKD", Path(path).resolve().name.casefold())   # ö becomes o and its mark
+    plain = "".join(letter for letter in letters if not unicodedata.combining(letter))
+    return re.sub("[^a-z0-9]+", "_", plain).strip("_")
 
 def check_package_name(
     name: str,   # As given
@@ -93,6 +98,10 @@ def project_values(
     return window_values(None, 0) | {"max_calibration_error": 0.1, "max_latency_ms": 250.0} | names
 
 # %% ../../nbs/api/scaffold/06_new.ipynb #852b99c7
+def _plain_name(file: Path) -> str:
+    "The name of a file as YAML and Python take it without quoting"
+    return re.sub(r"[^\w.@ +()',=-]", "_", file.name)
+
 def data_values(
     data: Inspection,
 ) -> dict[str, object]:
@@ -106,7 +115,7 @@ def data_values(
     windows = None if data.times is None else choose_windows(data.times, data.period)
     days = {name: getattr(windows, name, "") for name in ("train_start", "train_end", "test_end")}
     return window_values(windows, data.rows) | days | {
-        "file": data.file.name, "rows": f"{data.rows:,}", "every": max(data.rows // 5000, 1),
+        "file": _plain_name(data.file), "rows": f"{data.rows:,}", "every": max(data.rows // 5000, 1),
         "target": repr(data.target), "target_name": data.target, "target_kind": repr(data.target_kind),
         "task": data.task, "task_why": data.why, "max_calibration_error": 0.2 if data.task == "regression" else 0.1,
         "loss": "squared_error" if data.task == "regression" else "log_loss",
@@ -194,7 +203,10 @@ def _check_vacant(
     path: Path,   # Where a project is to be
 ) -> Path:        # Absolute
     "Return the path, if nothing is there"
-    path = path.absolute()
+    path = path.resolve()
+    inside, beside = path.glob(".new-*"), path.parent.glob(f".{escape(path.name)}.new-*")
+    for left in (*inside, *beside):     # by one that was killed
+        if not is_alive(int(left.name.rpartition("-")[2])): shutil.rmtree(left, ignore_errors=True)
     if path.exists() and (path.is_file() or any(path.iterdir())):
         raise UserError(f"{path} is not empty", accepted="a new or empty folder")
     if not path.parent.is_dir(): raise UserError(f"{path.parent} is no folder", fix=f"mkdir -p {path.parent}")
@@ -236,6 +248,13 @@ def _copy_data(
     if stamps() != before:
         raise UserError(f"{source} changed while it was copied", accepted="a file that nobody writes to")
 
+def _take_place(aside: Path, path: Path) -> None:
+    "Give a whole project its name, unless another has taken it meanwhile"
+    try: aside.rename(path)
+    except OSError:
+        _check_vacant(path)
+        raise
+
 def write_project(
     path: Path,                         # Nothing, or an empty folder
     package: str,                       # Name of the package
@@ -245,7 +264,7 @@ def write_project(
 ) -> Path:
     "Write a project, whole or not at all"
     path, package = _check_vacant(path), check_package_name(package)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside = path/f".new-{os.getpid()}" if path.is_dir() else path.with_name(f".{path.name}.new-{os.getpid()}")
     try:
         answers = collect_answers(package, source, data, ci)
         texts = render_project(answers)
@@ -254,10 +273,11 @@ def write_project(
         if data is None: new_stage(aside, "first", "training")
         else:
             (aside/"data").mkdir()
-            _copy_data(data.file, aside/"data"/data.file.name)
+            _copy_data(data.file, aside/"data"/_plain_name(data.file))
             export(aside)
-        if path.exists(): path.rmdir()
-        aside.rename(path)
+        if aside.parent == path:        # A folder that is there stays: somebody may stand in it
+            for part in [*aside.iterdir()]: part.rename(path/part.name)
+        else: _take_place(aside, path)
     finally: shutil.rmtree(aside, ignore_errors=True)
     return path
 

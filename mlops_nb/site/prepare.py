@@ -211,7 +211,7 @@ def prepare_notebooks(
     say: Callable[[str], object] = lambda _: None,  # Takes a line of progress
 ) -> Path:  # The folder of prepared notebooks
     "Prepare the notebooks that have changed"
-    if not find_spec("nbdev"): raise UserError("nbdev is not installed", fix="pip install 'mlops-nb[dev]'")
+    if not find_spec("nbdev"): raise UserError("nbdev is not installed", fix="make setup")
     folder, target = copy_notebooks(project), project.site / "processed"
     write_configuration(project)
     for path in target.rglob("*.ipynb"):

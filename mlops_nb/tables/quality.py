@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['EXACT', 'EXPLAINS', 'MOST_ROWS', 'MOST_PAIRED', 'MOST_CROSSED', 'MOST_LEVELS', 'CELL_ROWS', 'Finding',
-           'findings_table', 'is_id', 'explained', 'find_leaks', 'examine']
+           'findings_table', 'is_id', 'explained', 'count_rows', 'find_leaks', 'examine']
 
 # %% ../../nbs/api/tables/04_quality.ipynb #4e6715a5
 import re
@@ -202,11 +202,18 @@ def _crossed(table: pd.DataFrame, y: np.ndarray, classes: bool, target: str) -> 
             yield Finding((one, other), "leak", f"determine {target} together")
 
 # %% ../../nbs/api/tables/04_quality.ipynb #03014464
+def count_rows(
+    count: int,     # From 1
+) -> str:
+    "Say how many rows have something"
+    return "1 row has" if count == 1 else f"{count:,} rows have"
+
 def _rows(table: pd.DataFrame, target: str) -> Iterator[Finding]:
     "What is to be said of the rows"
     if missing := int(table[target].isna().sum()):
-        share = f"{missing / len(table):.1%} of the rows" if missing > len(table) / 1000 else f"{missing:,} rows"
-        yield Finding((), "unlabelled", f"{share} have no {target}: they are not learnt from")
+        share = f"{missing / len(table):.1%} of the rows have"
+        if missing <= len(table) / 1000: share = count_rows(missing)
+        yield Finding((), "unlabelled", f"{share} no {target}: not learnt from")
     if double := int(table.duplicated().sum()):
         if double > len(table) / 1000:
             yield Finding((), "duplicates", f"{double / len(table):.1%} of the rows are there twice")

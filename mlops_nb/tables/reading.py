@@ -58,6 +58,16 @@ def _as_utf8(file: Path, layout: Layout, folder: Path, number: int) -> Path:
         while block := text.read(1 << 20): out.write(block)
     return copy
 
+def _mixes_line_ends(file: Path) -> bool:
+    "Do some lines end as on Windows, and others do not? DuckDB's strict mode reads no such file"
+    windows = others = 0
+    with open(file, "rb") as stream:
+        while block := stream.read(1 << 20):
+            if block.endswith(b"\r"): block += stream.read(1)
+            both = block.count(b"\r\n")
+            windows, others = windows + both, others + block.count(b"\n") - both
+    return bool(windows and others)
+
 def _text_rows(files: list[Path], layout: Layout, folder: Path) -> tuple[list[str], str]:
     "Names, and SQL of the rows of CSV files with one header"
     names = read_names(files[0], layout)
@@ -67,14 +77,23 @@ def _text_rows(files: list[Path], layout: Layout, folder: Path) -> tuple[list[st
                        "the order of the columns")
             raise UserError(f"{file} differs from {files[0].name}: {odd}",
                             accepted="files with the same columns in the same order")
-    paths = ", ".join(_quote(escape(str(_as_utf8(file, layout, folder, number)))) for number, file in enumerate(files))
+    plain = [_as_utf8(file, layout, folder, number) for number, file in enumerate(files)]
+    paths, strict = ", ".join(_quote(escape(str(file))) for file in plain), not any(map(_mixes_line_ends, plain))
     columns = ", ".join(f"c{number}: 'VARCHAR'" for number in range(len(names)))
     return names, (
         f"read_csv([{paths}], auto_detect=false, columns={{{columns}}}, header={str(layout.header).lower()}, "
         f"delim={_quote(layout.delimiter)}, quote={_quote(layout.quote)}, escape={_quote(layout.quote)}, "
-        f"skip={layout.skip}, strict_mode=true, "
+        f"skip={layout.skip}, strict_mode={str(strict).lower()}, "
         "ignore_errors=true, store_rejects=true, max_line_size=16777216)"
     )
+
+def _check_sheet_names(file: Path, names: list, layout: Layout) -> None:
+    "Refuse a name that two columns have; pandas reads the second `a` as `a.1`"
+    parts = [str(name).rpartition(".") for name in names]
+    if not any(before in names and number.isdigit() for before, _, number in parts): return
+    row = pd.read_excel(file, sheet_name=layout.sheet or 0, header=None, skiprows=layout.skip, nrows=1,
+                        engine="calamine")
+    _check_names(file, [str(name).strip() for name in row.iloc[0].dropna()])
 
 def _sheet(files: list[Path], layout: Layout) -> pd.DataFrame:
     "The rows of sheets; a column of several types becomes text"
@@ -84,7 +103,9 @@ def _sheet(files: list[Path], layout: Layout) -> pd.DataFrame:
                                   skiprows=layout.skip, engine="calamine")
         except Exception as error:  # of the engine, which names no class of its own
             raise UserError(f"{file} cannot be read: {error}", accepted="a workbook of Excel",
-                            fix="--sheet NAME") from None
+                            fix="--sheet NAME" if layout.sheet else "") from None
+        if table.columns.empty: raise UserError(f"{file} is empty", accepted="a table with rows")
+        if layout.header: _check_sheet_names(file, [*table], layout)
         return table.rename(columns={name: f"column_{i}" for i,
                                      name in enumerate(table, 1)}) if not layout.header else table
     table = pd.concat([read(file) for file in files], ignore_index=True)
@@ -130,6 +151,9 @@ def open_table(
         except duckdb.Error as error:
             if isinstance(error, duckdb.OutOfMemoryException):
                 raise UserError(f"{path} does not fit into {MEMORY}", accepted="fewer or shorter columns") from None
+            if isinstance(error, duckdb.ParserException) and layout.format == "json":
+                raise UserError(f"{path} holds no records", accepted="an object for each row, in lines or a list"
+                                ) from None
             raise UserError(f"{path} cannot be read: {str(error).splitlines()[0]}", accepted=ACCEPTED) from None
     if _stamps(files) != before:
         raise UserError(f"{path} changed while it was read", accepted="a file that nobody writes to",
@@ -325,12 +349,21 @@ def _value(source: Source, name: str, row: int) -> str:
     "A value as it stands"
     return source.con.execute(f"SELECT {source.column(name)}::VARCHAR FROM raw LIMIT 1 OFFSET {row - 1}").fetchone()[0]
 
+MOST_STRAYS = 0.05      # Of the rows
+
 def lost_lines(
     source: Source,
 ) -> str:               # Empty: all lines were read
-    "Say which lines of a CSV have another number of fields, once all of it was read"
+    "Say which lines of a CSV have another number of fields, once all was read; refuse a quote that takes many along"
     if not source.csv: return ""
-    lines, first = source.con.execute("SELECT count(DISTINCT line), min(line) FROM reject_errors").fetchone()
+    ends = "length(csv_line) - length(replace(csv_line, chr(10), ''))"
+    by_line = f"SELECT line, max({ends}) AS taken FROM reject_errors GROUP BY line"
+    wanted = "count(*), min(line), coalesce(sum(taken), 0)::BIGINT, min(line) FILTER (taken > 0)"
+    lines, first, taken, opened = source.con.execute(f"SELECT {wanted} FROM ({by_line})").fetchone()
+    if taken > MOST_STRAYS * source.rows:
+        raise UserError(f"line {opened}: a quote opens here and is not closed; {taken:,} lines cannot be read",
+                        accepted="quotes in pairs", fix=f"close it, or leave it out, in line {opened} of the table")
+    lines += taken
     having = "1 line has" if lines == 1 else f"{lines:,} lines have"
     return f"{having} another number of fields than the header, left out: the first is line {first}" if lines else ""
 
@@ -358,7 +391,8 @@ def find_reading(
     found = find_layout(path, **layout)
     with open_table(path, found) as source:
         rows = take_sample(source)
-        if not rows: raise UserError(f"{path} has no rows", accepted="a table with rows")
+        if not rows: raise UserError(f"{path} has no rows{f': {lost}' if (lost := lost_lines(source)) else ''}",
+                                     accepted="a table with rows")
         hints = Hints(decimal or "", dates or "", found.delimiter)
         source.layout = found = replace(found, nulls=(*found.nulls, *find_marks(source, hints)))
         chosen = find_kinds(source, hints, time)
@@ -419,8 +453,6 @@ class Written:
     lost: str                   # From `lost_lines`
 
     def warnings(self) -> list[str]: return [*map(str, self.strays), *filter(None, [self.lost])]
-
-MOST_STRAYS = 0.05      # Of the rows
 
 def write_parquet(
     path: str | Path,               # A file, or a folder of files alike

@@ -126,6 +126,7 @@ def test_a_signal_leaves_true_statuses_and_no_orphan(chain, number, code):
     runner.send_signal(number)
     out, err = runner.communicate(timeout=20)
     assert runner.returncode == code, out + err
+    assert [line.split()[2:4] for line in out.splitlines() if "stopping" in line] == [["one", "Running"]], out
     assert not Path(f"/proc/{pid}").exists() and "Traceback" not in err
     job = json.loads(chain.call("show", "last", "--json").stdout)
     assert (job["status"], [step["status"] for step in job["steps"]]) == (

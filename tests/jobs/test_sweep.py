@@ -2,13 +2,14 @@
 import random
 import sqlite3
 from contextlib import closing
+from statistics import mean, median
 
 import pytest
 
 from mlops_nb.jobs.executors import StepContext, SweepRun
 from mlops_nb.jobs.graph import Step
 from mlops_nb.jobs.preparation import Prepared
-from mlops_nb.jobs.sweep import should_stop
+from mlops_nb.jobs.sweep import EarlyTermination
 from mlops_nb.schemas.components import Component
 from mlops_nb.workspace import mlflow_store
 from mlops_nb.workspace.runs import Tracker
@@ -45,12 +46,21 @@ def begin(folder, policy: dict, trials: int, store) -> SweepRun:
 
 def brute_force(run: SweepRun, store: Store) -> list[int]:
     "Which running trials the policy stops, by all that has ever been reported"
-    stopped = []
+    assert run.trials.policy
+    stopped, policy = [], run.trials.policy.policy
     for trial in run.trials.running:
         own = store.values[trial.run_id]
-        others = [store.values[other.run_id] for other in run.trials.items
-                  if other is not trial and store.values[other.run_id]]
-        if own and should_stop(run.policy or {}, own, others, minimize=True): stopped.append(trial.number)
+        last = len(own) // policy["evaluation_interval"] * policy["evaluation_interval"]
+        if last < max(1, policy.get("delay_evaluation", 0)): continue
+        best = min(own[:last])
+        others = [store.values[other.run_id][:last] for other in run.trials.items
+                  if other is not trial and len(store.values[other.run_id]) >= last]
+        lowest = min([best, *map(min, others)])
+        share = policy.get("truncation_percentage", 0) / 100
+        hopeless = {"bandit": best > lowest * (1 + policy.get("slack_factor", 0)),
+                    "median_stopping": bool(others) and best > median(mean(values) for values in others or [[0]]),
+                    "truncation_selection": sum(min(other) > best for other in others) < int(share * (len(others) + 1))}
+        if hopeless[policy["type"]]: stopped.append(trial.number)
     return stopped
 
 
@@ -69,6 +79,14 @@ def test_the_same_trials_are_stopped_as_by_looking_at_all_of_them(tmp_path, poli
             if trial.state == "Stopping": run.ended(trial.task, -15)
             elif trial.state == "Running" and len(store.values[trial.run_id]) >= 6: run.ended(trial.task, 0)
     assert stopped >= 5 and run.trials.best
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=[str(policy["type"]) for policy in POLICIES])
+def test_a_value_that_is_no_number_is_the_worst_and_hides_no_other(policy):
+    rules = EarlyTermination(policy, minimize=True)
+    for loss in (0.2, float("nan"), 0.9, 0.5): rules.add([loss] * 4)
+    assert rules.ended[4] == [-float("inf"), -0.9, -0.5, -0.2]
+    assert rules.should_stop([float("nan")] * 4, []) and not rules.should_stop([0.1] * 4, [])
 
 
 def test_a_tick_asks_once_and_only_of_trials_that_go_on(tmp_path):

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from tests.support import ROOT, pipeline_checks, pipeline_files
+from tests.support import BIN, ROOT, pipeline_checks, pipeline_files
 from tests.support.projects import command, failures, make, turning, yields
 
 
@@ -234,6 +234,9 @@ def test_a_project_without_data_begins_with_a_stage_that_runs(tmp_path):
     (["--package", "p", "--target", "x"], "--data FILE"),
     (["--package", "p", "--data", "failures.csv"], "no --target"),
     (["--package", "p", "--data", "failures.csv", "--target", "broken"], "there is no such column"),
+    (["--package", "p", "--data", "failures.csv", "--target", " Failed"], "fix: --target failed"),
+    (["--package", "p", "--data", "failures.csv", "--target", "when"], "when is a time"),
+    (["--package", "p", "--data", "failures.csv", "--target", "unit"], "unit is kW in every row that has one"),
     (["--package", "p", "--data", "failures.csv", "--target", "failed", "--time", "load"], "holds numbers"),
     (["--package", "p", "--data", "failures.csv", "--target", "failed", "--task", "regression"], "failed is text"),
     (["--package", "p", "--data", "nowhere.csv", "--target", "failed"], "there is no file"),
@@ -251,6 +254,46 @@ def test_a_folder_that_is_not_empty_is_left_alone(tmp_path):
     assert "is not empty" in command("new", "p", "--package", "p", cwd=tmp_path, code=2).stderr
     assert [path.name for path in (tmp_path / "p").iterdir()] == ["mine.txt"]
 
+
+def test_a_project_is_made_in_the_folder_that_one_stands_in(tmp_path):
+    "An empty folder stays the one it was, for the shell that stands in it; so does one behind a link"
+    here = tmp_path / "harvest"
+    here.mkdir()
+    (tmp_path / "link").symlink_to(here)
+    inode = here.stat().st_ino
+    said = command("new", ".", cwd=here).stdout
+    assert "next: make loop" in said and here.stat().st_ino == inode and (here / "harvest/__init__.py").is_file()
+    assert "is not empty" in command("new", "link", cwd=tmp_path, code=2).stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"harvest", "link"}
+
+
+def test_what_a_killed_new_left_is_removed_and_what_a_running_one_writes_is_not(tmp_path):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    left, others = tmp_path / f".harvest.new-{ended.pid}", tmp_path / f".harvest.new-{os.getpid()}"
+    for folder in (left, others): (folder / "data").mkdir(parents=True)
+    command("new", "harvest", cwd=tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"harvest", others.name}
+    (tmp_path / "there" / f".new-{ended.pid}").mkdir(parents=True)
+    command("new", "there", cwd=tmp_path)
+    assert not [*(tmp_path / "there").glob(".new-*")]
+
+
+def test_of_two_that_make_the_same_project_one_is_refused(tmp_path):
+    words = [BIN / "mlops-nb", "new", "harvest"]
+    both = [subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            for _ in range(2)]
+    said = [one.communicate(timeout=300)[1] for one in both]
+    assert sorted(one.returncode for one in both) == [0, 2], said
+    assert any("is not empty" in text for text in said) and [path.name for path in tmp_path.iterdir()] == ["harvest"]
+
+
+def test_a_file_whose_name_has_quotes_gets_a_plain_one_in_the_project(tmp_path):
+    data = failures(tmp_path / "it's \"the # {one}: <<a>>.csv", rows=400)
+    command("new", "p", "--package", "plain", "--data", data, "--target", "failed", cwd=tmp_path)
+    assert (tmp_path / "p/data/it's _the _ _one__ __a__.csv").read_bytes() == data.read_bytes()
+    pipeline = yaml.safe_load((tmp_path / "p/pipelines/training/pipeline.yml").read_text())
+    assert pipeline["inputs"]["table"]["path"] == "../../data/it's _the _ _one__ __a__.csv"
 
 
 @pytest.mark.parametrize("target, options, lines", [
@@ -367,7 +410,7 @@ def test_rows_without_a_time_may_be_left_out(tmp_path):
     path = german(tmp_path / "t.csv")
     path.write_text(path.read_text(encoding="cp1252").replace("01.01.2026", "?", 1), encoding="cp1252")
     options = ["--data", path, "--target", "y", "--time", "Tag", "--skip-untimed"]
-    assert "1 rows have no Tag and are left out" in command("new", "p", "--package", "plain", *options,
+    assert "1 row has no Tag, and is left out" in command("new", "p", "--package", "plain", *options,
                                                             cwd=tmp_path).stdout
     assert "SKIP_UNTIMED = True" in source(tmp_path / "p/nbs/training/01_ingest.ipynb")
 

@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 
 from mlops_nb.errors import UserError
+from mlops_nb.models import signature
+from mlops_nb.models.features import TimeFeatures
 from mlops_nb.tables.layout import Layout, find_layout
 from mlops_nb.tables.profile import sample_parquet
 from mlops_nb.tables.reading import describe_reading, find_reading, write_parquet
@@ -58,6 +60,41 @@ def test_kinds_of_values_are_found(tmp_path, values, kind, first):
     pd.DataFrame({"v": values, "other": "x"}).to_csv(tmp_path / "t.csv", index=False)
     kinds, table, _ = read(tmp_path / "t.csv")
     assert kinds["v"] == kind and table.v[0] == first
+
+
+MOMENTS = pd.date_range("2025-03-28 06:00", periods=300, freq="7h")
+
+
+@pytest.mark.parametrize("name, write", [
+    ("iso", lambda at: f"{at:%Y-%m-%dT%H:%M:%SZ}"), ("blank", lambda at: f"{at:%Y-%m-%d %H:%M}"),
+    ("zone", lambda at: f"{at + pd.Timedelta('2h'):%Y-%m-%dT%H:%M:%S+02:00}"),
+    ("German", lambda at: f"{at:%d.%m.%Y %H:%M}"), ("American", lambda at: f"{at:%m/%d/%Y %I:%M %p}"),
+    ("slashes", lambda at: f"{at:%Y/%m/%d %H:%M:%S}"), ("named", lambda at: f"{at:%d %b %Y %H:%M}"),
+    ("epoch s", lambda at: f"{at.timestamp():.0f}"), ("epoch ms", lambda at: f"{at.timestamp() * 1e3:.0f}"),
+    ("epoch us", lambda at: f"{at.timestamp() * 1e6:.0f}"), ("date", lambda at: f"{at:%d.%m.%Y}"),
+])
+def test_a_request_gives_the_features_of_training_however_the_table_wrote_its_times(tmp_path, name, write):
+    (tmp_path / "t.csv").write_text("created_at;x\n" + "".join(f"{write(at)};1\n" for at in MOMENTS))
+    kinds, table, _ = read(tmp_path / "t.csv")
+    assert kinds["created_at"].startswith("time")
+    moments = MOMENTS.floor("D") if name == "date" else MOMENTS
+    trained = TimeFeatures().fit(table[["created_at"]])
+    for form in ("%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%SZ", "%Y-%m-%dT%H:%M+00:00"):
+        asked = [at.strftime(form) for at in moments]
+        assert all(signature.fits(text, "datetime") for text in asked)
+        requested = pd.DataFrame({"created_at": signature.read_dates(asked)})
+        assert (trained.transform(requested) == trained.transform(table[["created_at"]])).all()
+
+
+@pytest.mark.parametrize("text, moment", [
+    ("9999-12-31", "9999-12-31"), ("0001-01-01", "0001-01-01"), ("2026-W05-1", "2026-01-26"),
+    ("2026-01-01T06:00:00,5", "2026-01-01T06:00:00.5"), ("2026-01-01T01:00+02:00", "2025-12-31T23:00"),
+])
+def test_every_date_that_a_request_may_hold_can_be_read(text, moment):
+    assert signature.fits(text, "datetime")
+    found = signature.read_dates([text, None])
+    assert found.iloc[0] == pd.Series([moment]).astype("datetime64[us]").iloc[0] and pd.isna(found.iloc[1])
+    assert not signature.fits("0001-01-01T00:00+02:00", "datetime"), "before the first year"
 
 
 def test_an_order_of_day_and_month_that_nobody_can_know_is_yours_to_say(tmp_path):
@@ -200,8 +237,11 @@ def test_other_forms_of_the_same_table_read_alike(tmp_path, how):
     ("t.parquet", b"no", "cannot be read"),
     ("t.csv.gz", b"no", "cannot be read"),
     ("t.xlsx", b"no", "cannot be read"),
-    ("t.pdf", b"no", "is not written as .pdf"),
+    ("t.pdf", b"no", "ends with .pdf"),
+    ("t", b"a,b\n1,2\n", "has a name without an ending"),
     ("t.json", b'{"a": ', "cannot be read"),
+    ("t.json", b"{}", "holds no records"),
+    ("t.json", b"[[1, 2], [3, 4]]", "holds no records"),
 ])
 def test_what_is_no_table_is_refused_with_one_message(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
@@ -213,6 +253,44 @@ def test_lines_with_another_number_of_fields_are_told(tmp_path):
     (tmp_path / "t.csv").write_text("a,b\n" + "1,2\n" * 50 + "1,2,3\n" + "5,6\n" * 50)
     found = find_reading(tmp_path / "t.csv")
     assert found.lost == "1 line has another number of fields than the header, left out: the first is line 52"
+
+
+@pytest.mark.parametrize("before, lines", [(0, 300), (100, 201)])
+def test_a_quote_that_is_not_closed_is_refused_with_its_line(tmp_path, before, lines):
+    (tmp_path / "t.csv").write_text("a,b\n" + "1,x\n" * before + '1,"oops\n' + "1,z\n" * (lines - 1))
+    with pytest.raises(UserError, match=f"line {before + 2}: a quote opens here and is not closed; {lines} lines"):
+        find_reading(tmp_path / "t.csv")
+
+
+def test_a_quote_that_takes_a_few_lines_along_is_told_with_their_number(tmp_path):
+    (tmp_path / "t.csv").write_text("a,b\n" + "1,x\n" * 100 + '1,"one\ntwo"d\n' + "1,z\n" * 100)
+    assert find_reading(tmp_path / "t.csv").lost.startswith("2 lines have another number of fields")
+
+
+def test_a_file_that_two_systems_wrote_to_is_read_whole(tmp_path):
+    (tmp_path / "t.csv").write_bytes(b"a,b\r\n" + b"1,x\r\n" * 100 + b'1,"y\nz"\n' + b"1,y\n" * 199)
+    _, table, _ = read(tmp_path / "t.csv")
+    assert len(table) == 300 and {*table.b} == {"x", "y", "y\nz"}
+
+
+def test_lines_of_two_encodings_are_read_each_as_it_is_written(tmp_path):
+    other, words = "cp1252", ("Köln", "Genève")
+    lines = [f"{word};{number}\n" for number, word in enumerate(words * 40)]
+    (tmp_path / "t.csv").write_bytes(b"ort;x\n" + b"".join(
+        line.encode(other if number % 3 == 0 else "utf-8") for number, line in enumerate(lines)))
+    kinds, table, how = read(tmp_path / "t.csv")
+    assert how == f"read as ; separated, utf-8 with lines of {other}" and kinds == {"ort": "text", "x": "number"}
+    assert table.ort.tolist() == [*words * 40]
+    lines = "".join(f'{{"ort": "{word}", "x": {number}}}\n' for number, word in enumerate(words)).splitlines(True)
+    (tmp_path / "t.jsonl").write_bytes(lines[0].encode() + lines[1].encode(other))
+    assert read(tmp_path / "t.jsonl")[1].ort.tolist() == [*words]
+
+
+def test_a_name_that_two_columns_of_a_sheet_have_is_refused(tmp_path):
+    workbook(tmp_path / "t.xlsx", {"Data": [["a", "y", "y"], *([n, n, 1] for n in range(30))]})
+    with pytest.raises(UserError, match=r"2 columns are called y \(columns 2, 3\)"): find_reading(tmp_path / "t.xlsx")
+    workbook(tmp_path / "t.xlsx", {"Data": [["a", "a.1", "y"], *([n, n, 1] for n in range(30))]})
+    assert [*find_reading(tmp_path / "t.xlsx").kinds] == ["a", "a.1", "y"]
 
 
 def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch):
