@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..errors import UserError
+from ..errors import SHORT_OF_MEMORY, UserError
 from .graph import Step
 from .minibatches import WORKER_COMMAND, Limits, claim_batches, cut_files, gather, read_limits
 from .preparation import Prepared, lookup_expression, output_paths, shell_path
@@ -92,7 +92,9 @@ def describe_exit(
     code: int,  # As a process returns it; negative for a signal
 ) -> str:
     "Say how a process ended"
-    return f"it ended with exit code {code}" if code >= 0 else f"it was killed by {signal.Signals(-code).name}"
+    if code >= 0: return f"it ended with exit code {code}"
+    killed = f"it was killed by {signal.Signals(-code).name}"
+    return f"{killed}; if the machine was short of memory, {SHORT_OF_MEMORY}" if code == -signal.SIGKILL else killed
 
 # %% ../../nbs/api/jobs/06_executors.ipynb #21ae97ab
 def rank_tasks(

@@ -27,7 +27,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets import default
 from traitlets.config import Config
 
-from ..errors import MlopsError
+from ..errors import SHORT_OF_MEMORY, MlopsError
 from .formats import NotebookNode
 
 # %% ../../nbs/api/notebooks/06_shell.ipynb #8f79a0ac
@@ -281,6 +281,7 @@ class Shell(InteractiveShell):
     def _showtraceback(self, etype, evalue, stb):
         if is_clean_exit(evalue): return
         if isinstance(evalue, MlopsError): stb = [f"{etype.__name__}: {evalue}"]  # a user's mistake needs no traceback
+        if isinstance(evalue, MemoryError): stb = [f"MemoryError: {evalue}".rstrip(": "), f"  fix: {SHORT_OF_MEMORY}"]
         self.outputs.add("error", ename=etype.__name__, evalue=str(evalue), traceback=list(stb))
         print("\n".join(stb), file=self.terminal, flush=True)
 

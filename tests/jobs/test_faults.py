@@ -50,6 +50,8 @@ CELLS = {
     "exit_zero": ["import os", "os._exit(0)", "print('never')"],
     "exit_three": ["import os", "os._exit(3)", "print('never')"],
     "segfault": ["import ctypes", "ctypes.string_at(0)"],
+    "killed": ["import os, signal", "os.kill(os.getpid(), signal.SIGKILL)"],
+    "hungry": ["bytearray(1 << 62)"],
     "asks": ["x = 1", "input('name?')"],
     "leaves": ["import sys", "sys.exit(0)", "print('never')"],
     "thread": ["import threading, time",
@@ -93,10 +95,17 @@ def cells_of(project, name):
     return [cell["metadata"]["papermill"]["status"] for cell in done["cells"] if cell["cell_type"] == "code"]
 
 
-@pytest.mark.parametrize("name, said", [("exit_three", "exit code 3"), ("segfault", "SIGSEGV")])
+@pytest.mark.parametrize("name, said", [
+    ("exit_three", "exit code 3"), ("segfault", "SIGSEGV"), ("killed", "short of memory, give the step fewer rows")])
 def test_a_process_that_dies_fails_its_step_and_marks_the_cell(misbehaved, name, said):
     assert step_of(misbehaved, name)["status"] == "Failed" and said in step_of(misbehaved, name)["error"]
     assert "failed" in cells_of(misbehaved, name) and "running" not in cells_of(misbehaved, name)
+
+
+def test_a_step_that_runs_out_of_memory_says_what_to_do_and_shows_no_traceback(misbehaved):
+    log = log_of(misbehaved, "hungry")
+    assert step_of(misbehaved, "hungry")["status"] == "Failed" and "MemoryError" in log and "Traceback" not in log
+    assert "fix: give the step fewer rows or columns (a smaller `cells`" in log
 
 
 def test_a_process_that_leaves_in_the_middle_of_its_notebook_has_not_succeeded(misbehaved):
