@@ -13,8 +13,7 @@ from harness import BENCH, HOME, PYTHON, Missing, Result, peer, rounds, spawn, v
 sys.path.insert(0, str(BENCH/"pipeline"))
 from drive import FROM, OUT
 
-from mlops_nb.files import own_folder
-from mlops_nb.processes import is_alive
+from mlops_nb.jobs.launcher import idle_launchers
 
 DRIVE = BENCH/"pipeline"/"drive.py"
 PEERS = {  # row: (environment, function of drive.py, packages whose versions count)
@@ -150,18 +149,15 @@ def next_run(ours: Path) -> dict:
     "A run that takes over the launcher of the run before: its CPU counts, with all that it forks"
     settings = {"MLOPS_NB_LAUNCHER_IDLE": "300", "CI": ""}
     run = [PYTHON.with_name("mlops-nb"), "run", ours]
-    if not idle_launchers(): spawn(run, ours.parent, settings)
-    pid, = idle_launchers()
+    if not idle(): spawn(run, ours.parent, settings)
+    pid, = idle()
     before = used(pid)
     measured = spawn(run, ours.parent, settings)
-    assert idle_launchers() == [pid], "it was not taken over"
+    assert idle() == [pid], "it was not taken over"
     return {**measured, "cpu": measured["cpu"] + used(pid) - before, "rss": max(measured["rss"], peak(pid))}
 
 
-def idle_launchers() -> list[int]:
-    "The processes that wait for a run"
-    pids = [int(path.stem.rpartition("-")[2]) for path in own_folder().glob("*.idle")]
-    return [pid for pid in pids if is_alive(pid)]
+def idle() -> list[int]: return [int(path.stem.rpartition("-")[2]) for path in idle_launchers()]
 
 
 def used(pid: int) -> float:

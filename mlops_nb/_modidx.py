@@ -1950,6 +1950,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'mlops_nb.jobs.launcher.claim': ('api/jobs/launcher.html#claim', 'mlops_nb/jobs/launcher.py'),
                                         'mlops_nb.jobs.launcher.fork_obstacle': ( 'api/jobs/launcher.html#fork_obstacle',
                                                                                   'mlops_nb/jobs/launcher.py'),
+                                        'mlops_nb.jobs.launcher.idle_launchers': ( 'api/jobs/launcher.html#idle_launchers',
+                                                                                   'mlops_nb/jobs/launcher.py'),
                                         'mlops_nb.jobs.launcher.idle_seconds': ( 'api/jobs/launcher.html#idle_seconds',
                                                                                  'mlops_nb/jobs/launcher.py'),
                                         'mlops_nb.jobs.launcher.launcher_name': ( 'api/jobs/launcher.html#launcher_name',

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['STEP_COMMAND', 'THREADLESS_VARIABLES', 'STEP_VARIABLES', 'ALWAYS_IMPORTED', 'FORKABLE', 'LATE_IMPORTS', 'IDLE',
-           'MOST_IDLE', 'FLEETING', 'STARTED', 'step_arguments', 'fork_obstacle', 'modules_ahead', 'preload', 'Request',
-           'start_session', 'reset_inherited_state', 'run_notebook_step', 'run_child', 'Link', 'Children', 'Launcher',
-           'idle_seconds', 'launcher_name', 'loaded_files', 'claim', 'await_run', 'main', 'leave_streams',
-           'LauncherClient']
+           'MOST_IDLE', 'MOST', 'FLEETING', 'STARTED', 'step_arguments', 'fork_obstacle', 'modules_ahead', 'preload',
+           'Request', 'start_session', 'reset_inherited_state', 'run_notebook_step', 'run_child', 'Link', 'Children',
+           'Launcher', 'idle_seconds', 'launcher_name', 'loaded_files', 'idle_launchers', 'claim', 'await_run', 'main',
+           'leave_streams', 'LauncherClient']
 
 # %% ../../nbs/api/jobs/05_launcher.ipynb #b97d5709
 import json
@@ -29,7 +29,7 @@ from ..errors import UserError, posix_only
 from ..files import own_folder
 from ..fingerprints import hash_json
 from ..notebooks.interface import TEXT_INPUTS, read_texts
-from ..processes import end_marked, mark_process, measure_memory
+from ..processes import end_marked, is_alive, mark_process, measure_memory
 
 # %% ../../nbs/api/jobs/05_launcher.ipynb #b777e348
 STEP_COMMAND = ["python", "-m", "mlops_nb.step"]
@@ -334,6 +334,7 @@ class Launcher:
 # %% ../../nbs/api/jobs/05_launcher.ipynb #a0d2fc07
 IDLE = 300.0        # Seconds that a launcher stays for the next run
 MOST_IDLE = 400.0   # MB that it may hold meanwhile
+MOST = 3            # Idle launchers of a user
 FLEETING = {"_", "PWD", "OLDPWD", "SHLVL", "COLUMNS", "LINES"}    # Variables that say nothing of what a step does
 
 
@@ -344,7 +345,8 @@ def idle_seconds() -> float:
         try: return max(float(given), 0)
         except ValueError:
             raise UserError(f"MLOPS_NB_LAUNCHER_IDLE is {given!r}", accepted="seconds; 0 lets nothing stay") from None
-    return 0 if os.environ.get("CI") or os.environ.get("MLOPS_NB_FORK") == "0" else IDLE
+    off = os.environ.get("CI") or os.environ.get("MLOPS_NB_FORK") == "0" or "MLOPS_NB_JOB" in os.environ
+    return 0 if off else IDLE
 
 
 def launcher_name() -> str:
@@ -373,11 +375,19 @@ def _stamp(path: str) -> tuple[int, int, int]:
     return stat.st_mtime_ns, stat.st_ino, stat.st_size
 
 
+def idle_launchers() -> list[Path]:
+    "The sockets of this user's idle launchers; those of killed ones are removed"
+    found = [*own_folder().glob("*.idle")]
+    for path in found:
+        if not is_alive(int(path.stem.rpartition("-")[2])): path.unlink(missing_ok=True)
+    return [path for path in found if path.exists()]
+
+
 def claim(
     name: str,                  # From `launcher_name`
 ) -> socket.socket | None:      # A socket to the launcher that is idle under this name, which serves this run now
     "Take over an idle launcher"
-    for path in own_folder().glob(f"{name}-*.idle"):
+    for path in [path for path in idle_launchers() if path.name.startswith(name)]:
         end = socket.socket(socket.AF_UNIX)
         end.settimeout(5)
         try:
@@ -399,7 +409,8 @@ def await_run(
     "Wait for the next run"
     home, loaded, folder = os.getcwd(), loaded_files(), own_folder()
     if any(changed > STARTED for changed, *_ in loaded.values()) or measure_memory(os.getpid()) > MOST_IDLE: return None
-    if [*folder.glob(f"{name}-*.idle")]: return None
+    idle = idle_launchers()
+    if len(idle) >= MOST or any(path.name.startswith(name) for path in idle): return None
     path = folder/f"{name}-{os.getpid()}.idle"
     os.chdir("/")
     with socket.socket(socket.AF_UNIX) as listener:

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from mlops_nb.errors import UserError
-from mlops_nb.files import own_folder
-from mlops_nb.jobs.launcher import LauncherClient, idle_seconds
+from mlops_nb.jobs.launcher import LauncherClient, idle_launchers, idle_seconds
 from mlops_nb.processes import is_alive
 
 from tests.support.jobs import wait_for
@@ -53,7 +52,7 @@ def staying(tmp_path: Path, monkeypatch):
 
 def idle() -> list[int]:
     "The launchers that wait for a run"
-    return [int(path.stem.rpartition("-")[2]) for path in own_folder().glob("*.idle")]
+    return [int(path.stem.rpartition("-")[2]) for path in idle_launchers()]
 
 
 def run_once(folder: Path, *preload: str) -> int:
@@ -109,6 +108,14 @@ def test_two_runs_at_once_have_a_launcher_each_and_one_of_them_stays(staying: Pa
 
 
 @linux
+def test_three_launchers_of_a_user_stay_at_most(staying: Path, monkeypatch):
+    for number in range(5):
+        monkeypatch.setenv("LANG", f"language {number}")    # Each run is one of another world
+        LauncherClient().close()
+    wait_for(lambda: len(idle()) == 3)
+
+
+@linux
 def test_a_launcher_that_was_killed_while_idle_hinders_nobody(staying: Path):
     first = run_once(staying)
     os.kill(first, signal.SIGKILL)
@@ -149,10 +156,11 @@ def test_the_steps_of_a_killed_run_end_whose_launcher_was_taken_over(staying: Pa
     wait_for(idle)
 
 
-def test_nothing_stays_in_ci_where_forking_is_off_or_where_you_say_so(monkeypatch):
-    for name in ("MLOPS_NB_LAUNCHER_IDLE", "CI", "MLOPS_NB_FORK"): monkeypatch.delenv(name, raising=False)
+def test_nothing_stays_in_ci_within_a_step_where_forking_is_off_or_where_you_say_so(monkeypatch):
+    variables = {"MLOPS_NB_LAUNCHER_IDLE": "0", "CI": "true", "MLOPS_NB_FORK": "0", "MLOPS_NB_JOB": "night-1"}
+    for name in variables: monkeypatch.delenv(name, raising=False)
     assert idle_seconds() == 300
-    for name, value in {"MLOPS_NB_LAUNCHER_IDLE": "0", "CI": "true", "MLOPS_NB_FORK": "0"}.items():
+    for name, value in variables.items():
         with monkeypatch.context() as patch:
             patch.setenv(name, value)
             assert idle_seconds() == 0
