@@ -20,6 +20,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -88,20 +89,22 @@ def modules_ahead(
     return [*ALWAYS_IMPORTED, *wanted, *(module for name, module in LATE_IMPORTS.items() if name in packages)]
 
 
-def preload(names: Iterable[str]):
-    "Import what notebooks use, without starting a thread"
+def preload(names: Iterable[str]) -> Iterator[None]:
+    "Import what notebooks use, without starting a thread, one module for each step of the iterator"
     import gc
     import importlib
     fixed = {"MPLBACKEND": "agg", "MLFLOW_DISABLE_TELEMETRY": "true"}
     os.environ.update({**STEP_VARIABLES, **os.environ, **THREADLESS_VARIABLES, **fixed})
     gc.disable()
-    for name in modules_ahead(names):
-        try: importlib.import_module(name)
-        except ImportError: continue
-    if nbformat := sys.modules.get("nbformat"):
-        nbformat.validate(nbformat.v4.new_notebook())  # compiles its schema, once for all steps
-    gc.freeze()
-    gc.enable()
+    try:
+        for name in modules_ahead(names):
+            with suppress(ImportError): importlib.import_module(name)
+            yield
+        if nbformat := sys.modules.get("nbformat"):
+            nbformat.validate(nbformat.v4.new_notebook())  # compiles its schema, once for all steps
+    finally:
+        gc.freeze()
+        gc.enable()
 
 # %% ../../nbs/api/jobs/05_launcher.ipynb #e5ac08cd
 class Request(TypedDict, total=False):
@@ -265,6 +268,7 @@ class Launcher:
     "Starts steps on request and reports how they end; runs in a process of its own"
     def __init__(self, link: Link):
         self.link, self.children, self.explained, self.job = link, Children(), False, ""
+        self.todo = deque[Iterator[None] | Request]()   # Imports and steps to start, in the order of the requests
 
     def say(self, **message):
         "Send a message to the runner, if it is still there"
@@ -294,10 +298,26 @@ class Launcher:
         except OSError: messages = None
         for message in messages or []:
             if "job" in message: self.belong_to(message["job"])
-            elif "preload" in message: fork_obstacle() or preload(message["preload"])
-            elif "stop" in message: self.children.stop(message["stop"])
-            else: self.start(Request(**message))
+            elif "preload" in message: self.preload(message["preload"])
+            elif "stop" in message: self.stop(message["stop"])
+            else: self.todo.append(Request(**message))
         return messages is not None
+
+    def preload(self, names: Iterable[str]):
+        if not fork_obstacle(): self.todo.append(preload(names))
+
+    def stop(self, id: int):
+        "Stop a step, also one that has not started"
+        for request in [item for item in self.todo if isinstance(item, dict) and item["id"] == id]:
+            self.todo.remove(request)
+            self.say(id=id, exit=-signal.SIGTERM)
+        self.children.stop(id)
+
+    def work(self):
+        "Import one module or start one step: whoever asks to stop waits for no more than that"
+        first = self.todo[0]
+        if isinstance(first, dict): self.start(self.todo.popleft())
+        elif next(first, self) is self: self.todo.popleft()
 
     def belong_to(self, job: str):
         "Let a resumed run find this process, and the notebooks that it forks, as those of a job"
@@ -321,13 +341,15 @@ class Launcher:
         alive = True
         while alive or self.children.running:
             ends = [wake, self.link] if alive else [wake]
-            ready, _, _ = select.select(ends, [], [], 0.2 if self.children.killing else 5.0)
+            ready, _, _ = select.select(ends, [], [], 0 if self.todo else 0.2 if self.children.killing else 5.0)
             if wake in ready: os.read(wake, 4096)
             if self.link in ready and not self.read():
                 alive = False
+                self.todo.clear()
                 self.abandon()
             for id, code in self.children.reap(): self.say(id=id, exit=code)
             self.children.kill_overdue()
+            if self.todo: self.work()
         signal.set_wakeup_fd(-1)
         for end in (wake, signaled): os.close(end)
 
@@ -437,9 +459,10 @@ def main():
     number, seconds, name = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
     if seconds and os.fork(): os._exit(0)   # The runner need not wait for it
     link: Link | None = Link(socket.socket(fileno=number))
-    if not fork_obstacle(): preload([])  # while the runner still looks up what to do
     while link:
-        Launcher(link).serve()
+        launcher = Launcher(link)
+        launcher.preload([])  # while the runner still looks up what to do
+        launcher.serve()
         leave_streams()
         link = await_run(link, name, seconds) if seconds and not fork_obstacle() else None
     os._exit(0)  # taking apart all that was imported would take a tenth of a second

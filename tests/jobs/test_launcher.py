@@ -32,6 +32,27 @@ def test_more_requests_and_answers_than_two_sockets_hold(tmp_path: Path):
     assert {*codes.values()} == {3} and pids.keys() == wanted
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the launcher forks, which Windows cannot")
+def test_who_asks_to_stop_does_not_wait_for_all_that_is_to_be_imported(tmp_path: Path, monkeypatch):
+    "Two packages that a notebook imports: the second one would take all day"
+    wait = "import os, time\nopen('seen', 'w')\nwhile not os.path.exists('go'): time.sleep(.01)\n"
+    for name, text in {"pandera": wait, "skops": "while True: pass\n"}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(text)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    client = LauncherClient()
+    client.preload({"pandera", "skops"})
+    step = client.start("touch started", tmp_path, dict(os.environ), tmp_path / "log", fork=False)
+    client.stop(step)
+    wait_for((tmp_path / "seen").exists)
+    (tmp_path / "go").touch()
+    messages: list[dict] = []
+    while not any("exit" in message for message in messages): messages += client.messages(60)
+    client.close()
+    assert messages == [{"id": step, "exit": -15}] and not (tmp_path / "started").exists()
+
+
 # A launcher that stays
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux forks, so only there one stays")
