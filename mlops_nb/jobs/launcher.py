@@ -314,7 +314,7 @@ class Launcher:
         self.children.stop(id)
 
     def work(self):
-        "Import one module or start one step: whoever asks to stop waits for no more than that"
+        "Import one module or start one step: a request to stop waits for no more than that"
         first = self.todo[0]
         if isinstance(first, dict): self.start(self.todo.popleft())
         elif next(first, self) is self: self.todo.popleft()
