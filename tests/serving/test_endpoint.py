@@ -12,6 +12,7 @@ from mlops_nb.errors import MlopsError, UserError
 from mlops_nb.serving.state import EndpointFolder
 
 from tests.support import ROOT
+from tests.support.searching import files_with
 from tests.support.serving import FLIGHT, Client, Load, Receiver, flights, until
 
 FILES = ROOT / "pipelines/deployment"
@@ -160,8 +161,7 @@ def test_a_key_is_rotated_while_the_other_one_works(serving, echo):
 def test_no_key_is_written_anywhere_but_to_its_file(serving, echo):
     echo([{}], key="not-a-key")
     home, names = serving.root / ".mlops", [*serving.keys("echo").values()]
-    holding = [path for path in home.rglob("*") if path.is_file()
-               and any(key.encode() in path.read_bytes() for key in names)]
+    holding = files_with(home, names)
     assert holding == [home / "endpoints/echo/keys.json"] and holding[0].stat().st_mode & 0o777 == 0o600
     pids = [EndpointFolder(serving.root, "echo").host.pid,
             *(one.pid for one in serving.show("echo").deployments.values())]
