@@ -156,8 +156,9 @@ def test_a_worker_that_dies_on_a_full_disk_comes_back(serving, echo):
         until(lambda: not Path(f"/proc/{before.pid}").exists() and echo([{}])[0] == 503)
     finally: limit("unlimited")
     until(lambda: echo([{}])[0] == 200)
-    after = until(lambda: (now := serving.show("echo").deployments["blue"]).pid != before.pid and now)
-    assert after.state == "Ready" and after.restarts > before.restarts
+    def back(now): return now.pid != before.pid and now.state == "Ready" and now    # The host tells it after the answer
+    after = until(lambda: back(serving.show("echo").deployments["blue"]))
+    assert after.restarts > before.restarts
     assert until(lambda: host_of(serving).status["failures"]["the status"]["count"])
 
 
