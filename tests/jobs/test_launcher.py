@@ -35,8 +35,8 @@ def test_more_requests_and_answers_than_two_sockets_hold(tmp_path: Path):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the launcher forks, which Windows cannot")
 def test_who_asks_to_stop_does_not_wait_for_all_that_is_to_be_imported(tmp_path: Path, monkeypatch):
     "Two packages that a notebook imports: the second one would take all day"
-    wait = "import os, time\nopen('seen', 'w')\nwhile not os.path.exists('go'): time.sleep(.01)\n"
-    for name, text in {"pandera": wait, "skops": "while True: pass\n"}.items():
+    wait = "import os, time\nopen('seen', 'w')\nwhile not os.path.exists({!r}): time.sleep(.01)\n"
+    for name, text in {"pandera": wait.format("go"), "skops": wait.format("over")}.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text(text)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
@@ -49,6 +49,7 @@ def test_who_asks_to_stop_does_not_wait_for_all_that_is_to_be_imported(tmp_path:
     (tmp_path / "go").touch()
     messages: list[dict] = []
     while not any("exit" in message for message in messages): messages += client.messages(60)
+    (tmp_path / "over").touch()
     client.close()
     assert messages == [{"id": step, "exit": -15}] and not (tmp_path / "started").exists()
 
