@@ -149,15 +149,12 @@ def next_run(ours: Path) -> dict:
     "A run that takes over the launcher of the run before: its CPU counts, with all that it forks"
     settings = {"MLOPS_NB_LAUNCHER_IDLE": "300", "CI": ""}
     run = [PYTHON.with_name("mlops-nb"), "run", ours]
-    if not idle(): spawn(run, ours.parent, settings)
-    pid, = idle()
+    if not idle_launchers(): spawn(run, ours.parent, settings)
+    pid, = idle_launchers()
     before = used(pid)
     measured = spawn(run, ours.parent, settings)
-    assert idle() == [pid], "it was not taken over"
+    assert [*idle_launchers()] == [pid], "it was not taken over"
     return {**measured, "cpu": measured["cpu"] + used(pid) - before, "rss": max(measured["rss"], peak(pid))}
-
-
-def idle() -> list[int]: return [int(path.stem.rpartition("-")[2]) for path in idle_launchers()]
 
 
 def used(pid: int) -> float:

@@ -397,19 +397,19 @@ def _stamp(path: str) -> tuple[int, int, int]:
     return stat.st_mtime_ns, stat.st_ino, stat.st_size
 
 
-def idle_launchers() -> list[Path]:
-    "The sockets of this user's idle launchers; those of killed ones are removed"
-    found = [*own_folder().glob("*.idle")]
-    for path in found:
-        if not is_alive(int(path.stem.rpartition("-")[2])): path.unlink(missing_ok=True)
-    return [path for path in found if path.exists()]
+def idle_launchers() -> dict[int, Path]:
+    "The sockets of this user's idle launchers, by process id; those of killed ones are removed"
+    found = {int(path.stem.rpartition("-")[2]): path for path in own_folder().glob("*.idle")}
+    for pid, path in found.items():
+        if not is_alive(pid): path.unlink(missing_ok=True)
+    return {pid: path for pid, path in found.items() if path.exists()}
 
 
 def claim(
     name: str,                  # From `launcher_name`
 ) -> socket.socket | None:      # A socket to the launcher that is idle under this name, which serves this run now
     "Take over an idle launcher"
-    for path in [path for path in idle_launchers() if path.name.startswith(name)]:
+    for path in [path for path in idle_launchers().values() if path.name.startswith(name)]:
         end = socket.socket(socket.AF_UNIX)
         end.settimeout(5)
         try:
@@ -432,7 +432,7 @@ def await_run(
     home, loaded, folder = os.getcwd(), loaded_files(), own_folder()
     if any(changed > STARTED for changed, *_ in loaded.values()) or measure_memory(os.getpid()) > MOST_IDLE: return None
     idle = idle_launchers()
-    if len(idle) >= MOST or any(path.name.startswith(name) for path in idle): return None
+    if len(idle) >= MOST or any(path.name.startswith(name) for path in idle.values()): return None
     path = folder/f"{name}-{os.getpid()}.idle"
     os.chdir("/")
     with socket.socket(socket.AF_UNIX) as listener:

@@ -74,7 +74,7 @@ def staying(tmp_path: Path, monkeypatch):
 
 def idle() -> list[int]:
     "The launchers that wait for a run"
-    return [int(path.stem.rpartition("-")[2]) for path in idle_launchers()]
+    return [*idle_launchers()]
 
 
 def run_once(folder: Path, *preload: str) -> int:
