@@ -1953,6 +1953,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'mlops_nb.jobs.launcher._stamp': ('api/jobs/launcher.html#_stamp', 'mlops_nb/jobs/launcher.py'),
                                         'mlops_nb.jobs.launcher.await_run': ( 'api/jobs/launcher.html#await_run',
                                                                               'mlops_nb/jobs/launcher.py'),
+                                        'mlops_nb.jobs.launcher.choose_stay': ( 'api/jobs/launcher.html#choose_stay',
+                                                                                'mlops_nb/jobs/launcher.py'),
                                         'mlops_nb.jobs.launcher.claim': ('api/jobs/launcher.html#claim', 'mlops_nb/jobs/launcher.py'),
                                         'mlops_nb.jobs.launcher.fork_obstacle': ( 'api/jobs/launcher.html#fork_obstacle',
                                                                                   'mlops_nb/jobs/launcher.py'),

@@ -6,8 +6,8 @@
 __all__ = ['STEP_COMMAND', 'THREADLESS_VARIABLES', 'STEP_VARIABLES', 'ALWAYS_IMPORTED', 'FORKABLE', 'LATE_IMPORTS', 'IDLE',
            'MOST_IDLE', 'MOST', 'FLEETING', 'STARTED', 'step_arguments', 'fork_obstacle', 'modules_ahead', 'preload',
            'Request', 'start_session', 'reset_inherited_state', 'run_notebook_step', 'run_child', 'Link', 'Children',
-           'Launcher', 'idle_seconds', 'launcher_name', 'loaded_files', 'idle_launchers', 'claim', 'await_run', 'main',
-           'leave_streams', 'LauncherClient']
+           'Launcher', 'idle_seconds', 'launcher_name', 'choose_stay', 'loaded_files', 'idle_launchers', 'claim',
+           'await_run', 'main', 'leave_streams', 'LauncherClient']
 
 # %% ../../nbs/api/jobs/05_launcher.ipynb #b97d5709
 import json
@@ -384,6 +384,15 @@ def launcher_name() -> str:
     return hash_json([hash_python(), sys.executable, sys.path, os.getcwd(), environment, limits, os.nice(0), rights,
                       sorted(spaces), Path("/proc/self/cgroup").read_text(encoding="utf-8")])[:24]
 
+
+def choose_stay() -> tuple[float, str]:     # Seconds and name; 0 and none where nothing stays
+    "Choose how long a launcher stays here, and under which name"
+    seconds = idle_seconds() if sys.platform.startswith("linux") else 0
+    try:
+        own_folder()
+        return seconds, launcher_name() if seconds else ""
+    except (OSError, UserError): return 0, ""    # Others could reach it, or there is no room for it
+
 # %% ../../nbs/api/jobs/05_launcher.ipynb #2c7e8233
 def loaded_files() -> dict[str, tuple[int, int, int]]:
     "The files of all imported modules and their folders, with time of change (ns), inode and size; zeros: it is gone"
@@ -483,8 +492,7 @@ class LauncherClient:
         job: str = "",  # Whose processes these are
     ):
         if sys.platform == "win32": raise posix_only()
-        seconds = idle_seconds() if sys.platform.startswith("linux") else 0
-        name = launcher_name() if seconds else ""
+        seconds, name = choose_stay()
         self.process: subprocess.Popen | None = None
         self.link, self.last = Link((claim(name) if name else None) or self.begin(seconds, name)), 0
         self.early: list[dict] = []  # Messages that came while one was sent

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from mlops_nb.errors import UserError
-from mlops_nb.jobs.launcher import LauncherClient, idle_launchers, idle_seconds
+from mlops_nb.files import own_folder
+from mlops_nb.jobs.launcher import LauncherClient, choose_stay, idle_launchers, idle_seconds
 from mlops_nb.processes import is_alive
 
 from tests.support.jobs import wait_for
@@ -176,6 +177,21 @@ def test_the_steps_of_a_killed_run_end_whose_launcher_was_taken_over(staying: Pa
         runner.kill()
     wait_for(lambda: not is_alive(step))
     wait_for(idle)
+
+
+@linux
+@pytest.mark.parametrize("odd", ["no folder", "open to others"])
+def test_where_no_folder_is_ones_own_a_run_goes_on_and_nothing_stays(staying: Path, monkeypatch, odd: str):
+    folder = own_folder()
+    if odd == "open to others": folder.chmod(0o755)
+    else:
+        folder.rmdir()
+        folder.write_text("a file")
+    assert choose_stay() == (0, "")
+    first = run_once(staying)
+    assert not is_alive(first)
+    if odd == "no folder": folder.unlink()
+    else: folder.chmod(0o700)
 
 
 def test_nothing_stays_in_ci_within_a_step_where_forking_is_off_or_where_you_say_so(monkeypatch):
