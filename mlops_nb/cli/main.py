@@ -274,6 +274,8 @@ def ui(port: int, browse: bool) -> None:
 def export() -> None:
     """Generate package, component YAML and README from notebooks.
 
+    Limits of the gate and names that a pipeline repeats are written as settings.ini has them.
+
     \b
     mlops-nb export
     """

@@ -231,8 +231,7 @@ def _suspicion(
     much = f"it removes {skill:.1%} of the baseline's loss, where more than {limits.max_skill:.0%} is suspicious"
     if not held: return GateCheck("skill", skill, limits.max_skill, True, much.partition(", where")[0])
     reasons = [*([much] if skill > limits.max_skill else []), *leaks[:3]]
-    files = "settings.ini, and in the pipelines that mlops-nb check then names"
-    yes = f"max_skill = 1 in {files}, or once with --set inputs.max_skill=1"
+    yes = "max_skill = 1 in settings.ini, then mlops-nb export; or once with --set inputs.max_skill=1"
     if skill <= limits.max_skill: yes = "KEEP in nbs/training/01_ingest.ipynb, or --set inputs.max_skill=1"
     known = f"If that is known when a prediction is asked for, say yes: {yes}"
     why = f"it is suspiciously good, as with a leak: {'; '.join(reasons)}. {known}"

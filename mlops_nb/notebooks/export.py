@@ -34,6 +34,7 @@ from mlops_nb.notebooks.components import (
     list_notebooks,
     list_stages,
 )
+from .stated import restate_all
 from ..processes import show_place
 from ..settings import Settings, load_settings
 
@@ -368,12 +369,13 @@ def export(
     root: Path | str,       # Root of the repository
     check: bool = False,    # Only say what would be done
 ) -> dict[Path, str]:       # Path from the root: changed, missing or left over
-    "Write modules, component YAML and README from the notebooks, and remove what is left over"
+    "Write modules, component YAML and README from the notebooks, limits into the pipelines; remove what is left over"
     root = Path(root).absolute()
     settings = load_settings(root)
     fresh = render_all(root, settings)
-    differences = list_differences(root, settings, fresh)
+    pipelines = restate_all(root, settings)
+    differences = list_differences(root, settings, fresh) | dict.fromkeys(pipelines, "changed")
     for path, what in differences.items() if not check else ():
         if what == "left over": (root/path).unlink()
-        else: write_whole(root/path, fresh[path])
+        else: write_whole(root/path, (fresh | pipelines)[path])
     return differences

@@ -27,7 +27,7 @@ import yaml
 from click import unstyle
 
 from ..errors import StepFailed, UserError
-from ..files import replace_folder
+from ..files import lock, replace_folder
 from ..notebooks.components import list_notebooks
 from ..project import Project
 from .gallery import list_exhibits, without_local_links
@@ -190,7 +190,8 @@ def is_as_before(
 ) -> bool:
     "Note what a site consists of; check whether that was the same before, so that Zensical need not begin again"
     pages = sorted(path.relative_to(config.parent).as_posix() for path in (config.parent / "docs").rglob("*.md"))
-    parts = "\n".join([version("zensical"), config.read_text(encoding="utf-8"), *pages])
+    formatter = ASSETS.joinpath("highlight.py").read_text(encoding="utf-8")
+    parts = "\n".join([version("zensical"), formatter, config.read_text(encoding="utf-8"), *pages])
     note = config.with_name("built.txt")
     before = note.read_text(encoding="utf-8") if note.is_file() else ""
     write_if_changed(note, parts)
@@ -200,7 +201,13 @@ def build(
     project: Project,
     say: Callable[[str], object] = be_silent,  # Takes a line of progress
 ) -> dict:  # pages, seconds, folder
-    "Make the site in `_docs`, or raise with all that is wrong"
+    "Make the site in `_docs`, or raise with all that is wrong; a second build waits for the first"
+    with lock(project.lock("site"), timeout=0) as mine:
+        if mine: return _build(project, say)
+    say("waiting for another build of this site")
+    with lock(project.lock("site")): return _build(project, say)
+
+def _build(project: Project, say: Callable[[str], object]) -> dict:
     start, config, target = time.monotonic(), write_sources(project, say), project.root / "_docs"
     say("making the site")
     options = ["--strict"] if is_as_before(config) else ["--strict", "--clean"]
@@ -213,7 +220,7 @@ def build(
         raise UserError("the site is not whole:\n" + "\n".join(problems),
                         accepted="links that lead somewhere, and nothing from other hosts")
     with replace_folder(target) as made:
-        shutil.copytree(config.parent / "site", made)
+        shutil.move(config.parent / "site", made)
         rank_search(made)
     pages = len([*target.rglob("*.html")])
     return {"pages": pages, "seconds": round(time.monotonic() - start, 1), "folder": target.name}

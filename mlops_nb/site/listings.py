@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['table', 'code', 'find_class', 'read_comments', 'describe_node', 'list_fields', 'list_methods', 'strip_types',
-           'format_class', 'filled_table']
+           'format_class', 'filled_table', 'cut_lines', 'list_definitions', 'list_constants']
 
 # %% ../../nbs/api/site/12_listings.ipynb #1e657c13
 import ast
@@ -37,6 +37,7 @@ def find_class(
     source: str,        # Of the cell that defines it
 ) -> ast.ClassDef | None:
     "Find a class in a cell; None for a function"
+    if f"class {name}" not in source: return None
     return next((node for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name == name), None)
 
 def read_comments(
@@ -101,8 +102,9 @@ def format_class(
     source: str,        # Of the cell that defines it
 ) -> str:
     "Show a class as one: from what it derives, its fields, its methods; a function stays as it is"
-    node, comments = find_class(name, source), read_comments(source)
+    node = find_class(name, source)
     if not node: return text
+    comments = read_comments(source)
     own = any(isinstance(child, ast.FunctionDef) and child.name == "__init__" for child in node.body)
     marks = "".join(f"@{ast.unparse(mark)}\n" for mark in node.decorator_list)
     bases = ", ".join(map(ast.unparse, [*node.bases, *node.keywords]))
@@ -121,3 +123,29 @@ def filled_table(
     "Write a table of those columns that say something"
     kept = [at for at in range(len(head)) if any(row[at] for row in rows)]
     return table([head[at] for at in kept], [[row[at] for at in kept] for row in rows]) if rows else ""
+
+# %% ../../nbs/api/site/12_listings.ipynb #92e2c81d
+def cut_lines(
+    node: ast.stmt,     # Of a cell
+    lines: list[str],   # Of the cell
+) -> str:
+    "Return a statement with its decorators and the comments at its lines"
+    start = min([node.lineno, *(mark.lineno for mark in getattr(node, "decorator_list", []))])
+    return "\n".join(lines[start - 1:node.end_lineno])
+
+def list_definitions(
+    source: str,        # Of a cell
+) -> dict[str, str]:    # By name
+    "Return the lines of each function and class"
+    lines = source.splitlines()
+    kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+    return {node.name: cut_lines(node, lines) for node in ast.parse(source).body if isinstance(node, kinds)}
+
+def list_constants(
+    source: str,        # Of a cell
+) -> str:               # Python
+    "Return the lines of the constants and types that a cell gives a name, private ones left out"
+    lines = source.splitlines()
+    named = [(node, ast.unparse(node.targets[0] if isinstance(node, ast.Assign) else node.target))
+             for node in ast.parse(source).body if isinstance(node, ast.Assign | ast.AnnAssign)]
+    return "\n".join(cut_lines(node, lines) for node, name in named if re.match("[A-Z]", name))

@@ -7,7 +7,6 @@ __all__ = ['PICTURES', 'directives', 'fence', 'fold', 'code_block', 'scrollable'
            'format_documentation', 'definitions', 'render_prose', 'format_front_matter', 'read_lead', 'make_page']
 
 # %% ../../nbs/api/site/03_pages.ipynb #cae01545
-import ast
 import base64
 import html
 import re
@@ -17,7 +16,7 @@ import yaml
 from click import unstyle
 
 from ..notebooks.diagrams import diagram
-from .listings import format_class
+from .listings import format_class, list_definitions
 from .mathematics import render_formulas
 
 # %% ../../nbs/api/site/03_pages.ipynb #9b470176
@@ -131,7 +130,7 @@ def shorten_types(
 
 def format_documentation(
     text: str,  # What `show_doc` wrote
-    sources: dict[str, str],  # Name to the text of the cell that defines it
+    sources: dict[str, str],  # Name to the lines that define it
 ) -> str:
     "Give a documented name its anchor and its source, and show a class as one"
     heading = re.search(r"^### (\S+)$", text, re.M)
@@ -147,14 +146,12 @@ def format_documentation(
 
 def definitions(
     notebook: dict,  # As it stands in the repository
-) -> dict[str, str]:  # Name to source of its cell
-    "Find the exported cells by the names that they define"
-    sources = {}
+) -> dict[str, str]:  # Name to its own lines
+    "Find what the exported cells define"
+    sources: dict[str, str] = {}
     for cell in notebook["cells"]:
         marks, source = directives("".join(cell["source"])) if cell["cell_type"] == "code" else ({}, "")
-        if not marks.keys() & {"export", "exports"}: continue
-        for node in ast.parse(source).body:
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef): sources[node.name] = source
+        if marks.keys() & {"export", "exports"}: sources |= list_definitions(source)
     return sources
 
 # %% ../../nbs/api/site/03_pages.ipynb #e574a7ee

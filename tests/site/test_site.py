@@ -180,6 +180,16 @@ def test_a_class_is_shown_with_its_fields_and_never_as_a_function(site):
     assert row[row.index("created"):][:3] == ["created", "str | None", "ISO 8601, local"]
 
 
+def test_names_stand_in_the_order_of_the_notebook_with_their_constants_and_their_own_source(site):
+    page = (site/"api/jobs/launcher.html").read_text()
+    names = re.findall(r'<h3 id="(\w+)"', page)
+    assert names.index("idle_seconds") < names.index("launcher_name") < names.index("choose_stay")
+    blocks = [unescape(re.sub("<[^>]*>", "", block)) for block in re.findall(r"<pre><span></span><code>(.*?)</code></pre>", page, re.S)]
+    assert any(re.search("^IDLE = 300.0 +# Seconds", block) and "def " not in block for block in blocks)
+    source, = (block for block in blocks if "def choose_stay() ->" in block and "own_folder()" in block)
+    assert "launcher_name() if seconds" in source and "def launcher_name" not in source
+
+
 WIDTHS = (390, 800, 1280)  # Pixels of a phone, a tablet and a laptop
 
 
