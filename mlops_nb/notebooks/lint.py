@@ -14,7 +14,6 @@ import re
 import symtable
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from ..errors import UserError
 from ..models.settings import GateSettings

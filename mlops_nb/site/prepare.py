@@ -68,8 +68,8 @@ def constants_cell(
 ) -> dict | None:       # Of Markdown
     "Show the constants of an exported cell, which nbdev's tables leave out"
     source = "".join(cell["source"])
-    if not re.match(r"(#\|.*\n)*#\|\s*exports?\b", source) or not re.search(r"^[A-Z]\w* *[:=]", source, re.M): return None
-    lines = list_constants(source)
+    exported = re.match(r"(#\|.*\n)*#\|\s*exports?\b", source)
+    lines = list_constants(source) if exported and re.search(r"^[A-Z]\w* *[:=]", source, re.M) else ""
     return {"cell_type": "markdown", "metadata": {}, "source": fence(lines, "python")} if lines else None
 
 def adapt_cell(
@@ -156,9 +156,9 @@ def make_processors() -> type:
         "Lists the names of a cell as they stand there; nbdev begins with the last"
         def begin(self) -> None:
             super().begin()
-            groups = [[*group] for _, group in groupby(self.nb.cells, lambda cell: bool(getattr(cell, "has_sd", False)))]
-            added = [group[::-1] if getattr(group[0], "has_sd", False) else group for group in groups]
-            self.nb.cells[:] = [cell for group in added for cell in group]
+            def is_added(cell: Any) -> bool: return bool(getattr(cell, "has_sd", False))
+            groups = [(added, [*group]) for added, group in groupby(self.nb.cells, is_added)]
+            self.nb.cells[:] = [cell for added, group in groups for cell in (group[::-1] if added else group)]
 
     def clean(cell: Any) -> None:
         "Remove magics; nbdev reads its configuration for this, also where there are none"

@@ -184,7 +184,8 @@ def test_names_stand_in_the_order_of_the_notebook_with_their_constants_and_their
     page = (site/"api/jobs/launcher.html").read_text()
     names = re.findall(r'<h3 id="(\w+)"', page)
     assert names.index("idle_seconds") < names.index("launcher_name") < names.index("choose_stay")
-    blocks = [unescape(re.sub("<[^>]*>", "", block)) for block in re.findall(r"<pre><span></span><code>(.*?)</code></pre>", page, re.S)]
+    fences = re.findall(r"<pre><span></span><code>(.*?)</code></pre>", page, re.S)
+    blocks = [unescape(re.sub("<[^>]*>", "", fence)) for fence in fences]
     assert any(re.search("^IDLE = 300.0 +# Seconds", block) and "def " not in block for block in blocks)
     source, = (block for block in blocks if "def choose_stay() ->" in block and "own_folder()" in block)
     assert "launcher_name() if seconds" in source and "def launcher_name" not in source
