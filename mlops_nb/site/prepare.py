@@ -22,6 +22,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import redirect_stdout
 from functools import partial
 from importlib.metadata import version
+from importlib.resources import files as package_files
 from importlib.util import find_spec
 from io import StringIO
 from itertools import groupby
@@ -31,7 +32,7 @@ from types import ModuleType
 from typing import Any
 
 from ..errors import StepFailed, UserError
-from ..fingerprints import hash_file
+from ..fingerprints import hash_json
 from ..notebooks.cells import Cell, python_source
 from ..notebooks.components import list_notebooks
 from ..project import Project
@@ -107,7 +108,7 @@ def write_configuration(project: Project) -> Path:  # The file
     own, about = told.get("tool", {}).get("nbdev", {}), told.get("project", {})
     paths = {"nbs_path": project.notebooks.as_posix(), "lib_path": project.package.as_posix()}
     kept = {key: about[key] for key in ("name", "urls") if key in about}
-    ours = hash_file(Path(__file__))     # What is prepared differs where these processors do
+    ours = hash_json(package_files("mlops_nb.site").joinpath("prepare.py").read_text(encoding="utf-8"))
     lines = [f"# nbdev {version('nbdev')}, {ours}", f"project = {format_toml(kept)}",
              f"tool = {format_toml({'nbdev': own | paths})}"]
     return write_if_changed(project.site / "pyproject.toml", "\n".join(lines) + "\n")
