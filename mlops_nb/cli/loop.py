@@ -98,6 +98,7 @@ def loop(windows: int | None, speed: float, sample: int | None, rows: int | None
     of the control tower.
     """
     from mlops_nb.monitors.settings import ReplaySettings
+    from mlops_nb.processes import is_terminal
     project = Project.current()
     replay, settings = load_replay(project), project.settings.section(ReplaySettings)
     scenario = make_scenario(replay, count=windows, sample=sample or settings.sample, size=rows or settings.rows,
@@ -107,7 +108,7 @@ def loop(windows: int | None, speed: float, sample: int | None, rows: int | None
     if fresh:
         confirm_fresh(project, yes)
         if kept := move_aside(project): click.echo(f"the old workspace is {kept}", err=True)
-    table = sys.stdout.isatty() and not as_json
+    table = is_terminal(sys.stdout) and not as_json
     view = replay.TableView() if table else replay.LineView(lambda text: click.echo(text, err=as_json))
     with view: summary = replay.Replay(project.root, scenario, view).run()
     for text in [json.dumps(summary, indent=1)] if as_json else replay.format_summary(summary): click.echo(text)
