@@ -1069,6 +1069,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                'mlops_nb/cli/options.py'),
                                       'mlops_nb.cli.options.find_project': ('api/cli/options.html#find_project', 'mlops_nb/cli/options.py'),
                                       'mlops_nb.cli.options.find_remote': ('api/cli/options.html#find_remote', 'mlops_nb/cli/options.py'),
+                                      'mlops_nb.cli.options.is_interrupt': ('api/cli/options.html#is_interrupt', 'mlops_nb/cli/options.py'),
                                       'mlops_nb.cli.options.is_locked': ('api/cli/options.html#is_locked', 'mlops_nb/cli/options.py'),
                                       'mlops_nb.cli.options.on_option': ('api/cli/options.html#on_option', 'mlops_nb/cli/options.py'),
                                       'mlops_nb.cli.options.open_ledger': ('api/cli/options.html#open_ledger', 'mlops_nb/cli/options.py'),

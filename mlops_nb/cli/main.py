@@ -7,6 +7,8 @@ __all__ = ['GROUPS', 'SET_HELP', 'Commands', 'main', 'parse_assignments', 'refus
            'is_job_file', 'find_jobs', 'jobs', 'show', 'logs', 'cancel', 'ui', 'export', 'check', 'sample']
 
 # %% ../../nbs/api/cli/01_main.ipynb #6c600125
+import atexit
+import gc
 import os
 import sys
 from pathlib import Path
@@ -80,6 +82,7 @@ def main():
 
     Exit codes: 0 done, 1 it ran and failed, 2 bad input and nothing was done, 130 stopped by Ctrl-C.
     """
+    atexit.register(gc.freeze)      # Python would look through each object of each library once more: a second of MLflow's
 
 # %% ../../nbs/api/cli/01_main.ipynb #fecf4f05
 def parse_assignments(
