@@ -83,6 +83,8 @@ def deploy(endpoint_file: Path | None, deployment_file: Path | None, name: str |
     The model is registered (by a job, by MLflow, by `mlops-nb create`), or a path in the file. A deployment gets
     traffic from endpoint.yml if the endpoint has none yet; later, `mlops-nb endpoint traffic` moves it.
     """
+    from mlops_nb.processes import show_phase
+    show_phase("reading the files of the endpoint and its deployment")
     endpoints = find_endpoints(on)
     files = endpoint_file or default_file("endpoint.yml"), deployment_file or default_file("deployment.yml")
     local = {"isolate": isolate, "trust": trust_model, "say": partial(click.echo, err=True)}

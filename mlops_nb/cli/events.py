@@ -240,6 +240,8 @@ def tower(paths: tuple[Path, ...], show: bool, out: Path | None, since: str, unt
     import os
 
     from mlops_nb.files import relative_to_cwd
+    from mlops_nb.processes import show_phase
+    show_phase("reading what was served, measured and released, and writing the page")
     from mlops_nb.tower.export import find_browser, print_pdf
     from mlops_nb.tower.page import read_span, render_tower
     if since or until: read_span(since, until)

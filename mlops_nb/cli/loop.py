@@ -77,7 +77,8 @@ def confirm_fresh(
 @click.option("--speed", default=0.0, metavar="N",
               help="Requests a second, at most; by default as fast as they are answered.")
 @click.option("--sample", type=click.IntRange(1), metavar="N", help="Every n-th row asks; [replay] has the default.")
-@click.option("--rows", type=click.IntRange(1, 100), metavar="N", help="Rows in a request; [replay] has the default.")
+@click.option("--rows", type=click.IntRange(1, 100), metavar="N",
+              help="Rows of a request, at most; [replay] has the default.")
 @click.option("--every", default=1, show_default=True, type=click.IntRange(1), help="Train on every n-th row.")
 @click.option("--seed", default=0, show_default=True, help="Of the training.")
 @click.option("--fresh", is_flag=True, help="Keep the workspace .mlops under another name, and begin again.")
@@ -97,6 +98,7 @@ def loop(windows: int | None, speed: float, sample: int | None, rows: int | None
     of the control tower.
     """
     from mlops_nb.monitors.settings import ReplaySettings
+    from mlops_nb.processes import is_terminal
     project = Project.current()
     replay, settings = load_replay(project), project.settings.section(ReplaySettings)
     scenario = make_scenario(replay, count=windows, sample=sample or settings.sample, size=rows or settings.rows,
@@ -106,7 +108,7 @@ def loop(windows: int | None, speed: float, sample: int | None, rows: int | None
     if fresh:
         confirm_fresh(project, yes)
         if kept := move_aside(project): click.echo(f"the old workspace is {kept}", err=True)
-    table = sys.stdout.isatty() and not as_json
+    table = is_terminal(sys.stdout) and not as_json
     view = replay.TableView() if table else replay.LineView(lambda text: click.echo(text, err=as_json))
     with view: summary = replay.Replay(project.root, scenario, view).run()
     for text in [json.dumps(summary, indent=1)] if as_json else replay.format_summary(summary): click.echo(text)

@@ -7,6 +7,7 @@ __all__ = ['GROUPS', 'SET_HELP', 'Commands', 'main', 'parse_assignments', 'refus
            'is_job_file', 'find_jobs', 'jobs', 'show', 'logs', 'cancel', 'ui', 'export', 'check', 'sample']
 
 # %% ../../nbs/api/cli/01_main.ipynb #6c600125
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,6 +43,7 @@ GROUPS = {  # Headings of `mlops-nb --help` and their commands, in the order of 
 class Commands(click.Group):
     "A group of commands whose foreseen errors are messages, not tracebacks"
     def invoke(self, context: click.Context):
+        if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb": context.color = False
         with errors_as_messages(context): return super().invoke(context)
 
     def list_commands(self, context: click.Context) -> list[str]: return [*self.commands, *plugins("mlops_nb.commands")]

@@ -41,6 +41,8 @@ def qa(endpoint: str, deployment: str, data: Path | None, on: str | None, as_jso
     Limits are in [deployment] of settings.ini. Exit code 0: passed; 1: failed, the notebook says why; 2: it could not
     be asked.
     """
+    from mlops_nb.processes import show_phase
+    show_phase(f"looking at {deployment}, and for the rows that it is asked with")
     from mlops_nb.jobs.progress import choose_view
     from mlops_nb.releases.qa import run_qa
     view = None if as_json else choose_view

@@ -113,6 +113,8 @@ def release(ctx: click.Context, model: str | None, version: str | None, approve_
     held.
     """
     if ctx.invoked_subcommand: return
+    from mlops_nb.processes import show_phase
+    show_phase("reading what the registry has, and what serves")
     from mlops_nb.releases.controller import Candidate, Driver
     from mlops_nb.releases.controller import release as run_release
     signal.signal(signal.SIGTERM, raise_interrupt)
@@ -188,6 +190,8 @@ def rollback(endpoint: str | None, reason: str, on: str | None, as_json: bool) -
     mlops-nb rollback flight-delay --reason "callers complain"
     mlops-nb rollback --on production
     """
+    from mlops_nb.processes import show_phase
+    show_phase("looking for the version before")
     from mlops_nb.releases.controller import rollback as roll_back
     print_release(roll_back(find_tools(on), endpoint or read_endpoint_name(), reason), as_json)
 

@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Protocol
 
+from ..processes import is_terminal
 from ..times import now
 
 if TYPE_CHECKING:
@@ -132,4 +133,4 @@ def choose_view(
 ) -> View:
     "Choose the view that fits where the output goes"
     if json: return QuietView(job)
-    return TreeView(job) if sys.stdout.isatty() else LineView(job)
+    return TreeView(job) if is_terminal(sys.stdout) else LineView(job)

@@ -47,4 +47,4 @@ class ReplaySettings:
     outcome_hours: Annotated[int, Range(0, 8760)] = 4       # Hours until the outcome of a row is known
     refresh_days: Annotated[int, Range(0)] = 0              # Days between refreshes of an unchanged recipe; 0: none
     sample: Annotated[int, Range(1)] = 1                    # Every n-th row asks
-    rows: Annotated[int, Range(1, 100)] = 1                 # Rows of a request
+    rows: Annotated[int, Range(1, 100)] = 1                 # Rows of a request, at most

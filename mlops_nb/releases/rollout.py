@@ -51,6 +51,12 @@ class Rollout:
         "Count what shares `alpha`: errors and slow answers over all stages that compare, and the watch at 100 %"
         return 2 * (self.comparisons > 0) + any(stage.watch for stage in self.stages)
 
+    @property
+    def requests(self) -> int:
+        "Count the callers' requests after which each stage has seen its `min_requests`, on average"
+        return sum(math.ceil(100 * stage.min_requests / (stage.traffic or stage.mirror))
+                   for stage in self.stages if stage.compares)
+
 # %% ../../nbs/api/releases/01_rollout.ipynb #1ace0a76
 def _is_number(value) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

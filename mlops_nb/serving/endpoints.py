@@ -27,6 +27,7 @@ from typing import Any
 
 from ..errors import MlopsError, UserError
 from ..files import write_whole
+from ..processes import show_phase
 from ..project import Project
 from ..schemas.documents import Document
 from mlops_nb.serving.collection import (
@@ -171,6 +172,7 @@ def stop_host(
     folder: EndpointFolder,
 ) -> None:
     "End the host after what it works on; after a minute, at once"
+    show_phase(f"{folder.name}: waiting until what it works on is done")
     with folder.change() as state: state["wanted"] = False
     pid, end = folder.host.pid, time.monotonic() + 60
     while pid and folder.host.pid == pid:
@@ -409,10 +411,13 @@ class Endpoints:
     def start(self, endpoint: str) -> None:
         "Start an endpoint that was stopped or whose host was killed, and wait for the deployments with traffic"
         folder = self.folder(endpoint)
-        with folder.lock("deploy"): start_host(folder)
+        with folder.lock("deploy"):
+            show_phase(f"{endpoint}: starting its host")
+            start_host(folder)
         def has_traffic_served(status: dict) -> bool:
             names = [name for name, share in folder.state["traffic"].items() if share]
             return all(status["deployments"].get(name, {}).get("state") == "Ready" for name in names)
+        show_phase(f"{endpoint}: waiting until what has traffic answers")
         wait_for(folder, has_traffic_served, 180, "the start")
 
     def stop(self, endpoint: str) -> None:
@@ -440,9 +445,11 @@ class Endpoints:
         folder = EndpointFolder(self.root, endpoint["name"])
         order = Order(document, settings, code, model, isolate, trust, say)
         with folder.lock("deploy"):
+            show_phase(f"{settings['name']}: copying its model, and checking the seal")
             spec = stage_build(folder, order)
             before = folder.state.get("deployments", {}).get(spec.name)
             with folder.change() as state: enter_build(state, spec, endpoint)
+            show_phase(f"{spec.name}: starting {spec.model}:{spec.version}, and waiting until it answers")
             start_host(folder)
             folder.host.signal()
             wait_for_build(folder, spec)

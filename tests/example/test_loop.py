@@ -18,12 +18,14 @@ from mlops_nb.monitoring.replay import (
     LineView,
     TrafficEnded,
     choose_windows,
+    count_needed,
     cut_windows,
     describe_answers,
     format_summary,
     wait_with_traffic,
 )
 from mlops_nb.monitors.settings import ReplaySettings
+from mlops_nb.releases.rollout import load_rollout
 from mlops_nb.retraining.events import list_events
 from mlops_nb.serving.endpoints import Endpoints
 from mlops_nb.tower.facts import collect_facts
@@ -103,6 +105,13 @@ def test_nothing_was_done_twice(summary, project):
     assert len(trained) == 1 + summary["retrained"]
     assert len({row["breach"] for row in list_events(project)}) == len(list_events(project)) <= 3
     assert [one["status"] for one in found["releases"]].count("Promoted") == summary["releases"]
+
+
+def test_a_small_sample_has_requests_enough_for_a_canary(summary, project):
+    needed = count_needed(load_rollout(project / "pipelines/monitoring/rollout.yml"))
+    assert all(rows == 1 for rows in summary["rows_of_a_request"])      # 1,300 rows in a month, of 5 for each at most
+    assert all(one["requests"] >= needed for one in summary["windows"].values())
+    assert not any("too few requests" in (one["reason"] or "") for one in collect_facts(project)["releases"])
 
 
 def test_the_champion_was_refreshed_by_the_calendar_of_the_replay(project, summary):
@@ -187,6 +196,9 @@ def test_lines_say_each_step_once():
 def test_words_for_what_was_decided():
     assert describe_answers([]) == "no breach"
     assert describe_answers([dict(action="none", reason="cool-down", outcome=None)]) == "no retraining: cool-down"
+    undecided = dict(accepted=True, version=2, release=dict(status="RolledBack", reason="too few requests"))
+    answer = describe_answers([dict(action="retrain", outcome=undecided)])
+    assert answer == "retrained: version 2 accepted, RolledBack: too few requests"
     assert (
         describe_answers([dict(action="retrain", reason="", outcome=dict(accepted=False, reason="Refused: worse."))])
         == "retrained, and kept the champion. Refused: worse."

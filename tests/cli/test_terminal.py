@@ -1,0 +1,63 @@
+"What long commands say on a terminal, and what a terminal without colours or a cursor gets"
+import pytest
+
+from mlops_nb.errors import UserError
+from mlops_nb.notebooks.lab import missing_notebook
+
+from tests.support.terminal import run_in_terminal
+
+pytest.importorskip("pty", reason="terminals need a POSIX system")
+FILES = ("--endpoint", "endpoint.yml", "--deployment", "deployment.yml")
+PIPELINE = """type: pipeline
+jobs:
+  wait: {type: command, component: {type: command, environment: "azureml:any@latest", command: echo done}}
+"""
+
+
+def test_deploy_stop_and_start_say_what_they_are_at(serving):
+    code, said = run_in_terminal(serving.root, "deploy", *FILES, "--replay")
+    assert code == 0, said
+    lines = [line.rpartition("\x1b[K")[2] for line in said.strip().split("\n")]
+    assert lines[:3] == ["reading the files of the endpoint and its deployment",
+                         "blue: copying its model, and checking the seal",
+                         "blue: starting flight-delay:1, and waiting until it answers"]
+    assert ": blue serves " in lines[-1]
+    code, said = run_in_terminal(serving.root, "endpoint", "stop", "echo")
+    assert code == 0 and "echo: waiting until what it works on is done" in said
+    code, said = run_in_terminal(serving.root, "endpoint", "start", "echo")
+    assert code == 0 and said.index("echo: starting its host") < said.index("echo: waiting until what has traffic")
+
+
+@pytest.mark.parametrize("words, phase", [
+    (("release", "--approve-as", "Ada"), "reading what the registry has"),
+    (("rollback", "echo"), "looking for the version before"),
+    (("qa", "echo", "--deployment", "none"), "looking at none, and for the rows"),
+    (("tower",), "reading what was served")])
+def test_a_command_says_what_it_is_at_before_it_loads_what_it_needs(serving, words, phase):
+    assert phase in run_in_terminal(serving.root, *words)[1]
+
+
+@pytest.mark.parametrize("variables", [{"TERM": "dumb"}, {"NO_COLOR": "1"}, {"NO_COLOR": "1", "TERM": "dumb"}])
+def test_an_error_has_no_colour_where_none_is_wanted(serving, variables):
+    code, said = run_in_terminal(serving.root, "rollback", "none", **variables)
+    assert code == 2 and "error: " in said and "looking for the version before" in said
+    assert "\x1b[31m" not in said
+    if variables.get("TERM") == "dumb": assert "\x1b" not in said
+
+
+def test_an_error_is_red_on_a_terminal(serving):
+    assert "\x1b[31m" in run_in_terminal(serving.root, "rollback", "none")[1]
+
+
+def test_a_terminal_without_a_cursor_gets_a_line_for_each_change_of_a_job(serving):
+    (serving.root / "echo.yml").write_text(PIPELINE)
+    code, said = run_in_terminal(serving.root, "run", "echo.yml", TERM="dumb")
+    assert code == 0, said
+    assert "wait Running" in said and "wait Completed" in said and "\x1b" not in said
+
+
+def test_a_misspelt_notebook_is_answered_with_the_one_that_is_meant(tmp_path):
+    for name in ("04_train.ipynb", "04_train.txt"): (tmp_path / name).touch()
+    error = missing_notebook(tmp_path / "04_trian.ipynb")
+    assert isinstance(error, UserError) and f"did you mean {tmp_path / '04_train.ipynb'}?" in str(error)
+    assert "mlops-nb lab opens the first stage" in str(missing_notebook(tmp_path / "unlike.ipynb"))
