@@ -77,7 +77,8 @@ def confirm_fresh(
 @click.option("--speed", default=0.0, metavar="N",
               help="Requests a second, at most; by default as fast as they are answered.")
 @click.option("--sample", type=click.IntRange(1), metavar="N", help="Every n-th row asks; [replay] has the default.")
-@click.option("--rows", type=click.IntRange(1, 100), metavar="N", help="Most rows a request; [replay] has the default.")
+@click.option("--rows", type=click.IntRange(1, 100), metavar="N",
+              help="Rows of a request, at most; [replay] has the default.")
 @click.option("--every", default=1, show_default=True, type=click.IntRange(1), help="Train on every n-th row.")
 @click.option("--seed", default=0, show_default=True, help="Of the training.")
 @click.option("--fresh", is_flag=True, help="Keep the workspace .mlops under another name, and begin again.")

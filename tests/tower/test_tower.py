@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from mlops_nb.retraining.events import breach_event, handle
 from mlops_nb.retraining.notes import Acknowledgement
 from mlops_nb.retraining.policy import CAUSES, Policy
 from mlops_nb.serving.endpoints import Deployment, Endpoint
-from mlops_nb.tower.facts import Facts, collect_facts
+from mlops_nb.tower.facts import DiskUse, Facts, collect_facts
 from mlops_nb.tower.page import build_page
 from mlops_nb.tower.parts import LEADS, drift_part, drift_rows, excess, headline
 from mlops_nb.tower.service import Service
@@ -314,3 +314,32 @@ def test_the_footer_says_what_is_on_disk(file, found):
     "The parts of the local workspace, the largest first"
     said = re.search(r"On disk: [\d.]+ [kMG]?B, of which (\S+) [\d.]+ [kMG]?B", file.read_text())
     assert said and (parts := found["disk"][-1].parts) and said[1] == max(parts, key=parts.__getitem__)
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_month_of_disk_use_is_drawn_with_its_unit(browser, found, tmp_path, width):
+    first = datetime(2026, 11, 1, 8, tzinfo=UTC)
+    days = [DiskUse((first + timedelta(days=day)).isoformat(), {"collected": 9_000_000 * (day + 1), "jobs": 20_000_000})
+            for day in range(30)]
+    page = tmp_path / "page.html"
+    page.write_text(build_page(found | dict(disk=days), tmp_path))
+    tab = browser.new_page(viewport=dict(width=width, height=900))
+    tab.goto(page.as_uri())
+    disk = tab.locator("section", has=tab.locator("h2", has_text="Disk"))
+    assert disk.locator("figcaption").inner_text().endswith("MB") and disk.locator(".plot .dot").count() == 90
+    names = [one.bounding_box() for one in disk.locator(".names span:visible").all()]
+    assert len(names) > 1 and all(one["x"] + one["width"] <= two["x"] for one, two in zip(names, names[1:]))
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    tab.close()
+
+
+def test_on_paper_nothing_scrolls_and_no_title_ends_a_page(browser, file):
+    tab = browser.new_page(viewport=dict(width=700, height=900))
+    tab.goto(file.as_uri())
+    tab.emulate_media(media="print")
+    def styles(names: str, style: str) -> set[str]:
+        return {*tab.eval_on_selector_all(names, f"all => all.map(one => getComputedStyle(one).{style})")}
+    assert styles(".wide:not(.numbers *)", "overflowX") == {"visible"}
+    assert styles("h2, h3, .lead, summary", "breakAfter") == {"avoid"}
+    assert styles("figure, details[open], .lead", "breakInside") == {"avoid"}
+    tab.close()
