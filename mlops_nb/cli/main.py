@@ -82,7 +82,7 @@ def main():
 
     Exit codes: 0 done, 1 it ran and failed, 2 bad input and nothing was done, 130 stopped by Ctrl-C.
     """
-    atexit.register(gc.freeze)      # Python would look through each object of each library once more: a second of MLflow's
+    atexit.register(gc.freeze)      # or Python looks through all that was loaded once more
 
 # %% ../../nbs/api/cli/01_main.ipynb #fecf4f05
 def parse_assignments(
