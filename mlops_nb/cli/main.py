@@ -7,6 +7,8 @@ __all__ = ['GROUPS', 'SET_HELP', 'Commands', 'main', 'parse_assignments', 'refus
            'is_job_file', 'find_jobs', 'jobs', 'show', 'logs', 'cancel', 'ui', 'export', 'check', 'sample']
 
 # %% ../../nbs/api/cli/01_main.ipynb #6c600125
+import atexit
+import gc
 import os
 import sys
 from pathlib import Path
@@ -80,6 +82,7 @@ def main():
 
     Exit codes: 0 done, 1 it ran and failed, 2 bad input and nothing was done, 130 stopped by Ctrl-C.
     """
+    atexit.register(gc.freeze)      # or Python looks through all that was loaded once more
 
 # %% ../../nbs/api/cli/01_main.ipynb #fecf4f05
 def parse_assignments(
@@ -137,15 +140,19 @@ def run(file: Path, assignments: tuple[str, ...], start: str | None, jobs: int |
     The same command given again goes on where the last one stopped, and reuses every step that is unchanged.
     With --on, Ctrl-C leaves the job running and says how to see or cancel it.
     """
-    from mlops_nb.jobs.run import run_file, run_remote
     refuse_mixed_options(on, {"--from": start, "--jobs": jobs, "--isolate": isolate}, {
         "--name": name and "a run on this machine is known by its file and its inputs",
         "--detach": detach and "a run on this machine lasts as long as its command"})
     inputs = parse_assignments(assignments)
     if on:
+        from mlops_nb.jobs.run import run_remote
         sys.exit(run_remote(find_remote(on).jobs, find_project(file).root, file, inputs,
                             dry_run=dry_run, detach=detach, name=name, json=as_json))
-    sys.exit(run_file(file, inputs, start=start, slots=jobs or 0, isolate=isolate, dry_run=dry_run, json=as_json))
+    from mlops_nb.jobs.launcher import begin_ahead
+    with begin_ahead(wanted=file.is_file() and not dry_run) as ahead:
+        from mlops_nb.jobs.run import run_file  # Imported while the launcher does the same
+        sys.exit(run_file(file, inputs, start=start, slots=jobs or 0, isolate=isolate, dry_run=dry_run, json=as_json,
+                          ahead=ahead))
 
 # %% ../../nbs/api/cli/01_main.ipynb #bc13ff28
 @main.command()

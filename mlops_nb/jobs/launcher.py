@@ -7,7 +7,7 @@ __all__ = ['STEP_COMMAND', 'THREADLESS_VARIABLES', 'STEP_VARIABLES', 'ALWAYS_IMP
            'MOST_IDLE', 'MOST', 'FLEETING', 'STARTED', 'step_arguments', 'fork_obstacle', 'modules_ahead', 'preload',
            'Request', 'start_session', 'reset_inherited_state', 'run_notebook_step', 'run_child', 'Link', 'Children',
            'Launcher', 'idle_seconds', 'launcher_name', 'choose_stay', 'loaded_files', 'idle_launchers', 'claim',
-           'await_run', 'main', 'leave_streams', 'LauncherClient']
+           'is_ready', 'await_run', 'main', 'leave_streams', 'LauncherClient', 'begin_ahead']
 
 # %% ../../nbs/api/jobs/05_launcher.ipynb #b97d5709
 import json
@@ -22,7 +22,8 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -267,7 +268,7 @@ class Children:
 class Launcher:
     "Starts steps on request and reports how they end; runs in a process of its own"
     def __init__(self, link: Link):
-        self.link, self.children, self.explained, self.job = link, Children(), False, ""
+        self.link, self.children, self.explained, self.job, self.stays = link, Children(), False, "", True
         self.todo = deque[Iterator[None] | Request]()   # Imports and steps to start, in the order of the requests
 
     def say(self, **message):
@@ -298,6 +299,7 @@ class Launcher:
         except OSError: messages = None
         for message in messages or []:
             if "job" in message: self.belong_to(message["job"])
+            elif "end" in message: self.stays = False
             elif "preload" in message: self.preload(message["preload"])
             elif "stop" in message: self.stop(message["stop"])
             else: self.todo.append(Request(**message))
@@ -416,20 +418,27 @@ def idle_launchers() -> dict[int, Path]:
 
 def claim(
     name: str,                  # From `launcher_name`
-) -> socket.socket | None:      # A socket to the launcher that is idle under this name, which serves this run now
-    "Take over an idle launcher"
+) -> socket.socket | None:      # To the launcher that is idle under this name; ask `is_ready` before its use
+    "Ask an idle launcher to serve this run; no other run finds it then"
     for path in [path for path in idle_launchers().values() if path.name.startswith(name)]:
         end = socket.socket(socket.AF_UNIX)
         end.settimeout(5)
-        try:
-            end.connect(str(path))
-            if end.recv(1): break       # It says that nothing has changed
-        except ConnectionRefusedError: path.unlink(missing_ok=True)     # It was killed
-        except OSError: pass            # Another run was faster
-        end.close()
-    else: return None
-    end.settimeout(None)
-    return end
+        try: end.connect(str(path.rename(path.with_suffix(".claimed"))))
+        except OSError: end.close()     # Another run was faster, or it was killed
+        else: return end
+        finally: path.with_suffix(".claimed").unlink(missing_ok=True)
+    return None
+
+
+def is_ready(
+    end: socket.socket,     # From `claim`
+) -> bool:                  # False where it has ended, or a file that it has loaded is another one now
+    "Hear whether an idle launcher serves this run"
+    try: ready = end.recv(1) == b"+"
+    except OSError: ready = False
+    if ready: end.settimeout(None)
+    else: end.close()
+    return ready
 
 
 def await_run(
@@ -456,8 +465,9 @@ def await_run(
     try: os.chdir(home)
     except OSError: return None
     if loaded_files() != loaded: return None
-    end.send(b"+")
+    with suppress(OSError): end.send(b"+")     # That run may have ended meanwhile
     return Link(end)
+
 
 # %% ../../nbs/api/jobs/05_launcher.ipynb #b1213e51
 STARTED = time.time_ns() - 10**9     # A second for what was imported before this line, and for coarse clocks
@@ -473,7 +483,7 @@ def main():
         launcher.preload([])  # while the runner still looks up what to do
         launcher.serve()
         leave_streams()
-        link = await_run(link, name, seconds) if seconds and not fork_obstacle() else None
+        link = await_run(link, name, seconds) if seconds and launcher.stays and not fork_obstacle() else None
     os._exit(0)  # taking apart all that was imported would take a tenth of a second
 
 
@@ -492,20 +502,35 @@ class LauncherClient:
         job: str = "",  # Whose processes these are
     ):
         if sys.platform == "win32": raise posix_only()
-        seconds, name = choose_stay()
+        self.stay = choose_stay()
         self.process: subprocess.Popen | None = None
-        self.link, self.last = Link((claim(name) if name else None) or self.begin(seconds, name)), 0
+        self.job, self.last = "", 0
         self.early: list[dict] = []  # Messages that came while one was sent
-        self.send({"job": job})
+        self.claimed = claim(self.stay[1]) if self.stay[1] else None
+        if not self.claimed: self.link = Link(self.begin())
+        if job: self.belong_to(job)
 
-    def begin(self, seconds: float, name: str) -> socket.socket:
+    @cached_property
+    def link(self) -> Link:
+        "The socket to the launcher that was claimed, or to a new one where that has ended"
+        return Link(self.claimed if self.claimed and is_ready(self.claimed) else self.begin())
+
+    def begin(self) -> socket.socket:
         "Start a launcher"
         here, there = socket.socketpair()
         command = [sys.executable, "-c", "from mlops_nb.jobs.launcher import main; main()", str(there.fileno()),
-                   str(seconds), name]
-        self.process = subprocess.Popen(command, pass_fds=[there.fileno()], start_new_session=True)
+                   *map(str, self.stay)]
+        self.process = subprocess.Popen(command, pass_fds=[there.fileno()], start_new_session=True,
+                                        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         there.close()
         return here
+
+    def belong_to(self,
+        job: str,
+    ):
+        "Say whose processes these are"
+        self.job = job
+        self.send({"job": job})
 
     def start(self,
         command: str,  # With all expressions replaced
@@ -526,7 +551,7 @@ class LauncherClient:
     def stop(self, id: int): self.send({"stop": id})
 
     def send(self,
-        message: Any,  # A request, or {"preload": names}, or {"stop": id}
+        message: Any,  # A request, or {"job": id}, {"preload": names}, {"stop": number}, {"end": True}
     ):
         "Send a message and hear the launcher meanwhile: where both sockets are full, it waits to be heard"
         data = json.dumps(message).encode() + b"\n"
@@ -552,3 +577,23 @@ class LauncherClient:
         "Let the launcher go; it takes running steps with it"
         self.link.finish()
         if self.process: self.process.wait()
+
+    def drop(self):
+        "Let go of a launcher that has no job, without waiting: one that was begun for this run ends"
+        if self.claimed and not self.process: return self.claimed.close()
+        with suppress(OSError): self.send({"end": True})
+        self.link.close()
+
+
+@contextmanager
+def begin_ahead(
+    wanted: bool = True,    # False where nothing will be started on this machine
+) -> Iterator[LauncherClient | None]:
+    "Have a launcher import while a run still looks up what to do; one that got no job is let go"
+    if not wanted or sys.platform == "win32":
+        yield None
+        return
+    client = LauncherClient()
+    try: yield client
+    finally:
+        if not client.job: client.drop()

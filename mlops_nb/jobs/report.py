@@ -15,6 +15,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NotRequired, Protocol, TypedDict
 
@@ -285,7 +286,7 @@ def chart_steps(
 GRAPH = "graph.svg"     # In the folder of a job
 
 def keep_graph(
-    job: JobDescription,    # That has ended, or was left
+    job: JobDescription,    # That runs, has ended, or was left
 ) -> None:
     "Draw a job of several steps into its folder: times, reuse, status; a click on a step opens its notebook"
     from mlops_nb.files import write_whole
@@ -293,7 +294,7 @@ def keep_graph(
     folder, steps = Path(job["folder"]), job["steps"]
     if len(steps) < 2: return
     links = {step["name"]: os.path.relpath(step["notebook"], folder) for step in steps if step["notebook"]}
-    write_whole(folder/GRAPH, svg_file(chart_steps(steps, links)))
+    with suppress(OSError): write_whole(folder/GRAPH, svg_file(chart_steps(steps, links)))  # A full disk fails no job
 
 def draw_job(workspace: Jobs, id: str, svg: Path | None, json: bool) -> None:
     "Draw the steps of a job that was run, or that runs: on the terminal, and as a file of SVG"

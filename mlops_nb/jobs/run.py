@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import UserError
+from .launcher import LauncherClient
 from .plan import component_files, find_unchanged_job, make_plan, survey
 from .preparation import command_of
 from .progress import choose_view
@@ -56,6 +57,7 @@ def run_file(
     isolate: bool = False,  # Give each step the environment that it asks for
     dry_run: bool = False,
     json: bool = False,
+    ahead: LauncherClient | None = None,  # A launcher that was begun ahead
 ) -> int:  # The exit code
     "Check a job, run it, and tell how it went"
     from mlops_nb.schemas.validation import check_job
@@ -76,7 +78,7 @@ def run_file(
     from mlops_nb.jobs.runner import run
     components = [step.component for step in plan.job.steps.values()]
     if not isolate: report_all_differences(workspace, components, say, files.load)
-    with choose_view(plan.job, json) as view: outcome = run(workspace, plan, view)
+    with choose_view(plan.job, json) as view: outcome = run(workspace, plan, view, ahead)
     keep_graph(describe_job(workspace, find_job(workspace, outcome.id)))
     return report_job(workspace, outcome.id, outcome.exit_code, json)
 

@@ -39,6 +39,7 @@ from mlops_nb.jobs.preparation import (
     step_key,
 )
 from .progress import View
+from .report import describe_job, keep_graph
 from ..notebooks.components import list_imports
 from ..processes import end_marked
 from ..workspace.assets import RegisteredAsset, register_asset
@@ -288,14 +289,18 @@ class Processes:
     "The processes of a job's steps, by the number under which the launcher knows them"
     launcher: LauncherClient
 
-    def __init__(self, steps: JobSteps):
-        self.steps = steps
+    def __init__(self,
+        steps: JobSteps,
+        ahead: LauncherClient | None = None,    # One that was begun ahead
+    ):
+        self.steps, self.ahead = steps, ahead
         self.running: dict[int, tuple[ActiveStep, Prepared]] = {}
         self.deadlines: dict[int, float] = {}
         self.pids: dict[int, int] = {}
 
     def __enter__(self):
-        self.launcher = LauncherClient(self.steps.id)
+        self.launcher = self.ahead or LauncherClient()
+        self.launcher.belong_to(self.steps.id)
         return self
 
     def __exit__(self, kind, error, trace):
@@ -490,11 +495,11 @@ def imported(
 class Runner:
     "Runs one job to its end"
     def __init__(self, workspace: Workspace, plan: Plan, id: str, view: View,
-        make_executor: Callable[[StepContext], Executor] = choose_executor,
+        make_executor: Callable[[StepContext], Executor] = choose_executor, ahead: LauncherClient | None = None,
     ):
         self.workspace, self.plan, self.id, self.view = workspace, plan, id, view
         self.steps, self.record = JobSteps(workspace, plan, id, view), JobRecord(workspace, plan, id)
-        self.processes = Processes(self.steps)
+        self.processes = Processes(self.steps, ahead)
         self.active = ActiveSteps(self.steps, self.record, self.processes)
         self.starter = StepStarter(self.active, make_executor)
         self.stopping = False
@@ -511,7 +516,9 @@ class Runner:
                 self.begin_ready()
                 if not self.active.items: continue
                 self.active.fill()
-                if later: self.processes.launcher.preload(later)
+                if later:
+                    self.processes.launcher.preload(later)
+                    keep_graph(describe_job(self.workspace, find_job(self.workspace, self.id)))
                 later = set()
                 self.active.listen()
                 self.check_cancel()
@@ -568,13 +575,13 @@ def stop_on_signals(runner: Runner) -> Iterator[None]:
         for number, handler in before.items(): signal.signal(number, handler)
 
 # %% ../../nbs/api/jobs/09_runner.ipynb #172013d2
-def drive(workspace: Workspace, plan: Plan, id: str, view: View) -> Outcome:
+def drive(workspace: Workspace, plan: Plan, id: str, view: View, ahead: LauncherClient | None = None) -> Outcome:
     "Run a job that this process holds, and write down how it ended whatever happens"
     before = find_job(workspace, id)
     attempt = before["attempt"] + (before["status"] in DONE)
     move_job(workspace, id, "Running", ended=None, error=None, attempt=attempt)  # not where it is to stop already
     status, error = "Failed", None
-    runner = Runner(workspace, plan, id, view)
+    runner = Runner(workspace, plan, id, view, ahead=ahead)
     try:
         with stop_on_signals(runner): status = runner.run()
     except KeyboardInterrupt: status, error = "Canceled", "canceled"
@@ -593,9 +600,10 @@ def run(
     workspace: Workspace,
     plan: Plan,
     view: View,
+    ahead: LauncherClient | None = None,    # A launcher that was begun ahead
 ) -> Outcome:
     "Run a planned job, or go on with it"
     id = open_job(workspace, plan)
     with lock_job(workspace, id, timeout=5) as mine:
         if not mine: raise UserError(f"job {id} is running already", fix=f"mlops-nb cancel {id}, or wait for it")
-        return drive(workspace, plan, id, view)
+        return drive(workspace, plan, id, view, ahead)

@@ -18,6 +18,7 @@ from ..errors import StepFailed, UserError
 from .launcher import STEP_COMMAND, LauncherClient, fork_obstacle
 from ..notebooks.components import component_name, list_imports, list_stages
 from ..notebooks.interface import read_parameters
+from ..processes import show_place
 from ..project import Project
 from ..settings import load_settings
 
@@ -96,10 +97,13 @@ def run_sample(
     target.mkdir(parents=True, exist_ok=True)
     try:
         with StageRunner(target) as runner:
+            show_place("loading what the stages import")
             runner.preload(set[str]().union(*(list_imports(root, path) for path in stages.values())))
-            for name, path in stages.items():
+            for number, (name, path) in enumerate(stages.items(), 1):
+                show_place(f"{number} of {len(stages)} stages: {name}")
                 start = time.monotonic()
                 code, output = runner.run(path)
+                show_place("")
                 if code: raise StepFailed(f"{name}: exit code {code}\n{output[-6000:]}")
                 print(f"{name}: {time.monotonic() - start:.1f} s", flush=True)
     except ConnectionError as error: raise StepFailed(str(error)) from None

@@ -249,6 +249,7 @@ def _each_notebook_shown(
     from nbdev import doclinks
     count = itertools.count(1)
     said: dict[str, Callable[[Path], str]] = {
+        "add_init": lambda path: f"completing {os.path.relpath(path)}",
         "nb_export": lambda path: f"{next(count)} of {number} notebooks: {os.path.relpath(path)}",
         "_get_modidx": lambda path: f"the names of {os.path.relpath(path)}"}
     own = {name: getattr(doclinks, name) for name in said if hasattr(doclinks, name)}

@@ -19,6 +19,7 @@ import pandas as pd
 
 from ..contract import REQUEST_COLUMN, ROW_COLUMNS
 from ..errors import UserError
+from ..processes import show_place
 from ..tables.columns import Kind
 from ..tables.layout import Layout, describe_layout
 from ..tables.quality import Finding, count_rows, examine
@@ -252,6 +253,7 @@ def inspect_table(
     "Read a table and say what a first model needs to know"
     time, group = choices.time, choices.group
     apart = [name for name in (time, group) if name]
+    show_place("reading a sample of the rows")
     reading = find_reading(file, time=time, **choices.reading)
     _check_names(reading, {"--target": [target], "--time": [time] if time else [], "--keep": choices.keep,
                            "--drop": choices.drop, "--group": [group] if group else []})
@@ -259,6 +261,7 @@ def inspect_table(
     if time and group:
         raise UserError(f"--time {time} and --group {group}", accepted="one of the two",
                         fix="leave --group out: rows with a time are split by it, and judged by days")
+    show_place(f"reading {' and '.join([target, *apart])} of all rows")
     whole = read_whole(file, reading, [target, *apart])
     if group: check_groups(whole[group])
     y, times = whole[target], None if time is None else check_times(whole[time], reading.kinds[time],
@@ -268,12 +271,14 @@ def inspect_table(
     task = found
     check_target(y, task)
     table = reading.sample.drop(columns=list(choices.drop))
+    show_place("looking for ids, copies and leaks")
     findings = examine(table.drop(columns=apart), target, task == "classification", choices.keep)
     columns, left_out = _features(reading, target, choices, findings, task)
     warnings = [str(found) for found in findings if not found.drops]
     untimed = 0 if times is None else len(whole) - len(times)
     lost = [f"{count_rows(untimed)} no {time}, and {'is' if untimed == 1 else 'are'} left out"] if untimed else []
     used = [*columns, target, *apart]
+    show_place("")
     return Inspection(
         file, len(whole), target, _simple(reading.kinds[target]), task, why, columns, left_out, time,
         choose_period(times) if times is not None else "D", y.nunique(), _positive(y) if task != "regression" else None,

@@ -27,7 +27,7 @@ from typing import Any
 from ..contract import name_truth
 from ..errors import UserError
 from ..notebooks.export import export
-from ..processes import is_alive
+from ..processes import is_alive, show_place
 from .earlier import recover_texts
 from .inspection import Choices, Inspection, inspect_table
 from .stage import new_stage
@@ -278,7 +278,9 @@ def write_project(
         if aside.parent == path:        # A folder that is there stays: somebody may stand in it
             for part in [*aside.iterdir()]: part.rename(path/part.name)
         else: _take_place(aside, path)
-    finally: shutil.rmtree(aside, ignore_errors=True)
+    finally:
+        show_place("")
+        shutil.rmtree(aside, ignore_errors=True)
     return path
 
 def make_project(
@@ -295,6 +297,7 @@ def make_project(
         raise UserError("--target, --time, --group and --task need data", fix="--data FILE")
     if data is not None and not target: raise UserError("no --target was given", accepted="a column of the data")
     inspection = inspect_table(data, target, choices) if data and target else None
+    show_place("writing the project")
     where = resolve_source(source)
     made: dict[str, Any] = dict(path=str(path), package=package, task=None, why=None, target=None, time=None,
                                 group=None, columns={}, left_out={}, read_as=None, warnings=(),

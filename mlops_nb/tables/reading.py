@@ -19,6 +19,7 @@ from typing import Any
 import pandas as pd
 
 from ..errors import UserError
+from ..processes import show_place
 from mlops_nb.tables.columns import (
     FITS,
     Hints,
@@ -266,7 +267,10 @@ def find_kinds(
     time: str | None = None,                # The time column: numbers may be times here
 ) -> dict[str, Kind | None]:                # By name; None for lists and records
     "Find the kind of each column"
-    kinds = {name: _find_kind(source, name, hints, name == time) for name in source.names}
+    kinds = dict[str, Kind | None]()
+    for number, name in enumerate(source.names, 1):
+        show_place(f"{number} of {len(source.names)} columns: {name}")
+        kinds[name] = _find_kind(source, name, hints, name == time)
     if hints.decimal or not any(kind and kind.how == "1.234,5" for kind in kinds.values()): return kinds
     again = [name for name, kind in kinds.items() if kind == Kind("number")]
     return kinds | {name: _find_kind(source, name, replace(hints, decimal=","), name == time) for name in again}
@@ -398,10 +402,12 @@ def find_reading(
         chosen = find_kinds(source, hints, time)
         _check_known(path, source, kinds or {})
         chosen |= {name: parse_kind(text) for name, text in (kinds or {}).items()}
+        show_place("looking for values that do not fit")
         usable = {name: kind for name, kind in chosen.items() if kind}
         sample = source.con.execute(f"SELECT {_select(source, usable)} FROM sample").df().set_axis([*usable], axis=1)
         strays = tuple(find_strays(source, usable))
         lost = lost_lines(source)
+    show_place("")
     return Reading(found, usable, rows, tuple(name for name, kind in chosen.items() if not kind), strays, lost, sample)
 
 def _check_known(path: Path, source: Source, names: Mapping) -> None:

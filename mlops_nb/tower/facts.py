@@ -70,24 +70,24 @@ class Span:
 
 def list_results(
     project: Project,
-) -> dict[str, list[Path]]:     # By monitor: the file of each window, the newest first: it is named by the window's end
+) -> dict[str, list[str]]:      # By monitor: the file of each window, the newest first: it is named by the window's end
     "List the results of all monitors without reading one"
     folders = sorted(project.monitors.iterdir(), reverse=True) if project.monitors.is_dir() else []
     found = {folder.name: _newest_files(folder) for folder in folders if folder.is_dir()}
     return {name: files for name, files in found.items() if files}
 
-def _newest_files(folder: Path) -> list[Path]:
+def _newest_files(folder: Path) -> list[str]:
     "List the results in a folder by their names, the newest first: a year of hours are 8,760"
     with os.scandir(folder) as entries: names = [entry.name for entry in entries if entry.name.endswith(".json")]
-    return [folder / name for name in sorted(names, reverse=True)]
+    return [f"{folder}/{name}" for name in sorted(names, reverse=True)]
 
 def read_results(
-    files: dict[str, list[Path]],   # From `list_results`
+    files: dict[str, list[str]],    # From `list_results`
     windows: int,                   # The latest of each monitor
     span: Span = Span(),            # That they end in
 ) -> list[Record]:                  # The oldest window first
     "Read the latest results of all monitors; a file that is no result is left out, and an older one takes its place"
-    asked = (filter(span.holds_file, names) for names in files.values())
+    asked = (filter(span.holds_file, map(Path, names)) for names in files.values())
     sound = (filter(None, map(_read_result, names)) for names in asked)
     held = ((result for result in found if span.holds(parse_time(result["window"][1]))) for found in sound)
     results = [result for found in held for result in islice(found, windows)]

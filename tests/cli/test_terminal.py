@@ -1,6 +1,13 @@
 "What long commands say on a terminal, and what a terminal without colours or a cursor gets"
-import pytest
+import subprocess
+import sys
 
+import click
+import pytest
+from click.testing import CliRunner
+
+from mlops_nb.cli.main import main
+from mlops_nb.cli.options import errors_as_messages, is_interrupt
 from mlops_nb.errors import UserError
 from mlops_nb.notebooks.lab import missing_notebook
 
@@ -61,3 +68,56 @@ def test_a_misspelt_notebook_is_answered_with_the_one_that_is_meant(tmp_path):
     error = missing_notebook(tmp_path / "04_trian.ipynb")
     assert isinstance(error, UserError) and f"did you mean {tmp_path / '04_train.ipynb'}?" in str(error)
     assert "mlops-nb lab opens the first stage" in str(missing_notebook(tmp_path / "unlike.ipynb"))
+
+
+@pytest.fixture
+def table(tmp_path):
+    "A table, in a folder where a project may be made"
+    (tmp_path / "t.csv").write_text("x,y\n" + "".join(f"{n % 7},{n * n % 5}\n" for n in range(200)))
+    return tmp_path
+
+
+def test_a_new_project_names_each_part_of_its_work(table):
+    code, said = run_in_terminal(table, "new", "five", "--data", "t.csv", "--target", "y")
+    assert code == 0, said
+    parts = ["reading a sample of the rows", "1 of 2 columns: x", "2 of 2 columns: y", "reading y of all rows",
+             "looking for ids, copies and leaks", "\x1b[Kwriting the project", "completing five", "made "]
+    places = [said.index(part) for part in parts]
+    assert places == sorted(places)
+    assert said[:places[-1]].endswith("\x1b[K")
+
+
+def test_ctrl_c_while_a_table_is_read_is_no_traceback(table, monkeypatch):
+    "DuckDB says it with a RuntimeError; another one is a bug"
+    def interrupted(*words, **more): raise RuntimeError("Query interrupted")
+    monkeypatch.chdir(table)
+    monkeypatch.setattr("mlops_nb.scaffold.inspection.find_reading", interrupted)
+    stopped = CliRunner().invoke(main, ["new", "five", "--data", "t.csv", "--target", "y"])
+    assert (stopped.exit_code, stopped.stderr) == (130, "stopped by Ctrl-C\n")
+    assert sorted(path.name for path in table.iterdir()) == ["t.csv"]
+    assert not is_interrupt(RuntimeError("another")) and not is_interrupt(ValueError("Query interrupted"))
+
+
+GOES_ON = "stopped by Ctrl-C; the same command goes on\n"
+
+@pytest.mark.parametrize("name, said", [("loop", GOES_ON), ("release", GOES_ON), ("new", "stopped by Ctrl-C\n")])
+def test_ctrl_c_says_which_commands_go_on(capsys, name, said):
+    context = click.Context(main)
+    context.invoked_subcommand = name
+    with pytest.raises(click.exceptions.Exit), errors_as_messages(context): raise KeyboardInterrupt
+    assert capsys.readouterr().err == said
+
+
+def test_a_sample_says_which_stage_it_is_at(table):
+    made = run_in_terminal(table, "new", "five", "--data", "t.csv", "--target", "y")
+    assert made[0] == 0, made[1]
+    code, said = run_in_terminal(table / "five", "sample", "ingest", PYTHONPATH=str(table / "five"))
+    assert code == 0, said
+    assert said.index("loading what the stages import") < said.index("1 of 1 stages: ingest") < said.index("ingest: ")
+
+
+def test_what_is_loaded_is_not_looked_through_again_at_the_end():
+    text = ("import atexit, gc; atexit.register(lambda: print(gc.get_freeze_count() > 1000))\n"
+            "from mlops_nb.cli.main import main; main(['version'])")
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "True"

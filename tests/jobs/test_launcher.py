@@ -11,7 +11,7 @@ import pytest
 
 from mlops_nb.errors import UserError
 from mlops_nb.files import own_folder
-from mlops_nb.jobs.launcher import LauncherClient, choose_stay, idle_launchers, idle_seconds
+from mlops_nb.jobs.launcher import LauncherClient, begin_ahead, choose_stay, idle_launchers, idle_seconds
 from mlops_nb.processes import is_alive
 
 from tests.support.jobs import wait_for
@@ -128,6 +128,33 @@ def test_two_runs_at_once_have_a_launcher_each_and_one_of_them_stays(staying: Pa
     with closing(LauncherClient()) as claimed, closing(LauncherClient()) as new:
         assert claimed.process is None and new.process is not None
     assert len(idle()) == 1
+
+
+@linux
+def test_a_launcher_that_was_begun_ahead_and_got_no_job_ends_and_one_that_was_idle_is_idle_again(staying: Path):
+    with begin_ahead() as begun: assert begun and begun.process
+    assert begun.process.wait(60) == 0 and idle() == []
+    first = run_once(staying)
+    with begin_ahead() as claimed: assert claimed and claimed.process is None
+    wait_for(lambda: idle() == [first])
+    assert run_once(staying) == first and idle() == [first]
+    with begin_ahead(wanted=False) as nothing: assert nothing is None
+
+
+@linux
+def test_a_file_that_changes_between_claim_and_first_use_leads_to_a_new_launcher(staying: Path, monkeypatch):
+    package = staying / "lib/skops/__init__.py"     # One of those that a launcher imports
+    package.parent.mkdir(parents=True)
+    package.write_text("SIDE = 1\n")
+    monkeypatch.setenv("PYTHONPATH", str(package.parents[1]))
+    wait_for(lambda: run_once(staying, "skops") and idle())     # Files of the second before are too young to stay
+    launcher = idle()[0]
+    os.kill(launcher, signal.SIGSTOP)
+    with closing(LauncherClient()) as client:
+        package.write_text("SIDE = 2\n")
+        os.kill(launcher, signal.SIGCONT)
+        client.belong_to("job")
+        assert client.process is not None
 
 
 @linux

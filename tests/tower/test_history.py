@@ -50,7 +50,7 @@ def test_each_monitor_shows_its_latest_windows_and_no_other_is_read(root, monkey
 
 
 def test_an_older_window_takes_the_place_of_a_damaged_one(root):
-    newest = list_results(Project(root))["hourly"][0]
+    newest = Path(list_results(Project(root))["hourly"][0])
     newest.write_text('{"monitor"')
     found = read_results(list_results(Project(root)), 10)
     assert sum(result["monitor"] == "hourly" for result in found) == 10
