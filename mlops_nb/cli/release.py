@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 def print_release(release: "Release", as_json: bool) -> None:
     "Print how a release stands"
     if as_json: return print_json({**asdict(release), "exit_code": release.exit_code})
-    click.echo(f"{release.status}: {release.id}\n  {release.reason}")
+    click.echo(f"{release.status}: {release.id}")
+    if release.reason != f"approved by {release.approved_by}": click.echo(f"  {release.reason}")
     if release.approved_by: click.echo(f"  approved by {release.approved_by} at {release.approved}")
     if release.report: click.echo(f"  report: {release.report}")
     if release.over: return

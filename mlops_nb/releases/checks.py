@@ -261,7 +261,7 @@ def check_quality(
 ) -> QaCheck:
     "Tell whether the answers are right enough"
     less = quality_metrics()[metric].less_is_better
-    seen = f"{value:.4f} on {rows:,} recent rows, {'at most' if less else 'at least'} {limit:g} is allowed"
+    seen = f"{value:.4f} on {rows:,} labelled rows, {'at most' if less else 'at least'} {limit:g} is allowed"
     return QaCheck(f"quality: {metric}", bool(value <= limit if less else value >= limit), seen)
 
 def measure_by_period(

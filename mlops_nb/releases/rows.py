@@ -55,21 +55,24 @@ def select_golden(
     rows: int,              # How many of them
 ) -> pd.DataFrame:
     "Select the rows on which endpoint and model must agree"
-    spread = X.iloc[np.unique(np.linspace(0, len(X) - 1, min(rows, len(X)), dtype=int))]
-    return pd.concat([read_example(model, X), spread], ignore_index=True)
+    return pd.concat([read_example(model, X), _spread(X, rows)], ignore_index=True)
+
+def _spread(table: pd.DataFrame, rows: int) -> pd.DataFrame:
+    "Return rows at even distances, from the first to the last"
+    return table.iloc[np.unique(np.linspace(0, len(table) - 1, min(rows, len(table)), dtype=int))].reset_index(drop=True)
 
 # %% ../../nbs/api/releases/07_rows.ipynb #cc51f073
 def read_labelled(
     folder: str | Path,     # test.parquet, and columns.json with `label` and perhaps `day`
     names: list[str],       # Columns that the model takes
-    rows: int,              # The most recent ones that are wanted
+    rows: int,              # How many of them
 ) -> tuple[pd.DataFrame, pd.Series, pd.Series | None]:  # The model's columns; labels; days, where something says them
-    "Read recent rows whose outcome is known"
+    "Read rows whose outcome is known, spread evenly over their days"
     folder = Path(folder)
     roles, table = json.loads((folder / ROLES_FILE).read_text()), pd.read_parquet(folder / LABELLED_FILE)
     if missing := [name for name in (*names, roles["label"]) if name not in table]:
         raise UserError(f"{folder / LABELLED_FILE} lacks {', '.join(missing)}",
                         accepted=f"the columns {', '.join(names)} and the label")
     day = roles.get("day") if roles.get("day") in table else None
-    recent = (table.sort_values(day, kind="stable") if day else table).tail(rows).reset_index(drop=True)
-    return recent[names], recent[roles["label"]], recent[day] if day else None
+    spread = _spread(table.sort_values(day, kind="stable") if day else table, rows)
+    return spread[names], spread[roles["label"]], spread[day] if day else None

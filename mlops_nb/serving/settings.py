@@ -30,7 +30,7 @@ class DeploymentSettings:
     qa_requests: Annotated[int, Range(1, 1000000)] = 200    # Requests of QA's load
     qa_concurrency: Annotated[int, Range(1, 256)] = 4       # Of them at a time
     qa_max_p99_ms: Annotated[float, Range(0)] = 250.0       # 99th percentile of their latency, milliseconds
-    qa_rows: Annotated[int, Range(1, 10000000)] = 2000      # Most recent labelled rows that QA judges
+    qa_rows: Annotated[int, Range(1, 10000000)] = 2000      # Labelled rows that QA judges, spread over their days
     qa_metric: str = "auto"                                 # auto, log_loss, brier, auc, mae or rmse
     qa_limit: float = 0.0                                   # At most, for auc at least; 0: as if knowing nothing
     approvers: str = ""                                     # GitHub names that may approve a release; with commas
