@@ -59,7 +59,8 @@ def select_golden(
 
 def _spread(table: pd.DataFrame, rows: int) -> pd.DataFrame:
     "Return rows at even distances, from the first to the last"
-    return table.iloc[np.unique(np.linspace(0, len(table) - 1, min(rows, len(table)), dtype=int))].reset_index(drop=True)
+    at = np.unique(np.linspace(0, len(table) - 1, min(rows, len(table)), dtype=int))
+    return table.iloc[at].reset_index(drop=True)
 
 # %% ../../nbs/api/releases/07_rows.ipynb #cc51f073
 def read_labelled(
