@@ -7,8 +7,6 @@ __all__ = ['GROUPS', 'SET_HELP', 'Commands', 'main', 'parse_assignments', 'refus
            'is_job_file', 'find_jobs', 'jobs', 'show', 'logs', 'cancel', 'ui', 'export', 'check', 'sample']
 
 # %% ../../nbs/api/cli/01_main.ipynb #6c600125
-import atexit
-import gc
 import os
 import sys
 from pathlib import Path
@@ -82,7 +80,6 @@ def main():
 
     Exit codes: 0 done, 1 it ran and failed, 2 bad input and nothing was done, 130 stopped by Ctrl-C.
     """
-    atexit.register(gc.freeze)      # or Python looks through all that was loaded once more
 
 # %% ../../nbs/api/cli/01_main.ipynb #fecf4f05
 def parse_assignments(

@@ -1,6 +1,4 @@
 "What long commands say on a terminal, and what a terminal without colours or a cursor gets"
-import subprocess
-import sys
 
 import click
 import pytest
@@ -114,10 +112,3 @@ def test_a_sample_says_which_stage_it_is_at(table):
     code, said = run_in_terminal(table / "five", "sample", "ingest", PYTHONPATH=str(table / "five"))
     assert code == 0, said
     assert said.index("loading what the stages import") < said.index("1 of 1 stages: ingest") < said.index("ingest: ")
-
-
-def test_what_is_loaded_is_not_looked_through_again_at_the_end():
-    text = ("import atexit, gc; atexit.register(lambda: print(gc.get_freeze_count() > 1000))\n"
-            "from mlops_nb.cli.main import main; main(['version'])")
-    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "True"

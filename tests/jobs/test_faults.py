@@ -355,6 +355,12 @@ def test_any_display_name_will_do(project, name):
 
 # Damage and awkward places
 
+def test_databases_are_whole_without_their_logs_when_a_command_has_ended(project):
+    project.write("job.yml", ONE)
+    project.run("job.yml")
+    assert sorted(path.name for path in (project.root/".mlops").glob("*.db*")) == ["mlflow.db", "workspace.db"]
+
+
 @pytest.mark.parametrize("name", ["workspace.db", "mlflow.db"])
 @pytest.mark.parametrize("start", [0, 4096])
 def test_a_damaged_database_is_one_message_that_names_it(project, name, start):
