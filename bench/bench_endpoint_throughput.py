@@ -131,7 +131,7 @@ def wait_for(port: int, path: str, body: bytes, key: str = ""):
 
 def main():
     from load import measure
-    from serving import FLIGHT, Endpoints, make_workspace
+    from tests.support.serving import FLIGHT, Endpoints, make_workspace
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--rounds", type=int, default=3)

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 
 def main():
-    from serving import Client, Endpoints, Load, make_workspace
+    from tests.support.serving import Client, Endpoints, Load, make_workspace
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--switches", type=int, default=100)
     asked = parser.parse_args()
