@@ -131,6 +131,7 @@ def wait_for(port: int, path: str, body: bytes, key: str = ""):
 
 def main():
     from load import measure
+
     from tests.support.serving import FLIGHT, Endpoints, make_workspace
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=10)
