@@ -84,7 +84,10 @@ def restate(
     for key, value in _pairs(yaml.compose(text, yaml.SafeLoader)):
         place = key.start_mark.line + 1, key.value
         literal = _literal_node(value)
-        if place in wanted and literal: places[literal.start_mark.index, literal.end_mark.index] = wanted[place]
+        if place not in wanted or literal is None: continue
+        start, end = literal.start_mark.index, literal.end_mark.index
+        shared = start < key.end_mark.index or text[start] in "&!"      # An alias stands where its anchor does
+        if not shared: places[start, end] = wanted[place]
     for (start, end), value in sorted(places.items(), reverse=True):
         text = text[:start] + _scalar(value) + text[end:]
     return text

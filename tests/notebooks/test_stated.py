@@ -62,3 +62,12 @@ def test_line_ends_stay_and_what_is_no_pipeline_is_left(tmp_path: Path):
     (folder/"pipeline.yml").write_bytes(b"inputs: {max_skill: 0.5}\r\njobs: {}\r\n")
     texts = restate_all(tmp_path, load_settings(tmp_path))
     assert texts == {Path("pipelines/training/pipeline.yml"): "inputs: {max_skill: 0.99}\r\njobs: {}\r\n"}
+
+
+@pytest.mark.parametrize("text", [
+    "x-low: &low 0.5\ninputs: {max_skill: *low}\njobs: {}\n",
+    "inputs: {max_skill: &low 0.5}\noutputs: {other: *low}\njobs: {}\n",
+    "inputs: {max_skill: !!float 0.5}\njobs: {}\n",
+])
+def test_a_value_that_other_places_share_is_left_to_a_person(text):
+    assert stale(text.replace("!!float ", "")) and restate(text, stale(text)) == text
