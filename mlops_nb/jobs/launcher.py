@@ -459,7 +459,7 @@ def await_run(
         part.rename(path)
         link.close()
         ready, _, _ = select.select([listener], [], [], seconds)
-        path.unlink(missing_ok=True)
+        for left in (path, path.with_suffix(".claimed")): left.unlink(missing_ok=True)
         if not ready: return None
         end, _ = listener.accept()
     try: os.chdir(home)

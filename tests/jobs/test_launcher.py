@@ -78,6 +78,24 @@ def idle() -> list[int]:
     return [*idle_launchers()]
 
 
+def living(name: str) -> list[Path]:
+    "The processes of the launchers that were begun under a name, idle or not"
+    def words(process: Path) -> str:
+        try: return (process / "cmdline").read_text()
+        except OSError: return ""       # It has just ended
+    return [process for process in Path("/proc").glob("[0-9]*") if name in words(process)]
+
+
+def begin_with_package(folder: Path, monkeypatch) -> tuple[int, Path]:
+    "A launcher that is idle and has imported a package of the test's own, and a file of that"
+    package = folder / "lib/skops/__init__.py"      # One of those that a launcher imports
+    package.parent.mkdir(parents=True)
+    package.write_text("SIDE = 1\n")
+    monkeypatch.setenv("PYTHONPATH", str(package.parents[1]))
+    wait_for(lambda: run_once(folder, "skops") and idle())      # Files of the second before are too young to stay
+    return idle()[0], package
+
+
 def run_once(folder: Path, *preload: str) -> int:
     "Run a notebook as a run does; the launcher from which it was forked"
     notebook = write_notebook(folder / "stage.ipynb", *stage_cells("rows: int = 3  # how many", STEP))
@@ -100,12 +118,7 @@ def test_the_next_run_takes_over_the_launcher_and_what_it_has_imported(staying: 
 @pytest.mark.parametrize("change", ["variable", "folder", "package", "deleted", "limit", "umask"])
 def test_a_launcher_that_would_give_a_step_another_world_is_not_taken(staying: Path, monkeypatch, change: str):
     import resource
-    package = staying / "lib/skops/__init__.py"     # One of those that a launcher imports
-    package.parent.mkdir(parents=True)
-    package.write_text("SIDE = 1\n")
-    monkeypatch.setenv("PYTHONPATH", str(package.parents[1]))
-    wait_for(lambda: run_once(staying, "skops") and idle())     # Files of the second before are too young to stay
-    first = idle()[0]
+    first, package = begin_with_package(staying, monkeypatch)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     mask = os.umask(0o22)
     if change == "variable": monkeypatch.setenv("LANG", "tlh")
@@ -133,7 +146,9 @@ def test_two_runs_at_once_have_a_launcher_each_and_one_of_them_stays(staying: Pa
 @linux
 def test_a_launcher_that_was_begun_ahead_and_got_no_job_ends_and_one_that_was_idle_is_idle_again(staying: Path):
     with begin_ahead() as begun: assert begun and begun.process
-    assert begun.process.wait(60) == 0 and idle() == []
+    assert begun.process.wait(60) == 0
+    wait_for(lambda: idle() or not living(begun.stay[1]))
+    assert not idle() and not living(begun.stay[1])
     first = run_once(staying)
     with begin_ahead() as claimed: assert claimed and claimed.process is None
     wait_for(lambda: idle() == [first])
@@ -143,12 +158,7 @@ def test_a_launcher_that_was_begun_ahead_and_got_no_job_ends_and_one_that_was_id
 
 @linux
 def test_a_file_that_changes_between_claim_and_first_use_leads_to_a_new_launcher(staying: Path, monkeypatch):
-    package = staying / "lib/skops/__init__.py"     # One of those that a launcher imports
-    package.parent.mkdir(parents=True)
-    package.write_text("SIDE = 1\n")
-    monkeypatch.setenv("PYTHONPATH", str(package.parents[1]))
-    wait_for(lambda: run_once(staying, "skops") and idle())     # Files of the second before are too young to stay
-    launcher = idle()[0]
+    launcher, package = begin_with_package(staying, monkeypatch)
     os.kill(launcher, signal.SIGSTOP)
     with closing(LauncherClient()) as client:
         package.write_text("SIDE = 2\n")
