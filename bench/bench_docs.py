@@ -9,6 +9,7 @@ from harness import HOME, PYTHON, ROOT, Result, rounds, spawn, versions
 COMMAND = [PYTHON.with_name("mlops-nb"), "docs", "--json"]
 PAGE = "nbs/docs/start.ipynb"
 ALONE = "Zensical alone"
+FENCES = 'project.markdown_extensions."pymdownx.superfences"'
 
 
 def make_copy():
@@ -45,10 +46,9 @@ def main():
         site, alone = root/".mlops"/"site", root.with_name("zensical")
         shutil.rmtree(alone, ignore_errors=True)
         shutil.copytree(site/"docs", alone/"docs")
-        lines = (site/"zensical.toml").read_text().splitlines()
-        plain = ['"pymdownx.superfences" = {}' if "custom_fences" in line else line for line in lines]
-        assert plain != lines, "the formatter is named in zensical.toml"
-        (alone/"zensical.toml").write_text("\n".join(plain) + "\n")
+        plain, formatter, _ = (site/"zensical.toml").read_text().partition(f"[[{FENCES}.custom_fences]]")
+        assert formatter, "the formatter is named in zensical.toml"
+        (alone/"zensical.toml").write_text(f"{plain}[{FENCES}]\n")
         return spawn([PYTHON, "-m", "zensical", "build", "--clean"], cwd=alone, timeout=1800)
 
     result = Result("docs", "The docs site of this repository, built without a network", baseline=ALONE,

@@ -220,7 +220,7 @@ def _build(project: Project, say: Callable[[str], object]) -> dict:
         raise UserError("the site is not whole:\n" + "\n".join(problems),
                         accepted="links that lead somewhere, and nothing from other hosts")
     with replace_folder(target) as made:
-        shutil.move(config.parent / "site", made)
+        shutil.copytree(config.parent / "site", made)
         rank_search(made)
     pages = len([*target.rglob("*.html")])
     return {"pages": pages, "seconds": round(time.monotonic() - start, 1), "folder": target.name}
