@@ -1,4 +1,4 @@
-"The pictures of the site: no label and no arrow lies on a box that it has nothing to do with, and a phone shows two boxes side by side"
+"The pictures of the site: no label and no arrow lies on a box, and a phone shows two boxes side by side at most"
 import json
 import re
 from itertools import pairwise
@@ -6,7 +6,18 @@ from itertools import pairwise
 import pytest
 
 from mlops_nb.notebooks import diagrams
-from mlops_nb.notebooks.diagrams import LINE, WIDTH, Arrow, Box, Chart, curve, find_ways, lay_out, make_narrow, read_chart
+from mlops_nb.notebooks.diagrams import (
+    LINE,
+    WIDTH,
+    Arrow,
+    Box,
+    Chart,
+    curve,
+    find_ways,
+    lay_out,
+    make_narrow,
+    read_chart,
+)
 
 from tests.support import ROOT
 
@@ -23,7 +34,8 @@ def points_of(path: str, steps: int = 40) -> list[tuple[float, float]]:
     numbers = [[*map(float, part.split())] for part in re.findall(r"[MLC]([^MLC]+)", path)]
     found, at = [], tuple(numbers[0])
     for part in numbers[1:]:
-        corners = [at, *zip(part[::2], part[1::2], strict=True)] if len(part) == 6 else [at, at, tuple(part), tuple(part)]
+        ends = [*zip(part[::2], part[1::2], strict=True)]
+        corners = [at, *(ends if len(ends) == 3 else [at, *ends, *ends])]
         for step in range(steps + 1):
             t = step / steps
             weights = ((1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t * t * (1 - t), t ** 3)
