@@ -11,12 +11,12 @@ import importlib.util
 import os
 import re
 import sys
-from difflib import get_close_matches
 from pathlib import Path
 
 import click
 
 from ..errors import Finding, UserError
+from ..files import suggest_file
 from ..project import Project
 
 # %% ../../nbs/api/notebooks/11_lab.ipynb #a204918a
@@ -83,8 +83,7 @@ def missing_notebook(
     path: Path,     # Which does not exist
 ) -> UserError:
     "Name the notebook of the same folder that was perhaps meant"
-    near = get_close_matches(path.name, sorted(other.name for other in path.parent.glob("*.ipynb")), 1)
-    fix = f"did you mean {path.parent / near[0]}?" if near else "mlops-nb lab opens the first stage"
+    fix = suggest_file(path, ".ipynb")
     return UserError(f"there is no notebook {path}", accepted="a notebook of this project", fix=fix)
 
 # %% ../../nbs/api/notebooks/11_lab.ipynb #52cb79a1

@@ -65,7 +65,23 @@ def test_a_misspelt_notebook_is_answered_with_the_one_that_is_meant(tmp_path):
     for name in ("04_train.ipynb", "04_train.txt"): (tmp_path / name).touch()
     error = missing_notebook(tmp_path / "04_trian.ipynb")
     assert isinstance(error, UserError) and f"did you mean {tmp_path / '04_train.ipynb'}?" in str(error)
-    assert "mlops-nb lab opens the first stage" in str(missing_notebook(tmp_path / "unlike.ipynb"))
+    assert "choose one of 04_train.ipynb" in str(missing_notebook(tmp_path / "unlike.ipynb"))
+
+
+@pytest.mark.parametrize("name, words", [
+    ("flights.csv", ("new", "five", "--data", "data/flihgts.csv", "--target", "y")),
+    ("breach.json", ("events", "handle", "data/braech.json")),
+    ("job.json", ("summary", "data/jbo.json")),
+    ("outcomes.csv", ("outcomes", "echo", "data/outcome.csv")),
+    ("pipeline.yml", ("show", "data/pipelin.yml", "--graph")),
+    ("pipeline.yml", ("run", "dato/pipeline.yml")),
+    ("monitor.yml", ("monitor", "data/monitr.yml"))])
+def test_a_misspelt_file_is_answered_with_the_one_that_is_meant(serving, monkeypatch, name, words):
+    (serving.root / "data").mkdir(exist_ok=True)
+    (serving.root / "data" / name).touch()
+    monkeypatch.chdir(serving.root)
+    found = CliRunner().invoke(main, words)
+    assert found.exit_code == 2 and f"  fix: did you mean data/{name}?\n" in found.stderr
 
 
 @pytest.fixture
