@@ -149,7 +149,8 @@ def test_jupyterlab_that_is_stopped_while_it_starts_is_one_line(table):
 @pytest.mark.parametrize("status, serving", [("Promoted", "m 2"), ("RolledBack", "m 1"), ("Refused", "m 1")])
 def test_a_release_says_once_why_it_ended_and_what_serves(capsys, status, serving):
     names = dict(id="r", endpoint="e", model="m", version="2", deployment="version-2", champion="1")
-    release = Release(**names, champion_deployment="version-1", rollout={}, files={}, status=status, reason="it is well")
+    names |= dict(champion_deployment="version-1", rollout={}, files={}, status=status)
+    release = Release(**names, reason="it is well")
     print_release(release, as_json=False)
     assert capsys.readouterr().out == f"{status}: r\n  it is well\n  serves now: {serving}\n"
     print_release(release, as_json=False, said="  50 %: it is well")
