@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['find_marked', 'mark_process', 'is_alive', 'measure_memory', 'release_memory', 'end_marked', 'is_terminal',
-           'show_phase', 'show_place']
+           'hand_phases', 'show_phase', 'show_place']
 
 # %% ../nbs/api/04_processes.ipynb #19d30a6e
 import ctypes
@@ -14,7 +14,8 @@ import shutil
 import signal
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import IO
@@ -97,10 +98,22 @@ def is_terminal(
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 # %% ../nbs/api/04_processes.ipynb #207e7697
+_listeners: list[Callable[[str], object]] = []
+
+@contextmanager
+def hand_phases(
+    listener: Callable[[str], object],  # Gets what a command is at; empty where it has passed
+) -> Iterator[None]:
+    "Hand what a command is at to a view that draws on the terminal itself, until the block ends"
+    _listeners.append(listener)
+    try: yield
+    finally: _listeners.remove(listener)
+
 def show_phase(
     text: str,      # A line
 ) -> None:
     "Say on a terminal what a command is at"
+    if _listeners: return show_place(text)
     show_place("")
     if sys.stderr.isatty(): print(text, file=sys.stderr, flush=True)
 
@@ -108,6 +121,7 @@ def show_place(
     text: str,      # Such as the name of a file; empty wipes the line
 ) -> None:
     "Say on a terminal which thing of many a command is at, in a line that the next one takes the place of"
-    if not is_terminal(sys.stderr): return
+    for listener in _listeners[-1:]: listener(text)
+    if _listeners or not is_terminal(sys.stderr): return
     width = shutil.get_terminal_size().columns - 1
     print(f"\r\x1b[K{text[:width]}", end="", file=sys.stderr, flush=True)

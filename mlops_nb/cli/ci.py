@@ -19,6 +19,7 @@ from .events import find_remote_champion
 from .options import find_project, json_option, on_option, open_ledger, print_result
 from ..contract import VERDICT_FILE
 from ..errors import UserError
+from ..files import suggest_file
 
 if TYPE_CHECKING:
     from mlops_nb.retraining.events import EventRecord
@@ -29,12 +30,14 @@ def read_document(
     started: bool = False,  # It is known that a command was to write it, and perhaps ended first
 ) -> Any:
     "Read what a command printed with --json"
-    accepted, why = "what a command printed with --json", "it is empty"
+    accepted, why, fix = "what a command printed with --json", "it is empty", ""
     try: text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
-    except OSError as error: text, why = "", str(error.strerror)
+    except OSError as error:
+        text, why = "", str(error.strerror)
+        if isinstance(error, FileNotFoundError): fix = suggest_file(file, ".json")
     if not text.strip():
         if started: return {"absent": str(file)}
-        raise UserError(f"there is no document: {why}", accepted=accepted, file=file)
+        raise UserError(f"there is no document: {why}", accepted=accepted, fix=fix, file=file)
     try: return json.loads(text)
     except ValueError as error: raise UserError(f"this is not JSON: {error}", accepted=accepted, file=file) from None
 

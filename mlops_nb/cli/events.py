@@ -25,6 +25,7 @@ from mlops_nb.cli.options import (
     print_result,
 )
 from ..errors import UserError
+from ..files import suggest_file
 
 if TYPE_CHECKING:
     from mlops_nb.models.registry import Version
@@ -79,7 +80,8 @@ def read_payload(file: Path | None) -> str | list:
     if file is None: return []
     if str(file) == "-": return sys.stdin.read()
     accepted = "a file with an event, or a list of events"
-    if not file.is_file(): raise UserError("there is no such file", accepted=accepted, file=file)
+    if not file.is_file():
+        raise UserError("there is no such file", accepted=accepted, fix=suggest_file(file, ".json"), file=file)
     return file.read_text(encoding="utf-8")
 
 @events.command()

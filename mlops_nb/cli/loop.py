@@ -97,8 +97,9 @@ def loop(windows: int | None, speed: float, sample: int | None, rows: int | None
     after its training is replayed. The same command goes on where it was stopped or killed. At the end stands the path
     of the control tower.
     """
+    from mlops_nb.processes import is_terminal, show_phase
+    show_phase("loading the replay, and what it has done")
     from mlops_nb.monitors.settings import ReplaySettings
-    from mlops_nb.processes import is_terminal
     project = Project.current()
     replay, settings = load_replay(project), project.settings.section(ReplaySettings)
     scenario = make_scenario(replay, count=windows, sample=sample or settings.sample, size=rows or settings.rows,

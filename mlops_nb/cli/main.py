@@ -23,6 +23,7 @@ from mlops_nb.cli.options import (
     print_result,
 )
 from ..errors import UserError
+from ..files import suggest_file
 from ..plugins import load_plugin, plugins
 
 if TYPE_CHECKING:
@@ -191,8 +192,8 @@ def is_job_file(path: Path) -> bool:
     "Check whether a word names a file and not a job; a file that is not there is refused"
     if path.is_file(): return True
     if path.suffix not in (".yml", ".yaml"): return False
-    raise UserError(f"there is no file {path}", accepted="a job file, or the id of a job",
-                    fix="mlops-nb show pipelines/training/pipeline.yml --graph")
+    fix = suggest_file(path, ".yml", ".yaml")
+    raise UserError(f"there is no file {path}", accepted="a job file, or the id of a job", fix=fix)
 
 def find_jobs(on: str | None) -> "Jobs":
     "Find the jobs of this machine, or of a workspace"

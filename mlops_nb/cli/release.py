@@ -32,11 +32,19 @@ if TYPE_CHECKING:
     from mlops_nb.releases.record import Release
 
 # %% ../../nbs/api/cli/05_release.ipynb #9b8f42ad
-def print_release(release: "Release", as_json: bool) -> None:
+def print_release(
+    release: "Release",
+    as_json: bool,
+    said: str = "",     # The line before: its reason is not repeated
+) -> None:
     "Print how a release stands"
     if as_json: return print_json({**asdict(release), "exit_code": release.exit_code})
     click.echo(f"{release.status}: {release.id}")
-    if release.reason != f"approved by {release.approved_by}": click.echo(f"  {release.reason}")
+    is_known = release.reason == f"approved by {release.approved_by}" or said.endswith(f": {release.reason}")
+    if not is_known: click.echo(f"  {release.reason}")
+    if release.over:
+        serving = release.version if release.status == "Promoted" else release.champion
+        click.echo(f"  serves now: {f'{release.model} {serving}' if serving else 'nothing'}")
     if release.approved_by: click.echo(f"  approved by {release.approved_by} at {release.approved}")
     if release.report: click.echo(f"  report: {release.report}")
     if release.over: return
@@ -119,7 +127,10 @@ def release(ctx: click.Context, model: str | None, version: str | None, approve_
     from mlops_nb.releases.controller import Candidate, Driver
     from mlops_nb.releases.controller import release as run_release
     signal.signal(signal.SIGTERM, raise_interrupt)
-    project, say = find_project(), echo_to(as_json)
+    project, echo, said = find_project(), echo_to(as_json), [""]
+    def say(text: str) -> None:
+        said.append(text)
+        echo(text)
     ask = ask_approval if sys.stdin.isatty() and not (as_json or until_approval) else None
     model = model or project.settings.project.model
     candidate = Candidate(model, version, project.root / endpoint_file, project.root / deployment_file,
@@ -127,7 +138,7 @@ def release(ctx: click.Context, model: str | None, version: str | None, approve_
     driver = Driver(approve_as=approve_as, ask=ask, timeout=timeout, poll=poll or (20 if on else 2), say=say)
     outcome = run_release(find_tools(on, model, version, say), candidate, driver)
     if outcome is None: return print_nothing_to_release(find_records(on), project.root / endpoint_file, as_json)
-    print_release(outcome, as_json)
+    print_release(outcome, as_json, said[-1])
     sys.exit(0 if until_approval and outcome.waits_for_approval else outcome.exit_code)
 
 def print_nothing_to_release(root: Path, endpoint_file: Path, as_json: bool) -> None:

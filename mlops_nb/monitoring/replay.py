@@ -14,7 +14,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -37,8 +37,9 @@ from mlops_nb.contract import (
     TRAINED_UNTIL,
 )
 from ..errors import MlopsError, UserError
-from ..jobs.progress import format_duration
+from ..jobs.progress import Narrow, format_duration
 from ..monitors.settings import ReplaySettings
+from ..processes import hand_phases
 from ..project import Project
 from ..releases.rollout import Rollout, load_rollout
 from ..retraining.events import breach_event, emit, handle, list_events, list_silences, refresh_event
@@ -702,23 +703,32 @@ class TableView:
     def __init__(self) -> None:
         from rich.live import Live
         self.rows: dict[str, tuple[str, str]] = {}
-        self.live = Live(get_renderable=self.picture, refresh_per_second=6)
+        self.phase, self.began = "", time.monotonic()    # Of the window that is under way
+        self.live, self.parts = Live(Narrow(self.picture), refresh_per_second=6), ExitStack()
 
     def __enter__(self):
-        self.live.__enter__()
+        self.parts.enter_context(self.live)
+        self.parts.enter_context(hand_phases(self.show_phase))
         return self
 
-    def __exit__(self, *error): self.live.__exit__(*error)
+    def __exit__(self, *error): self.parts.close()
 
     def __call__(self, window: str | None, kind: str, text: str):
         "Show what happens"
-        self.rows[window or "First model"] = kind, text
+        name = window or "First model"
+        if name not in self.rows or self.rows[name][0] != kind: self.phase, self.began = "", time.monotonic()
+        self.rows[name] = kind, text
+
+    def show_phase(self, text: str):
+        "Show what the work is at, in place of what was said at its beginning"
+        self.phase = text
 
     def picture(self):
         "Draw the table as it is now"
         from rich.table import Table
         table = Table(box=None, padding=(0, 1), show_header=False)
         for window, (kind, text) in self.rows.items():
-            colour, mark = ("green", "✓") if kind == "done" else ("cyan", f"▶ {kind}")
-            table.add_row(window, f"[{colour}]{mark}[/]", text)
+            under_way = f"▶ {kind} {format_duration(time.monotonic() - self.began)}"
+            if kind == "done": table.add_row(window, "[green]✓[/]", text)
+            else: table.add_row(window, f"[cyan]{under_way}[/]", self.phase or text)
         return table

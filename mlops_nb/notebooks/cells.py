@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import UserError
+from ..files import suggest_file
 
 # %% ../../nbs/api/notebooks/01_cells.ipynb #4e64d1c4
 def without_fences(
@@ -87,7 +88,8 @@ def load_notebook(
 ) -> dict:              # In Jupyter's format 4.5, without outputs
     "Read the file of a notebook, from any editor; refuse what is not one"
     try: raw = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except FileNotFoundError: raise UserError("there is no such notebook", file=path) from None
+    except FileNotFoundError:
+        raise UserError("there is no such notebook", fix=suggest_file(Path(path), ".ipynb"), file=path) from None
     except (OSError, ValueError) as error:
         raise UserError(f"not readable as a notebook: {error}", accepted=ACCEPTED_FILE, file=path) from None
     try:

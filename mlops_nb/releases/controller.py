@@ -19,6 +19,7 @@ from .. import times
 from ..contract import DEPLOYMENT_FILE, ENDPOINT_FILE, ROLLOUT_FILE
 from ..errors import MlopsError, UserError
 from ..models.registry import Version
+from ..processes import show_phase
 from ..project import Project
 from .canary import Served
 from mlops_nb.releases.judgement import (
@@ -226,6 +227,7 @@ class Preparation:
     def qa(self):
         "Test it where it will serve"
         release = self.release
+        show_phase(f"{release.deployment}: QA asks what could go wrong, and how good and how fast it is")
         release.checks, evidence = self.tools.qa(self.tools.root, release)
         release.evidence = str(evidence)
         failed = [check["name"] for check in release.checks if not check["passed"]]
@@ -360,6 +362,7 @@ class Ending:
         "All traffic to the version before, and no copies; where there was none, none to the new one either"
         release = self.release
         shares = {release.champion_deployment: 100} if release.champion_deployment else {}
+        show_phase(f"{release.endpoint}: giving the traffic to {release.champion_deployment or 'no deployment'}")
         if self.tools.exists(release.endpoint): self.tools.control.set_traffic(release.endpoint, shares, {})
 
     def go_back(self):

@@ -28,7 +28,7 @@ from typing import Any
 from .. import __version__
 from ..contract import REQUEST_COLUMN
 from ..errors import UserError
-from ..files import scan, write_whole
+from ..files import scan, suggest_file, write_whole
 from ..project import Project
 from ..records import needs, read_records
 from .settings import DeploymentSettings
@@ -442,7 +442,9 @@ def read_outcomes(
     "Read outcomes from a file"
     import pandas as pd
     path = Path(path)
-    if not path.is_file(): raise UserError("there is no such file", accepted="a CSV, Parquet or JSONL file", file=path)
+    if not path.is_file():
+        accepted, fix = "a CSV, Parquet or JSONL file", suggest_file(path, *READERS)
+        raise UserError("there is no such file", accepted=accepted, fix=fix, file=path)
     if path.suffix not in READERS:
         raise UserError(f"{path.name} cannot be read", accepted=", ".join(READERS), file=path)
     try: table = READERS[path.suffix](path)

@@ -173,6 +173,7 @@ def write_sources(
     notebooks = list_notebooks(project.root, project.settings)
     paths = [path.relative_to(project.notebooks).as_posix() for path in notebooks]
     nav = arrange_pages(read_sidebar(project, paths), paths)
+    write_if_changed(project.site / "theme/404.html", ASSETS.joinpath("404.html").read_bytes())
     return write_if_changed(project.site / "zensical.toml", configuration(get_config(project.root).title, nav))
 
 # %% ../../nbs/api/site/08_build.ipynb #3c85cf42
@@ -191,7 +192,8 @@ def is_as_before(
     "Note what a site consists of; check whether that was the same before, so that Zensical need not begin again"
     pages = sorted(path.relative_to(config.parent).as_posix() for path in (config.parent / "docs").rglob("*.md"))
     formatter = ASSETS.joinpath("highlight.py").read_text(encoding="utf-8")
-    parts = "\n".join([version("zensical"), formatter, config.read_text(encoding="utf-8"), *pages])
+    missing = ASSETS.joinpath("404.html").read_text(encoding="utf-8")
+    parts = "\n".join([version("zensical"), formatter, missing, config.read_text(encoding="utf-8"), *pages])
     note = config.with_name("built.txt")
     before = note.read_text(encoding="utf-8") if note.is_file() else ""
     write_if_changed(note, parts)

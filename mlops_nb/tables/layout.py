@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..errors import UserError
+from ..files import suggest_file
 
 # %% ../../nbs/api/tables/01_layout.ipynb #3bb98a46
 SUFFIXES = {"csv": "csv", "tsv": "csv", "tab": "csv", "txt": "csv", "dat": "csv", "data": "csv",
@@ -45,7 +46,9 @@ def list_files(
 ) -> list[Path]:        # In the order of their names
     "List the files of a table"
     if path.is_file(): return [path]
-    if not path.is_dir(): raise UserError(f"there is no file {path}", accepted=ACCEPTED)
+    if not path.is_dir():
+        fix = suggest_file(path, *(f".{ending}" for ending in (*SUFFIXES, *PACKED, "zip")))
+        raise UserError(f"there is no file {path}", accepted=ACCEPTED, fix=fix)
     files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith((".", "_"))
                    and file.name != "MLTable")
     if not files: raise UserError(f"the folder {path} is empty", accepted=ACCEPTED)

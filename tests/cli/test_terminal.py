@@ -1,13 +1,19 @@
 "What long commands say on a terminal, and what a terminal without colours or a cursor gets"
 
+import io
+
 import click
 import pytest
 from click.testing import CliRunner
 
 from mlops_nb.cli.main import main
 from mlops_nb.cli.options import errors_as_messages, is_interrupt
+from mlops_nb.cli.release import print_release
 from mlops_nb.errors import UserError
+from mlops_nb.monitoring.replay import TableView
 from mlops_nb.notebooks.lab import missing_notebook
+from mlops_nb.processes import show_phase, show_place
+from mlops_nb.releases.record import Release
 
 from tests.support.terminal import run_in_terminal
 
@@ -65,7 +71,23 @@ def test_a_misspelt_notebook_is_answered_with_the_one_that_is_meant(tmp_path):
     for name in ("04_train.ipynb", "04_train.txt"): (tmp_path / name).touch()
     error = missing_notebook(tmp_path / "04_trian.ipynb")
     assert isinstance(error, UserError) and f"did you mean {tmp_path / '04_train.ipynb'}?" in str(error)
-    assert "mlops-nb lab opens the first stage" in str(missing_notebook(tmp_path / "unlike.ipynb"))
+    assert "choose one of 04_train.ipynb" in str(missing_notebook(tmp_path / "unlike.ipynb"))
+
+
+@pytest.mark.parametrize("name, words", [
+    ("flights.csv", ("new", "five", "--data", "data/flihgts.csv", "--target", "y")),
+    ("breach.json", ("events", "handle", "data/braech.json")),
+    ("job.json", ("summary", "data/jbo.json")),
+    ("outcomes.csv", ("outcomes", "echo", "data/outcome.csv")),
+    ("pipeline.yml", ("show", "data/pipelin.yml", "--graph")),
+    ("pipeline.yml", ("run", "dato/pipeline.yml")),
+    ("monitor.yml", ("monitor", "data/monitr.yml"))])
+def test_a_misspelt_file_is_answered_with_the_one_that_is_meant(serving, monkeypatch, name, words):
+    (serving.root / "data").mkdir(exist_ok=True)
+    (serving.root / "data" / name).touch()
+    monkeypatch.chdir(serving.root)
+    found = CliRunner().invoke(main, words)
+    assert found.exit_code == 2 and f"  fix: did you mean data/{name}?\n" in found.stderr
 
 
 @pytest.fixture
@@ -112,3 +134,46 @@ def test_a_sample_says_which_stage_it_is_at(table):
     code, said = run_in_terminal(table / "five", "sample", "ingest", PYTHONPATH=str(table / "five"))
     assert code == 0, said
     assert said.index("loading what the stages import") < said.index("1 of 1 stages: ingest") < said.index("ingest: ")
+
+
+def test_jupyterlab_that_is_stopped_while_it_starts_is_one_line(table):
+    pytest.importorskip("jupyterlab")
+    (table / "nbs" / "training").mkdir(parents=True)
+    (table / "nbs" / "training" / "01_ingest.ipynb").touch()
+    (table / "settings.ini").write_text("[project]\nexperiment = t\nmodel = m\n")
+    words = ("lab", "--no-browser", "--port", "0")
+    code, said = run_in_terminal(table, *words, stop_at="starting JupyterLab\r\n", JUPYTER_DATA_DIR=str(table / "data"))
+    assert code == 130 and said.endswith("stopped by Ctrl-C\n") and "Traceback" not in said
+
+
+@pytest.mark.parametrize("status, serving", [("Promoted", "m 2"), ("RolledBack", "m 1"), ("Refused", "m 1")])
+def test_a_release_says_once_why_it_ended_and_what_serves(capsys, status, serving):
+    names = dict(id="r", endpoint="e", model="m", version="2", deployment="version-2", champion="1")
+    names |= dict(champion_deployment="version-1", rollout={}, files={}, status=status)
+    release = Release(**names, reason="it is well")
+    print_release(release, as_json=False)
+    assert capsys.readouterr().out == f"{status}: r\n  it is well\n  serves now: {serving}\n"
+    print_release(release, as_json=False, said="  50 %: it is well")
+    assert capsys.readouterr().out == f"{status}: r\n  serves now: {serving}\n"
+
+
+class Terminal(io.StringIO):
+    def isatty(self): return True
+
+
+def test_the_table_of_a_loop_shows_what_its_work_is_at_and_is_not_torn(monkeypatch):
+    from rich.console import Console
+    monkeypatch.setattr("sys.stderr", errors := Terminal())
+    screen = Console(file=(drawn := io.StringIO()), width=60)
+    with TableView() as view:
+        view("2013-04", "releasing", "version 2: QA, shadow, canary")
+        show_phase("version-2: starting flight-delay:2")
+        screen.print(view.live.renderable)
+        show_place("")
+        screen.print(view.live.renderable)
+        view("2013-04", "done", "log loss 0.5; " * 9)
+        screen.print(view.live.renderable)
+    said = drawn.getvalue()
+    places = [said.index(words) for words in ("version-2: starting", "version 2: QA", "log loss")]
+    assert places == sorted(places) and max(map(len, said.splitlines())) <= 57
+    assert errors.getvalue() == ""

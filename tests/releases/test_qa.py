@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,9 @@ from mlops_nb.notebooks.interface import read_parameters
 from mlops_nb.releases import checks
 from mlops_nb.releases.client import KEY_VARIABLE, Client, Response, read_key
 from mlops_nb.releases.probes import Probe
-from mlops_nb.releases.qa import read_limits, run_qa
+from mlops_nb.releases.qa import choose_limits, read_limits, run_qa
+from mlops_nb.releases.record import Release
+from mlops_nb.releases.rollout import load_rollout
 from mlops_nb.serving import kinds
 from mlops_nb.serving.settings import DeploymentSettings
 from mlops_nb.settings import load_settings
@@ -221,6 +224,13 @@ def test_the_limits_are_those_of_the_settings():
         assert str(document[name]) == str(parameters[name]), name
         if name not in ("metric", "limit"): assert text == str(document[name]), name
     assert (parameters["metric"], parameters["limit"]) == (defaults["qa_metric"], defaults["qa_limit"])
+
+
+@pytest.mark.parametrize("replay, allowed", [(True, "2000.0"), (False, "250.0")])
+def test_a_replay_lets_an_answer_take_as_long_as_its_rollout(replay, allowed):
+    rollout = asdict(load_rollout(ROOT / "pipelines/monitoring/rollout.yml"))
+    release = Release("r", "rent", "rent", "1", "green", None, None, rollout, {"replay": replay})
+    assert choose_limits(ROOT, release) == read_limits(ROOT) | {"max_p99_ms": allowed}
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -14,10 +14,8 @@ from html import unescape
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import click
 import pytest
 
-from mlops_nb.cli.main import main
 from mlops_nb.site.links import site_problems
 
 from tests.support import ROOT
@@ -243,6 +241,49 @@ def test_pictures_fit_on_paper_with_their_words(address, browser):
 
 
 @browser_needed
+def test_nothing_of_tutorials_and_howtos_is_cut_off(site, address, browser):
+    page, problems = browser.new_page(), []
+    names = [name for name in pages_of(site) if name.startswith(("tutorials/", "howto/"))]
+    for name in names:
+        page.goto(address + name, wait_until="load")
+        for width in (1280, 390):
+            page.set_viewport_size({"width": width, "height": 844})
+            problems += [f"{name} at {width}: {text[:60]}" for text in page.evaluate("""() => [
+                ...document.querySelectorAll('pre > code, .md-typeset__table')].filter(
+                    box => (innerWidth > 700 || !box.closest('.output')) && box.scrollWidth > box.clientWidth + 1
+                ).map(box => box.textContent)""")]
+    page.close()
+    assert len(names) > 20 and problems == []
+
+
+@browser_needed
+def test_the_words_of_pictures_can_be_read_on_a_phone(address, browser):
+    page, small = browser.new_page(viewport={"width": 390, "height": 844}), {}
+    for name in (*PICTURES, "index", "start", "overview/gate", "overview/drift"):
+        page.goto(f"{address}{name}.html", wait_until="load")
+        small[name] = page.evaluate("""() => [...document.querySelectorAll('.diagram svg')].filter(
+            picture => getComputedStyle(picture).display !== 'none').flatMap(picture => {
+            const shown = picture.getBoundingClientRect().width / picture.viewBox.baseVal.width;
+            const texts = [...picture.querySelectorAll('text')];
+            return texts.map(text => shown * parseFloat(getComputedStyle(text).fontSize));
+        }).filter(size => size < 9)""")
+    page.close()
+    assert {name: sizes for name, sizes in small.items() if sizes} == {}
+
+
+def test_an_address_that_leads_nowhere_says_where_to_go_on(site):
+    page = re.sub(r"\s+", " ", (site/"404.html").read_text())
+    assert "There is no such page" in page and re.search(r'begin at <a href="[^"]*index.html">the first page</a>', page)
+
+
+def test_a_page_of_results_shows_tables_with_one_row_of_headings_and_no_code(site):
+    page = (site/"benchmarks.html").read_text()
+    heads = re.findall(r"<thead>(.*?)</thead>", page, re.S)
+    assert len(heads) > 3 and all(head.count("<tr") == 1 for head in heads)
+    assert "<th>met</th>" in page.replace(' class="words"', "") and "import json" not in page
+
+
+@browser_needed
 def test_no_serious_finding_of_axe(address, browser):
     from axe_playwright_python.sync_playwright import Axe
     found = []
@@ -303,32 +344,3 @@ def test_the_page_of_the_packages_names_each_of_them():
     assert "".join(outputs[0]["text"]).splitlines() == layers, fix
     for module in re.findall(r'\["([\w.]+)<br>', page):
         assert (ROOT/"mlops_nb"/f"{module.replace('.', '/')}.py").is_file(), module
-
-
-def commands_shown() -> set[str]:
-    "Every command of this program that a text of the project shows in a block"
-    found = set()
-    for path in [ROOT/"README.md", *sorted((ROOT/"nbs").rglob("*.ipynb"))]:
-        texts = [path.read_text()]
-        if path.suffix != ".md":
-            cells = json.loads(path.read_text())["cells"]
-            texts = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
-        lines = [line for shown in texts for line in re.findall(r"^ {4}(?:\.venv/bin/)?(mlops-nb .+)$", shown, re.M)]
-        found |= {line.split(" #")[0].strip() for line in lines}
-    return found
-
-
-def parsed(words: list[str], group: click.Command, context: click.Context):
-    "Reads a command line as the program would, and runs nothing"
-    if not isinstance(group, click.Group): return group.make_context(words[0], words[1:], parent=context)
-    command = group.get_command(context, words[1])
-    assert command, f"there is no command {words[1]}"
-    return parsed(words[1:], command, context)
-
-
-def test_commands_in_texts_are_commands_of_the_program():
-    shown = commands_shown()
-    assert shown
-    for line in sorted(shown):
-        words = [word.replace("NAME", "name") for word in line.split("\\")[0].split()]
-        parsed(words, main, click.Context(main, info_name="mlops-nb"))
