@@ -3,8 +3,9 @@
     .venv/bin/python bench/endpoint_throughput.py --seconds 10 --rounds 3
 
 Each server has two processes that score, one row in a request. The endpoint host checks keys, routes, and collects
-every request and answer before it replies; the others do none of that. Rounds are interleaved, so that a slower
-minute of the machine meets all of them.
+every request and answer before it replies; the others do none of that. The host and Azure's server are measured with
+the scoring script of this project and with one that makes a table of pandas, as most scripts do. Rounds are
+interleaved, so that a slower minute of the machine meets all of them.
 """
 import argparse
 import json
@@ -35,6 +36,32 @@ app, model = FastAPI(), models.load(os.environ["AZUREML_MODEL_DIR"])
 def score(rows: list[dict]):
     return [{"probability": p} for p in model.predict_proba(pd.DataFrame(rows))[:, 1].tolist()]
 """
+TABLE = """
+import json, os
+from pathlib import Path
+import pandas as pd
+from mlops_nb.models import saving
+
+def init():
+    global model
+    model = saving.load(next(Path(os.environ["AZUREML_MODEL_DIR"]).rglob("MLmodel")).parent)
+
+def run(raw): return [{"probability": p} for p in model.predict_proba(pd.DataFrame(json.loads(raw)))[:, 1].tolist()]
+"""
+DEPLOYMENT = """
+name: blue
+endpoint_name: table
+model: azureml:flight-delay:1
+code_configuration: {code: table, scoring_script: score.py}
+environment: azureml:mlops-nb:1
+environment_variables: {WORKER_COUNT: "2", WORKER_PRELOAD: "true", OMP_NUM_THREADS: "1"}
+instance_type: Standard_DS3_v2
+request_settings: {request_timeout_ms: 10000, max_concurrent_requests_per_instance: 16}
+data_collector: {collections: {model_inputs: {enabled: 'true'}, model_outputs: {enabled: 'true'}}}
+"""
+ENDPOINT = "name: table\nauth_mode: key\ntraffic: {blue: 100}\n"
+ALONE, TABLE_ALONE = "inference server alone", "inference server alone, table of pandas"
+HOST, TABLE_HOST = "endpoint host", "endpoint host, table of pandas"
 
 
 def free() -> int:
@@ -47,18 +74,10 @@ def commands(home: Path, model: Path) -> dict:
     "How each peer is started, by name; {port} is filled in"
     (home / "bare.py").write_text(FASTAPI)
     python = str(BIN / "python")
+    azure = [str(BIN / "azmlinfsrv"), "--model_dir", str(model), "--port", "{port}", "--worker_count", "2"]
     return {
-        "inference server alone": [
-            str(BIN / "azmlinfsrv"),
-            "--entry_script",
-            str(ROOT / "mlops_nb/deployment/score.py"),
-            "--model_dir",
-            str(model),
-            "--port",
-            "{port}",
-            "--worker_count",
-            "2",
-        ],
+        ALONE: [*azure, "--entry_script", str(ROOT / "mlops_nb/deployment/score.py")],
+        TABLE_ALONE: [*azure, "--entry_script", str(home / "project/table/score.py")],
         "mlflow models serve": [
             python,
             "-m",
@@ -140,6 +159,9 @@ def main():
     home = Path(tempfile.mkdtemp())
     root = make_workspace(home / "project")
     model, files = root / "model1", ROOT / "pipelines/deployment"
+    (root / "table").mkdir()
+    for name, text in (("table/score.py", TABLE), ("blue.yml", DEPLOYMENT), ("table.yml", ENDPOINT)):
+        (root / name).write_text(text)
     rows = json.dumps([FLIGHT]).encode()
     bodies = {"mlflow models serve": ("/invocations", json.dumps({"dataframe_records": [FLIGHT]}).encode())}
     peers, endpoints = (
@@ -151,12 +173,13 @@ def main():
     )
     try:
         endpoints.deploy(files / "endpoint.yml", files / "deployment.yml", model="flight-delay:1")
-        port, key = (
-            int(endpoints.show("flight-delay").scoring_uri.split(":")[2].split("/")[0]),
-            endpoints.keys("flight-delay")["primary"],
-        )
+        endpoints.deploy(root / "table.yml", root / "blue.yml")
+        def door(name: str) -> tuple[int, str, bytes, str]:
+            port = int(endpoints.show(name).scoring_uri.split(":")[2].split("/")[0])
+            return port, "/score", rows, endpoints.keys(name)["primary"]
         servers = {
-            "endpoint host": (port, "/score", rows, key),
+            HOST: door("flight-delay"),
+            TABLE_HOST: door("table"),
             **{name: (peer.port, *bodies.get(name, ("/score", rows)), "") for name, peer in peers.items()},
         }
         for one in servers.values(): wait_for(*one)
@@ -164,17 +187,14 @@ def main():
         for _ in range(asked.rounds):
             for name, one in servers.items(): found[name].append(measure(*one, seconds=asked.seconds))
     finally:
-        endpoints.stop("flight-delay")
+        for name in ("flight-delay", "table"): endpoints.stop(name)
         for peer in peers.values(): peer.stop()
         shutil.rmtree(home, ignore_errors=True)
-    alone, units = (
-        "inference server alone",
-        {"per_second": "requests a second", "p50_ms": "p50 ms", "p99_ms": "p99 ms", "failures": "failures"},
-    )
+    units = {"per_second": "requests a second", "p50_ms": "p50 ms", "p99_ms": "p99 ms", "failures": "failures"}
     result = Result(
         "endpoint_throughput",
         "One row a request, 8 connections",
-        baseline=alone,
+        baseline=ALONE,
         units=units,
         versions=versions(
             PYTHON,
@@ -188,11 +208,9 @@ def main():
         ),
     )
     result.add(found)
-    result.target(
-        f"requests a second of the {alone}, times those of the endpoint host with collection",
-        statistics.median(b["per_second"] / a["per_second"] for a, b in zip(found["endpoint host"], found[alone])),
-        1 / 0.8,
-    )
+    for host, alone in ((TABLE_HOST, TABLE_ALONE), (HOST, ALONE)):
+        ratio = statistics.median(b["per_second"] / a["per_second"] for a, b in zip(found[host], found[alone]))
+        result.target(f"requests a second of the {alone}, times those of the {host}", ratio, 1 / 0.95)
     result.write()
 
 

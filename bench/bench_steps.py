@@ -1,4 +1,4 @@
-"""What a step costs: 5, 20, 80 and 320 trivial notebook steps, two branches at once, and the share of the cores"""
+"""What a step costs: 5 to 1,000 trivial steps, 200 independent ones, and two that boost at once and share the cores"""
 import json
 import shutil
 import sys
@@ -9,6 +9,7 @@ from bench_pipeline import TYPES, notebook
 from harness import HOME, PYTHON, Result, rounds, spawn, versions
 
 COMMAND = PYTHON.with_name("mlops-nb")
+WIDE = 200  # independent steps
 BOOST = """import sklearn
 from sklearn.datasets import make_classification
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -56,7 +57,7 @@ def project(folder: Path, cells: list[str], count: int, chain: bool, variables: 
 def run(file: Path, *words: str) -> dict: return spawn([COMMAND, "run", file, *words], cwd=file.parent, timeout=600)
 
 
-def main(sizes=(5, 20, 80, 320)):
+def main(sizes=(5, 20, 80, 320, 1000)):
     work, write = HOME/"work"/"steps", ['with open(out, "w") as file: file.write(str(seed))', "seed"]
     result = Result(
         "steps", "What a step costs", versions=versions(PYTHON, "mlops-nb", "scikit-learn", "threadpoolctl")
@@ -85,6 +86,13 @@ def main(sizes=(5, 20, 80, 320)):
     result.target("last slope against the first: above 1 is worse than linear", slopes[-1]/slopes[0], 1.5)
     rss = lambda size: result.rows[f"{size} trivial steps"]["rss"]["median"]
     result.target("largest process, most steps against fewest", rss(sizes[-1])/rss(sizes[0]), 1.1)
+    wide, independent = project(work/"wide", write, WIDE, chain=False), f"{WIDE} independent trivial steps"
+    ignored = shutil.ignore_patterns("jobs", "mlartifacts")
+    shutil.copytree(work/f"{sizes[0]}"/".mlops", work/"wide"/".mlops", ignore=ignored)
+    (work/"wide"/".mlops"/"jobs").mkdir(exist_ok=True)
+    result.add(rounds({independent: partial(run, wide)}, count=1, warm=False))
+    a_step = (result.rows[independent]["cpu"]["median"] - cost(sizes[0])) / (WIDE - sizes[0])
+    result.target("CPU a step of independent ones, times that of a chain", a_step / slopes[-1], 1.2)
     boost = [BOOST, 'with open(out, "w") as file: file.write("done")']
     shared, greedy = (
         project(work / "shared", boost, 2, chain=False),
