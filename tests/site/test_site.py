@@ -14,10 +14,8 @@ from html import unescape
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import click
 import pytest
 
-from mlops_nb.cli.main import main
 from mlops_nb.processes import find_marked
 from mlops_nb.site.links import site_problems
 
@@ -356,32 +354,3 @@ def test_the_page_of_the_packages_names_each_of_them():
     assert "".join(outputs[0]["text"]).splitlines() == layers, fix
     for module in re.findall(r'\["([\w.]+)<br>', page):
         assert (ROOT/"mlops_nb"/f"{module.replace('.', '/')}.py").is_file(), module
-
-
-def commands_shown() -> set[str]:
-    "Every command of this program that a text of the project shows in a block"
-    found = set()
-    for path in [ROOT/"README.md", *sorted((ROOT/"nbs").rglob("*.ipynb"))]:
-        texts = [path.read_text()]
-        if path.suffix != ".md":
-            cells = json.loads(path.read_text())["cells"]
-            texts = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
-        lines = [line for shown in texts for line in re.findall(r"^ {4}(?:\.venv/bin/)?(mlops-nb .+)$", shown, re.M)]
-        found |= {line.split(" #")[0].strip() for line in lines}
-    return found
-
-
-def parsed(words: list[str], group: click.Command, context: click.Context):
-    "Reads a command line as the program would, and runs nothing"
-    if not isinstance(group, click.Group): return group.make_context(words[0], words[1:], parent=context)
-    command = group.get_command(context, words[1])
-    assert command, f"there is no command {words[1]}"
-    return parsed(words[1:], command, context)
-
-
-def test_commands_in_texts_are_commands_of_the_program():
-    shown = commands_shown()
-    assert shown
-    for line in sorted(shown):
-        words = [word.replace("NAME", "name") for word in line.split("\\")[0].split()]
-        parsed(words, main, click.Context(main, info_name="mlops-nb"))
