@@ -10,6 +10,7 @@ __all__ = ['log', 'START_SECONDS', 'GOOD_SECONDS', 'PROBE_SECONDS', 'MEMORY_SECO
 
 # %% ../../nbs/api/serving/10_host.ipynb #044df6dd
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -485,6 +486,8 @@ class Host:
         for name, work in (("the state", self.follow), ("the status", self.status.follow),
                            ("the clock of the loop", self.router.lag.measure)): self.supervisor.start(name, work)
         log.info("%s listens on 127.0.0.1:%d", self.folder.name, self.port)
+        gc.freeze()                 # what is loaded by now stays: a search of it for garbage would stop all requests
+        gc.set_threshold(50_000)    # objects, some hundred requests
         await self.ending.wait()
         await self.end(runner)
 

@@ -112,8 +112,11 @@ class Slot:
     async def wait(self) -> None:
         "Wait until the deployment is there and it is our turn"
         await self.target.ready.wait()
-        queue_ms = self.target.spec.queue_ms
-        try: await asyncio.wait_for(self.target.turns.acquire(), None if queue_ms is None else queue_ms / 1000)
+        turns, queue_ms = self.target.turns, self.target.spec.queue_ms
+        if not turns.locked():
+            await turns.acquire()   # at once: a wait with a limit costs a task
+            return
+        try: await asyncio.wait_for(turns.acquire(), None if queue_ms is None else queue_ms / 1000)
         except TimeoutError:
             what = f"no turn within max_queue_wait_ms ({queue_ms})"
             raise RejectedRequest(429, "QueueTimeout", what, retry=1) from None
