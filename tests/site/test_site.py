@@ -267,6 +267,18 @@ def test_nothing_of_tutorials_and_howtos_is_cut_off(site, address, browser):
 
 
 @browser_needed
+def test_the_keys_of_a_table_stay_whole_on_a_phone(address, browser):
+    page, broken = browser.new_page(viewport={"width": 390, "height": 844}), []
+    for name in ("reference/settings", "reference/commands", "reference/yaml", "reference/stages"):
+        page.goto(f"{address}{name}.html", wait_until="load")
+        broken += page.evaluate("""() => [...document.querySelectorAll('td:first-child > code')].filter(
+            key => key.textContent.length < 20 && key.getBoundingClientRect().height > 30
+        ).map(key => key.textContent)""")
+    page.close()
+    assert broken == []
+
+
+@browser_needed
 def test_the_words_of_pictures_can_be_read_on_a_phone(address, browser):
     page, small = browser.new_page(viewport={"width": 390, "height": 844}), {}
     for name in (*PICTURES, "index", "start", "overview/gate", "overview/drift"):
