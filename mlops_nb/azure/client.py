@@ -48,7 +48,7 @@ def workspace_settings(
     verb = "is" if len(missing) == 1 else "are"
     raise UserError(f"[{on}] names no workspace: {', '.join(missing)} {verb} empty",
                     accepted="the three names that `az ml workspace show` prints",
-                    fix=f"fill them in below [{on}], or leave out --on to run on this machine",
+                    fix=f"mlops-nb bootstrap writes them below [{on}], or you do; what runs here needs no --on",
                     file=Path(root)/"settings.ini")
 
 def resource_id(settings: WorkspaceSettings) -> str:

@@ -17,9 +17,9 @@ from importlib.metadata import PackageNotFoundError, metadata, version
 from pathlib import Path
 
 from .options import find_remote
-from ..errors import Finding, MlopsError
+from ..errors import Finding, MlopsError, UserError
 from ..notebooks.lab import check_jupyter
-from ..project import Project
+from ..project import Project, is_project, missing_project
 from ..workspace.repair import find_damage
 
 # %% ../../nbs/api/cli/11_doctor.ipynb #e5760f48
@@ -94,8 +94,10 @@ def check_git(project: Project) -> Finding:
 def check_settings(project: Project) -> Finding:
     "Check that settings.ini can be read"
     try: settings = project.settings
-    except MlopsError as error:
-        return Finding("settings", False, str(error).replace("\n", ";"), "correct that line")
+    except UserError as error:
+        place = f"settings.ini:{error.line}" if error.line else "settings.ini"
+        accepted = f", accepted: {error.accepted}" if error.accepted else ""
+        return Finding("settings", False, f"{place}: {error.what}{accepted}", error.fix or "correct that line")
     return Finding("settings", True, f"{settings.project.model} in {settings.project.package}")
 
 def check_workspace(project: Project) -> Finding:
@@ -176,8 +178,12 @@ def examine_machine(
 ) -> list[Finding]:
     "Make all checks, in the order in which findings are mended"
     project = Project(root)
-    checks = (check_python, check_packages, check_settings, check_workspace, check_disk, check_git, check_port,
-              check_jupyter)
-    findings = [check(project) for check in checks] + find_programs()
+    of_project = (check_packages, check_settings, check_workspace, check_disk, check_git, check_port, check_jupyter)
+    findings = [check_python(project)]
+    if is_project(project.root): findings += [check(project) for check in of_project]
+    else:
+        missing = missing_project(project.root)
+        findings += [Finding("project", False, missing.what, missing.fix), check_disk(project), check_port(project)]
+    findings += find_programs()
     with suppress(MlopsError): findings += examine_workspace(project, on) if on else check_sections(project)
     return findings

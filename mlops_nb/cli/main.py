@@ -91,7 +91,8 @@ def parse_assignments(
     for text in assignments:
         name, equals, value = text.partition("=")
         if not equals or not name.startswith("inputs."):
-            raise UserError(f"--set {text}", accepted="--set inputs.NAME=VALUE")
+            fix = f"--set inputs.{text}" if equals and name.isidentifier() else ""
+            raise UserError(f"--set {text}", accepted="--set inputs.NAME=VALUE", fix=fix)
         values[name.removeprefix("inputs.")] = value
     return values
 

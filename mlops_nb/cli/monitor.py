@@ -86,7 +86,7 @@ def monitor(file: Path, at: str | None, on: str | None, as_json: bool) -> None:
     from mlops_nb.monitors.monitor import run_monitor
     from mlops_nb.monitors.windows import utc
     from mlops_nb.retraining.events import breach_event, emit, list_silences
-    project, file = find_project(file), file.absolute()
+    project, file = find_project(file if file.is_file() else None), file.absolute()
     moment = utc(at) if at else None
     folder = find_remote(on, project).monitors.bring_data(file, moment) if on else project.root
     with open_ledger(on, project) as ledger: silences = list_silences(ledger.folder)

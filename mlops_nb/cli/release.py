@@ -26,6 +26,7 @@ from mlops_nb.cli.options import (
     read_endpoint_name,
 )
 from ..errors import UserError
+from ..files import relative_to_cwd
 
 if TYPE_CHECKING:
     from mlops_nb.project import Project
@@ -46,7 +47,7 @@ def print_release(
         serving = release.version if release.status == "Promoted" else release.champion
         click.echo(f"  serves now: {f'{release.model} {serving}' if serving else 'nothing'}")
     if release.approved_by: click.echo(f"  approved by {release.approved_by} at {release.approved}")
-    if release.report: click.echo(f"  report: {release.report}")
+    if release.report: click.echo(f"  report: {relative_to_cwd(Path(release.report))}")
     if release.over: return
     approval = " and asks for the approval; or --approve-as NAME, or mlops-nb release approve"
     way_out = f"; mlops-nb rollback {release.endpoint} ends it"
@@ -59,7 +60,7 @@ def ask_approval(
     "Show the evidence, and ask for an approval"
     for check in release.checks:
         click.echo(f"  {'✓' if check['passed'] else '✗'} {check['name']}: {check.get('detail', '')}")
-    click.echo(f"  evidence: {release.evidence}")
+    click.echo(f"  evidence: {relative_to_cwd(Path(release.evidence or ''))}")
     question = f"Approve {release.model} {release.version} for {release.endpoint}?"
     return click.prompt(f"{question} Your name, or nothing to leave it waiting", default="",
     show_default=False).strip() or None

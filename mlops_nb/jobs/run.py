@@ -34,7 +34,7 @@ from mlops_nb.jobs.report import (
     report_job,
 )
 from ..processes import show_phase
-from ..project import project_root
+from ..project import Project, project_root
 from ..runtimes.spark import require_spark
 from ..schemas.components import Files
 from mlops_nb.workspace.workspace import (
@@ -226,7 +226,7 @@ def check_project(
     "Check the whole project: what is generated, its stages, and every YAML file"
     from mlops_nb.notebooks import lint
     from mlops_nb.schemas.validation import validate_all
-    root = project_root()
+    root = Project.current().root
     files = sorted(path for path in (root/"pipelines").rglob("*.y*ml"))
     show_phase(f"checking {len(files)} YAML files")
     problems = [problem for problem in validate_all(files, component_files(Workspace(root, make=False)))

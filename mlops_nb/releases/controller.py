@@ -524,7 +524,8 @@ def release(
     if begun.advice: driver.say(f"  {begun.advice}")
     try: return driver.drive(tools, begun)
     except BaseException as error:
-        ended = f"its controller was ended: {type(error).__name__}"
+        stopped = isinstance(error, KeyboardInterrupt)
+        ended = "it was stopped" if stopped else f"its controller was ended: {type(error).__name__}"
         why = str(error).partition("\n")[0] if isinstance(error, MlopsError) else ended
         with suppress(Exception): hold(tools, begun.id, why)
         raise

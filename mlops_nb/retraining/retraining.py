@@ -31,6 +31,7 @@ from ..errors import UserError
 from ..models import registry
 from ..models.registry import Version
 from ..monitors.settings import MonitoringSettings
+from ..processes import show_phase
 from ..project import Project
 from .policy import Policy, training_window
 from ..schemas.documents import load
@@ -94,6 +95,7 @@ def run_job(
     options = [word for name, value in inputs.items() for word in ("--set", f"inputs.{name}={value}")]
     if on: options += ["--on", on, "--name", name]
     with files.inheritable_lock(Project(Path(root)).lock("retraining")) as descriptor:
+        show_phase(f"running {Path(file).name}: mlops-nb show last says how far it is")
         job = run_command(root, "run", str(file), *options, descriptors=(descriptor,), hours=hours)
     return job if "steps" in job else dict(status="Failed", error=job["reason"], steps=[])
 

@@ -7,6 +7,7 @@ __all__ = ['ENDINGS', 'EXPANDED', 'Map', 'Seq', 'Document', 'position_of', 'mist
 
 # %% ../../nbs/api/schemas/01_documents.ipynb #4a0b0728
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import yaml
@@ -76,6 +77,9 @@ def _read(
     path: Path,     # A YAML file
 ) -> str:           # Its text
     "The text of a file, as azure-ai-ml decodes it"
+    if path.suffix == ".ipynb" and path.is_file():
+        fix = f"mlops-nb lab {quote(str(path))} opens it; mlops-nb run takes the pipeline that has it as a step"
+        raise UserError(f"{path} is a notebook", accepted="the path of a YAML file", fix=fix)
     try: return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as e:
         line = e.object.count(b"\n", 0, e.start) + 1

@@ -88,6 +88,14 @@ def check_schedule(
             yield at.at(changed, key).problem(f"the job {name} has no input {key!r}", accepted, suggest(key, known))
 
 # %% ../../nbs/api/schemas/13_validation.ipynb #5e103da9
+def _find_no_kind(doc: Document, position: Position) -> Problem:
+    "Say that nothing tells what a document describes, or that its type is none"
+    known, written = ", ".join(TABLES), doc.get("type")
+    if not isinstance(written, str):
+        return position.problem("nothing says what this file describes", known, "add `$schema:` or `type:`")
+    fix = suggest(written, ("pipeline", "command", "sweep", "parallel")) or "correct it, or add `$schema:`"
+    return position.at(doc, "type").problem(f"type is {written!r}", known, fix)
+
 def check_document(
     doc: Document,          # Any document
     visit: Visit,           # What this validation has seen
@@ -99,7 +107,7 @@ def check_document(
     yield from bad
     if bad: return
     if kind is None:
-        yield position.problem("nothing says what this file describes", ", ".join(TABLES), "add `$schema:` or `type:`")
+        yield _find_no_kind(doc, position)
     elif kind == "azure": yield position.problem(f"{doc.get('type', 'this job')} runs on Azure only", kind="azure_only")
     elif kind.endswith("component"): yield from check_component(doc, position, visit, own=True)
     elif kind != "other":

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Section', 'ASSETS', 'page_name', 'read_site_map', 'Navigation', 'arrange_pages', 'read_sidebar', 'configuration',
            'find_repository', 'write_notebook_page', 'file_page', 'be_silent', 'collect_sources', 'write_sources',
-           'zensical_command', 'is_as_before', 'build', 'modification_times', 'serve']
+           'zensical_command', 'run_zensical', 'is_as_before', 'build', 'modification_times', 'serve']
 
 # %% ../../nbs/api/site/08_build.ipynb #6be6b804
 import json
@@ -29,6 +29,7 @@ from click import unstyle
 from ..errors import StepFailed, UserError
 from ..files import lock, replace_folder
 from ..notebooks.components import list_notebooks
+from ..processes import show_place
 from ..project import Project
 from .gallery import list_exhibits, without_local_links
 from .keep import example_pages
@@ -186,6 +187,23 @@ def zensical_command(
     if not find_spec("zensical"): raise UserError("Zensical is not installed", fix="pip install 'mlops-nb[dev]'")
     return [sys.executable, "-m", "zensical", command, "-f", str(config), *options]
 
+def run_zensical(
+    command: list[str],     # From `zensical_command`
+    folder: Path,
+) -> tuple[int, str]:       # Its exit code, and what it said
+    "Run Zensical, which says nothing until its end: a terminal shows for how long"
+    start = time.monotonic()
+    with subprocess.Popen(command, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        while True:
+            try: said, _ = process.communicate(timeout=1.0)
+            except subprocess.TimeoutExpired: show_place(f"making the site: {time.monotonic() - start:.0f} s")
+            except BaseException:
+                process.kill()
+                raise
+            else: break
+    show_place("")
+    return process.returncode, unstyle(said).partition("Traceback")[0]
+
 def is_as_before(
     config: Path,  # The configuration file
 ) -> bool:
@@ -213,11 +231,9 @@ def _build(project: Project, say: Callable[[str], object]) -> dict:
     start, config, target = time.monotonic(), write_sources(project, say), project.root / "_docs"
     say("making the site")
     options = ["--strict"] if is_as_before(config) else ["--strict", "--clean"]
-    command = zensical_command("build", *options, config=config)
-    done = subprocess.run(command, cwd=config.parent, text=True, capture_output=True)
+    code, output = run_zensical(zensical_command("build", *options, config=config), config.parent)
     say("checking links")
-    output = unstyle(done.stdout + done.stderr).partition("Traceback")[0]
-    problems = [output.strip()] if done.returncode else site_problems(config.parent / "site")
+    problems = [output.strip()] if code else site_problems(config.parent / "site")
     if problems:
         raise UserError("the site is not whole:\n" + "\n".join(problems),
                         accepted="links that lead somewhere, and nothing from other hosts")

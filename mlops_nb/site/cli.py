@@ -33,8 +33,12 @@ def docs(serve: bool, port: int, as_json: bool) -> None:
 
     Links that lead nowhere, and anything that a page would load from another host, are errors.
     """
+    from mlops_nb.processes import show_phase, show_place
+    show_phase("looking for what has changed since the last time")
     from mlops_nb.site import build
-    progress = partial(click.echo, err=True)
+    def progress(text: str) -> None:
+        show_place("")
+        click.echo(text, err=True)
     if serve: return build.serve(find_project(), port, click.echo, progress)
     site = build.build(find_project(), progress)
     click.echo(json.dumps(site) if as_json else f"{site['pages']} pages in {site['folder']}, {site['seconds']} s")

@@ -15,10 +15,12 @@ import json
 import linecache
 import os
 import re
+import signal
 import sys
+import threading
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import redirect_stdout
 from functools import partial
 from importlib.metadata import version
@@ -35,6 +37,7 @@ from ..errors import StepFailed, UserError
 from ..fingerprints import hash_json
 from ..notebooks.cells import Cell, python_source
 from ..notebooks.components import list_notebooks
+from ..processes import show_place
 from ..project import Project
 from .listings import list_constants
 from .pages import fence
@@ -247,11 +250,24 @@ def prepare_notebooks(
     stale = [*list_stale(folder, target, newest(list_sources(project)))]
     workers = min(os.cpu_count() or 1, 4, 1 + len(stale) // PER_PROCESS)
     with ProcessPoolExecutor(workers, get_context("spawn"), start_worker, (project.site,)) as pool:
-        tasks = [pool.submit(prepare_notebook, *paths) for paths in stale]
-        for number, task in enumerate(as_completed(tasks), start=1):
-            if problem := task.result():
-                pool.shutdown(wait=False, cancel_futures=True)
-                fix = "run the notebook in Jupyter, or nbdev-test"
-                raise StepFailed(f"nbdev cannot prepare the notebooks: {problem}\n  fix: {fix}")
-            if number % 25 == 0 or number == len(stale): say(f"prepared {number} of {len(stale)} notebooks")
+        try: _wait_for(_submit(pool, stale), say)
+        finally: pool.shutdown(cancel_futures=True)     # after Ctrl-C nothing more is begun
     return target
+
+def _submit(pool: ProcessPoolExecutor, stale: list[tuple[Path, Path]]) -> list[Future[str]]:
+    "Begin; the processes of the pool never hear Ctrl-C, which this one answers for all"
+    if threading.current_thread() is not threading.main_thread():
+        return [pool.submit(prepare_notebook, *paths) for paths in stale]
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)   # they inherit it
+    try: return [pool.submit(prepare_notebook, *paths) for paths in stale]
+    finally: signal.signal(signal.SIGINT, before)
+
+def _wait_for(tasks: list[Future[str]], say: Callable[[str], object]) -> None:
+    "Wait until all notebooks are prepared, or one cannot be"
+    if tasks: show_place(f"prepared 0 of {len(tasks)} notebooks")
+    for number, task in enumerate(as_completed(tasks), start=1):
+        if problem := task.result():
+            fix = "run the notebook in Jupyter, or nbdev-test"
+            raise StepFailed(f"nbdev cannot prepare the notebooks: {problem}\n  fix: {fix}")
+        show_place(f"prepared {number} of {len(tasks)} notebooks")
+        if number % 25 == 0 or number == len(tasks): say(f"prepared {number} of {len(tasks)} notebooks")

@@ -34,8 +34,12 @@ def remove_copy(
     folder: Path,  # Where the process may be
     before: Path,  # Where it came from
 ) -> None:
-    "Go back, and remove what was copied"
+    "Go back, end the endpoints that a tutorial has left, and remove what was copied"
     os.chdir(before)
+    for found in [*folder.rglob(".mlops/endpoints")]:
+        from mlops_nb.serving.endpoints import Endpoints
+        endpoints = Endpoints(found.parent.parent)
+        for endpoint in endpoints.list(): endpoints.stop(endpoint.name)
     shutil.rmtree(folder, ignore_errors=True)
 
 def workbench(

@@ -73,7 +73,14 @@ def test_a_damaged_database_and_broken_settings_are_missing(project):
     seen = found(project)
     assert seen["workspace"].found == "damaged: .mlops/workspace.db"
     assert seen["workspace"].fix == "mlops-nb repair"
-    assert seen["settings"].mark == "fails" and "did you mean model?" in seen["settings"].found
+    assert seen["settings"].mark == "fails" and seen["settings"].found.startswith("settings.ini:3: unknown")
+    assert seen["settings"].fix == "did you mean model?"
+
+
+def test_outside_of_a_project_the_machine_is_looked_at_and_nothing_wrong_is_advised(tmp_path):
+    seen = found(tmp_path)
+    assert seen["project"].mark == "fails" and "mlops-nb new PATH" in seen["project"].fix and seen["disk"].ok
+    assert not seen.keys() & {"packages", "settings", "workspace", "git", "jupyter"}
 
 
 def test_a_port_that_is_taken_is_told_and_not_needed(project):

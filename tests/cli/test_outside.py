@@ -8,7 +8,8 @@ COMMANDS = [
     "jobs", "show last", "cancel last", "logs last train", "ui", "export", "sample", "docs", "lab", "upgrade", "repair",
     "events", "events refresh", "events pull --on dev", "tower", "gc", "gc --dry-run", "releases", "release",
     "rollback", "loop --yes", "watch", "deploy", "summary", "stage new clean --pipeline training --after ingest",
-    "version", "environment plan --on dev", "rehearse --on dev", "schedule list --on dev", "image model:1"]
+    "version", "check", "monitor", "environment plan --on dev", "rehearse --on dev", "schedule list --on dev",
+    "image model:1"]
 
 
 @pytest.mark.parametrize("words", COMMANDS)

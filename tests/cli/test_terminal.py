@@ -12,8 +12,9 @@ from mlops_nb.cli.release import print_release
 from mlops_nb.errors import UserError
 from mlops_nb.monitoring.replay import TableView
 from mlops_nb.notebooks.lab import missing_notebook
-from mlops_nb.processes import show_phase, show_place
+from mlops_nb.processes import hand_phases, show_phase, show_place
 from mlops_nb.releases.record import Release
+from mlops_nb.retraining.retraining import run_job
 
 from tests.support.terminal import run_in_terminal
 
@@ -177,3 +178,10 @@ def test_the_table_of_a_loop_shows_what_its_work_is_at_and_is_not_torn(monkeypat
     places = [said.index(words) for words in ("version-2: starting", "version 2: QA", "log loss")]
     assert places == sorted(places) and max(map(len, said.splitlines())) <= 57
     assert errors.getvalue() == ""
+
+
+def test_a_job_of_a_retraining_is_named_before_it_runs(serving, capsys):
+    (serving.root / "echo.yml").write_text(PIPELINE)
+    with hand_phases(print):
+        assert run_job(serving.root, serving.root / "echo.yml", {})["status"] == "Completed"
+    assert capsys.readouterr().out == "running echo.yml: mlops-nb show last says how far it is\n"

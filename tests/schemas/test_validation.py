@@ -350,6 +350,10 @@ def test_all_problems_come_in_one_error(files):
 def test_a_file_that_says_nothing_of_itself(tmp_path, text):
     (tmp_path/"x.yml").write_text(text)
     assert "nothing says what this file describes" in validate(tmp_path/"x.yml")[0].what
+    for written, fix in (("pipelin", "did you mean 'pipeline'?"), ("flow", "correct it, or add `$schema:`")):
+        (tmp_path/"x.yml").write_text(f"type: {written}\njobs: {{}}\n")
+        (found,) = validate(tmp_path/"x.yml")
+        assert (found.what, found.line, found.fix) == (f"type is {written!r}", 1, fix)
 
 
 @given(st.sampled_from([0, 1, 4]), st.text("0123456789*/,-monsatJ", max_size=8))

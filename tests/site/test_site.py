@@ -16,11 +16,13 @@ from pathlib import Path
 
 import pytest
 
+from mlops_nb.processes import find_marked
 from mlops_nb.site.links import site_problems
 
 from tests.support import ROOT
 from tests.support.browser import browser_needed
 from tests.support.notebooks import code, text, write_notebook
+from tests.support.terminal import run_in_terminal
 
 ENV = {k: v for k, v in os.environ.items() if k != "IN_TEST"}
 HITS = "a[role=option]"  # What the search lists, in a shadow tree that Playwright sees through
@@ -115,6 +117,14 @@ def test_a_small_project_has_a_site_and_a_broken_link_does_not_replace_it(small)
     broken = run(small, "docs")
     assert broken.returncode == 2 and "nowhere" in broken.stderr + broken.stdout
     assert "#deeper" in (small/"_docs"/"index.html").read_text()
+
+
+@pytest.mark.parametrize("stop_at", ["looking for what has changed", "prepared 0 of 2", "making the site\r\n"])
+def test_ctrl_c_while_a_site_is_made_is_one_line_and_leaves_nothing(small, stop_at):
+    mark = f"SITE_OF={os.urandom(8).hex()}"
+    code, said = run_in_terminal(small, "docs", stop_at=stop_at, SITE_OF=mark.partition("=")[2])
+    assert code == 130 and said.endswith("stopped by Ctrl-C\n") and "Traceback" not in said
+    assert not find_marked(mark) and not (small/"_docs").exists()
 
 
 def test_a_page_does_not_tell_the_environment_of_who_builds_it(small, monkeypatch):
@@ -254,6 +264,18 @@ def test_nothing_of_tutorials_and_howtos_is_cut_off(site, address, browser):
                 ).map(box => box.textContent)""")]
     page.close()
     assert len(names) > 20 and problems == []
+
+
+@browser_needed
+def test_the_keys_of_a_table_stay_whole_on_a_phone(address, browser):
+    page, broken = browser.new_page(viewport={"width": 390, "height": 844}), []
+    for name in ("reference/settings", "reference/commands", "reference/yaml", "reference/stages"):
+        page.goto(f"{address}{name}.html", wait_until="load")
+        broken += page.evaluate("""() => [...document.querySelectorAll('td:first-child > code')].filter(
+            key => key.textContent.length < 20 && key.getBoundingClientRect().height > 30
+        ).map(key => key.textContent)""")
+    page.close()
+    assert broken == []
 
 
 @browser_needed

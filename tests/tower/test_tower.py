@@ -342,4 +342,5 @@ def test_on_paper_nothing_scrolls_and_no_title_ends_a_page(browser, file):
     assert styles(".wide:not(.numbers *)", "overflowX") == {"visible"}
     assert styles("h2, h3, .lead, summary", "breakAfter") == {"avoid"}
     assert styles("figure, details[open], .lead", "breakInside") == {"avoid"}
+    assert styles(".feature .wide", "gridColumn") == {"1 / -1"}, "a narrow table makes its feature need a page"
     tab.close()
