@@ -88,6 +88,8 @@ def main():
     result.target("requests that got neither an answer nor a 429", broken, 0)
     (beside,) = found["4 callers beside two of 10 MB"]
     result.target("longest of 4 callers beside two of 10 MB", beside["longest_ms"], 2000, " ms")
+    few, many = (found[f"{count} callers"][0]["per_second"] for count in (16, 500))
+    result.target("answers a second of 16 callers, times those of 500, of whom most are refused", few / many, 2)
     result.write()
 
 

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['log', 'MAX_BODY', 'MAX_ID', 'MAX_MIRRORED', 'REPLAY_HEADER', 'JSON', 'OWN_NAMES', 'MAX_INLINE', 'READ_SECONDS',
-           'CONNECTION', 'NOT_PASSED', 'NOT_RECORDED', 'LOG_PATH', 'NOT_RETURNED', 'HEAD_SECONDS', 'IDLE_SECONDS',
-           'http_log', 'is_authorized', 'is_own_name', 'Table', 'read_table', 'Exchange', 'Examined', 'examine',
-           'Reader', 'Call', 'new_call', 'Bodies', 'too_large', 'record_time', 'decompress', 'Traffic', 'Answer',
-           'Recorder', 'rejection_reply', 'Lag', 'Scorer', 'read_word', 'Intake', 'Router', 'Connection', 'Listener',
-           'CallersMistakes', 'listen']
+           'CONNECTION', 'NOT_PASSED', 'NOT_RECORDED', 'LOG_PATH', 'BACK_OFF', 'NOT_RETURNED', 'HEAD_SECONDS',
+           'IDLE_SECONDS', 'http_log', 'is_authorized', 'is_own_name', 'Table', 'read_table', 'Exchange', 'Examined',
+           'examine', 'Reader', 'Call', 'new_call', 'Bodies', 'too_large', 'record_time', 'decompress', 'Traffic',
+           'Answer', 'Recorder', 'rejection_reply', 'Lag', 'Scorer', 'read_word', 'Intake', 'Router', 'Connection',
+           'Listener', 'CallersMistakes', 'listen']
 
 # %% ../../nbs/api/serving/09_router.ipynb #e2148c09
 import asyncio
@@ -499,6 +499,7 @@ class Intake:
         return HttpReply(200, JSON, b"{}")
 
 # %% ../../nbs/api/serving/09_router.ipynb #bd01508e
+BACK_OFF = 0.5  # seconds before a caller hears that there is no room
 NOT_RETURNED = CONNECTION | {"server", "date", "x-request-id", "x-ms-request-id", "x-ms-client-request-id"}
 
 class Router:
@@ -524,6 +525,7 @@ class Router:
         except Exception:
             log.exception("request %s failed", call.id)
             reply = rejection_reply(RejectedRequest(500, "Internal", "the endpoint has failed; its log says why"))
+        if reply.status == 429: await asyncio.sleep(BACK_OFF)
         response = _response(reply, {**call.echoed(), **({"azureml-model-deployment": name} if name else {})})
         if isinstance(request.protocol, Connection): request.protocol.finish(response)
         return response

@@ -4,11 +4,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from mlops_nb.errors import MlopsError, UserError
+from mlops_nb.serving.router import BACK_OFF
 from mlops_nb.serving.state import EndpointFolder
 
 from tests.support import ROOT
@@ -256,6 +258,21 @@ def test_time_and_places_are_limited(serving, echo):
     with Load(echo, threads=4, body=[{"sleep": 0.2}], azureml_model_deployment="tight") as load: load.served(20)
     assert {200, 429} <= {status for status, _, _ in load.replies} <= {200, 429, 408}
     serving.delete("echo", "tight")
+
+
+def test_refused_callers_leave_time_for_the_others(serving, echo):
+    text, threads = (serving.root / "deployment.yml").read_text(), 20
+    limits = "request_settings: {max_concurrent_requests_per_instance: 1}"
+    (serving.root / "single.yml").write_text("\n".join(limits if line.startswith("request_settings") else line
+                                                       for line in text.splitlines()).replace("blue", "single"))
+    serving.deploy(serving.root / "endpoint.yml", serving.root / "single.yml")
+    began = time.monotonic()
+    with Load(echo, threads=threads, body=[{"sleep": 0.1}], azureml_model_deployment="single") as load: load.served(100)
+    refused = [status for status, _, _ in load.replies].count(429)
+    assert refused, "more callers than places"
+    assert refused <= threads * ((time.monotonic() - began) / BACK_OFF + 1), "each waits before it asks again"
+    assert not load.errors
+    serving.delete("echo", "single")
 
 
 def test_what_goes_wrong_is_in_the_events(serving, echo):
