@@ -200,10 +200,11 @@ def _advise(tools: Tools, endpoint: str, before: Any, plan: Rollout) -> str:
     except (MlopsError, OSError) as error: return f"what {before.name} served before could not be read: {error}"
 
 def _go_on(tools: Tools, release: Release, candidate: Candidate) -> Release:
-    "Another version has to wait; the same one goes on, and a stage that was held sets its shares again"
-    other = (candidate.model, str(candidate.version)) != (release.model, release.version)
-    if candidate.version and other:
-        under_way = f"{release.id} is under way on {release.endpoint}: {release.status}, at {release.stage}"
+    "Another model or version has to wait; the same one goes on, and a stage that was held sets its shares again"
+    other_version = candidate.version and str(candidate.version) != release.version
+    if other_version or candidate.model != release.model:
+        what = f"{release.id} ({release.model} {release.version})"
+        under_way = f"{what} is under way on {release.endpoint}: {release.status}, at {release.stage}"
         raise UserError(under_way, accepted="one release of an endpoint at a time",
                         fix=f"mlops-nb release goes on with it, mlops-nb rollback {release.endpoint} ends it")
     if release.status == "Held" and (record := release.record): record["applied"] = False

@@ -99,7 +99,7 @@ def e_plot(
             ax.step(*zip(*path), where="post", label=f"{record['name']}: {name}")
     threshold = log_e_threshold(release.plan.alpha, release.plan.games) / np.log(10)
     ax.axhline(threshold, color="black", ls="--", lw=0.8)
-    ax.set(xlabel=f"requests answered by {release.deployment} in the stage", ylabel="log10 of e")
+    ax.set(xlabel=f"requests answered by {release.deployment} in the stage", ylabel="log10 of the e-value")
     if ax.get_legend_handles_labels()[0]: ax.legend(fontsize=7)
     return Plot("Evidence that the new version is worse (e-process); at the dashed line traffic goes back", figure)
 
@@ -155,7 +155,7 @@ def _list_stages(release: Release) -> list[dict[str, Any]]:
              "perhaps slow": record["doubtful"], "champion's requests": record["champion_requests"],
              "champion's bad": record["champion_bad"], "share": _describe_share(record),
              **{f"{name}, of which its own": _describe_game(record, name) for name in KINDS},
-             "highest e": f"{record['e_value']:.3g}", "decision": record["decision"] or ""}
+             "e-value": f"{record['e_value']:.3g}", "decision": record["decision"] or ""}
             for record in release.stages]
 
 def _describe_game(record: StageRecord, name: str) -> str:

@@ -196,6 +196,8 @@ def test_one_release_of_an_endpoint_at_a_time(tools):
     found = begun(tools)
     assert begun(tools).id == found.id
     with pytest.raises(UserError, match="is under way on canary: Running, at deploy"): released(tools, number="1")
+    other, known = Candidate("fligth-delay", **files(tools)), rf"\(flight-delay {found.version}\) is under way"
+    with pytest.raises(UserError, match=known): begin(tools, replace(other, rollout=tools.root / "release/rollout.yml"))
 
 
 def test_pinned_requests_and_the_mistakes_of_clients_say_nothing_of_a_version(tools):
