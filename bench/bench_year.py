@@ -13,7 +13,7 @@ STAGES = {
     name: f"nbs/training/0{number}_{name}.ipynb"
     for number, name in enumerate(("ingest", "explore", "prepare", "train", "evaluate", "register"), 1)
 }
-FITTING = ("= fit(ESTIMATORS", "= refit(")  # the cells that fit, by what they call
+FITTING = ("= fit(ESTIMATORS", "= (refit(")  # the cells that fit, by what they call
 GIVEN = {"max_latency_ms": 1000.0}  # a busy machine may not change what is done
 PIPELINE = "pipelines/training/pipeline.yml"
 
@@ -39,10 +39,9 @@ def ours() -> dict[str, float]:
         WORK,
         timeout=900,
     )
-    return {
-        **taken,
-        "fit": sum(seconds for source, seconds in cells("train") if any(word in source for word in FITTING)),
-    }
+    found = [[seconds for source, seconds in cells("train") if word in source] for word in FITTING]
+    if [len(one) for one in found] != [1, 1]: raise SystemExit(f"seconds of the cells that fit, one of each: {found}")
+    return {**taken, "fit": sum(map(sum, found))}
 
 
 def cells(stage: str) -> list[tuple[str, float]]:
