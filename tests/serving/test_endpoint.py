@@ -247,12 +247,16 @@ def test_a_new_build_takes_over_under_load(serving, echo):
 # Limits
 
 
+def deploy_limited(serving, name: str, limits: str):
+    "Deploy the echo under another name, with other request settings"
+    given, others = f"request_settings: {{{limits}}}", (serving.root / "deployment.yml").read_text().splitlines()
+    text = "\n".join(given if line.startswith("request_settings") else line for line in others)
+    (serving.root / f"{name}.yml").write_text(text.replace("blue", name))
+    serving.deploy(serving.root / "endpoint.yml", serving.root / f"{name}.yml")
+
+
 def test_time_and_places_are_limited(serving, echo):
-    text = (serving.root / "deployment.yml").read_text()
-    limits = "request_settings: {request_timeout_ms: 700, max_concurrent_requests_per_instance: 1}"
-    (serving.root / "tight.yml").write_text("\n".join(limits if line.startswith("request_settings") else line
-                                                      for line in text.splitlines()).replace("blue", "tight"))
-    serving.deploy(serving.root / "endpoint.yml", serving.root / "tight.yml")
+    deploy_limited(serving, "tight", "request_timeout_ms: 700, max_concurrent_requests_per_instance: 1")
     assert echo([{"sleep": 5}], azureml_model_deployment="tight")[0] == 408
     until(lambda: echo([{}], azureml_model_deployment="tight")[0] == 200)
     with Load(echo, threads=4, body=[{"sleep": 0.2}], azureml_model_deployment="tight") as load: load.served(20)
@@ -261,12 +265,8 @@ def test_time_and_places_are_limited(serving, echo):
 
 
 def test_refused_callers_leave_time_for_the_others(serving, echo):
-    text, threads = (serving.root / "deployment.yml").read_text(), 20
-    limits = "request_settings: {max_concurrent_requests_per_instance: 1}"
-    (serving.root / "single.yml").write_text("\n".join(limits if line.startswith("request_settings") else line
-                                                       for line in text.splitlines()).replace("blue", "single"))
-    serving.deploy(serving.root / "endpoint.yml", serving.root / "single.yml")
-    began = time.monotonic()
+    deploy_limited(serving, "single", "max_concurrent_requests_per_instance: 1")
+    threads, began = 20, time.monotonic()
     with Load(echo, threads=threads, body=[{"sleep": 0.1}], azureml_model_deployment="single") as load: load.served(100)
     refused = [status for status, _, _ in load.replies].count(429)
     assert refused, "more callers than places"
