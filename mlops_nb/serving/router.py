@@ -399,7 +399,7 @@ NOT_RECORDED = RejectedRequest(503, "NotRecorded",
 def rejection_reply(error: RejectedRequest) -> HttpReply:
     "Make the reply to a request that was refused here"
     retry = {"retry-after": str(error.retry)} if error.retry else {}
-    return HttpReply(error.status, {**JSON, **retry}, json.dumps(error.body).encode())
+    return HttpReply(error.status, {**JSON, **retry}, json.dumps(error.body).encode(), no_room=error.status == 429)
 
 # %% ../../nbs/api/serving/09_router.ipynb #edc54cfc
 class Lag:
@@ -525,7 +525,7 @@ class Router:
         except Exception:
             log.exception("request %s failed", call.id)
             reply = rejection_reply(RejectedRequest(500, "Internal", "the endpoint has failed; its log says why"))
-        if reply.status == 429: await asyncio.sleep(BACK_OFF)
+        if reply.no_room: await asyncio.sleep(BACK_OFF)
         response = _response(reply, {**call.echoed(), **({"azureml-model-deployment": name} if name else {})})
         if isinstance(request.protocol, Connection): request.protocol.finish(response)
         return response

@@ -132,6 +132,7 @@ class HttpReply:
     status: int
     headers: dict[str, str]     # By lower-case name
     body: bytes
+    no_room: bool = False       # The host refused the request, and would refuse it again at once
 
 def read_reply(
     answer: bytes,  # Everything that came
