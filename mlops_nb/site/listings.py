@@ -173,7 +173,8 @@ def find_names(
     if node.name.startswith("_") and not node.name.startswith("__"): return []
     marks = {ast.unparse(mark).partition("(")[0]: mark for mark in node.decorator_list}
     if "patch" in marks and not isinstance(node, ast.ClassDef):
-        return [f"{kind.strip()}.{node.name}" for kind in ast.unparse(node.args.args[0].annotation).split("|")]
+        kinds = ast.unparse(node.args.args[0].annotation or ast.Name("object"))
+        return [f"{kind.strip()}.{node.name}" for kind in kinds.split("|")]
     if isinstance(mark := marks.get("patch_to"), ast.Call): return [f"{ast.unparse(mark.args[0])}.{node.name}"]
     return [node.name]
 
@@ -209,7 +210,8 @@ def describe_cell(
     comments = read_comments(source) if any(isinstance(node, ast.ClassDef) for node in tree.body) else {}
     if constants := list_constants(tree, lines): yield fence(constants, "python")
     for node in tree.body:
-        for name in find_names(node) if isinstance(node, Definition) else ():
+        if not isinstance(node, Definition): continue
+        for name in find_names(node):
             if name not in elsewhere: yield format_definition(name, node, lines, comments)
 
 def describe_name(
