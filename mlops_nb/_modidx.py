@@ -6534,6 +6534,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'mlops_nb.site.listings': { 'mlops_nb.site.listings.code': ('api/site/listings.html#code', 'mlops_nb/site/listings.py'),
                                         'mlops_nb.site.listings.cut_lines': ( 'api/site/listings.html#cut_lines',
                                                                               'mlops_nb/site/listings.py'),
+                                        'mlops_nb.site.listings.default_value': ( 'api/site/listings.html#default_value',
+                                                                                  'mlops_nb/site/listings.py'),
                                         'mlops_nb.site.listings.describe_node': ( 'api/site/listings.html#describe_node',
                                                                                   'mlops_nb/site/listings.py'),
                                         'mlops_nb.site.listings.filled_table': ( 'api/site/listings.html#filled_table',
