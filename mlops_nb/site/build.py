@@ -37,7 +37,8 @@ from ..project import Project
 from .gallery import list_exhibits, without_local_links
 from .keep import example_pages
 from .links import SiteMap, format_open_links, is_picture, rewrite_links, site_problems
-from .pages import fence, make_page
+from .listings import fence
+from .pages import make_page
 from .prepare import format_toml, prepare_notebooks, write_if_changed
 from .search import rank_search
 

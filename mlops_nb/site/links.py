@@ -60,6 +60,7 @@ class SiteMap:
         "Keep nbdev's link, or return the name alone"
         name, other = match["name"], match["page"]
         anchor = match["anchor"].partition(".")[0]  # a method is shown with its class
+        if re.match("_[^_]", name.rpartition(".")[2]): return f"`{name}`"    # no page describes a private one
         if other == page: return f"[`{name}`](#{anchor})"
         clear = self.names[name.removesuffix("()")] == 1 and re.search(r"[A-Z_.(]", name)
         return f"[`{name}`]({link_to_page(page, other, '.md')}#{anchor})" if clear else f"`{name}`"
