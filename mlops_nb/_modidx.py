@@ -1963,6 +1963,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                               'mlops_nb/jobs/launcher.py'),
                                         'mlops_nb.jobs.launcher.begin_ahead': ( 'api/jobs/launcher.html#begin_ahead',
                                                                                 'mlops_nb/jobs/launcher.py'),
+                                        'mlops_nb.jobs.launcher.choose_modules': ( 'api/jobs/launcher.html#choose_modules',
+                                                                                   'mlops_nb/jobs/launcher.py'),
                                         'mlops_nb.jobs.launcher.choose_stay': ( 'api/jobs/launcher.html#choose_stay',
                                                                                 'mlops_nb/jobs/launcher.py'),
                                         'mlops_nb.jobs.launcher.claim': ('api/jobs/launcher.html#claim', 'mlops_nb/jobs/launcher.py'),
