@@ -7229,6 +7229,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                   'mlops_nb/training/register.py'),
                                             'mlops_nb.training.register._residuals': ( 'training/register.html#_residuals',
                                                                                        'mlops_nb/training/register.py'),
+                                            'mlops_nb.training.register._share_threads': ( 'training/register.html#_share_threads',
+                                                                                           'mlops_nb/training/register.py'),
                                             'mlops_nb.training.register._slices': ( 'training/register.html#_slices',
                                                                                     'mlops_nb/training/register.py'),
                                             'mlops_nb.training.register.champion_losses': ( 'training/register.html#champion_losses',

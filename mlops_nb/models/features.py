@@ -134,7 +134,7 @@ def combine_columns(
              "times": then(TimeFeatures())}
     return ColumnTransformer([(role, steps[role], roles[role]) for role in ROLES if roles.get(role)])
 
-# %% ../../nbs/api/models/11_features.ipynb #b55c5be4
+# %% ../../nbs/api/models/11_features.ipynb #53a2822f
 def _learn_values(
     encoder: OrdinalEncoder,    # Not yet fitted
     X: pd.DataFrame,            # Its columns
