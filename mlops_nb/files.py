@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from shutil import rmtree
 
-from .errors import UserError
+from .errors import UserError, find_near, list_names
 
 # %% ../nbs/api/03_files.ipynb #6d3e0a71
 @contextmanager
@@ -88,17 +88,16 @@ def suggest_file(
     *endings: str,      # Of the names that would be right, such as .yml
 ) -> str:               # For the message
     "Name the file that was perhaps meant, or those that stand where it was looked for"
-    from difflib import get_close_matches
     folder, kind = path.parent, " or ".join(endings)
     if not folder.is_dir():
         others = [one.name for one in folder.parent.glob("*") if (one / path.name).exists()]
-        if near := get_close_matches(folder.name, others, 1):
-            return f"did you mean {relative_to_cwd(folder.parent / near[0] / path.name)}?"
+        if near := find_near(folder.name, others):
+            return f"did you mean {relative_to_cwd(folder.parent / near / path.name)}?"
         return f"the folder {folder} does not exist either: check the spelling, or start from another folder"
     names = sorted(one.name for one in folder.iterdir() if one.name.lower().endswith(endings) and one.is_file())
-    if not names: return f"there is no file in {folder} that ends with {kind}"
-    near = get_close_matches(path.name, names, 1, 0.75)
-    return f"did you mean {relative_to_cwd(folder / near[0])}?" if near else f"choose one of {', '.join(names[:8])}"
+    if not names: return f"no file in {'this folder' if folder == Path() else folder} ends with {kind}"
+    near = find_near(path.name, names, 0.75)
+    return f"did you mean {relative_to_cwd(folder / near)}?" if near else f"choose one of {list_names(names)}"
 
 # %% ../nbs/api/03_files.ipynb #41dbe9a1
 def own_folder() -> Path:

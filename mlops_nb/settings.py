@@ -7,12 +7,11 @@ __all__ = ['S', 'OWN', 'ProjectSettings', 'WorkspaceSettings', 'Section', 'Setti
 
 # %% ../nbs/api/08_settings.ipynb #9d534ed6
 import configparser
-import difflib
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar, get_args, get_type_hints
 
-from .errors import UserError
+from .errors import UserError, find_near
 from .parameters import LITERALS, Parameter, Range, coerce
 from .plugins import load_plugin, plugins
 
@@ -120,8 +119,8 @@ def _split(path):
 
 # %% ../nbs/api/08_settings.ipynb #8ec44fcc
 def _refuse(kind, name, known, file, line):
-    close = difflib.get_close_matches(name, known, 1)
-    fix = f"did you mean {close[0]}?" if close else ""
+    near = find_near(name, known)
+    fix = f"did you mean {near}?" if near else ""
     raise UserError(f"unknown {kind} {name}", accepted=", ".join(known), fix=fix, file=file, line=line)
 
 def _parameter(name, hint):

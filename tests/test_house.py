@@ -109,6 +109,7 @@ def test_annotations_are_real():
 
 OWNERS = {  # what there is one way to do, how its other ways look, and the modules that may
     "locks": (r"\bimport fcntl|\bflock\(|BEGIN EXCLUSIVE|\bFileLock\(", {"files.py"}),
+    "suggestions": (r"\bget_close_matches\(", {"errors.py"}),
     # a database goes with its logs
     "whole writes": (r"\bos\.replace\(", {"files.py", "workspace/mlflow_store.py", "workspace/repair.py"}),
     "times": (r"datetime\.(now|utcnow|fromisoformat|strptime)\(", {"times.py", "models/signature.py"}),

@@ -47,7 +47,7 @@ def test_values_arrive_as_their_types(stage):
 @pytest.mark.parametrize(
     "argv, message",
     [
-        (["--rat", "1"], "there is no parameter rat"),
+        (["--rat", "1"], "there is no parameter 'rat'\n  accepted: rate, source, target"),
         (["--rate", "high"], "rate is 'high'"),
         (["--rate", "2"], "at most 1"),
         (["--rate"], "--rate has no value"),

@@ -10,7 +10,8 @@ import json
 import re
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -21,7 +22,7 @@ from .assets import stage_deployment
 from .client import Connection, check_name, error_message, retry, status_text, wait_for
 from .metrics import AzureServed, events
 from .staging import StagingFolder
-from ..errors import MlopsError, UserError
+from ..errors import MlopsError, UserError, unknown
 from ..models.registry import CLASSES
 from ..schemas.documents import load
 from ..serving.endpoints import Deployment, Endpoint, check_traffic
@@ -167,9 +168,25 @@ class AzureEndpoints:
     @property
     def ml(self) -> Any: return self.workspace.ml
 
+    @contextmanager
+    def known(self, endpoint: str) -> Iterator[None]:
+        "Say which endpoints there are, should Azure know none of this name"
+        from azure.core.exceptions import ResourceNotFoundError
+        try: yield
+        except ResourceNotFoundError:
+            raise unknown("endpoint", endpoint, self.names(), where=f"in {self.workspace.settings.workspace}",
+                          fix=f"mlops-nb deploy --on {self.workspace.name} makes one") from None
+
+    def names(self) -> Sequence[str]:
+        "Return the names of all endpoints of the project"
+        with self.workspace.attempt("list endpoints"):
+            names = [endpoint.name for endpoint in retry(lambda: [*self.ml.online_endpoints.list()])]
+        suffix = self.workspace.settings.endpoint_suffix
+        return [name.removesuffix(suffix) for name in names if name.endswith(suffix)]
+
     def show(self, endpoint: str) -> Endpoint:
         "Return an endpoint as it is now"
-        with self.workspace.attempt(f"look at endpoint {endpoint}"):
+        with self.workspace.attempt(f"look at endpoint {endpoint}"), self.known(endpoint):
             found = retry(lambda: self.ml.online_endpoints.get(self.workspace.endpoint(endpoint)))
             return read_endpoint(endpoint, found, retry(lambda: list(self.ml.online_deployments.list(found.name))))
 
@@ -183,10 +200,7 @@ class AzureEndpoints:
 
     def list(self) -> _Endpoints:
         "Return all endpoints of the project"
-        with self.workspace.attempt("list endpoints"):
-            names = [endpoint.name for endpoint in retry(lambda: list(self.ml.online_endpoints.list()))]
-        suffix = self.workspace.settings.endpoint_suffix
-        return [self.show(name.removesuffix(suffix)) for name in names if name.endswith(suffix)]
+        return [self.show(name) for name in self.names()]
 
     def deploy(self,
         endpoint_file: Path | str,      # endpoint.yml
@@ -236,7 +250,7 @@ class AzureEndpoints:
     def keys(self, endpoint: str, regenerate: str | None = None) -> dict[str, str]:
         "Return the keys, primary and secondary; a regenerated one holds when this returns"
         there = self.workspace.endpoint(endpoint)
-        with self.workspace.attempt(f"read the keys of {endpoint}"):
+        with self.workspace.attempt(f"read the keys of {endpoint}"), self.known(endpoint):
             if regenerate: wait_for(lambda: self.ml.online_endpoints.begin_regenerate_keys(there, key_type=regenerate))
             found = retry(lambda: self.ml.online_endpoints.get_keys(there))
         if hasattr(found, "primary_key"): return {"primary": found.primary_key, "secondary": found.secondary_key}
@@ -246,7 +260,7 @@ class AzureEndpoints:
         "Remove a deployment, which must not have traffic; what it collected stays"
         shown = self.show(endpoint)
         if deployment not in shown.deployments:
-            raise UserError(f"no deployment {deployment}", accepted=", ".join(shown.deployments))
+            raise unknown("deployment", deployment, shown.deployments, where=f"of {endpoint}")
         if shown.traffic.get(deployment) or shown.mirror_traffic.get(deployment):
             move = f"mlops-nb endpoint traffic {endpoint} --on {self.workspace.name}"
             raise UserError(f"{deployment} has traffic", fix=f"{move} moves it")

@@ -28,7 +28,7 @@ from mlops_nb.azure.results import (
     status_of,
 )
 from .staging import StagedJob, stage
-from ..errors import UserError
+from ..errors import UserError, unknown
 from ..jobs.report import JobDescription, StepDescription
 from ..schemas.documents import load
 from ..times import format_local, parse_time
@@ -84,8 +84,8 @@ class JobReader:
         matches = names[:1] if id == "last" else [name for name in names if name.startswith(id)]
         if len(matches) == 1: return matches[0]
         if matches: raise UserError(f"{id!r} is the beginning of {len(matches)} jobs", accepted=", ".join(matches[:5]))
-        raise UserError(f"no job {id!r} in {self.workspace.settings.workspace}",
-                        fix=f"mlops-nb jobs --on {self.name} lists them")
+        raise unknown("job", id, ["last", *names] if names else [], where=f"in {self.workspace.settings.workspace}",
+                      fix=f"mlops-nb jobs --on {self.name} lists them")
 
     def exists(self, name: str) -> bool:
         "Tell whether there is a job of that name"
@@ -185,7 +185,7 @@ class AzureJobs(JobReader):
         id, position, ended, run = self.find(id), 0, False, None
         while not ended:
             with self.workspace.attempt(f"look at {id}"): steps = self.runs.steps(self.runs.job(id))
-            if step not in steps: raise UserError(f"job {id} has no step {step!r}", accepted=", ".join(steps))
+            if step not in steps: raise unknown("step", step, steps, where=f"in job {id}")
             run = steps[step]
             with self.workspace.attempt(f"read the log of {step}"):
                 ended = not follow or (run is not None and status_of(run) in DONE)

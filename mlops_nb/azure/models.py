@@ -16,7 +16,7 @@ from typing import Any
 
 from .client import Connection, check_name, retry, without_output
 from ..contract import MONITORED, TRAINING_JOB
-from ..errors import UserError
+from ..errors import UserError, list_names, unknown
 from ..models import registry, seal
 from ..models.registry import Version
 from ..project import Project
@@ -63,6 +63,10 @@ class ModelReader:
             try: return retry(lambda: self.workspace.ml.models.get(model, version=version))
             except ResourceNotFoundError: return None
 
+    def names(self) -> list[str]:
+        "Return the names of all registered models"
+        with self.workspace.tracking(): return registry.list_models()
+
     def versions(self, model: str) -> list[Version]:
         "Return the versions as MLflow has them, newest first"
         with self.workspace.tracking(): return registry.list_versions(model)
@@ -71,8 +75,10 @@ class ModelReader:
         "Return a version that has a checksum"
         versions = self.versions(model)
         found = next((known for known in versions if str(known.version) == version), None)
-        if not found: raise UserError(f"{model} has no version {version} in {self.workspace.settings.workspace}",
-                                      accepted=", ".join(str(known.version) for known in versions) or "no version yet")
+        there = f"in {self.workspace.settings.workspace}"
+        if not versions: raise unknown("model", model, self.names(), where=there)
+        if not found: raise UserError(f"{model} has no version {version} {there}",
+                                      accepted=list_names(str(known.version) for known in versions))
         if found.digest: return found
         raise UserError(f"version {version} of {model} has no checksum",
                         accepted="a version that `models.registry.register` made: its tag sha256 says what was judged")
@@ -176,6 +182,8 @@ def monitored_names(
 class AzureRegistry:
     "The methods of `models.registry` that a release needs, in a workspace"
     def __init__(self, workspace: Connection): self.workspace, self.models = workspace, AzureModels(workspace)
+
+    def list_models(self) -> list[str]: return self.models.names()
 
     def list_versions(self, name: str) -> list[Version]: return self.models.versions(name)
 

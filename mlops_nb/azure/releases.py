@@ -19,7 +19,7 @@ from .results import Results, origin
 from .schedules import Followers
 from .sdk import Blobs
 from ..contract import PREPARED
-from ..errors import UserError
+from ..errors import UserError, unknown
 from ..files import write_whole
 from ..models.registry import Version
 from ..releases.controller import Tools
@@ -127,9 +127,8 @@ class AzureReleases:
         "Test a staged deployment with the QA notebook"
         shown = self.endpoints.show(endpoint)
         if deployment not in shown.deployments:
-            raise UserError(f"{endpoint} has no deployment {deployment}",
-                            accepted=", ".join(shown.deployments) or "none yet",
-                            fix=f"mlops-nb deploy --name NAME --on {self.workspace.name}")
+            raise unknown("deployment", deployment, shown.deployments, where=f"of {endpoint}",
+                          fix=f"mlops-nb deploy --name NAME --on {self.workspace.name}")
         staged = shown.deployments[deployment]
         versions = self.registry.list_versions(staged.model)
         version = next(known for known in versions if str(known.version) == staged.version)

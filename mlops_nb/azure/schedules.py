@@ -31,7 +31,7 @@ from mlops_nb.azure.client import (
 from .results import Runs, created, status_of
 from .sdk import load_schedule, run_children
 from .staging import stage
-from ..errors import MlopsError, UserError
+from ..errors import MlopsError, UserError, unknown
 from ..jobs.create import to_plain, write_yaml
 from ..retraining.events import AZURE_EVENT, AZURE_TAG
 from ..schemas.documents import load
@@ -149,8 +149,13 @@ class AzureSchedules:
 
     def stop(self, name: str) -> str:   # What was done, in words
         "Disable a schedule; it can be made again from its file"
+        from azure.core.exceptions import ResourceNotFoundError
         with self.workspace.attempt(f"stop the schedule {name}"):
-            wait_for(lambda: self.workspace.ml.schedules.begin_disable(name))
+            try: wait_for(lambda: self.workspace.ml.schedules.begin_disable(name))
+            except ResourceNotFoundError:
+                known, on = [one["name"] for one in self.list()], self.workspace.name
+                raise unknown("schedule", name, known, where=f"in {self.workspace.settings.workspace}",
+                              fix=f"mlops-nb schedule list --on {on} lists them") from None
         return f"{name} is disabled"
 
 def is_monitor(schedule: Any) -> bool: return type(schedule).__name__ == "MonitorSchedule"

@@ -4,25 +4,25 @@
 
 # %% auto #0
 __all__ = ['WORKSPACE', 'json_option', 'STEP_KEYS', 'JOB_KEYS', 'FINDING_KEYS', 'JSON_KEYS', 'RESUMED', 'on_option',
-           'find_project', 'find_remote', 'open_ledger', 'read_endpoint_name', 'print_json', 'print_result',
-           'printable', 'echo_to', 'root_cause', 'find_databases', 'is_locked', 'explain_error',
-           'explain_database_error', 'is_interrupt', 'errors_as_messages']
+           'find_project', 'find_remote', 'open_ledger', 'read_endpoint_name', 'Names', 'Name', 'FileName',
+           'print_json', 'print_result', 'printable', 'echo_to', 'root_cause', 'find_databases', 'is_locked',
+           'explain_error', 'explain_database_error', 'is_interrupt', 'errors_as_messages']
 
 # %% ../../nbs/api/cli/12_options.ipynb #ea837f34
 import json
 import os
 import sqlite3
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from errno import EACCES, EDQUOT, EFBIG, ENOSPC, EPERM, EROFS
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import MlopsError, posix_only
+from ..errors import MlopsError, list_names, posix_only
 from ..processes import show_place
 
 if TYPE_CHECKING:  # for `--help`, none of them is imported
@@ -68,6 +68,39 @@ def read_endpoint_name() -> str:
     from mlops_nb.contract import ENDPOINT_FILE
     from mlops_nb.schemas.documents import load
     return load(find_project().pipelines / ENDPOINT_FILE)["name"]
+
+# %% ../../nbs/api/cli/12_options.ipynb #1852e8b2
+@dataclass(frozen=True)
+class Names:
+    "The names that an argument or an option may have"
+    find: Callable[[dict[str, Any]], Iterable[str]] | None  # By what is given beside it; None: only a workspace has any
+    listing: str    # The command that lists them
+    first: str = "" # The command that makes the first one
+
+    def describe(self,
+        given: dict[str, Any],  # By parameter of the command
+    ) -> str:
+        "Say which names there are, or why they cannot be listed"
+        if self.find is None or given.get("on"): return f"{self.listing} --on {given.get('on') or 'dev'} lists them"
+        try: names = list_names(self.find(given))
+        except (MlopsError, OSError, sqlite3.Error) as error: return str(error).partition("\n")[0]
+        return f"Choose from: {names}" if names else f"There is none yet: {self.first}"
+
+class Name(click.types.StringParamType):
+    "The type of an argument that says which names there are when it is missing"
+    def __init__(self, names: Names): self.names = names
+
+    def get_missing_message(self, param: click.Parameter, ctx: click.Context | None) -> str:
+        return self.names.describe(ctx.params if ctx else {})
+
+class FileName(click.Path):
+    "The type of a file's argument that does"
+    def __init__(self, names: Names):
+        super().__init__(path_type=Path)
+        self.names = names
+
+    def get_missing_message(self, param: click.Parameter, ctx: click.Context | None) -> str:
+        return self.names.describe(ctx.params if ctx else {})
 
 # %% ../../nbs/api/cli/12_options.ipynb #cdeead06
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document for scripts.")

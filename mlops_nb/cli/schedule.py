@@ -10,7 +10,15 @@ from pathlib import Path
 
 import click
 
-from .options import WORKSPACE, find_remote, json_option, on_option, print_result
+from mlops_nb.cli.options import (
+    WORKSPACE,
+    Name,
+    Names,
+    find_remote,
+    json_option,
+    on_option,
+    print_result,
+)
 from ..errors import UserError
 
 # %% ../../nbs/api/cli/08_schedule.ipynb #f78f437c
@@ -69,7 +77,7 @@ def schedule_list(on: str, as_json: bool) -> None:
     print_result(rows, "\n".join(lines) or f"no schedule; mlops-nb schedule apply FILE --on {on} makes one", as_json)
 
 @schedule.command()
-@click.argument("name")
+@click.argument("name", type=Name(Names(None, "mlops-nb schedule list")))
 @workspace_option
 def stop(name: str, on: str) -> None:
     """Disable a schedule. Applying its file again enables it.

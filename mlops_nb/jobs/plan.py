@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import UserError
+from ..errors import unknown
 from ..fingerprints import fingerprint, hash_json
 from .graph import Job, Step, check_texts
 from .graph import read_job as read_job
@@ -78,7 +78,7 @@ def make_plan(
     job = read_job(file, inputs, files)
     check_texts(job)
     if start and start not in job.steps:
-        raise UserError(f"there is no step {start!r}", accepted=", ".join(job.steps), file=file)
+        raise unknown("step", start, job.steps, file=file)
     force = {start, *followers(job, start)} if start else set()
     chosen = {name: choose_interpreter(workspace, step.component, isolate, say, files.load)
               for name, step in job.steps.items()}

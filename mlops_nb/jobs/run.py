@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import UserError
+from ..errors import UserError, unknown
 from .launcher import LauncherClient
 from .plan import component_files, find_unchanged_job, make_plan, survey
 from .preparation import command_of
@@ -181,7 +181,7 @@ class LocalJobs:
         "What a step wrote, in pieces; while it grows if asked to"
         job = find_job(self.workspace, id)
         rows = list_steps(self.workspace, job["id"])
-        if step not in rows: raise UserError(f"job {job['id']} has no step {step!r}", accepted=", ".join(rows))
+        if step not in rows: raise unknown("step", step, rows, where=f"in job {job['id']}")
         made_by = rows[step]["reused"] or job["id"]
         log = self.workspace.step_folder(made_by, step)/"std_log.txt"
         if not self.workspace.job_folder(made_by).exists():

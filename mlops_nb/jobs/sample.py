@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from ..errors import StepFailed, UserError
+from ..errors import StepFailed, unknown
 from .launcher import STEP_COMMAND, LauncherClient, fork_obstacle
 from ..notebooks.components import component_name, list_imports, list_stages
 from ..notebooks.interface import read_parameters
@@ -65,7 +65,7 @@ def choose_stages(
     paths = [nb.path for nb in list_stages(root, settings) if nb.path.is_relative_to(top)]
     stages = {component_name(path): path for path in paths}
     for name in names or ():
-        if name not in stages: raise UserError(f"there is no stage {name}", accepted=", ".join(stages))
+        if name not in stages: raise unknown("stage", name, stages)
     return order_stages({name: path for name, path in stages.items() if not names or name in names})
 
 def order_stages(

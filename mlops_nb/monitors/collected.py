@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypedDict
 
 from ..contract import REQUEST_COLUMN
-from ..errors import UserError
+from ..errors import unknown
 from .windows import Window
 from ..project import Project
 from ..records import needs, read_records
@@ -141,10 +141,9 @@ def endpoint_folder(
     "Return where an endpoint collects; refuse a name that nothing has collected under"
     folder = Project(Path(root)).collected
     if (folder / endpoint).is_dir(): return folder / endpoint
-    known = ", ".join(sorted(path.name for path in folder.glob("*"))) if folder.is_dir() else ""
-    raise UserError(f"no endpoint {endpoint!r} has collected anything here",
-                    accepted=known or "an endpoint that has served a request",
-                    fix="mlops-nb deploy, or correct monitoring_target.endpoint_deployment_id")
+    known = sorted(path.name for path in folder.glob("*")) if folder.is_dir() else []
+    raise unknown("endpoint", endpoint, known, where="that has collected anything here",
+                  fix="mlops-nb deploy, or correct monitoring_target.endpoint_deployment_id")
 
 # %% ../../nbs/api/monitors/05_collected.ipynb #f8d72285
 BATCH = 1 << 24      # Bytes of lines that are read together

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
+from ..errors import UserError, unknown
 from .cells import Notebook, parameters_cell, read_notebook
 from ..parameters import ACCEPTED, ASSETS, LITERALS, Parameter, Range, coerce, default_value
 
@@ -170,7 +170,7 @@ def check_names(params: list[Parameter], texts: dict[str, str]) -> None:
     "Refuse values that no parameter takes"
     names = [p.name for p in params]
     for name in texts:
-        if name not in names: raise UserError(f"there is no parameter {name}", accepted=", ".join(names))
+        if name not in names: raise unknown("parameter", name, names)
 
 
 def read_values(

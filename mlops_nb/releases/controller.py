@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from .. import times
 from ..contract import DEPLOYMENT_FILE, ENDPOINT_FILE, ROLLOUT_FILE
-from ..errors import MlopsError, UserError
+from ..errors import MlopsError, UserError, list_names, unknown
 from ..models.registry import Version
 from ..processes import show_phase
 from ..project import Project
@@ -65,6 +65,7 @@ class Control(Protocol):
 
 class Registry(Protocol):
     "A registry of models, as `mlops_nb.models.registry` has it"
+    def list_models(self) -> list[str]: ...
     def list_versions(self, model: str) -> list[Version]: ...
     def find_champion(self, model: str) -> Version | None: ...
     def promote(self, model: str, version: str | int) -> None: ...
@@ -95,6 +96,7 @@ class Tools:
 class LocalRegistry:
     "`models.registry` of a project, whatever MLflow points at otherwise"
     def __init__(self, root: Path): self.root = root
+    def list_models(self) -> list[str]: return self._call("list_models")
     def list_versions(self, model: str) -> list[Version]: return self._call("list_versions", model)
     def find_champion(self, model: str) -> Version | None: return self._call("find_champion", model)
     def promote(self, model: str, version: str | int): self._call("promote", model, version)
@@ -162,9 +164,12 @@ def choose_version(
     model, number, known = candidate.model, candidate.version, registry.list_versions(candidate.model)
     named = next((version for version in known if str(version.version) == str(number)), None)
     version = named if number else registry.find_champion(model)
+    if not known:
+        raise unknown("model", model, registry.list_models(), where="with a version",
+                      fix="mlops-nb run pipelines/training/pipeline.yml trains, judges and registers one")
     if not version:
         raise UserError(f"{model} has no version {number}" if number else f"{model} has no champion",
-                        accepted=", ".join(str(version.version) for version in known) or "no version yet",
+                        accepted=list_names(str(version.version) for version in known),
                         fix="mlops-nb run pipelines/training/pipeline.yml trains, judges and registers one")
     if version.tags.get("status") == "withdrawn" and not candidate.again:
         reason = version.tags.get("reason", "no reason given")
@@ -444,7 +449,9 @@ def rollback(
     tools = _open_tools(tools)
     with tools.lock(endpoint):
         release = next(iter(list_releases(tools.root, endpoint)), None)
-        if not release: raise UserError(f"{endpoint} has had no release", fix="mlops-nb releases lists them")
+        if not release:
+            known = sorted({one.endpoint for one in list_releases(tools.root)})
+            raise unknown("endpoint", endpoint, known, where="that has had a release", fix="mlops-nb release makes one")
         if release.status in ("RolledBack", "Refused"): return release
         if release.status == "Promoted" and not release.champion_deployment:
             first = f"{release.id} was the first release of {endpoint}"

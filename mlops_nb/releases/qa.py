@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..contract import LABELLED_FILE, PREPARED, QA_FILE, QA_JOB, QA_OUTPUT, QA_STEP, ROLES_FILE
-from ..errors import StepFailed, UserError
+from ..errors import StepFailed, UserError, unknown
 from ..models.registry import Version
 from ..project import Project
 from .client import KEY_VARIABLE
@@ -169,8 +169,8 @@ def run_qa(
     workspace, endpoints = Workspace(root), Endpoints(root)
     shown = endpoints.show(endpoint)
     if deployment not in shown.deployments:
-        raise UserError(f"{endpoint} has no deployment {deployment}",
-                        accepted=", ".join(shown.deployments) or "none yet", fix="mlops-nb deploy --name NAME")
+        raise unknown("deployment", deployment, shown.deployments, where=f"of {endpoint}",
+                      fix="mlops-nb deploy --name NAME")
     if not shown.running: raise UserError(f"{endpoint} does not run", fix=f"mlops-nb endpoint start {endpoint}")
     version = _find_version(root, shown.deployments[deployment])
     key, model = endpoints.keys(endpoint)["primary"], f"azureml:{version.name}:{version.version}"

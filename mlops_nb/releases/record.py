@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NotRequired, TypedDict
 
 from .. import times
-from ..errors import MlopsError, UserError
+from ..errors import MlopsError, UserError, list_names, unknown
 from ..files import lock, write_whole
 from ..project import Project
 from .canary import KINDS, Game, new_game
@@ -195,9 +195,10 @@ def read_release(
     "Read a record"
     known = [path.parent.name for path in Project(root).releases.glob("*/release.json")]
     ids = [id] if id in known else [name for name in known if name.startswith(id)]
-    if len(ids) != 1:
-        begin = f"{len(ids)} releases begin" if ids else "no release begins"
-        raise UserError(f"{begin} with {id!r}", accepted=", ".join(sorted(ids)), fix="mlops-nb releases lists them")
+    if not ids: raise unknown("release", id, sorted(known, reverse=True), fix="mlops-nb releases lists them")
+    if len(ids) > 1:
+        raise UserError(f"{len(ids)} releases begin with {id!r}", accepted=list_names(sorted(ids)),
+                        fix="mlops-nb releases lists them")
     return _load(release_folder(root, ids[0]) / "release.json")
 
 def _load(

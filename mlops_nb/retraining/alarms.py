@@ -10,11 +10,10 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
+from ..errors import UserError, list_names, unknown
 from ..monitors.silences import Silence
 from ..project import Project
 from mlops_nb.retraining.events import (
@@ -95,11 +94,7 @@ def _monitor_files(project: Project) -> list[dict[str, Any]]:
 # %% ../../nbs/api/retraining/06_alarms.ipynb #c4948943
 def _refuse_unknown(kind: str, name: str, known: set[str], fix: str) -> None:
     "Refuse a name that is none of those known"
-    if name in known: return
-    near = get_close_matches(name, sorted(known), n=1)
-    names = ", ".join(sorted(known)[:20]) + (", ..." if len(known) > 20 else "")
-    raise UserError(f"there is no {kind} {name!r}" + (f"; did you mean {near[0]}?" if near else ""),
-                    accepted=names or f"none is known: no {kind} has been seen yet", fix=fix)
+    if name not in known: raise unknown(kind, name, sorted(known), fix=fix)
 
 def _text(option: str, text: str) -> str:
     "Refuse a text that says nothing"
@@ -157,9 +152,9 @@ def _find_one(kind: str, start: str, ids: list[str], fix: str) -> str:
     "Find the only id that begins so"
     found = [id for id in ids if start and id.startswith(start)]
     if len(found) == 1: return found[0]
-    what = f"{start!r} is the beginning of {len(found)} ids" if found else f"there is no {kind} {start!r}"
-    accepted = ", ".join(id[:12] for id in (found or ids)[:10]) or f"none: there is no {kind}"
-    raise UserError(what, accepted=accepted, fix=fix)
+    if not found: raise unknown(kind, start, [id[:12] for id in ids], fix=fix)
+    short = list_names(id[:12] for id in found)
+    raise UserError(f"{start!r} is the beginning of {len(found)} ids", accepted=short, fix=fix)
 
 # %% ../../nbs/api/retraining/06_alarms.ipynb #ae9b41a4
 def acknowledge(

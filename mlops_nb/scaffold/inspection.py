@@ -11,14 +11,13 @@ import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from ..contract import REQUEST_COLUMN, ROW_COLUMNS
-from ..errors import UserError
+from ..errors import UserError, find_near
 from ..processes import show_place
 from ..tables.columns import Kind
 from ..tables.layout import Layout, describe_layout
@@ -172,9 +171,8 @@ class Choices:
 
 def _near_name(option: str, name: str, names: list[str]) -> str:
     "What was perhaps meant, with its option; empty where no name is near"
-    small = {known.casefold(): known for known in names}
-    near = get_close_matches(name.strip().casefold(), small, 1)
-    return f"{option} {shlex.quote(small[near[0]])}" if near else ""
+    near = find_near(name, names)
+    return f"{option} {shlex.quote(near)}" if near else ""
 
 def _check_names(
     reading: Reading,

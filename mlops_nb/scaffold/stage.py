@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import UserError
+from ..errors import UserError, unknown
 from ..files import write_whole
 from ..notebooks.components import component_name, list_notebooks
 from ..notebooks.export import export
@@ -48,7 +48,7 @@ def pipeline_file(
     if pipeline in names: return project.pipelines/pipeline/"pipeline.yml"
     named = pipeline.removeprefix(f"{project.pipelines.name}/")
     if named in files: return project.pipelines/named
-    raise UserError(f"--pipeline {pipeline}", accepted=", ".join([*names, *files]))
+    raise unknown("pipeline", pipeline, [*names, *files])
 
 def list_pipelines(project: Project) -> list[str]:
     "List the files of pipelines that hold steps"
@@ -117,8 +117,8 @@ def choose_upstream(
     if after is None: return folders[-1] if folders else None
     for one in folders:
         if one.port.step == after: return one
-    steps = ", ".join(dict.fromkeys(one.port.step for one in folders))
-    raise UserError(f"--after {after}", accepted=steps or "nothing: no step writes a folder")
+    steps = dict.fromkeys(one.port.step for one in folders)
+    raise unknown("step", after, steps, where="that writes a folder")
 
 # %% ../../nbs/api/scaffold/03_stage.ipynb #e720120f
 def list_data_edges(
@@ -251,7 +251,7 @@ def _plan_between(
 ) -> tuple[NewStage, dict[Path, str]]:      # The stage, and the files that change
     "Plan a stage between two steps"
     if not file.exists():
-        raise UserError(f"there is no {file.relative_to(project.root)}", accepted=", ".join(list_pipelines(project)))
+        raise unknown("pipeline", str(file.relative_to(project.pipelines)), list_pipelines(project))
     document = load(file)
     edges = choose_edges(list_data_edges(document), after, before)
     stage = NewStage(project, name, file.parent.name, _upstream_of(project, document, edges[0]), before)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..errors import UserError
+from ..errors import UserError, find_near
 from .documents import Map, position_of
 
 # %% ../../nbs/api/schemas/03_values.ipynb #bbd5d1de
@@ -65,9 +65,8 @@ def suggest(
     names,              # What could have been meant
 ) -> str:               # A question for the message, empty where nothing is near
     "The name that was probably meant"
-    from difflib import get_close_matches
-    near = get_close_matches(str(name).lower(), [str(n) for n in names], 1, 0.6)
-    return f"did you mean {near[0]!r}?" if near else ""
+    near = find_near(str(name), map(str, names))
+    return f"did you mean {near!r}?" if near else ""
 
 # %% ../../nbs/api/schemas/03_values.ipynb #e9b3c3aa
 def format_value(

@@ -25,7 +25,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ..errors import MlopsError, UserError
+from ..errors import MlopsError, UserError, unknown
 from ..files import write_whole
 from ..processes import show_phase
 from ..project import Project
@@ -99,7 +99,7 @@ def describe_endpoint(
 ) -> Endpoint:
     "Describe an endpoint: what should be, whether anybody sees to it, and what those say who are asked now"
     state, running = folder.state, folder.host.pid is not None
-    if not state: raise UserError(f"no endpoint {folder.name} in {folder.root}", fix="mlops-nb deploy makes it")
+    if not state: raise unknown("endpoint", folder.name, [], where=f"in {folder.root}", fix="mlops-nb deploy makes it")
     status = folder.status if running else {}
     live, sockets = status.get("deployments", {}), Path(status.get("sockets", ""))
     deployments = {name: _describe(spec, live.get(name, {}), running, sockets)
@@ -335,7 +335,7 @@ def check_traffic(
     "Refuse shares that Azure ML would refuse, and deployments that cannot answer"
     known, mirror = endpoint.deployments, endpoint.mirror_traffic if mirror is None else mirror
     for name in (*traffic, *mirror):
-        if name not in known: raise UserError(f"no deployment {name}", accepted=", ".join(known))
+        if name not in known: raise unknown("deployment", name, known, where=f"of {endpoint.name}")
     for share in (*traffic.values(), *mirror.values()):
         if isinstance(share, bool) or not isinstance(share, int) or not 0 <= share <= 100:
             raise UserError(f"a share of {share!r}", accepted="whole numbers from 0 to 100")
@@ -366,13 +366,15 @@ class Endpoints:
         "Return its files; an endpoint that was never deployed is refused"
         folder = EndpointFolder(self.root, endpoint)
         if folder.state: return folder
-        raise UserError(f"no endpoint {endpoint} in {self.root}", accepted=", ".join(e.name for e in self.list()),
-                        fix="mlops-nb deploy makes one")
+        raise unknown("endpoint", endpoint, self.names(), where=f"in {self.root}", fix="mlops-nb deploy makes one")
+
+    def names(self) -> list[str]:
+        "List the names of all endpoints"
+        return sorted(path.parent.name for path in Project(self.root).endpoints.glob("*/state.json"))
 
     def list(self) -> list[Endpoint]:
         "List all endpoints"
-        names = sorted(path.parent.name for path in Project(self.root).endpoints.glob("*/state.json"))
-        return [describe_endpoint(EndpointFolder(self.root, name)) for name in names]
+        return [describe_endpoint(EndpointFolder(self.root, name)) for name in self.names()]
 
     def show(self, endpoint: str) -> Endpoint: return describe_endpoint(self.folder(endpoint))
 
@@ -475,7 +477,7 @@ class Endpoints:
         folder = self.folder(endpoint)
         with folder.change() as state:
             if deployment not in state["deployments"]:
-                raise UserError(f"no deployment {deployment}", accepted=", ".join(state["deployments"]))
+                raise unknown("deployment", deployment, state["deployments"], where=f"of {endpoint}")
             if state["traffic"].get(deployment) or state["mirror"].get(deployment):
                 raise UserError(f"{deployment} has traffic", fix=f"mlops-nb endpoint traffic {endpoint} moves it")
             del state["deployments"][deployment]

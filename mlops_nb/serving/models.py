@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
+from ..errors import UserError, list_names, unknown
 from ..files import lock, write_whole
 from ..models import registry, seal
 from ..project import Project
@@ -39,16 +39,17 @@ def fetch_model(
     to: Path,               # A new folder
 ) -> dict[str, str]:        # model, version, digest; the digest is empty where nobody recorded one
     "Copy a registered model; one with a recorded checksum is verified"
-    from mlops_nb.workspace.assets import asset_versions
+    from mlops_nb.workspace.assets import asset_names, asset_versions
     from mlops_nb.workspace.workspace import Workspace
     name, number = parse_model_reference(reference)
-    known = asset_versions(Workspace(root), "model", name)
+    workspace = Workspace(root)
+    known = asset_versions(workspace, "model", name)
     asset = next((asset for asset in known if number in (None, asset.version)), None)
+    fix = "mlops-nb run pipelines/training/pipeline.yml registers a model, and so does mlops-nb create model.yml"
+    if not known: raise unknown("model", name, asset_names(workspace, ("model",)), where="registered here", fix=fix)
     if not asset:
         raise UserError(f"{reference} is not registered here",
-                        accepted=", ".join(f"{name}:{asset.version}" for asset in known),
-                        fix="mlops-nb run pipelines/training/pipeline.yml registers a model, and so does "
-                            "mlops-nb create model.yml")
+                        accepted=list_names(f"{name}:{asset.version}" for asset in known), fix=fix)
     if asset.fingerprint:   # what `create` copied has one
         copy_model(Path(asset.path), to)
         return {"model": name, "version": asset.version, "digest": ""}

@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['Section', 'ASSETS', 'page_name', 'read_site_map', 'Navigation', 'arrange_pages', 'read_sidebar', 'configuration',
-           'find_repository', 'write_notebook_page', 'file_page', 'be_silent', 'collect_sources', 'write_sources',
-           'zensical_command', 'run_zensical', 'is_as_before', 'build', 'modification_times', 'serve']
+           'find_address', 'find_repository', 'write_notebook_page', 'file_page', 'be_silent', 'collect_sources',
+           'write_sources', 'zensical_command', 'run_zensical', 'is_as_before', 'list_problems', 'build',
+           'modification_times', 'serve']
 
 # %% ../../nbs/api/site/08_build.ipynb #6be6b804
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -22,6 +24,7 @@ from importlib.resources import files as package_files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 from click import unstyle
@@ -34,7 +37,8 @@ from ..project import Project
 from .gallery import list_exhibits, without_local_links
 from .keep import example_pages
 from .links import SiteMap, format_open_links, is_picture, rewrite_links, site_problems
-from .pages import fence, make_page
+from .listings import fence
+from .pages import make_page
 from .prepare import format_toml, prepare_notebooks, write_if_changed
 from .search import rank_search
 
@@ -105,10 +109,23 @@ ASSETS = package_files("mlops_nb.site")
 def configuration(
     name: str,  # Of the site
     nav: list,  # From `arrange_pages`
+    address: str = "",  # From `find_address`
 ) -> str:  # TOML
     "Write what Zensical needs to know"
     look = ASSETS.joinpath("zensical.toml").read_text(encoding="utf-8")
-    return f"[project]\nsite_name = {format_toml(name)}\nnav = {format_toml(nav)}\n{look}"
+    known = f"site_url = {format_toml(address)}\n" if address else ""
+    return f"[project]\nsite_name = {format_toml(name)}\n{known}nav = {format_toml(nav)}\n{look}"
+
+# %% ../../nbs/api/site/08_build.ipynb #b2244d56
+def find_address(root: Path) -> str:  # https://OWNER.github.io/NAME/, or nothing
+    "Find where the site is published, as far as somebody says so"
+    from nbdev.config import get_config
+    said, where = os.environ.get("MLOPS_NB_SITE", ""), "MLOPS_NB_SITE"
+    if not said: said, where = get_config(root).doc_url, "Documentation in [project.urls] of pyproject.toml"
+    address = urlsplit(said)
+    if said and not (address.scheme in ("http", "https") and address.netloc):
+        raise UserError(f"{where} is {said!r}", accepted="the address of the site, such as https://you.github.io/docs/")
+    return f"{address.scheme}://{address.netloc}{address.path.rstrip('/')}/" if said else ""
 
 # %% ../../nbs/api/site/08_build.ipynb #de543822
 def find_repository(root: Path) -> str:  # https://github.com/OWNER/NAME, or nothing
@@ -165,6 +182,7 @@ def collect_sources(
 def write_sources(
     project: Project,
     say: Callable[[str], object] = be_silent,  # Takes a line of progress
+    address: str = "",  # From `find_address`
 ) -> Path:  # The configuration file
     "Bring `.mlops/site` up to date"
     from nbdev.config import get_config
@@ -175,7 +193,8 @@ def write_sources(
     paths = [path.relative_to(project.notebooks).as_posix() for path in notebooks]
     nav = arrange_pages(read_sidebar(project, paths), paths)
     write_if_changed(project.site / "theme/404.html", ASSETS.joinpath("404.html").read_bytes())
-    return write_if_changed(project.site / "zensical.toml", configuration(get_config(project.root).title, nav))
+    text = configuration(get_config(project.root).title, nav, address)
+    return write_if_changed(project.site / "zensical.toml", text)
 
 # %% ../../nbs/api/site/08_build.ipynb #3c85cf42
 def zensical_command(
@@ -217,6 +236,15 @@ def is_as_before(
     write_if_changed(note, parts)
     return before == parts
 
+def list_problems(
+    site: Path,  # Folder of the site that Zensical has made
+    places: SiteMap,  # Which page is which notebook's
+    refused: str,  # What Zensical found wrong, or nothing
+) -> list[str]:  # Empty: all is well
+    "List what is wrong with a site by notebook; in Zensical's words what it alone finds, or where it made no site"
+    whole = not refused or re.search(r"\d+ issues? found", refused)
+    return (site_problems(site, places) if whole else []) or [*filter(None, [refused.strip()])]
+
 def build(
     project: Project,
     say: Callable[[str], object] = be_silent,  # Takes a line of progress
@@ -228,12 +256,13 @@ def build(
     with lock(project.lock("site")): return _build(project, say)
 
 def _build(project: Project, say: Callable[[str], object]) -> dict:
-    start, config, target = time.monotonic(), write_sources(project, say), project.root / "_docs"
+    start, address, target = time.monotonic(), find_address(project.root), project.root / "_docs"
+    config = write_sources(project, say, address)
     say("making the site")
     options = ["--strict"] if is_as_before(config) else ["--strict", "--clean"]
     code, output = run_zensical(zensical_command("build", *options, config=config), config.parent)
     say("checking links")
-    problems = [output.strip()] if code else site_problems(config.parent / "site")
+    problems = list_problems(config.parent / "site", read_site_map(project), output if code else "")
     if problems:
         raise UserError("the site is not whole:\n" + "\n".join(problems),
                         accepted="links that lead somewhere, and nothing from other hosts")

@@ -6,7 +6,7 @@
 __all__ = ['SETTINGS', 'REVISION', 'configure_mlflow', 'speak_to', 'sqlite_uri', 'tracking_uri', 'create_store', 'build_store',
            'make_client', 'ignore_error', 'experiment_id', 'keep_open', 'database', 'now_ms', 'ensure_experiment',
            'open_run', 'close_run', 'metric_histories', 'metric_history', 'tag_by_run', 'copy_to_artifacts',
-           'registry_rows', 'model_folders', 'serve_ui']
+           'registry_rows', 'model_names', 'model_folders', 'serve_ui']
 
 # %% ../../nbs/api/workspace/02_mlflow_store.ipynb #7e350321
 import getpass
@@ -306,6 +306,12 @@ def registry_rows(
     "Read everything that the registry says of its models"
     tables = ("model_versions", "model_version_tags")
     return _query(uri, *((f"SELECT * FROM {table} ORDER BY 1, 2, 3",) for table in tables))
+
+def model_names(
+    uri: str,   # The address of a local store
+) -> list[str]: # Of the registered models that have a version
+    "List the models of a registry"
+    return [name for rows in _query(uri, ("SELECT DISTINCT name FROM model_versions ORDER BY name",)) for name, in rows]
 
 def model_folders(
     uri: str,   # The address of a local store

@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from ..databases import connect
-from ..errors import UserError
+from ..errors import UserError, unknown
 from ..files import lock
 from ..fingerprints import Memory, fingerprint
 from ..processes import end_marked
@@ -168,7 +168,10 @@ def find_job(
             workspace.rows("SELECT * FROM jobs WHERE id = ?", id) or
             workspace.rows(f"SELECT * FROM jobs WHERE substr(id, 1, ?) = ? {newest_first}", len(id), id))
     if len(jobs) == 1: return jobs[0]
-    if not jobs: raise UserError(f"no job {id!r} in {workspace.folder}", fix="mlops-nb jobs lists them")
+    if not jobs:
+        known = [row["id"] for row in workspace.rows(f"SELECT id FROM jobs {newest_first} LIMIT 200")]
+        fix = "mlops-nb jobs lists them" if known else "mlops-nb run FILE makes one"
+        raise unknown("job", id, ["last", *known] if known else [], where=f"in {workspace.folder}", fix=fix)
     raise UserError(f"{id!r} is the beginning of {len(jobs)} jobs", accepted=", ".join(row["id"] for row in jobs[:5]))
 
 def list_steps(

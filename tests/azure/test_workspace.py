@@ -81,7 +81,11 @@ def test_a_step_that_fails_says_why(azure, project):
 def test_what_cannot_be_asked_is_said_before_anything_is_sent(azure, project):
     said = command(azure, project, "jobs", "--on", "staging", code=2)
     assert "[staging] names no workspace: subscription_id, resource_group, workspace are empty" in said
-    assert "no job 'nothing'" in command(azure, project, "show", "nothing", "--on", "dev", code=2)
+    for words, what in ((("show", "nothing"), "job 'nothing'"), (("endpoint", "status", "ehco"), "endpoint 'ehco'"),
+                        (("endpoint", "keys", "ehco"), "endpoint 'ehco'"),
+                        (("schedule", "stop", "weekyl"), "schedule 'weekyl'")):
+        said = command(azure, project, *words, "--on", "dev", code=2)
+        assert f"error: there is no {what} in dev\n  accepted: there is none yet\n  fix: mlops-nb " in said
     azure.fail("GET management.azure.com.*/workspaces/dev/jobs", status=403, times=20)
     assert "az role assignment create" in command(azure, project, "jobs", "--on", "dev", code=2)
 

@@ -196,7 +196,7 @@ def test_a_window_without_rows_has_no_numbers(site):
 def test_an_endpoint_that_does_not_exist(site):
     site.serve(sample(3, 5))
     site.file(signals(), "n", endpoint="nobody")
-    with pytest.raises(UserError, match="no endpoint 'nobody' has collected anything here\n  accepted: e"):
+    with pytest.raises(UserError, match="no endpoint 'nobody' that has collected anything here\n  accepted: e"):
         site.run(name="n")
 
 

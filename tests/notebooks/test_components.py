@@ -323,4 +323,4 @@ def test_the_sample_runs_the_stages_in_order_and_stops_at_the_first_failure(tmp_
         "02_two.ipynb",
     ]
     run_sample(tmp_path, ["three"])
-    with pytest.raises(UserError, match="there is no stage four"): run_sample(tmp_path, ["four"])
+    with pytest.raises(UserError, match="there is no stage 'four'"): run_sample(tmp_path, ["four"])

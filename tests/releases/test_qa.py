@@ -179,7 +179,8 @@ def test_a_regression_passes(endpoints):
 
 
 def test_what_cannot_be_asked_is_refused(endpoints, monkeypatch):
-    with pytest.raises(UserError, match="has no deployment red"): run_qa(endpoints.root, "judged", "red")
+    with pytest.raises(UserError, match="there is no deployment 'red' of judged"):
+        run_qa(endpoints.root, "judged", "red")
     with pytest.raises(UserError, match="no job is known that judged flight-delay:2"):
         run_qa(endpoints.root, "judged", "green", file=QA)
     monkeypatch.delenv(KEY_VARIABLE, raising=False)

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from mlops_nb.processes import find_marked
-from mlops_nb.site.links import site_problems
+from mlops_nb.site.links import SiteMap, site_problems
 
 from tests.support import ROOT
 from tests.support.browser import browser_needed
@@ -57,8 +57,8 @@ def test_the_page_of_benchmarks_shows_what_was_measured_last():
         assert result.partition("\n")[2].strip() in text_of["text/markdown"], f"{name}: {fix}"
 
 
-def run(folder: Path, *words: str) -> subprocess.CompletedProcess:
-    return subprocess.run([MLOPS_NB, *words], cwd=folder, env=ENV, text=True, capture_output=True)
+def run(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run([MLOPS_NB, *words], cwd=folder, env=ENV | environment, text=True, capture_output=True)
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,8 @@ def test_a_small_project_has_a_site_and_a_broken_link_does_not_replace_it(small)
     assert "secret" not in page
     change(small/"nbs"/"index.ipynb", "#deeper", "#nowhere")
     broken = run(small, "docs")
-    assert broken.returncode == 2 and "nowhere" in broken.stderr + broken.stdout
+    assert broken.returncode == 2
+    assert "nbs/index.ipynb:cell 2 links to sub/01_other.ipynb#nowhere, and there is no such heading" in broken.stderr
     assert "#deeper" in (small/"_docs"/"index.html").read_text()
 
 
@@ -142,7 +143,7 @@ def test_a_page_does_not_tell_the_environment_of_who_builds_it(small, monkeypatc
 def test_what_zensical_lets_pass_is_found(tmp_path):
     (tmp_path/"a.html").write_text('<a href="b.html">gone</a><img src="https://example.com/x.png"><a href="#no">no</a>')
     (tmp_path/"a.css").write_text("@import url('https://fonts.example.com/a');")
-    assert len(site_problems(tmp_path)) == 4
+    assert len(site_problems(tmp_path, SiteMap(tmp_path, {}))) == 4
 
 
 def test_a_served_site_follows_the_notebooks(small):
@@ -296,6 +297,40 @@ def test_the_words_of_pictures_can_be_read_on_a_phone(address, browser):
 def test_an_address_that_leads_nowhere_says_where_to_go_on(site):
     page = re.sub(r"\s+", " ", (site/"404.html").read_text())
     assert "There is no such page" in page and re.search(r'begin at <a href="[^"]*index.html">the first page</a>', page)
+
+
+class Below(Quiet):
+    "A web server that shows 404.html of a site in a folder, at its own address, as GitHub Pages does"
+    def send_error(self, code, message=None, explain=None):
+        self.send_response(code, message)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.end_headers()
+        self.wfile.write((Path(self.directory)/"flights"/"404.html").read_bytes())
+
+
+@browser_needed
+def test_below_a_folder_a_miss_shows_a_page_of_the_site(small, browser, tmp_path):
+    done = run(small, "docs", MLOPS_NB_SITE="https://octo.github.io/flights")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (small/"_docs").rename(tmp_path/"flights")
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Below, directory=str(tmp_path))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        page, missed = browser.new_page(), []
+        page.on("response", lambda answer: missed.append(answer.url) if answer.status >= 400 else None)
+        asked = f"http://127.0.0.1:{server.server_port}/flights/sub/deep/nowhere.html"
+        page.goto(asked, wait_until="load")
+        assert missed == [asked] and page.inner_text("h1") == "There is no such page"
+        assert page.evaluate("document.styleSheets.length") > 2
+        page.click("text=the first page")
+        page.wait_for_url("**/flights/index.html")
+        page.close()
+        server.shutdown()
+
+
+def test_an_address_that_is_none_is_refused(small):
+    done = run(small, "docs", MLOPS_NB_SITE="flights")
+    assert done.returncode == 2 and not (small/"_docs").exists()
+    assert done.stderr.startswith("error: MLOPS_NB_SITE is 'flights'\n  accepted: the address of the site")
 
 
 def test_a_page_of_results_shows_tables_with_one_row_of_headings_and_no_code(site):

@@ -101,7 +101,8 @@ def text_problems(text: str) -> list:
 NEEDED = {  # What a job does, and the right that it needs for it
     "AZURE_CLIENT_ID": "id-token", "mlops-nb comment": "pull-requests", "mlops-nb dispatch": "contents",
     "make publish": "contents", "actions/deploy-pages": "pages"}
-READ = {"github-token: ${{ github.token }}": "actions"}  # An artifact of another run
+READ = {"github-token: ${{ github.token }}": "actions",  # An artifact of another run
+        "actions/configure-pages": "pages"}
 FOLLOWS = "github.event.workflow_run.head_repository.full_name == github.repository"
 GUARDS = ("github.event.pull_request.head.repo.full_name == github.repository", "github.ref == 'refs/heads/main'",
           "github.event_name != 'pull_request'")
