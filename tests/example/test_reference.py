@@ -66,7 +66,8 @@ def test_a_class_of_few_rows_keeps_its_column():
     assert np.allclose(said.sum(axis=1), 1)
 
 
-SETTINGS = dict(learning_rate=.1, max_iter=60, max_leaf_nodes=7, min_samples_leaf=20, l2_regularization=1.0, C=1.0, seed=0)
+SETTINGS = dict(learning_rate=.1, max_iter=60, max_leaf_nodes=7, min_samples_leaf=20, l2_regularization=1.0, C=1.0,
+                seed=0)
 
 
 @pytest.mark.parametrize("label", ["two", "three", "number"])
