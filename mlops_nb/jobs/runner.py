@@ -26,7 +26,7 @@ from ..fingerprints import changed, snapshot
 from .environments import image_tag
 from .executors import Executor, StepContext, choose_executor
 from .graph import Step
-from .launcher import LauncherClient
+from .launcher import EARLY_IMPORTS, LauncherClient, choose_modules
 from .plan import LookupResult, Plan, hash_other_reads, hash_registry, keep_own_result, lookup_step, survey
 from mlops_nb.jobs.preparation import (
     Prepared,
@@ -530,8 +530,9 @@ class Runner:
         "Let the launcher import what the first notebooks ask for; give what only later ones need"
         names = imported(self.workspace, self.plan)
         first = [modules for name, modules in names.items() if not self.plan.job.steps[name].needs & names.keys()]
-        if names: self.processes.launcher.preload(set[str]().union(*first))
-        return set[str]().union(*names.values())
+        every = set[str]().union(*names.values())
+        if names: self.processes.launcher.preload(set(choose_modules(every, EARLY_IMPORTS)).union(*first))
+        return every
 
     def begin_ready(self):
         "Begin what may begin; a reused step may make others ready"

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DAY', 'PARTS', 'ROLES', 'Columns', 'NUMBERS', 'UNSEEN', 'PROBED', 'ESTIMATORS', 'TimeFeatures', 'BooleanNumbers',
-           'input_names', 'combine_columns', 'Labels', 'Numbers', 'FewRows', 'Probes', 'make_probes', 'FewAveraged',
-           'few_rows']
+           'input_names', 'combine_columns', 'fit_columns', 'Labels', 'Numbers', 'FewRows', 'Probes', 'make_probes',
+           'FewAveraged', 'few_rows']
 
 # %% ../../nbs/api/models/11_features.ipynb #dad563a0
 from collections.abc import Mapping
@@ -16,9 +16,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.compose import ColumnTransformer
+from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import OrdinalEncoder
 
 # %% ../../nbs/api/models/11_features.ipynb #8d6f8919
 DAY = 86400.0
@@ -132,6 +134,43 @@ def combine_columns(
              "times": then(TimeFeatures())}
     return ColumnTransformer([(role, steps[role], roles[role]) for role in ROLES if roles.get(role)])
 
+# %% ../../nbs/api/models/11_features.ipynb #53a2822f
+def _learn_values(
+    encoder: OrdinalEncoder,    # Not yet fitted
+    X: pd.DataFrame,            # Its columns
+) -> OrdinalEncoder | None:     # Fitted, a new one; None where it has to count
+    "Fit an encoder on rows that hold every value"
+    most, rows = encoder.max_categories or len(X) + 1, set[int]()
+    if encoder.min_frequency is not None: return None
+    for name in X:
+        seen = dict[Any, int]()
+        try:
+            for row, value in enumerate(X[name].to_numpy(object)):
+                if value in seen: continue
+                seen[value] = row
+                if len(seen) >= most: return None
+        except TypeError: return None   # No category; the encoder says so itself
+        rows.update(seen.values())
+    return clone(encoder).fit(X.iloc[sorted(rows)])
+
+def fit_columns(
+    columns: Pipeline,      # The steps before the estimator
+    X: pd.DataFrame,        # Features
+    y: Any = None,          # The label, where a step learns from it
+) -> Any:                   # What the steps make of the features
+    "Fit the steps and transform, as `fit_transform` does"
+    table = columns[0]
+    if len(columns) > 1 or type(table) is not ColumnTransformer: return columns.fit_transform(X, y)
+    given = table.transformers
+    learnt = {name: FrozenEstimator(fitted) for name, step, chosen in given
+              if type(step) is OrdinalEncoder and (fitted := _learn_values(step, X[chosen]))}
+    table.transformers = [(name, learnt.get(name, step), chosen) for name, step, chosen in given]
+    try: made = columns.fit_transform(X, y)
+    finally: table.transformers = given
+    table.transformers_ = [(name, learnt[name].estimator if name in learnt else step, chosen)
+                           for name, step, chosen in table.transformers_]
+    return made
+
 # %% ../../nbs/api/models/11_features.ipynb #37ffb3f5
 Columns = Mapping[str, list]    # Values by name, from `signature.check`: None is a hole
 
@@ -190,7 +229,7 @@ def _kind_of(
 ) -> tuple[str, np.ndarray, np.ndarray] | None:     # text or numbers, mean and scale; None: something else
     "Recognise what a transformer does to each column by itself"
     from sklearn.impute import SimpleImputer
-    from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, StandardScaler
+    from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
     steps = _steps_of(transformer)
     kinds, last = [type(step) for step in steps], steps[-1]
     if kinds in ([OrdinalEncoder], [OneHotEncoder]) and types == {"string"}: return "text", np.zeros(1), np.ones(1)
@@ -302,7 +341,6 @@ def few_rows(
 ) -> FewRows | FewAveraged | None:  # None: only the pipeline itself can answer
     "Prepare a pipeline that training made, or an average of such, for requests of a few rows"
     from sklearn.ensemble import VotingClassifier, VotingRegressor
-    from sklearn.frozen import FrozenEstimator
     if type(pipeline) not in (VotingClassifier, VotingRegressor): return _few_of_one(pipeline, types)
     if getattr(pipeline, "voting", "soft") != "soft": return None
     frozen = [part.estimator for part in pipeline.estimators_ if type(part) is FrozenEstimator]

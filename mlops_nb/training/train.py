@@ -24,7 +24,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from ..errors import UserError
-from ..models.features import combine_columns, input_names
+from ..models.features import combine_columns, fit_columns, input_names
 from ..models.saving import representative_rows
 from ..processes import release_memory
 
@@ -141,7 +141,7 @@ def fit(
     if roles["task"] == "classification": validation = validation[validation[roles["label"]].isin(y.unique())]
     X_val, y_val = inputs(validation, roles), validation[roles["label"]]
     columns, model = pipeline[:-1], pipeline[-1]
-    Z = columns.fit_transform(X)
+    Z = fit_columns(columns, X)
     stops_early = "X_val" in inspect.signature(model.fit).parameters
     later = {"X_val": columns.transform(X_val), "y_val": y_val} if stops_early else {}
     del X, X_val    # The estimator copies what it is given, and more than once
@@ -168,7 +168,7 @@ def refit(
     if steps: fresh[-1].set_params(max_iter=steps, early_stopping=False)
     X, y = inputs(rows, roles), rows[roles["label"]]
     del rows        # The estimator copies what it is given, and more than once
-    Z = fresh[:-1].fit_transform(X, y)
+    Z = fit_columns(fresh[:-1], X, y)
     del X
     release_memory()
     fresh[-1].fit(Z, y)

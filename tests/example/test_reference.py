@@ -8,11 +8,12 @@ from scipy.spatial.distance import jensenshannon
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OrdinalEncoder
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from mlops_nb.models.features import combine_columns
 from mlops_nb.training import register
 from mlops_nb.training.evaluate import answers
-from mlops_nb.training.train import inputs
+from mlops_nb.training.train import ESTIMATORS, fit, inputs, refit
 
 NAMES = [f"x{i}" for i in range(8)]
 
@@ -63,3 +64,36 @@ def test_a_class_of_few_rows_keeps_its_column():
     said = register.cross_fitted_answers(model, known, roles)
     assert [*said] == ["probability_no", "probability_rare", "probability_yes"] and said.notna().all(axis=None)
     assert np.allclose(said.sum(axis=1), 1)
+
+
+SETTINGS = dict(learning_rate=.1, max_iter=60, max_leaf_nodes=7, min_samples_leaf=20, l2_regularization=1.0, C=1.0,
+                seed=0)
+
+
+@pytest.mark.parametrize("label", ["two", "three", "number"])
+@pytest.mark.parametrize("estimator", ["hist_gradient_boosting", "linear"])
+def test_fits_side_by_side_say_to_the_bit_what_fits_after_each_other_say(label, estimator, monkeypatch):
+    known, task = rows(3), "regression" if label == "number" else "classification"
+    roles = {"task": task, "label": label, "categorical": ["kind"], "numeric": NAMES, "slices": [], "day": "day"}
+    linear = "ridge" if label == "number" else "logistic_regression"
+    recipe = ESTIMATORS[linear if estimator == "linear" else estimator](roles, **SETTINGS)
+    model = fit(recipe, known[:1500], known[1500:], roles)
+    expected = answers(model, inputs(known, roles)) * np.nan
+    fold = known.day.to_numpy() // register.TOGETHER % register.FOLDS
+    for one in range(register.FOLDS):
+        fresh = refit(model, known[fold != one].reset_index(drop=True), roles)
+        expected.loc[fold == one] = answers(fresh, inputs(known[fold == one], roles))
+    before = threadpool_info()
+    for shares in [(3, 1), (2, 2), (1, None)]:
+        monkeypatch.setattr(register, "_share_threads", lambda values, shares=shares: shares)
+        pd.testing.assert_frame_equal(register.cross_fitted_answers(model, known, roles), expected, check_exact=True)
+    assert threadpool_info() == before, "the threads of this process are as they were"
+
+
+def test_the_fits_share_the_threads_and_a_large_table_is_fitted_one_at_a_time():
+    shares = {}
+    for threads in (1, 2, 8):
+        with threadpool_limits(threads, "openmp"): shares[threads] = register._share_threads(1_000_000)
+    assert shares == {1: (1, None), 2: (3, 1), 8: (3, 2)}
+    with threadpool_limits(8, "openmp"):
+        assert [register._share_threads(values) for values in (7_000_000, 10_000_000)] == [(2, 4), (1, None)]

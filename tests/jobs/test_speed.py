@@ -106,6 +106,15 @@ def test_threads_of_a_step_sleep_while_they_wait_for_each_other(project):
     assert saw(project.run(str(pipeline(project, {"first": [SEE, LOOK, WRITE]}))), "first")["spin"] == "0"
 
 
+def test_what_skops_looks_for_in_all_modules_is_imported_before_those_of_mlflow(project):
+    "Each of mlflow's modules that it asks tries an import of its own; the first notebook needs mlflow alone"
+    see = "import json, sys\nseen = [name for name in sys.modules if name in ('scipy.special', 'mlflow', 'skops')]"
+    file = pipeline(project, {"first": ["import mlflow", see, WRITE], "second": ["import skops.io", see, WRITE]})
+    job = project.run(str(file))
+    assert [saw(job, name)[:2] for name in ("first", "second")] == [["scipy.special", "mlflow"]] * 2
+    assert saw(job, "second")[2:] == ["skops"]
+
+
 SHARES = [("train", ["train"], 8), ("train", ["train", "report"], 8), ("train", ["train", "other"], 4),
           ("report", ["train", "report"], 4), ("last", ["last"], 8), ("report", ["report", "last"], 4)]
 
