@@ -96,7 +96,8 @@ def suggest_file(
         return f"the folder {folder} does not exist either: check the spelling, or start from another folder"
     names = sorted(one.name for one in folder.iterdir() if one.name.lower().endswith(endings) and one.is_file())
     if not names: return f"no file in {'this folder' if folder == Path() else folder} ends with {kind}"
-    near = find_near(path.name, names, 0.75)
+    near = find_near(path.name, names, 0.75)    # The ending is alike in all of them
+    if near and path.suffix == Path(near).suffix and not find_near(path.stem, [Path(near).stem], 0.65): near = ""
     return f"did you mean {relative_to_cwd(folder / near)}?" if near else f"choose one of {list_names(names)}"
 
 # %% ../nbs/api/03_files.ipynb #41dbe9a1

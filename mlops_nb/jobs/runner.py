@@ -168,17 +168,17 @@ class JobSteps:
         if own: self.set(step.name, "Completed", **row, reused=None, note="kept")
         else: self.set(step.name, "Completed", **row, reused=result["job"], note=f"reused from {result['job']}")
 
-    def keep(self, name: str, key: str, run_id: str, outputs: dict[str, dict]):
+    def keep(self, name: str, key: str, run_id: str, outputs: dict[str, dict]) -> str:  # What was registered, in words
         "Keep the outputs of a completed step for those that follow and for later jobs; register those with a name"
-        self.outputs[name] = outputs
+        self.outputs[name], registered = outputs, list[str]()
         save_result(self.workspace, key, self.id, name, outputs, run_id, hash_registry(self.workspace))
         for port, output in self.job.steps[name].outputs.items():
             if not output.name: continue
             kind, origin = "model" if output.type.endswith("model") else "data", {"job": self.id, "step": name}
             path, content = outputs[port]["path"], outputs[port]["fingerprint"]
             asset = RegisteredAsset(kind, output.name, output.version or "", output.type, path, content, origin)
-            version = register_asset(self.workspace, asset).version
-            self.view.show(name, "Completed", f"{kind} {output.name}:{version}")
+            registered.append(f"{kind} {output.name}:{register_asset(self.workspace, asset).version}")
+        return ", ".join(registered)
 
 # %% ../../nbs/api/jobs/09_runner.ipynb #5f0b3658
 @dataclass
@@ -407,10 +407,11 @@ class ActiveSteps:
         if self.items.pop(active.name, None) is None: return
         end_marked(f"MLOPS_NB_STEP={self.steps.id}/{active.name}")
         status, error, outputs = self.judge(active)
-        if status == "Completed": self.steps.keep(active.name, active.key, active.run_id, outputs)
+        note = self.steps.keep(active.name, active.key, active.run_id, outputs) if status == "Completed" else ""
         if status == "Failed": fail_unfinished(active.folder, error or "")
         self.record.close_step(active, status)
-        self.steps.set(active.name, status, ended=time.time(), outputs=json.dumps(outputs), error=error, pid=None)
+        kept = json.dumps(outputs)
+        self.steps.set(active.name, status, ended=time.time(), outputs=kept, error=error, pid=None, note=note or None)
 
     def judge(self, active: ActiveStep) -> tuple[str, str | None, dict[str, dict]]:
         "The status of a step that has ended, why it failed, and its outputs"

@@ -141,7 +141,7 @@ def _enough_days(
     unit: str = "days",  # What a cluster is
 ) -> GateCheck:
     "The clusters must carry an interval"
-    passed, found = days >= MIN_BLOCKS, f"{_count(days, unit)} in {blocks} blocks"
+    passed, found = days >= MIN_BLOCKS, _count(days, unit) + (f" in {blocks} blocks" if blocks < days else "")
     why = f"judged on {found}" + (", so few that the bounds are rough" if days < FEW_DAYS else "")
     if not passed: why = f"{_count(days, unit)} are too few to judge on, at least {MIN_BLOCKS} are needed"
     return GateCheck("days judged" if unit == "days" else "clusters judged", float(days), MIN_BLOCKS, passed, why)
@@ -168,11 +168,12 @@ def _judge_slices(
             sums, counts = np.bincount(codes[at], diff[at], n), np.bincount(codes[at], minlength=n)
             name, size, days = f"{dimension}={label}", len(at), int((counts > 0).sum())
             if size < limits.min_slice_rows or days < max(limits.min_slice_days, 2):
-                left_out.append(f"{name} ({_count(size, 'rows')} of {_count(days, unit)})")
+                found = _count(size, "rows") + (f" of {_count(days, unit)}" if unit != "rows" else "")
+                left_out.append(f"{name} ({found})")
                 continue
-            found = clustered_mean(sums, counts, *settings)
-            passed = found.low <= limits.max_slice_regression
-            rows.append((name, size, days, found.mean, found.low, found.high, passed))
+            bounds = clustered_mean(sums, counts, *settings)
+            passed = bounds.low <= limits.max_slice_regression
+            rows.append((name, size, days, bounds.mean, bounds.low, bounds.high, passed))
     table = pd.DataFrame(rows, columns=["slice", "rows", "days", "mean", "low", "high", "passed"])
     return table.sort_values("low", ascending=False, kind="stable").set_index("slice"), tuple(left_out)
 

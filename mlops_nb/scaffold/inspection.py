@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MAX_CLASSES', 'MIN_ROWS', 'MIN_GROUPS', 'DAY', 'infer_task', 'check_target', 'check_times', 'choose_period',
-           'check_groups', 'Inspection', 'Choices', 'inspect_table']
+           'check_groups', 'Inspection', 'Choices', 'list_columns', 'inspect_table']
 
 # %% ../../nbs/api/scaffold/01_inspection.ipynb #6bafa8b3
 import re
@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from ..contract import REQUEST_COLUMN, ROW_COLUMNS
-from ..errors import UserError, find_near
+from ..errors import UserError, find_near, list_names
 from ..processes import show_place
 from ..tables.columns import Kind
 from ..tables.layout import Layout, describe_layout
@@ -242,6 +242,13 @@ def _features(
     told = ", ".join(f"{name} {reason}" for name, reason in reasons.items())
     raise UserError(f"no column can be used{': ' * bool(told)}{told}", accepted="at least one feature",
                     fix="--keep COLUMN")
+
+def list_columns(
+    file: Path,         # As for `inspect_table`
+    choices: Choices,
+) -> str:               # For a message
+    "Name the columns of a table"
+    return list_names(find_reading(file, **choices.reading).kinds)
 
 def inspect_table(
     file: Path,                     # CSV, Parquet, JSON lines, Excel, or a folder of such files

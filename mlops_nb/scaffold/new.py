@@ -29,7 +29,7 @@ from ..errors import UserError
 from ..notebooks.export import export
 from ..processes import is_alive, show_place
 from .earlier import recover_texts
-from .inspection import Choices, Inspection, inspect_table
+from .inspection import Choices, Inspection, inspect_table, list_columns
 from .stage import new_stage
 from .template import TEMPLATES, render_folder, render_shared, write_files
 from .upgrade import Change, upgrade_project, write_record
@@ -295,7 +295,8 @@ def make_project(
     "Make a project, as the command does"
     if data is None and (target or choices != Choices()):
         raise UserError("--target, --time, --group and --task need data", fix="--data FILE")
-    if data is not None and not target: raise UserError("no --target was given", accepted="a column of the data")
+    if data is not None and not target:
+        raise UserError("no --target was given", accepted=f"a column: {list_columns(data, choices)}")
     inspection = inspect_table(data, target, choices) if data and target else None
     show_place("writing the project")
     where = resolve_source(source)

@@ -73,6 +73,14 @@ def mistake(
 # %% ../../nbs/api/schemas/01_documents.ipynb #bacf2c1d
 ENDINGS = (".yml", ".yaml")     # Of the names of YAML files
 
+def _no_yaml(
+    path: Path,             # A file that holds no YAML
+) -> UserError | None:      # None where its name promises some
+    "Tell a file of another kind from one with a mistake"
+    if path.suffix in ("", ".json", *ENDINGS): return None
+    fix = suggest_file(path.with_name("?"), *ENDINGS)
+    return UserError(f"{path} is no YAML file", accepted="the path of a YAML file", fix=fix)
+
 def _read(
     path: Path,     # A YAML file
 ) -> str:           # Its text
@@ -82,6 +90,7 @@ def _read(
         raise UserError(f"{path} is a notebook", accepted="the path of a YAML file", fix=fix)
     try: return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as e:
+        if other := _no_yaml(path): raise other from None
         line = e.object.count(b"\n", 0, e.start) + 1
         raise UserError(f"byte 0x{e.object[e.start]:02x} is not UTF-8", accepted="text in UTF-8",
                         fix="save the file again with the encoding UTF-8", file=path, line=line) from None
@@ -249,7 +258,7 @@ def parse(
         node = loader.get_single_node()
         if node is not None: refuse_bomb(node, file)
         top = None if node is None else _Builder(loader, file).build(node)
-    except yaml.YAMLError as e: raise _unparsable(e, file, text) from None
+    except yaml.YAMLError as e: raise _no_yaml(file) or _unparsable(e, file, text) from None
     except RecursionError: raise UserError("nested too deeply", accepted="fewer than 300 levels", file=file) from None
     finally: loader and loader.dispose()
     if isinstance(top, Map): return Document(top, file=file, line=top.line, lines=top.lines, texts=top.texts)

@@ -12,7 +12,16 @@ from typing import Any
 
 from .components import Port
 from .jobs import ASSET_TYPES, LITERAL_TYPES
-from .values import Position, Problem, format_value, is_flag, is_number, is_whole, local_path
+from mlops_nb.schemas.values import (
+    Position,
+    Problem,
+    format_value,
+    is_flag,
+    is_number,
+    is_whole,
+    local_path,
+    suggest,
+)
 
 # %% ../../nbs/api/schemas/10_ports.ipynb #5fe88364
 _fits: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -34,7 +43,9 @@ def check_literal(
                                    f"`type: {port.type}` and `path:`")
         elif (path := local_path(value, position.folder)) is not None and not path.exists():
             accepted = "a file, a folder, an address or an asset"
-            yield position.problem(f"{position.name}: {value} does not exist", accepted, "check the path")
+            beside = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
+            yield position.problem(f"{position.name}: {value} does not exist", accepted,
+                                   suggest(path.name, beside) or "check the path")
         return
     yield from _check_written(value, position) if port.type == "string" else check_base(value, position)
     fits, says = _fits.get(port.type, (lambda v: True, ""))

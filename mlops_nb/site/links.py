@@ -11,9 +11,10 @@ __all__ = ['DOCLINK', 'TAG', 'ATTRIBUTE', 'WRITTEN', 'RICH', 'LIMIT', 'SiteMap',
 import html
 import json
 import os
+import posixpath
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -186,18 +187,17 @@ LIMIT = 1_000_000  # Bytes of a page
 
 def explain_broken_link(
     link: str,  # As a page has it
-    path: Path,  # The page
-    site: Path,  # Folder of the site
-    pages: dict[Path, PageReader],
+    page: str,  # The page: api/models/gate.html
+    pages: dict[str, PageReader],  # By the same names
+    files: Container[str],  # All files of the site
 ) -> str:  # Nothing if it leads somewhere
     "Say what is wrong with a link"
-    address, _, anchor = unquote(link).partition("#")
-    if urlsplit(link).scheme in ("http", "https", "mailto", "data"): return ""
-    file = address.partition("?")[0]
-    target = Path(os.path.normpath(path.parent / file)) if file else path
-    if target.is_dir(): target = target / "index.html"
-    inside = not address.startswith("/") and target.is_relative_to(site)
-    if not inside or not target.is_file(): return "which is not there"
+    parts = urlsplit(link)
+    if parts.scheme in ("http", "https", "mailto", "data"): return ""
+    path, anchor = unquote(parts.path), unquote(parts.fragment)
+    target = posixpath.normpath(posixpath.join(posixpath.dirname(page), path)) if path else page
+    if target not in files: target = posixpath.normpath(f"{target}/index.html")
+    if parts.netloc or target not in files: return "which is not there"
     missing = anchor and target in pages and anchor not in pages[target].anchors and not anchor.startswith("__")
     return "and there is no such heading" if missing else ""
 
@@ -221,15 +221,16 @@ def site_problems(
 ) -> list[str]:  # Empty: all is well
     "Find broken links and anchors, anything loaded from another host, and pages that are too heavy"
     site = Path(site).resolve()
-    files = [path for path in sorted(site.rglob("*.html")) if path.name != "404.html"]
-    pages = {path: PageReader(path.read_text(encoding="utf-8")) for path in files}
-    styles = {path.relative_to(site): list_foreign_loads(path) for path in site.rglob("*.css")}
+    files = {path.relative_to(site).as_posix() for path in site.rglob("*") if path.is_file()}
+    names = sorted(name for name in files if name.endswith(".html") and posixpath.basename(name) != "404.html")
+    pages = {name: PageReader((site / name).read_text(encoding="utf-8")) for name in names}
+    styles = {name: list_foreign_loads(site / name) for name in files if name.endswith(".css")}
     problems = [f"{name} loads {link}" for name, links in styles.items() for link in links]
-    for path, read in pages.items():
-        name, weight = path.relative_to(site).with_suffix("").as_posix(), page_weight(path, read)
+    for page, read in pages.items():
+        name, weight = page.removesuffix(".html"), page_weight(site / page, read)
         for link in sorted({*read.links, *read.loads}):
             foreign = urlsplit(link).scheme in ("http", "https") or link.startswith("//")
-            broken = explain_broken_link(link, path, site, pages)
+            broken = explain_broken_link(link, page, pages, files)
             if not (broken or foreign and link in read.loads): continue
             for where, written in find_origins(link, name, places):
                 problems.append(f"{where} links to {written}, {broken}" if broken else f"{where} loads {written}")

@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['PER_PROCESS', 'write_if_changed', 'is_documented', 'find_request', 'description_cell', 'describe_exports',
-           'copy_notebooks', 'format_toml', 'write_configuration', 'make_processors', 'list_sources', 'newest',
-           'list_stale', 'leave_at_once', 'start_worker', 'prepare_notebook', 'prepare_notebooks']
+           'code_digest', 'copy_notebook', 'copy_notebooks', 'format_toml', 'write_configuration', 'make_processors',
+           'list_sources', 'newest', 'list_stale', 'leave_at_once', 'start_worker', 'prepare_notebook',
+           'prepare_notebooks']
 
 # %% ../../nbs/api/site/02_prepare.ipynb #cf1b7771
 import atexit
 import gc
+import hashlib
 import json
 import os
 import re
@@ -81,17 +83,34 @@ def describe_exports(
         own = asked.get(find_request(cell))
         yield description_cell(own) if own else cell
 
+def code_digest() -> str:
+    "Return a digest of what makes copies: another version of it makes all of them again"
+    folder = package_files("mlops_nb.site")
+    return hash_json([folder.joinpath(name).read_text(encoding="utf-8") for name in ("prepare.py", "listings.py")])
+
+def copy_notebook(
+    path: Path,     # A notebook
+    target: Path,   # Where its copy goes
+) -> None:
+    "Copy a notebook, with its descriptions"
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    try: notebook["cells"] = [*describe_exports(notebook["cells"])]
+    except SyntaxError as error:
+        raise UserError(f"an exported cell is not Python: {error.msg}: {(error.text or '').strip()}",
+                        file=path) from None
+    write_if_changed(target, json.dumps(notebook))
+
 def copy_notebooks(project: Project) -> Path:  # A folder beside the site
     "Copy what has changed"
-    target, kept = project.site / "notebooks", set()
+    target, note, ours = project.site / "notebooks", project.site / "copied.json", code_digest()
+    before, after = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}, {}
     for path in list_notebooks(project.root, project.settings):
-        notebook = json.loads(path.read_text(encoding="utf-8"))
-        try: notebook["cells"] = [*describe_exports(notebook["cells"])]
-        except SyntaxError as error:
-            raise UserError(f"an exported cell is not Python: {error.msg}: {(error.text or '').strip()}",
-                            file=path) from None
-        kept.add(write_if_changed(target / path.relative_to(project.notebooks), json.dumps(notebook)))
-    for path in {*target.rglob("*.ipynb")} - kept: path.unlink()
+        name = path.relative_to(project.notebooks).as_posix()
+        after[name] = hashlib.sha256(ours.encode() + path.read_bytes()).hexdigest()
+        if before.get(name) != after[name] or not (target / name).is_file(): copy_notebook(path, target / name)
+    for path in target.rglob("*.ipynb"):
+        if path.relative_to(target).as_posix() not in after: path.unlink()
+    write_if_changed(note, json.dumps(after))
     return target
 
 # %% ../../nbs/api/site/02_prepare.ipynb #13a9b283
@@ -110,8 +129,7 @@ def write_configuration(project: Project) -> Path:  # The file
     own, about = told.get("tool", {}).get("nbdev", {}), told.get("project", {})
     paths = {"nbs_path": project.notebooks.as_posix(), "lib_path": project.package.as_posix()}
     kept = {key: about[key] for key in ("name", "urls") if key in about}
-    ours = hash_json(package_files("mlops_nb.site").joinpath("prepare.py").read_text(encoding="utf-8"))
-    lines = [f"# nbdev {version('nbdev')}, {ours}", f"project = {format_toml(kept)}",
+    lines = [f"# nbdev {version('nbdev')}, {code_digest()}", f"project = {format_toml(kept)}",
              f"tool = {format_toml({'nbdev': own | paths})}"]
     return write_if_changed(project.site / "pyproject.toml", "\n".join(lines) + "\n")
 

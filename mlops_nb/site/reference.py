@@ -25,12 +25,12 @@ from ..project import Project
 from ..schemas.validation import TABLES
 from ..schemas.values import ListOf, MapOf, Shape, anything
 from ..settings import Settings, section_classes
-from .listings import code, filled_table, table
+from .listings import code, default_value, filled_table, table
 
 # %% ../../nbs/api/site/05_reference.ipynb #948fb130
 def _parameter_row(parameter) -> list:
     "Write a parameter as a row"
-    default = "" if parameter.is_asset else code(parameter.default)
+    default = "" if parameter.is_asset else default_value(parameter.default)
     if parameter.optional and parameter.default is None: default = "optional"
     accepted = "" if parameter.is_asset else parameter.accepted
     return [code(parameter.name), parameter.type, accepted, default, parameter.help]
@@ -58,7 +58,7 @@ def _option_row(option: click.Option) -> list:
     "Write an option as a row"
     shown = isinstance(option.default, int | float | str) and not isinstance(option.default, bool)
     names = ", ".join(map(code, [*option.opts, *option.secondary_opts]))
-    return [names, option.help or "", code(option.default if shown else "")]
+    return [names, option.help or "", default_value(option.default if shown else "")]
 
 def _command_section(name: str, command: click.Command) -> str:
     "Write a command as a section"
@@ -99,8 +99,8 @@ def _setting_row(field: Field, hint: Any, comment: str | None) -> list:
     for bound in bounds[:1]:
         if bound.min is not None: limits.append(f"at least {bound.min}")
         if bound.max is not None: limits.append(f"at most {bound.max}")
-    default = "must be set" if field.default is MISSING else code(field.default)
-    return [code(field.name), " ".join(limits), default, comment or ""]
+    default = "must be set" if field.default is MISSING else default_value(field.default)
+    return [code(field.name), ", ".join(filter(None, [" ".join(limits), default])), comment or ""]
 
 def settings_table() -> Markdown:
     "Show every section and key of settings.ini, from the classes that read it"
@@ -108,7 +108,7 @@ def settings_table() -> Markdown:
     for name, section in section_classes().items():
         hints, comments = get_type_hints(section, include_extras=True), docments(section)
         rows = [_setting_row(f, hints[f.name], comments.get(f.name)) for f in fields(section)]
-        keys = table(["key", "type", "default", "meaning"], rows)
+        keys = table(["key", "type, default", "meaning"], rows)
         parts.append(f"## [{name}]\n\n{about.get(name) or section.__doc__}.\n\n{keys}")
     return Markdown("\n\n".join(parts))
 

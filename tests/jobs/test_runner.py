@@ -277,6 +277,21 @@ def test_named_outputs_become_assets_and_latest_is_resolved_at_the_time_of_the_r
     assert seen == ["first", "second"]
 
 
+def test_a_step_that_registers_says_all_of_it_in_its_last_line(project):
+    project.write("two.yml", """
+        type: pipeline
+        jobs:
+          make:
+            command: echo 1 > ${{outputs.a}}/f; echo 2 > ${{outputs.b}}/f
+            outputs: {a: {type: uri_folder, name: rows}, b: {type: uri_folder, name: marks}}
+            environment: {image: python}
+        """)
+    done = project.call("run", "two.yml")
+    assert done.returncode == 0, done.stderr
+    completed = [line for line in done.stdout.splitlines() if " make Completed" in line]
+    assert len(completed) == 1 and completed[0].endswith(" s data rows:1, data marks:1")
+
+
 def test_an_output_path_in_a_datastore_is_written_there_and_read_back(project):
     project.write("store.yml", """
         type: pipeline

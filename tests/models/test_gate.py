@@ -244,7 +244,7 @@ def test_what_is_drawn_is_named(losses):
     champion, day = losses
     verdict = judge(champion - 0.05, champion, day, unit="values of machine", slices={"half": day // 30},
                     limits=GateSettings(min_slice_rows=10**6))
-    assert "judged on 60 values of machine in 60 blocks" in verdict.reason
+    assert "; judged on 60 values of machine;" in verdict.reason
     assert "of 30 values of machine)" in verdict.reason
     assert "gate_clusters_judged" in verdict_metrics(verdict)
 

@@ -52,7 +52,7 @@ def test_no_customer_is_on_two_sides_and_the_gate_draws_customers(shop):
     assert {*judged.gate_day} == sides["test"]
     verdict = json.loads(open(f"{folders['decision']}/verdict.json").read())
     assert verdict["accepted"], verdict["reason"]
-    assert f"judged on {count} values of customer in {count} blocks" in verdict["reason"]
+    assert f"; judged on {count} values of customer;" in verdict["reason"]
     card = open(f"{folders['decision']}/model_card.md").read()
     assert f"rows of {count} values of customer that neither has seen" in card
     assert "split at random by `customer`" in card and "from blocks of values of customer" in card

@@ -68,7 +68,11 @@ def test_bytes_that_are_not_utf8(tmp_path):
 def test_paths_that_hold_no_document(tmp_path):
     (tmp_path / "train.yml").write_text("a: 1")
     (tmp_path / "train.ipynb").write_text("{}")
-    for path, words in [("trian.yml", "did you mean .*train.yml"), ("no/such.yml", "does not exist either"),
+    (tmp_path / "rows.parquet").write_bytes(b"PAR1\x80")
+    (tmp_path / "settings.ini").write_text("[project]\nmodel = m\n")
+    for path, words in [("rows.parquet", "rows.parquet is no YAML file(.|\n)*choose one of train.yml"),
+                        ("settings.ini", "settings.ini is no YAML file(.|\n)*choose one of train.yml"),
+                        ("trian.yml", "did you mean .*train.yml"), ("no/such.yml", "does not exist either"),
                         ("", "is a folder"), ("train.ipynb", "is a notebook(.|\n)*mlops-nb lab .*train.ipynb opens it"),
                         ("train.yml/x", "cannot read")]:
         with pytest.raises(UserError, match=words): load(tmp_path / path)

@@ -280,6 +280,19 @@ def test_the_keys_of_a_table_stay_whole_on_a_phone(address, browser):
 
 
 @browser_needed
+def test_the_tables_of_settings_fit_a_phone_and_their_words_stay_whole(address, browser):
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.goto(f"{address}reference/settings.html", wait_until="load")
+    tables = page.evaluate("""() => [...document.querySelectorAll('.md-typeset__scrollwrap')].map(
+        table => [table.scrollWidth, table.clientWidth])""")
+    broken = page.evaluate("""() => [...document.querySelectorAll('td > code')].filter(
+        code => /^[\\w.-]{1,14}$/.test(code.textContent) && code.getBoundingClientRect().height > 30
+    ).map(code => code.textContent)""")
+    page.close()
+    assert len(tables) > 5 and [one for one in tables if one[0] > one[1]] == [] and broken == []
+
+
+@browser_needed
 def test_the_words_of_pictures_can_be_read_on_a_phone(address, browser):
     page, small = browser.new_page(viewport={"width": 390, "height": 844}), {}
     for name in (*PICTURES, "index", "start", "overview/gate", "overview/drift"):

@@ -12,7 +12,7 @@ import pytest
 from mlops_nb.errors import UserError
 from mlops_nb.models import signature
 from mlops_nb.models.features import TimeFeatures
-from mlops_nb.tables.layout import Layout, find_layout
+from mlops_nb.tables.layout import Layout, find_encoding, find_layout
 from mlops_nb.tables.profile import sample_parquet
 from mlops_nb.tables.reading import describe_reading, find_reading, write_parquet
 
@@ -39,6 +39,19 @@ def test_delimiters_decimals_and_encodings_are_found(tmp_path, text, encoding, s
     kinds, table, how = read(tmp_path / "t.csv")
     assert how == f"read as {said}" and kinds["Stadt"] == "text"
     assert table["größe"].tolist() == [0.5, -1.25] and table.Stadt.tolist() == ["Zürich", "Genève"]
+
+
+@pytest.mark.parametrize("text, encoding", [
+    ("Größe (m²);Raum in m³;Preis €;Ort\n80,5;200;2000;Köln\n", "cp1252"),
+    ("site;area in m²;°C\nA;80;21,5\n", "cp1252"), ("flow in m³/h;x\n1;2\n", "cp1252"),
+    ("price in £;x\n3;4\n", "cp1252"), ("width in µm;x\n1;2\n", "cp1252"), ("name;share\nJosé;½\n", "cp1252"),
+    ("ilość;miasto\n0,5;Łódź\n-1,25;stół żółty\n", "cp1250"), ("miasto\nŁask\nŁuków\nKalisz\nMława\n", "cp1250"),
+    ("город;цена\nМосква;три\nКазань;пять\n" * 9, "cp1251"), ("都市;値段\n東京;三千\n大阪;五百\n" * 9, "cp932"),
+    ("城市;价格\n北京;三千\n上海;五百\n" * 9, "gb18030"), ("πόλη;τιμή\nΑθήνα;τρία\nΠάτρα;πέντε\n" * 9, "cp1253"),
+])
+def test_a_sign_or_a_unit_makes_no_file_of_another_language(tmp_path, text, encoding):
+    (tmp_path / "t.csv").write_bytes(text.encode(encoding))
+    assert find_encoding(tmp_path / "t.csv") == encoding
 
 
 @pytest.mark.parametrize("values, kind, first", [
