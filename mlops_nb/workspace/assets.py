@@ -261,7 +261,7 @@ def download_storage(
 ) -> Path:
     "Get a file or folder of Azure storage, without a login where it is public, unless the copy is still what is there"
     if uri in workspace.asked: return workspace.asked[uri]
-    from mlops_nb.workspace.storage import find_source, parse_storage    # 13 ms for HTTP and TLS
+    from mlops_nb.workspace.storage import find_source, parse_storage  # 13 ms for HTTP and TLS
     source = find_source(parse_storage(uri))
     target = cache_path(workspace, uri, hash_json(source.files))
     with lock(target.parent.with_suffix(".lock")):

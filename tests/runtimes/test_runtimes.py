@@ -9,7 +9,6 @@ import pytest
 
 from mlops_nb.errors import UserError
 from mlops_nb.jobs.environments import choose_interpreter
-from mlops_nb.runtimes import differences
 from mlops_nb.runtimes.build import build_environment, environment_hash
 from mlops_nb.runtimes.differences import Difference, compare, report_differences
 from mlops_nb.runtimes.required import Required, from_conda, pip_name, read_environment
