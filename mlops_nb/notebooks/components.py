@@ -179,12 +179,12 @@ def imported_names(
             yield from (f"{base}.{alias.name}" for alias in node.names)
 
 # %% ../../nbs/api/notebooks/03_components.ipynb #61daac17
-def module_files(root: Path, name: str) -> Iterator[Path]:
-    "Files that importing `name` runs: the packages on the way and the module, if they are in the repository"
-    parts = name.split(".")
-    for depth in range(1, len(parts) + 1):
-        stem = root.joinpath(*parts[:depth])
-        yield from (file for file in (stem/"__init__.py", stem.with_suffix(".py")) if file.is_file())
+def module_files(root: Path, names: Iterable[str]) -> set[Path]:
+    "Files that importing these names runs: the packages on the way and the modules, if they are in the repository"
+    split = [name.split(".") for name in names]
+    stems = {os.path.join(root, *parts[:depth]) for parts in split for depth in range(1, len(parts) + 1)}
+    files = (file for stem in stems for file in (f"{stem}{os.sep}__init__.py", f"{stem}.py"))
+    return {Path(file) for file in files if os.path.isfile(file)}
 
 
 @cache
@@ -198,8 +198,7 @@ def follow_imports(root: Path, names: Iterable[str]) -> tuple[set[Path], set[str
     names = set(names)
     new, reached, ours = set(names), set[Path](), {name.removesuffix(".py") for name in os.listdir(root)}
     while new:
-        local = [name for name in new if name.partition(".")[0] in ours]
-        files = {file for name in local for file in module_files(root, name)} - reached
+        files = module_files(root, (name for name in new if name.partition(".")[0] in ours)) - reached
         reached |= files
         new = {name for file in files for name in _imported(file, root, file.stat().st_mtime_ns)} - names
         names |= new

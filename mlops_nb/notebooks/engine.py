@@ -20,7 +20,7 @@ from pathlib import Path
 
 from ..errors import StepFailed
 from ..files import write_whole
-from .formats import NotebookNode
+from .formats import NotebookNode, defer_functions
 from .shell import Shell, is_clean_exit, open_shell, visible_text
 
 # %% ../../nbs/api/notebooks/08_engine.ipynb #5f0b8a17
@@ -38,7 +38,8 @@ def hide_modules(
         for name in hidden: sys.modules.pop(name, None)
 
 # %% ../../nbs/api/notebooks/08_engine.ipynb #0c9e5b36
-with hide_modules(CLIENTS):
+with (hide_modules(CLIENTS), defer_functions("requests", "get", "put"),
+      defer_functions("papermill.clientwrap", "PapermillNotebookClient")):
     from papermill.engines import Engine, NotebookExecutionManager, papermill_engines
     from papermill.exceptions import PapermillExecutionError
     from papermill.execute import execute_notebook

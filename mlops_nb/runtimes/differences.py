@@ -13,7 +13,6 @@ import sysconfig
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import metadata
 from typing import TYPE_CHECKING
 
 from ..fingerprints import hash_json
@@ -45,6 +44,8 @@ def compare(
 
 def _compare_requirement(line: str) -> list[Difference]:
     "The difference of one requirement, extras included"
+    from importlib.metadata import requires  # With its parser of mail 15 ms that an unchanged run does not pay
+
     from packaging.requirements import InvalidRequirement, Requirement
     try: required = Requirement(line)
     except InvalidRequirement: return []
@@ -54,7 +55,7 @@ def _compare_requirement(line: str) -> list[Difference]:
         return [Difference(name, str(required.specifier).removeprefix("=="), here or "not installed")]
     if not required.extras: return []
     asks = f"{name}[{','.join(sorted(required.extras))}]"
-    needs = [Requirement(need) for need in metadata.requires(name) or [] if "extra" in need]
+    needs = [Requirement(need) for need in requires(name) or [] if "extra" in need]
     missing = [need for need in needs if _needed_by(need, required.extras) and not _installed_version(need.name)]
     return [Difference(f"{asks} -> {need.name}", str(need.specifier), "not installed") for need in missing]
 
@@ -64,8 +65,9 @@ def _needed_by(need: "Requirement", extras: Iterable[str]) -> bool:
 
 
 def _installed_version(name: str) -> str | None:
-    try: return metadata.version(name)
-    except metadata.PackageNotFoundError: return None
+    from importlib.metadata import PackageNotFoundError, version
+    try: return version(name)
+    except PackageNotFoundError: return None
 
 # %% ../../nbs/api/runtimes/02_differences.ipynb #7cdc3d65
 @lru_cache

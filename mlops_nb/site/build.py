@@ -58,8 +58,9 @@ def read_site_map(project: Project) -> SiteMap:
     index: dict[str, Any] = {}
     exec((project.package / "_modidx.py").read_text(encoding="utf-8"), index)
     defined = index["d"]["syms"].items()
-    names = Counter(name.removeprefix(f"{module}.") for module, names in defined for name in names)
-    return SiteMap(project.root, pages, names)
+    own = {module: {name.removeprefix(f"{module}.") for name in names} for module, names in defined}
+    added = {name for names in own.values() for name in names if name.partition(".")[0] not in names}
+    return SiteMap(project.root, pages, Counter(name for names in own.values() for name in names), added)
 
 # %% ../../nbs/api/site/08_build.ipynb #9f7eb414
 Section = str | list  # A path with stars, or paths and further sections: {title: section}

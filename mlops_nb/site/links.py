@@ -30,6 +30,7 @@ class SiteMap:
     root: Path  # Of the repository
     pages: dict[str, str]  # Path of a notebook to the name of its page: nbs/api/models/09_gate.ipynb, api/models/gate
     names: Counter[str] = field(default_factory=Counter)  # How many modules define a name
+    added: set[str] = field(default_factory=set)  # Methods that nbdev's `patch` adds to classes of other modules
     files: set[str] = field(default_factory=set)  # Other files that some page links to, seen from the root
 
     def resolve(self,
@@ -60,7 +61,8 @@ class SiteMap:
     ) -> str:
         "Keep nbdev's link, or return the name alone"
         name, other = match["name"], match["page"]
-        anchor = match["anchor"].partition(".")[0]  # a method is shown with its class
+        added = name.removesuffix("()") in self.added
+        anchor = match["anchor"] if added else match["anchor"].partition(".")[0]  # of its class
         if re.match("_[^_]", name.rpartition(".")[2]): return f"`{name}`"    # no page describes a private one
         if other == page: return f"[`{name}`](#{anchor})"
         clear = self.names[name.removesuffix("()")] == 1 and re.search(r"[A-Z_.(]", name)

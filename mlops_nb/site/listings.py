@@ -197,7 +197,7 @@ def format_definition(
     tables = format_class(node, comments) if isinstance(node, ast.ClassDef) else ""
     heading = re.sub(r"^__(.*)__$", r"\_\_\1\_\_", name)
     parts = [f"### {heading} {{#{name.lower()}}}", fence(format_signature(node, lines), "python"), says,
-             tables, fold(fence(cut_lines(node, lines), "python"), "Source")]
+             tables, fold(fence(textwrap.dedent(cut_lines(node, lines)), "python"), "Source")]
     return "\n\n".join(filter(None, parts))
 
 def list_constants(

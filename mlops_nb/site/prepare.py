@@ -19,6 +19,7 @@ import signal
 import sys
 import threading
 import tomllib
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from importlib.metadata import version
@@ -198,6 +199,7 @@ def start_worker(
 ) -> None:
     "Make a process ready for notebooks"
     os.chdir(folder)
+    warnings.filterwarnings("ignore", "Found cells containing imports")     # of a cell that makes a page
     gc.set_threshold(200_000)   # looking for garbage after every 700 objects takes a third of the work
 
 def prepare_notebook(

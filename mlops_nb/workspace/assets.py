@@ -25,7 +25,6 @@ from ..files import lock, whole, write_whole
 from ..fingerprints import hash_json
 from ..times import format_local, now
 from .mlflow_store import model_folders, model_names, tracking_uri
-from .storage import find_source, parse_storage
 from .workspace import Workspace
 
 # %% ../../nbs/api/workspace/03_assets.ipynb #b837a3e7
@@ -262,6 +261,7 @@ def download_storage(
 ) -> Path:
     "Get a file or folder of Azure storage, without a login where it is public, unless the copy is still what is there"
     if uri in workspace.asked: return workspace.asked[uri]
+    from mlops_nb.workspace.storage import find_source, parse_storage  # 13 ms for HTTP and TLS
     source = find_source(parse_storage(uri))
     target = cache_path(workspace, uri, hash_json(source.files))
     with lock(target.parent.with_suffix(".lock")):

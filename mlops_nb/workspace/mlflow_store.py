@@ -24,7 +24,6 @@ import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -105,6 +104,7 @@ def build_store(
 ) -> None:
     "Make an empty MLflow database, from the first one that this Python made"
     new = path.with_suffix(".new")
+    from importlib.metadata import version  # With its parser of mail 15 ms that an unchanged run does not pay
     first = Path(sys.prefix) / "share" / "mlops-nb" / f"mlflow-{version('mlflow-skinny')}.db"
     logs = [Path(f"{file}-{log}") for file in (new, path) for log in ("wal", "shm")]
     for left in (new, *logs): left.unlink(missing_ok=True)  # SQLite would play an old log into the new file

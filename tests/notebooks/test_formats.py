@@ -2,6 +2,8 @@
 import json
 import subprocess
 import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 
 import pytest
 
@@ -28,3 +30,35 @@ def test_a_step_builds_no_grammar_and_the_checks_answer_as_ever():
     assert early and not before
     assert answers == plain and plain[0] == [True, False, False, False, True, False]
     assert parsed == "iri"      # whoever imports it afterwards gets the real one
+
+
+PAPERMILL = """
+import json, sys
+early = [name for name in ('requests', 'nbclient', 'jupyter_client', 'papermill.clientwrap') if name in sys.modules]
+import nbformat, papermill.engines
+from papermill.engines import NotebookExecutionManager, PapermillNotebookClient as Used
+from papermill.iorw import HttpHandler
+read = HttpHandler().read(sys.argv[1])
+client = Used(NotebookExecutionManager(nbformat.v4.new_notebook()))
+from papermill.clientwrap import PapermillNotebookClient
+import requests
+print(json.dumps([early, read, type(client) is PapermillNotebookClient, requests.get(sys.argv[1]).text]))
+"""
+
+
+class Notebooks(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, *said): pass
+
+
+def test_papermill_reads_addresses_and_talks_to_kernels_as_ever_but_imports_that_at_the_first_call():
+    with HTTPServer(("127.0.0.1", 0), Notebooks) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        words = [sys.executable, "-c", STEP + PAPERMILL, f"http://127.0.0.1:{server.server_port}/a.ipynb"]
+        done = subprocess.run(words, capture_output=True, text=True, check=True)
+        server.shutdown()
+    assert json.loads(done.stdout) == [[], "{}", True, "{}"]

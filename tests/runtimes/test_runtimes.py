@@ -9,7 +9,6 @@ import pytest
 
 from mlops_nb.errors import UserError
 from mlops_nb.jobs.environments import choose_interpreter
-from mlops_nb.runtimes import differences
 from mlops_nb.runtimes.build import build_environment, environment_hash
 from mlops_nb.runtimes.differences import Difference, compare, report_differences
 from mlops_nb.runtimes.required import Required, from_conda, pip_name, read_environment
@@ -97,7 +96,7 @@ def test_differences(monkeypatch):
                              Difference("cudnn", "", "not a Python package")]
     assert str(Difference("scikit-learn", "1.2.*", "1.9.1")) == "scikit-learn: asks 1.2.*, here 1.9.1"
     assert compare(Required("conda", "c.yml", ("pytest",), HERE)) == []
-    monkeypatch.setattr(differences.metadata, "requires",
+    monkeypatch.setattr("importlib.metadata.requires",
                         lambda name: ["none-such>1; extra == 'dev'", "pytest; extra == 'dev'", "other; extra == 'doc'"])
     assert [d.name for d in compare(Required("conda", "c.yml", ("pytest[dev]",)))] == ["pytest[dev] -> none-such"]
 

@@ -224,6 +224,11 @@ def test_the_tests_of_a_regression_pass_untouched(sugar):
     assert {"loss difference upper bound", "calibration error"} <= {check["name"] for check in verdict["checks"]}
 
 
+def test_a_project_has_a_site_whose_links_lead_somewhere(harvest):
+    made = json.loads(command("docs", "--json", cwd=harvest[0]).stdout)
+    assert made["pages"] >= 14 and (harvest[0] / "_docs/training/train.html").is_file()
+
+
 def test_a_project_without_data_begins_with_a_stage_that_runs(tmp_path):
     command("new", "empty", "--package", "empty_one", cwd=tmp_path)
     assert "10 rows" in make(tmp_path / "empty", "loop")

@@ -200,6 +200,25 @@ def test_names_stand_in_the_order_of_the_notebook_with_their_constants_and_their
     assert "launcher_name() if seconds" in source and "def launcher_name" not in source
 
 
+def test_nbdevs_ways_to_document_a_name_are_known_and_no_exported_cell_runs(small):
+    write_notebook(small/"nbs"/"02_box.ipynb", text("# Box\n\n> Its parts"), code("#| default_exp box"),
+                   code("#| export\nclass Box:\n    def area(self) -> int:\n        'Measure it'\n        return 1"),
+                   code("#| export\n@patch\ndef grow(self: Box, by: int = STEP): 'Let it grow'\nraise SystemExit(1)"),
+                   code("#| export\n@patch\ndef fill(self: Path): ...\n"), text("See `Path.fill` and `Box.grow`."),
+                   text("## One method"), code("show_doc(Box.area)"),
+                   text("## From elsewhere"), code("import fractions"), code("show_doc(fractions.gcd)"))
+    ran = run(small, "docs")   # by nbdev, for the sake of the last one
+    assert ran.returncode == 1 and "name 'patch' is not defined" in ran.stderr
+    change(small/"nbs"/"02_box.ipynb", "show_doc(fractions.gcd)", "1")
+    done = run(small, "docs")
+    assert done.returncode == 0, done.stdout + done.stderr
+    page = (small/"_docs"/"box.html").read_text()
+    assert 'href="#path.fill"' in page and 'id="path.fill"' in page
+    page = unescape(re.sub("<[^>]*>", "", page))
+    assert "def grow(self: Box, by: int = STEP):" in page and "Box.grow" in page
+    assert page.index("One method") < page.rindex("Box.area") and "Measure it" in page[page.rindex("Box.area"):]
+
+
 WIDTHS = (390, 800, 1280)  # Pixels of a phone, a tablet and a laptop
 
 
