@@ -2319,6 +2319,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                   'mlops_nb/jobs/runner.py'),
                                       'mlops_nb.jobs.runner.JobSteps.folder': ( 'api/jobs/runner.html#jobsteps.folder',
                                                                                 'mlops_nb/jobs/runner.py'),
+                                      'mlops_nb.jobs.runner.JobSteps.forget_failures': ( 'api/jobs/runner.html#jobsteps.forget_failures',
+                                                                                         'mlops_nb/jobs/runner.py'),
                                       'mlops_nb.jobs.runner.JobSteps.halted': ( 'api/jobs/runner.html#jobsteps.halted',
                                                                                 'mlops_nb/jobs/runner.py'),
                                       'mlops_nb.jobs.runner.JobSteps.keep': ( 'api/jobs/runner.html#jobsteps.keep',

@@ -265,4 +265,4 @@ def outcomes(endpoint: str, file: Path, on: str | None, as_json: bool) -> None:
     records = name_outcomes(read_outcomes(file), classes)
     if on: count = find_remote(on).monitors.record_outcomes(endpoint, records)
     else: count = record_outcomes(find_project().root, endpoint, records)
-    print_result({"recorded": count}, f"{count} outcomes recorded", as_json)
+    print_result({"recorded": count}, f"{count} outcome{'s' * (count != 1)} recorded", as_json)

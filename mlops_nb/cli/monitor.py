@@ -160,6 +160,6 @@ def gc(dry_run: bool, as_json: bool) -> None:
     use = disk_use(project)
     lines = [f"{'would ' * dry_run}{row['action']} {row['files']} of {row['part']}: {format_bytes(row['bytes'])}"
              + f", {format_bytes(row['freed'])} freed" * (not dry_run) for row in rows]
-    lines += [f"{format_bytes(number):>10}  {name}" for name, number in use.items()]
+    lines += [f"{format_bytes(number):>10}  {name}" for name, number in use.items() if number]
     result = {"dry_run": dry_run, "changes": rows, "disk": use}
     print_result(result, "\n".join(lines) or "there is no local workspace", as_json)

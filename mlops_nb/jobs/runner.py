@@ -135,6 +135,13 @@ class JobSteps:
 
     def folder(self, name: str) -> Path: return self.workspace.step_folder(self.id, name)
 
+    def forget_failures(self):
+        "Begin an attempt: a step that failed or was stopped in the one before has not run in this one"
+        for name, row in self.earlier.items():
+            if row["status"] not in ("Failed", "Canceled"): continue
+            self.workspace.update("steps", {"job": self.id, "name": name}, status="NotStarted", error=None, run_id=None,
+                                  started=None, ended=None)
+
     def set(self, name: str, status: str, **columns):
         "Enter a step's new status"
         before, self.status[name] = self.status[name], status
@@ -584,6 +591,7 @@ def drive(workspace: Workspace, plan: Plan, id: str, view: View, ahead: Launcher
     move_job(workspace, id, "Running", ended=None, error=None, attempt=attempt)  # not where it is to stop already
     status, error = "Failed", None
     runner = Runner(workspace, plan, id, view, ahead=ahead)
+    runner.steps.forget_failures()
     try:
         with stop_on_signals(runner): status = runner.run()
     except KeyboardInterrupt: status, error = "Canceled", "canceled"

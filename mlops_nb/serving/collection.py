@@ -447,6 +447,7 @@ def read_outcomes(
         raise UserError("there is no such file", accepted=accepted, fix=fix, file=path)
     if path.suffix not in READERS:
         raise UserError(f"{path.name} cannot be read", accepted=", ".join(READERS), file=path)
+    if not path.stat().st_size: raise UserError("the file is empty", accepted="rows of request_id and value", file=path)
     try: table = READERS[path.suffix](path)
     except ValueError as error: raise UserError(f"not a table: {error}", file=path) from None
     if missing := {"request_id", "value"} - {*table.columns}:

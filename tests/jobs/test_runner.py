@@ -182,6 +182,34 @@ def test_a_failing_step_is_explained_and_the_rest_does_not_start(project):
     assert {name: step["status"] for name, step in steps(job).items()} == {"bad": "Failed", "after": "NotStarted"}
 
 
+def test_an_attempt_that_stops_earlier_tells_no_failure_of_the_one_before(project):
+    project.write("word.txt", "fine for the first")
+    project.write("two.yml", """
+        type: pipeline
+        inputs: {word: {type: uri_file, path: word.txt}}
+        jobs:
+          one:
+            command: grep -q fine ${{inputs.word}} && cp ${{inputs.word}} ${{outputs.out}}/word
+            inputs: {word: "${{parent.inputs.word}}"}
+            outputs: {out: {type: uri_folder}}
+            environment: {image: python}
+          two:
+            command: grep -q both ${{inputs.x}}/word
+            inputs: {x: "${{parent.jobs.one.outputs.out}}"}
+            environment: {image: python}
+        """)
+    first = project.call("run", "two.yml")
+    assert first.returncode == 1 and "two failed" in first.stderr
+    project.write("word.txt", "bad")
+    second = project.call("run", "two.yml")
+    assert second.returncode == 1 and "one failed" in second.stderr and "two failed" not in second.stderr
+    job = json.loads(project.call("show", "last", "--json").stdout)
+    assert {name: step["status"] for name, step in steps(job).items()} == {"one": "Failed", "two": "NotStarted"}
+    assert job["attempt"] == 2 and steps(job)["two"]["error"] is None
+    project.write("word.txt", "fine for both")
+    assert project.call("run", "two.yml").returncode == 0
+
+
 @pytest.mark.parametrize("go_on, status", [("true", "Completed"), ("false", "NotStarted")])
 def test_continue_on_step_failure(project, go_on, status):
     project.write("go.yml", f"""
