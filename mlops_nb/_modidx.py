@@ -7326,6 +7326,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'mlops_nb.training.train.hist_gradient_boosting': ( 'training/train.html#hist_gradient_boosting',
                                                                                              'mlops_nb/training/train.py'),
                                          'mlops_nb.training.train.inputs': ('training/train.html#inputs', 'mlops_nb/training/train.py'),
+                                         'mlops_nb.training.train.known_classes': ( 'training/train.html#known_classes',
+                                                                                    'mlops_nb/training/train.py'),
                                          'mlops_nb.training.train.learning_curve': ( 'training/train.html#learning_curve',
                                                                                      'mlops_nb/training/train.py'),
                                          'mlops_nb.training.train.learnt_columns': ( 'training/train.html#learnt_columns',

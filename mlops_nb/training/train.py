@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ESTIMATORS', 'LOSSES', 'read_part', 'read_roles', 'learnt_columns', 'inputs', 'hist_gradient_boosting',
-           'logistic_regression', 'ridge', 'fit', 'best_steps', 'refit', 'scores', 'learning_curve', 'with_holes',
-           'example_rows', 'clear_model']
+           'logistic_regression', 'ridge', 'known_classes', 'fit', 'best_steps', 'refit', 'scores', 'learning_curve',
+           'with_holes', 'example_rows', 'clear_model']
 
 # %% ../../nbs/training/04_train.ipynb #f8e16c81
 import inspect
@@ -130,6 +130,24 @@ ESTIMATORS = {"hist_gradient_boosting": hist_gradient_boosting, "logistic_regres
               "ridge": ridge}
 
 # %% ../../nbs/training/04_train.ipynb #d7466b6e
+def known_classes(
+    train: pd.DataFrame,       # Rows to learn from
+    validation: pd.DataFrame,  # Rows that tell when to stop
+    label: str,                # The column with the class
+) -> pd.DataFrame:             # The rows of validation whose class training has
+    "Leave out what no model can know; training on one class is refused, since nothing can be learnt from it"
+    classes = train[label].unique()
+    if len(classes) < 2:
+        raise UserError(f"{label} is {classes[0]} in all {len(train):,} rows of training",
+                        accepted="two classes or more",
+                        fix="train on a longer window: --set inputs.train_end=DAY")
+    known = validation[validation[label].isin(classes)]
+    if known.empty:
+        raise UserError(f"{label} has no value in validation that it has in training",
+                        accepted="the classes of training",
+                        fix="--set inputs.validation_share=0.3, or another train_end")
+    return known
+
 def fit(
     pipeline: Pipeline,        # From one of `ESTIMATORS`
     train: pd.DataFrame,       # Rows to learn from
@@ -138,7 +156,7 @@ def fit(
 ) -> Pipeline:                 # Fitted in place
     "Fit on the rows of training; estimators that can, stop by those of validation"
     X, y = inputs(train, roles), train[roles["label"]]
-    if roles["task"] == "classification": validation = validation[validation[roles["label"]].isin(y.unique())]
+    if roles["task"] == "classification": validation = known_classes(train, validation, roles["label"])
     X_val, y_val = inputs(validation, roles), validation[roles["label"]]
     columns, model = pipeline[:-1], pipeline[-1]
     Z = fit_columns(columns, X)
