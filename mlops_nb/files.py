@@ -9,9 +9,7 @@ __all__ = ['whole', 'write_whole', 'replace_folder', 'scan', 'relative_to_cwd', 
 # %% ../nbs/api/03_files.ipynb #d4c1e18f
 import os
 import re
-import secrets
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,7 +26,7 @@ def whole(
     "Make a file so that nobody ever sees half of it"
     path = Path(path)
     if parents: path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")  # no two writers share one
+    part = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.part")  # no two writers share one
     try:
         yield part
         os.replace(part, path)
@@ -57,7 +55,7 @@ def replace_folder(
 ) -> Iterator[Path]:        # Where to write it; it takes its name at the end, and is gone after an error
     "Make a folder so that nobody ever sees half of it, and what was there stays until it is whole"
     path = Path(path)
-    own = f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}"
+    own = f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}"
     part, old = path.with_name(f"{own}.part"), path.with_name(f"{own}.old")
     try:
         yield part
@@ -103,6 +101,7 @@ def suggest_file(
 # %% ../nbs/api/03_files.ipynb #41dbe9a1
 def own_folder() -> Path:
     "Make or find a folder for temporary files that only this user can open; its path has no blanks"
+    import tempfile  # with `random` and all that it needs: `--help` does without
     home, user = tempfile.gettempdir(), os.getuid() if hasattr(os, "getuid") else "own"
     folder = Path(home if re.fullmatch(r"[\w@%+=:,./~-]*", home) else "/tmp")/f"mlops-nb-{user}"
     folder.mkdir(mode=0o700, exist_ok=True)

@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from hashlib import blake2b
 from pathlib import Path
 from typing import IO
 
@@ -45,6 +44,7 @@ def mark_process(
 
 def _name(mark: str) -> bytes:
     "The name of a process with this mark: 15 bytes at most"
+    from hashlib import blake2b  # with OpenSSL, which `--help` does without
     return b"nb-" + blake2b(mark.encode(), digest_size=6).hexdigest().encode() if mark else b"mlops-nb"
 
 # %% ../nbs/api/04_processes.ipynb #a23cac98

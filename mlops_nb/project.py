@@ -10,9 +10,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .errors import UserError
-from .settings import Settings, load_settings
+
+if TYPE_CHECKING:   # a command that finds the project need not read its settings
+    from mlops_nb.settings import Settings
 
 # %% ../nbs/api/09_project.ipynb #121c7e0e
 LOCAL = ".mlops"  # The folder of the local workspace, in the project's
@@ -57,7 +60,9 @@ class Project:
         raise missing_project(project.root)
 
     @cached_property
-    def settings(self) -> Settings: return load_settings(self.root)
+    def settings(self) -> "Settings":
+        from mlops_nb.settings import load_settings
+        return load_settings(self.root)
     @property
     def notebooks(self) -> Path: return self.root / self.settings.project.notebooks
     @property

@@ -2,6 +2,8 @@
 import inspect
 import re
 import shlex
+import subprocess
+import sys
 
 import click
 import pytest
@@ -64,3 +66,14 @@ def test_an_example_can_be_given_as_it_is_printed(line, monkeypatch):
 def test_a_command_that_is_mistyped_is_offered(typed, meant):
     done = CliRunner().invoke(main, [typed])
     assert done.exit_code == 2 and f"'{meant}'" in done.output
+
+
+def test_the_list_of_commands_reads_no_settings_and_imports_nothing_that_takes_long():
+    done = subprocess.run([sys.executable, "-X", "importtime", "-m", "mlops_nb", "--help"], capture_output=True,
+                          text=True, check=True)
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "mlops_nb.project" in loaded     # of a command that the list names
+    ours = {name for name in loaded if name.startswith("mlops_nb.") and name.count(".") == 1}
+    light = ("cli", "contract", "errors", "files", "plugins", "processes", "project")
+    assert ours == {f"mlops_nb.{name}" for name in light}
+    assert loaded.isdisjoint({"yaml", "numpy", "pandas", "mlflow"})
