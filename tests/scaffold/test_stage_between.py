@@ -144,7 +144,7 @@ def test_what_the_pipeline_hands_out_follows_the_last_step_that_reads_it(more, r
     (["--before", "register"], "accepted: --after with one of: train.model, prepare.prepared, evaluate.evaluation"),
     (["--after", "ingest", "--before", "train"], "train reads nothing of --after ingest"),
     (["--before", "ingest", "--before", "train"], "accepted: steps that read the same data"),
-    (["--pipeline", "deployment", "--before", "qa"], "there is no pipelines/deployment/pipeline.yml"),
+    (["--pipeline", "deployment", "--before", "qa"], "there is no pipeline 'deployment/pipeline.yml'"),
 ])
 def test_a_place_that_is_none_is_refused_and_nothing_is_written(project, words, message):
     def files() -> dict: return {path: path.read_bytes() for path in project.glob("[np]*/**/*.*") if path.is_file()}
