@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import StepFailed, UserError
+from ..files import whole, write_whole
 from ..fingerprints import hash_json
 from ..notebooks.components import list_notebooks
 from ..processes import show_place
@@ -104,14 +105,16 @@ def copy_notebook(
 def copy_notebooks(project: Project) -> Path:  # A folder beside the site
     "Copy what has changed"
     target, note, ours = project.site / "notebooks", project.site / "copied.json", code_digest()
-    before, after = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}, {}
-    for path in list_notebooks(project.root, project.settings):
-        name = path.relative_to(project.notebooks).as_posix()
-        after[name] = hashlib.sha256(ours.encode() + path.read_bytes()).hexdigest()
+    before = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}
+    notebooks = {path.relative_to(project.notebooks).as_posix(): path
+                 for path in list_notebooks(project.root, project.settings)}
+    after = {name: hashlib.sha256(ours.encode() + path.read_bytes()).hexdigest() for name, path in notebooks.items()}
+    if before != after: note.unlink(missing_ok=True)    # after half of the work, it would say what is not so
+    for name, path in notebooks.items():
         if before.get(name) != after[name] or not (target / name).is_file(): copy_notebook(path, target / name)
     for path in target.rglob("*.ipynb"):
         if path.relative_to(target).as_posix() not in after: path.unlink()
-    write_if_changed(note, json.dumps(after))
+    write_whole(note, json.dumps(after))
     return target
 
 # %% ../../nbs/api/site/02_prepare.ipynb #13a9b283
@@ -208,8 +211,8 @@ def prepare_notebook(
 ) -> str:           # What went wrong; empty if nothing did
     "Run nbdev's processors on one notebook"
     from nbdev.serve_drv import main as process
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try: process((source, target, make_processors()))
+    try:
+        with whole(target) as part: process((source, part, make_processors()))
     except Exception as error: return f"{source.name}: {error}"
     atexit.register(leave_at_once)  # after that shell, so before its farewell
     return ""

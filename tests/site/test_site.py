@@ -200,6 +200,21 @@ def test_names_stand_in_the_order_of_the_notebook_with_their_constants_and_their
     assert "launcher_name() if seconds" in source and "def launcher_name" not in source
 
 
+def test_a_page_that_a_failed_build_has_begun_is_not_taken_for_the_one_before(small):
+    home = small/"nbs"/"index.ipynb"
+    write_notebook(small/"nbs"/"z_last.ipynb", text("# Last"), code("#| default_exp last"), code("#| export\nx = 1"))
+    assert run(small, "docs").returncode == 0
+    change(home, "See [", "Tried [")
+    change(small/"nbs"/"z_last.ipynb", "x = 1", "x = = 1")
+    failed = run(small, "docs")
+    assert failed.returncode == 2 and "an exported cell is not Python" in failed.stderr
+    change(home, "Tried [", "See [")
+    change(small/"nbs"/"z_last.ipynb", "x = = 1", "x = 1")
+    assert run(small, "docs").returncode == 0
+    page = (small/"_docs"/"index.html").read_text()
+    assert "See <a" in page and "Tried" not in page
+
+
 def test_nbdevs_ways_to_document_a_name_are_known_and_no_exported_cell_runs(small):
     write_notebook(small/"nbs"/"02_box.ipynb", text("# Box\n\n> Its parts"), code("#| default_exp box"),
                    code("#| export\nclass Box:\n    def area(self) -> int:\n        'Measure it'\n        return 1"),
